@@ -1,0 +1,1 @@
+"""Debian archives as a mirror serves them: sources, signed Release files, package indexes."""

@@ -1,0 +1,56 @@
+"""A mirror at one time: the verified Release files and package indexes that a build uses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.archive.index import PackageIndex
+from pipeline.archive.sources import Source
+
+SNAPSHOT = "snapshot.json"
+KEYRING = "keyring.gpg"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the mirror stage left: read with `read_snapshot`.
+
+    `epoch` is the newest Release date in seconds since 1970: SOURCE_DATE_EPOCH of all that follows.
+    """
+
+    folder: Path
+    sources: tuple[Source, ...]
+    digests: dict[str, str]
+    epoch: int
+    identity: str
+    index_files: tuple[tuple[str, str], ...]
+
+    @property
+    def keyring(self) -> Path:
+        """The keyring that verified it."""
+        return self.folder / KEYRING
+
+    @property
+    def packages(self) -> PackageIndex:
+        """The packages of all its indexes."""
+        return PackageIndex((root, self.folder / name) for root, name in self.index_files)
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """The snapshot in a mirror artifact's folder."""
+    table: dict[str, Any] = json.loads((folder / SNAPSHOT).read_bytes())
+    sources = tuple(
+        Source(entry["uri"], entry["suite"], tuple(entry["components"]), entry["role"])
+        for entry in table["sources"]
+    )
+    return Snapshot(
+        folder=folder,
+        sources=sources,
+        digests={entry["suite"]: entry["inrelease_sha256"] for entry in table["sources"]},
+        epoch=int(table["epoch"]),
+        identity=table["identity"],
+        index_files=tuple((root, name) for root, name in table["indexes"]),
+    )

@@ -1,0 +1,69 @@
+"""What changed between two builds, in words: the reasons that `doit info` and `doit why` print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.canonical import flatten
+from pipeline.store import BuildInfo
+
+RECORD = "stages.json"
+MOST_SHOWN = 6
+
+
+def read_record(artifact: Path) -> dict[str, BuildInfo]:
+    """The buildinfo of every stage that a finished artifact was made from; empty when unreadable."""
+    try:
+        stages = json.loads((artifact / RECORD).read_bytes())
+        return {name: BuildInfo(**found) for name, found in stages.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def describe_changes(
+    last: BuildInfo, revision: int, inputs: Mapping[str, Any], upstream: Mapping[str, str]
+) -> list[str]:
+    """Each difference between what an artifact was made from and what it would be made from now."""
+    changes = [] if last.revision == revision else ["this stage's recipe changed"]
+    changes += [
+        f"{name} changed"
+        for name in sorted({*last.upstream, *upstream})
+        if last.upstream.get(name) != upstream.get(name)
+    ]
+    before, now = flatten(last.inputs), flatten(inputs)
+    changed = [
+        _describe(key, before.get(key), now.get(key))
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    if len(changed) > MOST_SHOWN:
+        rest = len(changed) - MOST_SHOWN
+        changed = [*changed[:MOST_SHOWN], f"and {rest} more"]
+    return changes + changed
+
+
+def _describe(key: str, before: Any, now: Any) -> str:
+    if isinstance(before, list) and isinstance(now, list):
+        return _describe_lists(key, before, now)
+    if _is_digest(before) or _is_digest(now):
+        verb = "added" if before is None else "removed" if now is None else "changed"
+        return f"{key} {verb}"
+    return f"{key}: {_show(before)} -> {_show(now)}"
+
+
+def _describe_lists(key: str, before: list[Any], now: list[Any]) -> str:
+    added = [f"+{item}" for item in now if item not in before]
+    removed = [f"-{item}" for item in before if item not in now]
+    return f"{key}: {' '.join(added + removed) or 'another order'}"
+
+
+def _is_digest(value: Any) -> bool:
+    last = value.split(" ")[-1] if isinstance(value, str) else ""
+    return len(last) == 64 and all(letter in "0123456789abcdef" for letter in last)
+
+
+def _show(value: Any) -> str:
+    return "nothing" if value in (None, "", []) else str(value)

@@ -1,0 +1,163 @@
+"""run(): the only place that starts a process.
+
+A command is a list, never a shell string; its standard input is closed; it runs with LC_ALL=C.UTF-8
+and an explicit PATH in a process group of its own, so that an interruption ends all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.diagnosis import diagnose
+from pipeline.errors import CommandFailed, EnvironmentFault
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LAST_LINES = 20
+
+_PASSED_ON = ("HOME", "USER", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
+
+_live: set[subprocess.Popen[bytes]] = set()
+_live_lock = threading.Lock()
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of every command: a fixed PATH and locale, the few names that must pass."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {**kept, "PATH": PATH, "LC_ALL": "C.UTF-8", "TZ": "UTC", **(extra or {})}
+
+
+def find_tool(name: str) -> str | None:
+    """The full path of a program on the pipeline's own PATH, or None."""
+    return shutil.which(name, path=PATH)
+
+
+def require_tools(packages: Mapping[str, str]) -> None:
+    """Check that programs are there; `packages` maps each to its Debian package.
+
+    Raises EnvironmentFault naming all that are missing at once.
+    """
+    missing = {tool: package for tool, package in packages.items() if find_tool(tool) is None}
+    if missing:
+        raise EnvironmentFault(
+            f"missing programs: {', '.join(sorted(missing))}",
+            hint=f"apt-get install --no-install-recommends {' '.join(sorted(set(missing.values())))}",
+        )
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    log: Path | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    on_line: Callable[[str], None] | None = None,
+    accept: tuple[int, ...] = (0,),
+) -> str:
+    """Run a command to its end and return its standard output and error, merged.
+
+    `log` is appended to; `on_line` sees each line as it comes. Raises CommandFailed with the last
+    lines and a cause where one is known, EnvironmentFault when the program does not exist.
+    """
+    words = [str(word) for word in argv]
+    child = _start(words, cwd=cwd, env=env, has_stdin=stdin is not None)
+    with _live_lock:
+        _live.add(child)
+    try:
+        lines = _follow(child, words, log=log, stdin=stdin, on_line=on_line)
+        status = child.wait()
+    finally:
+        _end(child)
+        with _live_lock:
+            _live.discard(child)
+    if status not in accept:
+        raise _failure(words, status, deque(lines, LAST_LINES), log)
+    return "".join(lines)
+
+
+def end_all() -> None:
+    """Kill every command that runs now, with all its children; for interruptions."""
+    with _live_lock:
+        children = list(_live)
+    for child in children:
+        _end(child)
+
+
+def _start(
+    words: list[str], *, cwd: Path | None, env: Mapping[str, str] | None, has_stdin: bool
+) -> subprocess.Popen[bytes]:
+    program = find_tool(words[0])
+    if program is None:
+        raise EnvironmentFault(
+            f"{words[0]} is not installed", hint="run ./doit once: it names the package"
+        )
+    # pdeathsig: a command must not outlive a build that was killed
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", "--", program, *words[1:]],
+        stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+        env=environment(env),
+        start_new_session=True,
+    )
+
+
+def _follow(
+    child: subprocess.Popen[bytes],
+    words: list[str],
+    *,
+    log: Path | None,
+    stdin: bytes | None,
+    on_line: Callable[[str], None] | None,
+) -> list[str]:
+    assert child.stdout is not None
+    if stdin is not None and child.stdin is not None:
+        feeder = threading.Thread(target=_feed, args=(child, stdin), daemon=True)
+        feeder.start()
+    lines: list[str] = []
+    with open(log or os.devnull, "ab") as journal:
+        journal.write(f"+ {shlex.join(words)}\n".encode())
+        for raw in child.stdout:
+            journal.write(raw)
+            journal.flush()
+            lines.append(raw.decode("utf-8", "replace"))
+            if on_line:
+                on_line(lines[-1])
+    return lines
+
+
+def _feed(child: subprocess.Popen[bytes], content: bytes) -> None:
+    assert child.stdin is not None
+    with suppress(BrokenPipeError):
+        child.stdin.write(content)
+        child.stdin.close()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill the command's whole process group if it still runs, and reap it."""
+    if child.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    if child.stdout:
+        child.stdout.close()
+
+
+def _failure(words: list[str], status: int, tail: deque[str], log: Path | None) -> CommandFailed:
+    output = "".join(tail)
+    known = diagnose(output)
+    error = CommandFailed(words, status=status, output=output, log=str(log or ""))
+    if known:
+        error.brief = f"{error.brief}: {known.cause}"
+        error.hint = known.fix
+    return error

@@ -1,0 +1,84 @@
+"""What the known complaints of other programs mean, as one cause and one fix.
+
+Sources: apt-secure(8), gpgv(1), debootstrap(8), debian bug reports on expired Release files.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Diagnosis(NamedTuple):
+    """A cause in one line and what to do about it."""
+
+    cause: str
+    fix: str
+
+
+_NEXT_SNAPSHOT = "build again with snapshot_max_age=0 to take the mirror's present state"
+
+_KNOWN: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), Diagnosis(cause, fix))
+    for pattern, cause, fix in (
+        (
+            r"No space left on device|ENOSPC",
+            "the disk is full",
+            "free some space (`df -h`), old store entries below output/store/ can go",
+        ),
+        (
+            r"NO_PUBKEY|unknown key",
+            "the mirror is signed by a key that the keyring does not hold",
+            "give the right keyring=/path, or install the keyring package of that distribution",
+        ),
+        (
+            r"EXPKEYSIG|KEYEXPIRED|expired key",
+            "the mirror's signing key has expired",
+            "an archived suite needs the keyring of removed keys; a live one a newer keyring",
+        ),
+        (
+            r"Release file .* is (?:expired|not valid yet)|E: Release file.*expired",
+            "the mirror's Release file is past its Valid-Until",
+            "the mirror is frozen, or the suite has moved to the archive: choose another mirror=",
+        ),
+        (
+            r"Hash Sum mismatch|File has unexpected size|Mirror sync in progress",
+            "the mirror changed while it was being read, or a proxy served stale bytes",
+            _NEXT_SNAPSHOT,
+        ),
+        (r"404\s+Not Found", "the mirror no longer has a file of this snapshot", _NEXT_SNAPSHOT),
+        (
+            r"Unable to locate package (\S+)|has no installation candidate",
+            "a package does not exist in this suite and its components",
+            "check `packages`, `elements` and `components` in the spec",
+        ),
+        (
+            r"Could not resolve|Temporary failure (?:in name resolution|resolving)",
+            "the mirror's host name cannot be resolved",
+            "check the network and mirror=",
+        ),
+        (
+            r"Could not connect to|Connection refused|Connection timed out",
+            "the mirror does not answer",
+            "check that the mirror or its proxy runs, or choose another mirror=",
+        ),
+        (
+            r"unshare: .*Operation not permitted|clone: Operation not permitted",
+            "user namespaces are forbidden on this machine",
+            "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            r"Segmentation fault.*(?:chroot|debootstrap)|vsyscall",
+            "an old C library needs vsyscall, which this kernel does not offer",
+            "boot the build host with vsyscall=emulate",
+        ),
+    )
+)
+
+
+def diagnose(output: str) -> Diagnosis | None:
+    """The first known cause that the end of a program's output names, or None."""
+    for pattern, diagnosis in _KNOWN:
+        if pattern.search(output):
+            return diagnosis
+    return None

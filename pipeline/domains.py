@@ -1,0 +1,107 @@
+"""From a spec to the domain model: which disks, which boot path, which command line."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from pipeline.identity import ROOT_DEVICE, SWAP_DEVICE
+from pipeline.spec import Spec
+from pipeline.xen.domain import (
+    Boot,
+    Card,
+    Direct,
+    Disk,
+    Domain,
+    Firmware,
+    Framebuffer,
+    Grub,
+    Pygrub,
+)
+from pipeline.xen.specs import read_rate_kbytes_s
+
+# any fixed namespace does (RFC 9562 version 5): a guest keeps its UUID as long as its name
+_UUIDS = uuid.UUID("1c6b9a52-0d5e-5d0b-8a43-51f0c7a0e9a1")
+_GRUB_FOLDER = "/usr/lib/grub-xen"
+GRUB_BINARIES = {
+    ("pv", "amd64"): f"{_GRUB_FOLDER}/grub-x86_64-xen.bin",
+    ("pv", "i386"): f"{_GRUB_FOLDER}/grub-i386-xen.bin",
+    ("pvh", "amd64"): f"{_GRUB_FOLDER}/grub-i386-xen_pvh.bin",
+    ("pvh", "i386"): f"{_GRUB_FOLDER}/grub-i386-xen_pvh.bin",
+}
+
+
+def make_domain(spec: Spec, folder: Path, *, disk: str, swap: str) -> Domain:
+    """The domain of a guest whose files are in `folder`; `swap` is "" for none.
+
+    Raises ValueError when the spec asks for what no domain can be.
+    """
+    disks = [Disk(target=str(folder / disk), vdev=_vdev(ROOT_DEVICE), format=spec.format)]
+    if swap:
+        disks.append(Disk(target=str(folder / swap), vdev=_vdev(SWAP_DEVICE)))
+    return Domain(
+        name=spec.name,
+        uuid=str(uuid.uuid5(_UUIDS, spec.name)),
+        type=spec.type,
+        memory_mib=spec.memory_mib,
+        maxmem_mib=spec.maxmem_mib if spec.maxmem else None,
+        vcpus=spec.vcpus,
+        maxvcpus=spec.maxvcpus,
+        boot=make_boot(spec, folder),
+        disks=tuple(disks),
+        cards=tuple(_cards(spec)),
+        framebuffer=_framebuffer(spec),
+        on_poweroff=spec.on_poweroff,
+        on_reboot=spec.on_reboot,
+        on_crash=spec.on_crash,
+    )
+
+
+def _vdev(device: str) -> str:
+    return device.removeprefix("/dev/")
+
+
+def make_boot(spec: Spec, folder: Path) -> Boot:
+    """The way into the guest's kernel that its spec asks for."""
+    if spec.boot == "pygrub":
+        return Pygrub(spec.bootloader or "pygrub")
+    if spec.boot == "grub":
+        return Grub(spec.bootloader or GRUB_BINARIES[spec.type, spec.arch])
+    if spec.boot == "firmware":
+        return Firmware()
+    return Direct(
+        kernel=str(folder / "vmlinuz"),
+        ramdisk=str(folder / "initrd.img"),
+        root=ROOT_DEVICE,
+        cmdline=command_line(spec),
+    )
+
+
+def command_line(spec: Spec) -> str:
+    """The kernel's arguments after root=: read-only root, the console, what the spec adds."""
+    words = ["ro", f"rootfstype={spec.fs}", f"console={spec.suite_facts.console}"]
+    return " ".join([*words, *spec.cmdline.split()])
+
+
+def _cards(spec: Spec) -> list[Card]:
+    return [
+        Card(
+            mac=card.mac,
+            bridge=card.bridge,
+            vifname=card.vifname or None,
+            mtu=card.mtu or None,
+            rate_kbytes_s=read_rate_kbytes_s(card.rate) if card.rate else None,
+            model=card.model or None,
+        )
+        for card in spec.cards
+    ]
+
+
+def _framebuffer(spec: Spec) -> Framebuffer | None:
+    if not spec.vnc:
+        return None
+    return Framebuffer(
+        vnclisten=spec.vnclisten or None,
+        vncdisplay=spec.vncdisplay,
+        keymap=spec.keymap or None,
+    )

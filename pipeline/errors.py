@@ -1,0 +1,104 @@
+"""What a person can mend: errors with a brief, details, a hint and an exit code.
+
+Anything that is not a `PipelineError` is a bug of ours and keeps its traceback.
+Exit codes are those of docs/exit-codes.md (0 is success, 130 an interruption).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class PipelineError(Exception):
+    """A build that failed for a reason the user can read and mend (exit code 1).
+
+    `brief` is one line: what and where. `details` are further lines (the end of a log, a list of
+    problems). `hint` says what to do next. `stage` and `guest` are filled in by the graph.
+    """
+
+    exit_code = 1
+
+    def __init__(self, brief: str, *, details: str = "", hint: str = "") -> None:
+        super().__init__(brief)
+        self.brief = brief
+        self.details = details
+        self.hint = hint
+        self.stage = ""
+        self.guest = ""
+        self.log = ""
+
+    def __str__(self) -> str:
+        return self.brief
+
+
+class UsageError(PipelineError):
+    """The command line names something that does not exist or makes no sense (exit code 2)."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a spec: the file (or command line), the key, what is wrong, what is right."""
+
+    source: str
+    key: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.source}: {self.key}" if self.key else self.source
+        text = f"{where}: {self.message}"
+        return f"{text}\n    {self.hint}" if self.hint else text
+
+
+@dataclass
+class ProblemList:
+    """Problems gathered while reading, so that all of them are reported at once."""
+
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, source: str, key: str, message: str, hint: str = "") -> None:
+        """Note one more problem."""
+        self.problems.append(Problem(source, key, message, hint))
+
+
+class SpecError(UsageError):
+    """A guest's spec is wrong; `problems` holds every mistake found (exit code 2)."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        count = len(problems)
+        brief = str(problems[0]) if count == 1 else f"{count} problems in what was asked for"
+        details = "" if count == 1 else "\n".join(str(problem) for problem in problems)
+        super().__init__(brief, details=details)
+        self.problems = problems
+
+
+class EnvironmentFault(PipelineError):
+    """The machine lacks something: a tool, a privilege, free space (exit code 3)."""
+
+    exit_code = 3
+
+
+class InUseError(PipelineError):
+    """What would be written is in use: mounted, open, running (exit code 4)."""
+
+    exit_code = 4
+
+
+class VerificationError(PipelineError):
+    """Bytes are not what they should be: signature, digest, Valid-Until, a failed check (exit 5)."""
+
+    exit_code = 5
+
+
+class CommandFailed(PipelineError):
+    """A program that we started ended with an error; details hold the end of its output (exit 1)."""
+
+    def __init__(
+        self, argv: list[str], *, status: int, output: str, log: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(f"{argv[0]} ended with status {status}", details=output, hint=hint)
+        self.argv = argv
+        self.status = status
+        self.log = log

@@ -1,0 +1,171 @@
+"""Stages x guests as doit tasks. Only this module and reporter.py know doit.
+
+The whole graph is made for every guest; `name=` narrows what the words (build, check, why) mean.
+Guests that agree on a stage's inputs share one task.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import doit.doit_cmd
+from doit.exceptions import TaskFailed
+
+from pipeline import words
+from pipeline.errors import PipelineError, UsageError
+from pipeline.project import Project
+from pipeline.recipe import Recipe, State
+from pipeline.reporter import StageFailed, StageReporter, print_error
+from pipeline.spec import Spec, create_spec, load_all
+from pipeline.stages import STAGES
+
+Task = dict[str, Any]
+RUN_OPTIONS = frozenset({"replace"})
+MOST_THREADS = 4
+
+
+class IsCurrent:
+    """doit's `uptodate` object: true when the stage's artifact is current; its repr says why not."""
+
+    def __init__(self, recipe: Recipe, stage: str, spec: Spec) -> None:
+        self._recipe = recipe
+        self._stage = stage
+        self._spec = spec
+        self.reason = ""
+
+    def __call__(self, *_arguments: object) -> bool:
+        self.reason = self._state().reason
+        return not self.reason
+
+    def __repr__(self) -> str:
+        return self._state().reason or "current"
+
+    def _state(self) -> State:
+        return self._recipe.state(self._stage, self._spec)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The tasks of one project, for all guests; `chosen` are those that name= names, or all."""
+
+    project: Project
+    recipe: Recipe
+    specs: Mapping[str, Spec]
+    chosen: tuple[str, ...]
+
+    @classmethod
+    def load(cls) -> Graph:
+        """The graph for this command line; a mistake in it ends the program with exit code 2."""
+        try:
+            return cls._load(Project.here(), dict(doit.doit_cmd._CMDLINE_VARS or {}))
+        except PipelineError as error:
+            print_error(error)
+            raise SystemExit(error.exit_code) from None
+
+    @classmethod
+    def _load(cls, project: Project, variables: dict[str, str]) -> Graph:
+        options = {key: variables.pop(key) for key in RUN_OPTIONS & set(variables)}
+        name = variables.pop("name", "") or variables.get("hostname", "").partition(".")[0]
+        if variables and not name:
+            raise UsageError(
+                f"{', '.join(sorted(variables))}: for which guest?",
+                hint="add name=, for example: doit build name=test-drbd size=8G",
+            )
+        if "create" in sys.argv[1:]:
+            create_spec(name, variables, project.guests)
+            variables = {}
+        specs = load_all(project.guests, name or None, variables)
+        project.output.mkdir(parents=True, exist_ok=True)
+        recipe = Recipe(project, STAGES, may_replace=options.get("replace") == "yes")
+        return cls(project, recipe, specs, (name,) if name else tuple(sorted(specs)))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """DOIT_CONFIG: threads, because only they share locks and bars; see docs/architecture.md."""
+        return {
+            "backend": "json",
+            "dep_file": str(self.project.output / ".doit.json"),
+            "reporter": StageReporter,
+            "num_process": min(MOST_THREADS, os.cpu_count() or 1),
+            "par_type": "thread",
+            "verbosity": 2,
+            "default_tasks": ["guests"],
+        }
+
+    def stage_tasks(self, stage: str) -> Iterator[Task]:
+        """One task for each different artifact of a stage, with the guests that it serves."""
+        summary = self.recipe.stages[stage].summary
+        yield {"name": None, "doc": summary}
+        served: dict[str, list[str]] = {}
+        for name in (*self.chosen, *self.specs):
+            guests = served.setdefault(self._task_name(stage, name), [])
+            if name not in guests:
+                guests.append(name)
+        for task, guests in served.items():
+            spec = self.specs[guests[0]]
+            current = IsCurrent(self.recipe, stage, spec)
+            shared = self.recipe.stages[stage].is_shared
+            yield {
+                "name": task,
+                "doc": f"{summary}, for {', '.join(guests)}" if shared else summary,
+                "actions": [(self._build, [stage, spec])],
+                "task_dep": [
+                    f"{upper}:{self._task_name(upper, guests[0])}"
+                    for upper in self.recipe.stages[stage].after
+                ],
+                "uptodate": [current],
+                "io": {"capture": False},
+                "meta": {"stage": stage, "current": current},
+            }
+
+    def _task_name(self, stage: str, guest: str) -> str:
+        if not self.recipe.stages[stage].is_shared:
+            return guest
+        spec = self.specs[guest]
+        return f"{spec.suite}-{self.recipe.group_of(stage, spec)}"
+
+    def _build(self, stage: str, spec: Spec) -> TaskFailed | None:
+        try:
+            self.recipe.build(stage, spec)
+        except PipelineError as error:
+            return StageFailed(error)
+        return None
+
+    def word(
+        self, name: str, action: Callable[..., None], *, after: str = "", doc: str
+    ) -> Iterator[Task]:
+        """A word such as build or check: one task a guest, narrowed to the chosen by name=."""
+        yield {"name": None, "doc": doc}
+        for guest in self.chosen:
+            yield {
+                "name": guest,
+                "doc": f"{doc}: {self.specs[guest].description or guest}",
+                "actions": [(_guarded, [action, self.recipe, self.specs[guest]])],
+                "task_dep": [f"{after}:{guest}"] if after else [],
+                "io": {"capture": False},
+                "meta": {"word": name},
+            }
+
+    def single(self, action: Callable[..., None], *, doc: str) -> Task:
+        """A word that is not about one guest."""
+        return {
+            "doc": doc,
+            "actions": [(_guarded, [action, self.recipe, self.specs])],
+            "io": {"capture": False},
+            "meta": {"word": "single"},
+        }
+
+
+def _guarded(action: Callable[..., None], *arguments: Any) -> TaskFailed | None:
+    try:
+        action(*arguments)
+    except PipelineError as error:
+        return StageFailed(error)
+    return None
+
+
+__all__: Sequence[str] = ("Graph", "words")

@@ -1,0 +1,1 @@
+"""Things on the build host that must be undone."""

@@ -1,0 +1,69 @@
+"""A private namespace that dies with the build: what is mounted in it cannot leak.
+
+The kernel does the undoing: run() has every command killed when the build dies (PR_SET_PDEATHSIG),
+`--kill-child=KILL` then ends everything in its PID namespace with it, and the mount
+namespace vanishes with its last process, loop devices with autoclear included (unshare(1)).
+An ordinary user gets the same in a user namespace with the subordinate ids of /etc/subuid.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_ALONE = ("--mount", "--pid", "--fork", "--kill-child=KILL", "--propagation", "private")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mount made inside the namespace before the command starts."""
+
+    target: Path
+    kind: str
+    source: str = "none"
+    options: str = ""
+
+    def argv(self) -> list[str]:
+        """The mount(8) command line."""
+        if self.kind == "bind":
+            return ["mount", "--bind", self.source, str(self.target)]
+        options = ["-o", self.options] if self.options else []
+        return ["mount", "-t", self.kind, *options, self.source, str(self.target)]
+
+
+def tmpfs(target: Path, *, mode: str = "0755") -> Mount:
+    """An empty memory file system over `target`."""
+    return Mount(target, "tmpfs", "tmpfs", f"mode={mode}")
+
+
+def bind(source: Path, target: Path) -> Mount:
+    """`source` seen at `target` too."""
+    return Mount(target, "bind", str(source))
+
+
+def is_root() -> bool:
+    """True when no user namespace is needed."""
+    return os.geteuid() == 0
+
+
+def isolated(argv: Sequence[str | Path], *, mounts: Sequence[Mount] = ()) -> list[str]:
+    """The command line that runs `argv` in a namespace of its own, `mounts` made first."""
+    words = [str(word) for word in argv]
+    who = () if is_root() else ("--map-root-user", "--map-auto")
+    prefix = ["unshare", *who, *_ALONE, "--mount-proc", "--"]
+    if not mounts:
+        return [*prefix, *words]
+    steps = [shlex.join(mount.argv()) for mount in mounts]
+    script = " && ".join([*steps, 'exec "$@"'])
+    return [*prefix, "sh", "-c", script, "sh", *words]
+
+
+def has_memory_for_tmpfs(need_mib: int) -> bool:
+    """True when the machine has twice `need_mib` of memory available (proc(5), MemAvailable)."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024 >= 2 * need_mib
+    return False

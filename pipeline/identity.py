@@ -1,0 +1,150 @@
+"""Identity: what makes one guest itself, as files to write into a golden image.
+
+Host keys and machine-id are made once, kept in output/identity/<guest>/ (mode 0700) and used again
+by every later build, so that a rebuilt guest is the same guest to those who know it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.canonical import write_durably
+from pipeline.network import network_files
+from pipeline.passwords import replace_root_password
+from pipeline.spec import Spec, read_authorized_keys
+
+MACHINE_ID = "machine-id"
+ROOT_DEVICE = "/dev/xvda1"
+SWAP_DEVICE = "/dev/xvda2"
+RSA_BITS = 3072
+
+
+@dataclass(frozen=True)
+class IdentityFile:
+    """One file in the guest: absolute path, content, permission bits; a link when `link` is set."""
+
+    path: str
+    content: bytes = b""
+    mode: int = 0o644
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class KeptIdentity:
+    """What is kept between builds: files below /etc/ssh, and the machine id (machine-id(5))."""
+
+    machine_id: str
+    host_keys: dict[str, bytes] = field(repr=False)
+
+    @property
+    def public_keys(self) -> list[str]:
+        """`type base64` of each host key, for known_hosts."""
+        return [
+            " ".join(content.decode().split()[:2])
+            for name, content in sorted(self.host_keys.items())
+            if name.endswith(".pub")
+        ]
+
+
+def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
+    """Read the guest's kept identity, making on the way what is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    machine_id = folder / MACHINE_ID
+    if not machine_id.is_file():
+        write_durably(machine_id, f"{uuid.uuid4().hex}\n".encode(), mode=0o600)
+    kinds = ["rsa", "ed25519"] if spec.suite_facts.understands_ed25519 else ["rsa"]
+    keys: dict[str, bytes] = {}
+    for kind in kinds:
+        path = folder / f"ssh_host_{kind}_key"
+        public = path.with_suffix(".pub")
+        if not (path.is_file() and public.is_file()):
+            private_bytes, public_bytes = _make_key(
+                kind, old=not spec.suite_facts.understands_ed25519
+            )
+            write_durably(path, private_bytes, mode=0o600)
+            write_durably(public, public_bytes, mode=0o600)
+        keys[path.name], keys[public.name] = path.read_bytes(), public.read_bytes()
+    return KeptIdentity(machine_id.read_text().strip(), keys)
+
+
+def _make_key(kind: str, *, old: bool) -> tuple[bytes, bytes]:
+    """A fresh host key: private in OpenSSH's form (PEM where sshd is older than 6.5), public."""
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+    if kind == "ed25519":
+        key = ed25519.Ed25519PrivateKey.generate()
+    else:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    shape = form.PrivateFormat.TraditionalOpenSSL if old else form.PrivateFormat.OpenSSH
+    private = key.private_bytes(form.Encoding.PEM, shape, form.NoEncryption())
+    public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    return private, public + b" root\n"
+
+
+def identity_files(
+    spec: Spec, kept: KeptIdentity, *, shadow: str, root_hash: str
+) -> Iterator[IdentityFile]:
+    """Every file that is this guest's own. `shadow` is the golden image's /etc/shadow.
+
+    `root_hash` is a crypt(5) string, or "" for a locked password.
+    """
+    yield IdentityFile("/etc/hostname", f"{spec.short_hostname}\n".encode())
+    yield IdentityFile("/etc/hosts", render_hosts(spec).encode())
+    yield IdentityFile("/etc/fstab", render_fstab(spec).encode())
+    yield IdentityFile("/etc/machine-id", f"{kept.machine_id}\n".encode(), 0o444)
+    changed = replace_root_password(shadow, root_hash)
+    yield IdentityFile("/etc/shadow", changed.encode(), 0o640)
+    for name, content in sorted(kept.host_keys.items()):
+        mode = 0o644 if name.endswith(".pub") else 0o600
+        yield IdentityFile(f"/etc/ssh/{name}", content, mode)
+    keys = authorized_lines(spec)
+    if keys:
+        content = "".join(f"{line}\n" for line in keys).encode()
+        yield IdentityFile("/root/.ssh/authorized_keys", content, 0o600)
+    for path, text in network_files(spec).items():
+        yield IdentityFile(path, text.encode())
+
+
+def authorized_lines(spec: Spec) -> tuple[str, ...]:
+    """The key lines that may enter as root; raises SpecError for what is no sound public key."""
+    return read_authorized_keys(spec.authorized_keys, spec.suite, source=spec.name)
+
+
+def render_hosts(spec: Spec) -> str:
+    """/etc/hosts: `127.0.0.1 fqdn host localhost`, so that `hostname -f` is the fqdn."""
+    names = dict.fromkeys([spec.fqdn, spec.short_hostname, "localhost"])
+    lines = [
+        f"127.0.0.1 {' '.join(names)}",
+        "::1 localhost ip6-localhost ip6-loopback",
+        "ff02::1 ip6-allnodes",
+        "ff02::2 ip6-allrouters",
+        *spec.hosts,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_fstab(spec: Spec) -> str:
+    """/etc/fstab: the root file system, swap, and where udev does not mount them pts and shm."""
+    lines = [f"{ROOT_DEVICE} / {spec.fs} errors=remount-ro 0 1"]
+    if spec.fs in ("xfs", "btrfs"):
+        lines = [f"{ROOT_DEVICE} / {spec.fs} defaults 0 0"]
+    if spec.swap_mib:
+        lines.append(f"{SWAP_DEVICE} none swap sw 0 0")
+    lines.append("proc /proc proc defaults 0 0")
+    if spec.init == "sysvinit":
+        lines.append("devpts /dev/pts devpts gid=5,mode=620 0 0")
+        lines.append("tmpfs /dev/shm tmpfs nosuid,nodev 0 0")
+    return "\n".join(lines) + "\n"
+
+
+def render_known_hosts(spec: Spec, kept: KeptIdentity) -> str:
+    """known_hosts(5) lines for the guest's names and static addresses."""
+    addresses = [str(address.ip) for card in spec.cards for address in card.addresses]
+    names = ",".join(dict.fromkeys([spec.fqdn, spec.short_hostname, *addresses]))
+    return "".join(f"{names} {key}\n" for key in kept.public_keys)

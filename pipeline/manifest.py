@@ -1,0 +1,19 @@
+"""The manifest: which packages are in a guest, from dpkg's own status file."""
+
+from __future__ import annotations
+
+from pipeline.errors import PipelineError
+
+
+def render_manifest(status: str) -> str:
+    """`name version architecture`, a line a package, sorted. `status` is /var/lib/dpkg/status."""
+    from debian.deb822 import Packages
+
+    lines = [
+        f"{entry['Package']} {entry['Version']} {entry['Architecture']}\n"
+        for entry in Packages.iter_paragraphs(status, use_apt_pkg=False)
+        if entry.get("Status", "").endswith(" installed")
+    ]
+    if not lines:
+        raise PipelineError("the guest's dpkg status lists no package")
+    return "".join(sorted(lines))

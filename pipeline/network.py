@@ -1,0 +1,79 @@
+"""The guest's network files, right whether the card is called eth0 or enX0.
+
+systemd 250 and later name a Xen card enX<n>, the kernel and older ones eth<n>; with ifupdown the
+element domu-network keeps the kernel's name. Sources: systemd.network(5), interfaces(5).
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface, IPv6Interface
+
+from pipeline.spec import Card, Spec
+
+
+def network_files(spec: Spec) -> dict[str, str]:
+    """Path -> text of every network file of this guest."""
+    if spec.suite_facts.network_tool(spec.init) == "networkd":
+        return {
+            f"/etc/systemd/network/10-card{card.index}.network": render_networkd(card)
+            for card in spec.cards
+        }
+    files = {"/etc/network/interfaces": render_interfaces(spec)}
+    nameservers = [str(server) for card in spec.cards for server in card.nameservers]
+    if nameservers:
+        domain_name = spec.fqdn.partition(".")[2]
+        domain = f"search {domain_name}\n" if domain_name else ""
+        servers = "".join(f"nameserver {server}\n" for server in dict.fromkeys(nameservers))
+        files["/etc/resolv.conf"] = domain + servers
+    return files
+
+
+def render_networkd(card: Card) -> str:
+    """One systemd.network(5) file, matched by both names that the card can have."""
+    lines = ["[Match]", f"Name=eth{card.index} enX{card.index}", ""]
+    if card.mtu:
+        lines += ["[Link]", f"MTUBytes={card.mtu}", ""]
+    lines.append("[Network]")
+    if card.dhcp:
+        lines.append("DHCP=yes")
+    lines += [f"Address={address}" for address in card.addresses]
+    lines += [f"Gateway={gateway}" for gateway in (card.gateway, card.gateway6) if gateway]
+    lines += [f"DNS={server}" for server in card.nameservers]
+    return "\n".join(lines) + "\n"
+
+
+def render_interfaces(spec: Spec) -> str:
+    """/etc/network/interfaces for ifupdown: one stanza an address."""
+    blocks = ["auto lo\niface lo inet loopback\n"]
+    for card in spec.cards:
+        name = f"eth{card.index}"
+        blocks.append(f"auto {name}\n" + "\n".join(_stanzas(name, card)))
+    return "\n".join(blocks)
+
+
+def _stanzas(name: str, card: Card) -> list[str]:
+    stanzas = [f"iface {name} inet dhcp\n"] if card.dhcp else []
+    seen: set[int] = set()
+    for address in card.addresses:
+        first = address.version not in seen
+        seen.add(address.version)
+        stanzas.append(_stanza(name, card, address, with_gateway=first))
+    if card.mtu and stanzas:
+        stanzas[0] += f"    mtu {card.mtu}\n"
+    return stanzas or [f"iface {name} inet manual\n"]
+
+
+def _stanza(
+    name: str, card: Card, address: IPv4Interface | IPv6Interface, *, with_gateway: bool
+) -> str:
+    family = "inet" if address.version == 4 else "inet6"
+    lines = [f"iface {name} {family} static", f"    address {address.ip}"]
+    # netmask on a line of its own: ifupdown before 0.7 knows no prefix in the address
+    if address.version == 4:
+        lines.append(f"    netmask {address.netmask}")
+    else:
+        lines.append(f"    netmask {address.network.prefixlen}")
+    gateway = card.gateway if address.version == 4 else card.gateway6
+    if gateway and with_gateway:
+        lines.append(f"    gateway {gateway}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,242 @@
+"""Stages: what one is, when its artifact is current, and how it is built.
+
+Planning (`Recipe.state`) only reads; building (`Recipe.build`) writes below a scratch folder and
+publishes by rename. doit is not known here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import command
+from pipeline.canonical import fingerprint, write_durably
+from pipeline.changes import describe_changes, read_record
+from pipeline.errors import PipelineError
+from pipeline.host.scratch import remove_abandoned, scratch_folder
+from pipeline.project import Project
+from pipeline.spec import Spec
+from pipeline.store import BUILDINFO, BuildInfo, list_files, publish_folder, read_buildinfo
+
+Inputs = Mapping[str, Any]
+
+
+def _no_inputs(_spec: Spec, _project: Project) -> Inputs:
+    return {}
+
+
+def _never_stale(_artifact: Path, _spec: Spec) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step from spec to artifact.
+
+    `keys` are the spec keys that change its bytes; `inputs` adds what is not in the spec (files,
+    tool versions). `identity` reads from an artifact what later stages depend on, where that is
+    more than the fingerprint. `is_stale` gives a reason to build again although no input changed.
+    `folder` is set for the guest half, whose artifacts live outside the store. Files matching
+    `mutable` may change after the build: a guest writes to its disk.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Job], None]
+    revision: int
+    after: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    inputs: Callable[[Spec, Project], Inputs] = _no_inputs
+    identity: Callable[[Path], str] | None = None
+    is_stale: Callable[[Path, Spec], str] = _never_stale
+    folder: Callable[[Project, str], Path] | None = None
+    mutable: tuple[str, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_shared(self) -> bool:
+        """True for the golden half: one artifact serves every guest with the same inputs."""
+        return self.folder is None
+
+
+@dataclass(frozen=True)
+class State:
+    """A stage of a guest as it stands: its inputs today and the artifact, if one is current."""
+
+    inputs: Inputs
+    upstream: dict[str, str]
+    fingerprint: str
+    folder: Path
+    buildinfo: BuildInfo | None
+    reason: str
+
+    @property
+    def is_current(self) -> bool:
+        """True when nothing has to run."""
+        return not self.reason
+
+    @property
+    def identity(self) -> str:
+        """What later stages depend on."""
+        return (self.buildinfo and self.buildinfo.identity) or self.fingerprint
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a stage: what it may read and the scratch folder it may write to."""
+
+    spec: Spec
+    project: Project
+    scratch: Path
+    log: Path
+    artifacts: Mapping[str, Path]
+    may_replace: bool = False
+
+    def upstream(self, stage: str) -> Path:
+        """The artifact folder of an earlier stage."""
+        return self.artifacts[stage]
+
+    def run(self, argv: Sequence[str | Path], **options: Any) -> str:
+        """command.run with this stage's log."""
+        return command.run(argv, log=self.log, **options)
+
+
+class Recipe:
+    """The stages in order, over one project.
+
+    `may_replace` lets a stage write over a disk that its guest has changed (replace=yes).
+    """
+
+    def __init__(
+        self, project: Project, stages: Sequence[Stage], *, may_replace: bool = False
+    ) -> None:
+        self.project = project
+        self.stages = {stage.name: stage for stage in stages}
+        self._may_replace = may_replace
+        self._store = project.store
+        self._just_built: set[Path] = set()
+        self._inputs: dict[tuple[str, str], Inputs] = {}
+
+    def keys_of(self, stage: str) -> tuple[str, ...]:
+        """The spec keys that a stage and all before it depend on."""
+        own = self.stages[stage]
+        found = set(own.keys).union(*(self.keys_of(name) for name in own.after))
+        return tuple(sorted(found))
+
+    def group_of(self, stage: str, spec: Spec) -> str:
+        """Guests with the same value share this stage's artifact; part of the task's name."""
+        values = {key: spec.as_json()[key] for key in self.keys_of(stage)}
+        return fingerprint(values)[:8]
+
+    def inputs_of(self, stage: Stage, spec: Spec) -> Inputs:
+        """Everything that changes the stage's bytes, as JSON values."""
+        memo = (stage.name, spec.name)
+        if memo not in self._inputs:
+            values = spec.as_json()
+            from_spec = {key: values[key] for key in stage.keys}
+            self._inputs[memo] = {**from_spec, **stage.inputs(spec, self.project)}
+        return self._inputs[memo]
+
+    def state(self, name: str, spec: Spec) -> State:
+        """Whether the stage's artifact is current for this guest, and why not."""
+        stage = self.stages[name]
+        before = {upper: self.state(upper, spec) for upper in stage.after}
+        inputs = self.inputs_of(stage, spec)
+        upstream = {upper: state.identity for upper, state in before.items()}
+        key = fingerprint(
+            {"stage": name, "revision": stage.revision, "inputs": inputs, "upstream": upstream}
+        )
+        folder, found = self._find(stage, spec, key)
+        waiting = [upper for upper, state in before.items() if not state.is_current]
+        if waiting:
+            reason = f"{', '.join(waiting)} will be built first"
+        elif found is None:
+            reason = self._explain(stage, spec, inputs, upstream)
+        else:
+            reason = "" if folder in self._just_built else stage.is_stale(folder, spec)
+        return State(inputs, upstream, key, folder, found, reason)
+
+    def _find(self, stage: Stage, spec: Spec, key: str) -> tuple[Path, BuildInfo | None]:
+        if stage.folder is None:
+            return self._store.location(stage.name, key), self._store.read(stage.name, key)
+        folder = stage.folder(self.project, spec.name)
+        found = read_buildinfo(folder)
+        return folder, found if found and found.fingerprint == key else None
+
+    def last_built(self, stage: Stage, spec: Spec) -> BuildInfo | None:
+        """What this guest's artifact was last made from, at this stage."""
+        record = read_record(self.project.artifact(spec.name))
+        if stage.folder is not None:
+            own = read_buildinfo(stage.folder(self.project, spec.name))
+            return own or record.get(stage.name)
+        return record.get(stage.name)
+
+    def _explain(
+        self, stage: Stage, spec: Spec, inputs: Inputs, upstream: Mapping[str, str]
+    ) -> str:
+        last = self.last_built(stage, spec)
+        if last is None:
+            return "not built yet"
+        changes = describe_changes(last, stage.revision, inputs, upstream)
+        return "; ".join(changes) if changes else "its artifact is gone or damaged"
+
+    def build(self, name: str, spec: Spec) -> State:
+        """Build a stage unless another process just did; returns its state afterwards."""
+        stage = self.stages[name]
+        state = self.state(name, spec)
+        command.require_tools(stage.tools)
+        with self._store.lock(name, state.fingerprint if stage.is_shared else spec.name):
+            state = self.state(name, spec)
+            if state.is_current:
+                return state
+            try:
+                self._build_locked(stage, spec, state)
+            except PipelineError as error:
+                error.stage, error.guest = error.stage or name, error.guest or spec.name
+                error.log = error.log or str(self.project.log(spec.name, name))
+                raise
+        return self.state(name, spec)
+
+    def _build_locked(self, stage: Stage, spec: Spec, state: State) -> None:
+        log = self.project.log(spec.name, stage.name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+        scratch_root = self.project.output / "scratch"
+        scratch_root.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(scratch_root)
+        with scratch_folder(scratch_root, f"{stage.name}-{spec.name}") as scratch:
+            artifacts = self._artifacts(stage, spec)
+            started = time.monotonic()
+            stage.build(Job(spec, self.project, scratch, log, artifacts, self._may_replace))
+            seconds = time.monotonic() - started
+            self._publish(stage, state, scratch, seconds)
+
+    def _artifacts(self, stage: Stage, spec: Spec) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for upper in stage.after:
+            found.update(self._artifacts(self.stages[upper], spec))
+            found[upper] = self.state(upper, spec).folder
+        return found
+
+    def _publish(self, stage: Stage, state: State, scratch: Path, seconds: float) -> None:
+        files = list_files(scratch, without=stage.mutable)
+        buildinfo = BuildInfo(
+            stage=stage.name,
+            fingerprint=state.fingerprint,
+            revision=stage.revision,
+            inputs=dict(state.inputs),
+            upstream=state.upstream,
+            identity=stage.identity(scratch) if stage.identity else "",
+            seconds=round(seconds, 3),
+            built_at=int(time.time()),
+            files=files,
+        )
+        if stage.is_shared:
+            self._store.publish(scratch, buildinfo)
+        else:
+            write_durably(scratch / BUILDINFO, buildinfo.to_json())
+            publish_folder(scratch, state.folder)
+        self._just_built.add(state.folder)

@@ -1,0 +1,135 @@
+"""What a person sees while doit runs: a line a stage, then where things are or what went wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any, TextIO
+
+from doit.exceptions import BaseFail, TaskFailed
+
+from pipeline import command
+from pipeline.errors import PipelineError
+from pipeline.host.scratch import remove_open
+from pipeline.progress import print_line
+
+INTERRUPTED = 130
+
+
+class StageFailed(TaskFailed):  # type: ignore[misc]
+    """A stage ended with an error that the user can mend."""
+
+    def __init__(self, error: PipelineError) -> None:
+        super().__init__(error.brief)
+        self.error = error
+
+
+class StageReporter:
+    """doit's reporter: `stage  artifact  what was done  seconds  why`."""
+
+    desc = "a line a stage"
+
+    def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
+        del outstream, options
+        self._started: dict[str, float] = {}
+        self._exit_code = 0
+        self._errors: list[PipelineError] = []
+
+    def initialize(self, tasks: Any, selected_tasks: Any) -> None:
+        """Before anything runs: an interruption leaves nothing behind."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+
+    def get_status(self, task: Any) -> None:
+        """Called when doit looks whether a task is up to date."""
+
+    def execute_task(self, task: Any) -> None:
+        """A task starts."""
+        self._started[task.name] = time.monotonic()
+
+    def add_success(self, task: Any) -> None:
+        """A task ended well."""
+        if _is_stage(task):
+            seconds = time.monotonic() - self._started[task.name]
+            _print_stage(task, f"built {seconds:6.1f} s", task.meta["current"].reason)
+
+    def skip_uptodate(self, task: Any) -> None:
+        """A stage's artifact is current."""
+        if _is_stage(task):
+            _print_stage(task, "reused        ", "")
+
+    def skip_ignore(self, task: Any) -> None:
+        """The user told doit to ignore it."""
+        print_line(
+            f"  {task.name} is ignored (doit ignore); `doit reset-dep` or `forget` undoes it"
+        )
+
+    def add_failure(self, task: Any, fail: BaseFail) -> None:
+        """A task failed: the user's to mend, or a bug of ours with its traceback."""
+        if isinstance(fail, StageFailed):
+            self._errors.append(fail.error)
+            self._exit_code = self._exit_code or fail.error.exit_code
+        elif fail.report:
+            self._exit_code = self._exit_code or 1
+            print_line(
+                f"{task.name}: this is a bug of the pipeline, please report it\n{fail.get_msg()}"
+            )
+
+    def cleanup_error(self, exception: Any) -> None:
+        """A teardown failed; there are none."""
+        self.runtime_error(exception.get_msg())
+
+    def runtime_error(self, msg: str) -> None:
+        """doit itself could not go on."""
+        self._exit_code = self._exit_code or 1
+        print(msg, file=sys.stderr)
+
+    def teardown_task(self, task: Any) -> None:
+        """There are no teardowns."""
+
+    def complete_run(self) -> None:
+        """The end: errors last, and the exit code of the first of them."""
+        for error in self._errors:
+            print_error(error)
+        if self._exit_code:
+            sys.stdout.flush()
+            raise SystemExit(self._exit_code)
+
+
+def _is_stage(task: Any) -> bool:
+    return bool(task.meta) and "stage" in task.meta
+
+
+def _print_stage(task: Any, what: str, reason: str) -> None:
+    stage, _, artifact = task.name.partition(":")
+    why = f"  ({reason})" if reason else ""
+    print_line(f"  {stage:<8} {artifact:<20} {what}{why}")
+
+
+def print_error(error: PipelineError) -> None:
+    """An error as a person reads it: what and where, the program's last words, what to do."""
+    where = " ".join(part for part in (error.guest, error.stage) if part)
+    lines = [f"error: {where}: {error.brief}" if where else f"error: {error.brief}"]
+    argv = getattr(error, "argv", None)
+    if argv:
+        lines.append(f"  command: {' '.join(argv)[:2000]}")
+    lines += [f"  | {line}" for line in error.details.splitlines()]
+    if error.log:
+        lines.append(f"  log: {error.log}")
+    if error.hint:
+        lines.append(f"  next: {error.hint}")
+    sys.stdout.flush()
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    """End every command, remove what was half made, and leave at once."""
+    command.end_all()
+    remove_open()
+    name = signal.Signals(number).name
+    print(f"\ninterrupted ({name}): nothing was left behind, build again to go on", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)

@@ -1,0 +1,169 @@
+"""Base: the minimal tree of a suite, with what every lean guest of it needs, as a tar."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from pipeline.archive.snapshot import Snapshot, read_snapshot
+from pipeline.errors import PipelineError
+from pipeline.host.namespace import (
+    Mount,
+    bind,
+    has_memory_for_tmpfs,
+    is_root,
+    isolated,
+    tmpfs,
+)
+from pipeline.progress import progress_bar
+from pipeline.project import Project
+from pipeline.recipe import Inputs, Job, Stage
+from pipeline.spec import Spec
+
+REVISION = 1
+TREE_MIB = 1500
+TAR = "base.tar"
+LISTS = "lists.tar"
+
+
+def inputs(spec: Spec, _project: Project) -> Inputs:
+    """The packages that the suite's table names for this init."""
+    return {"base packages": list(spec.suite_facts.base_packages(spec.init, spec.arch))}
+
+
+def build(job: Job) -> None:
+    """Bootstrap with the tool that the spec names; the apt lists are kept beside the tree."""
+    snapshot = read_snapshot(job.upstream("mirror"))
+    if job.spec.bootstrap == "debootstrap":
+        _run_debootstrap(job, snapshot)
+    else:
+        _run_mmdebstrap(job, snapshot)
+    _check_snapshot(job, snapshot)
+
+
+def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
+    work, lists = job.scratch / "work", job.scratch / "lists"
+    work.mkdir()
+    lists.mkdir()
+    packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
+    keep_lists = f'cp -a "$1"/var/lib/apt/lists/. "{lists}"/'
+    argv: list[str | Path] = [
+        "mmdebstrap",
+        "--verbose",
+        "--variant=minbase",
+        "--format=tar",
+        f"--mode={'root' if is_root() else 'unshare'}",
+        f"--architectures={job.spec.arch}",
+        f"--keyring={snapshot.keyring}",
+        f"--include={','.join(packages)}",
+        f"--customize-hook={keep_lists}",
+        *_apt_options(job.spec),
+        job.spec.suite,
+        job.scratch / TAR,
+        *(source.one_line(keyring=snapshot.keyring) for source in snapshot.sources),
+    ]
+    mounts = _work_mounts(work)
+    with progress_bar("bootstrapping", total=len(packages), unit="packages") as bar:
+        seen: set[str] = set()
+
+        def count(line: str) -> None:
+            match = re.match(r"Setting up (\S+?)(?::\w+)? ", line)
+            if match and match[1] in packages and match[1] not in seen:
+                seen.add(match[1])
+                bar.advance()
+
+        env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch)}
+        job.run(isolated(argv, mounts=mounts), env=env, on_line=count)
+    work.rmdir()
+
+
+def _apt_options(spec: Spec) -> list[str]:
+    options = ['--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io"]
+    if not spec.suite_facts.checks_valid_until:
+        options.append('--aptopt=Acquire::Check-Valid-Until "false"')
+    return options
+
+
+def _work_mounts(work: Path) -> list[Mount]:
+    return [tmpfs(work, mode="0755")] if has_memory_for_tmpfs(TREE_MIB) else []
+
+
+def _run_debootstrap(job: Job, snapshot: Snapshot) -> None:
+    """debootstrap knows one suite only: updates and security follow with its own apt."""
+    tree = job.scratch / "tree"
+    main = snapshot.sources[0]
+    packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
+    argv: list[str | Path] = [
+        "debootstrap",
+        "--variant=minbase",
+        "--force-check-gpg",
+        f"--keyring={snapshot.keyring}",
+        f"--arch={job.spec.arch}",
+        f"--components={','.join(main.components)}",
+        f"--include={','.join(packages)}",
+        main.suite,
+        tree,
+        main.uri,
+    ]
+    with progress_bar("bootstrapping", unit="steps") as bar:
+        job.run(isolated(argv), on_line=lambda line: bar.advance() if line[:2] == "I:" else None)
+    _upgrade(job, snapshot, tree)
+    lists = tree / "var/lib/apt/lists"
+    lists.rename(job.scratch / "lists")
+    lists.mkdir()
+    job.run(
+        isolated(
+            ["tar", "-C", tree, "--sort=name", "--numeric-owner", "--xattrs", "--one-file-system"]
+            + ["-cf", job.scratch / TAR, "."]
+        )
+    )
+    job.run(isolated(["rm", "-rf", "--one-file-system", tree]))
+
+
+def _upgrade(job: Job, snapshot: Snapshot, tree: Path) -> None:
+    keyring = "/tmp/build-keyring.gpg"
+    lines = [source.one_line(keyring=Path(keyring)) for source in snapshot.sources]
+    (tree / "etc/apt/sources.list").write_text("\n".join(lines) + "\n")
+    (tree / keyring[1:]).write_bytes(snapshot.keyring.read_bytes())
+    resolv = tree / "etc/resolv.conf"
+    mounts = [Mount(tree / "proc", "proc", "proc"), bind(Path("/dev"), tree / "dev")]
+    if resolv.is_file():
+        mounts.append(bind(Path("/etc/resolv.conf"), resolv))
+    env = {"DEBIAN_FRONTEND": "noninteractive", "SOURCE_DATE_EPOCH": str(snapshot.epoch)}
+    options = ["-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root"]
+    for words in (["update"], ["-y", "--no-install-recommends", "dist-upgrade"], ["clean"]):
+        job.run(isolated(["chroot", tree, "apt-get", *options, *words], mounts=mounts), env=env)
+    (tree / keyring[1:]).unlink()
+
+
+def _check_snapshot(job: Job, snapshot: Snapshot) -> None:
+    """The bootstrap read the mirror a moment after the mirror stage: it must have seen the same."""
+    lists = job.scratch / "lists"
+    seen = {hashlib.sha256(path.read_bytes()).hexdigest() for path in lists.glob("*_InRelease")}
+    if seen and not seen >= set(snapshot.digests.values()):
+        raise PipelineError(
+            "the mirror changed between its verification and the bootstrap",
+            hint="build again with snapshot_max_age=0 to take its present state",
+        )
+    pack = ["tar", "-C", lists, "--sort=name", "--numeric-owner", "--exclude=./partial"]
+    job.run(isolated([*pack, "--exclude=./lock", "-cf", job.scratch / LISTS, "."]))
+    job.run(isolated(["rm", "-rf", lists]))
+
+
+STAGE = Stage(
+    name="base",
+    summary="minimal tree of the suite",
+    build=build,
+    revision=REVISION,
+    after=("mirror",),
+    keys=("suite", "arch", "init", "bootstrap"),
+    inputs=inputs,
+    tools={
+        "mmdebstrap": "mmdebstrap",
+        "debootstrap": "debootstrap",
+        "setpriv": "util-linux",
+        "unshare": "util-linux",
+        "tar": "tar",
+    },
+)

@@ -1,0 +1,140 @@
+"""Config: the artifact folder, with the domain configurations and everything that boots."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from pipeline.canonical import digest_file
+from pipeline.changes import RECORD
+from pipeline.domains import make_domain
+from pipeline.errors import UsageError
+from pipeline.manifest import render_manifest
+from pipeline.project import Project
+from pipeline.recipe import Inputs, Job, Stage
+from pipeline.spec import Spec
+from pipeline.stages.names import KNOWN_HOSTS, SUMS, disk_name
+from pipeline.store import read_buildinfo
+from pipeline.xen import libvirt, xl, xm
+from pipeline.xen.domain import Domain
+from pipeline.xen.text import Unsupported
+
+REVISION = 1
+
+
+def inputs(spec: Spec, project: Project) -> Inputs:
+    """Where the artifact is: its configurations name its files by full path."""
+    return {"artifact folder": str(project.artifact(spec.name))}
+
+
+def build(job: Job) -> None:
+    """Bring disks, kernel and configurations together; check sums last."""
+    spec, scratch = job.spec, job.scratch
+    volume, kernel = job.upstream("volume"), job.upstream("kernel")
+    for name in (disk_name(spec), "swap.img", KNOWN_HOSTS):
+        if (volume / name).is_file():
+            os.link(volume / name, scratch / name)
+    if not spec.is_kernel_inside:
+        for name in ("vmlinuz", "initrd.img"):
+            shutil.copyfile(kernel / name, scratch / name)
+    shutil.copyfile(kernel / "kernel.json", scratch / "kernel.json")
+    _write_configurations(job)
+    status = (job.upstream("rootfs") / "dpkg-status").read_text()
+    (scratch / "manifest").write_text(render_manifest(status))
+    resolved = json.dumps(spec.as_json(), indent=1, sort_keys=True)
+    (scratch / "spec.json").write_text(f"{resolved}\n")
+    _write_record(job)
+    _write_sums(scratch)
+
+
+def _write_configurations(job: Job) -> None:
+    """xl always; xm and libvirt where they can express the domain, else the reason in a file."""
+    spec = job.spec
+    swap = "swap.img" if spec.swap_mib else ""
+    try:
+        domain = make_domain(spec, job.project.artifact(spec.name), disk=disk_name(spec), swap=swap)
+        text = xl.render(domain, xen=spec.xen)
+    except ValueError as error:
+        raise UsageError(f"{spec.name}: {error}", hint="correct the spec") from error
+    (job.scratch / f"{spec.name}.cfg").write_text(text)
+    _write_other(job, domain)
+
+
+def _write_other(job: Job, domain: Domain) -> None:
+    name = job.spec.name
+    renderings = {
+        f"{name}.xm": lambda: xm.render(domain),
+        f"{name}.xml": lambda: libvirt.render(domain),
+    }
+    for file, render in renderings.items():
+        try:
+            (job.scratch / file).write_text(render())
+        except Unsupported as error:
+            (job.scratch / f"{file}.unsupported").write_text(f"{error}\n")
+
+
+def _write_record(job: Job) -> None:
+    record = {}
+    for stage in ("mirror", "base", "kernel", "rootfs", "image", "volume"):
+        found = read_buildinfo(job.upstream(stage))
+        assert found is not None, stage
+        record[stage] = asdict(found)
+    (job.scratch / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def _write_sums(scratch: Path) -> None:
+    """SHA256SUMS in the form of sha256sum(1)."""
+    lines = [f"{digest_file(path)}  {path.name}\n" for path in sorted(scratch.iterdir())]
+    (scratch / SUMS).write_text("".join(lines))
+
+
+def folder(project: Project, guest: str) -> Path:
+    """output/guests/<name>/."""
+    return project.artifact(guest)
+
+
+STAGE = Stage(
+    name="config",
+    summary="artifact folder, ready to boot",
+    build=build,
+    revision=REVISION,
+    after=("volume", "kernel"),
+    keys=(
+        "name",
+        "type",
+        "boot",
+        "cmdline",
+        "bootloader",
+        "xen",
+        "format",
+        "swap",
+        "fs",
+        "memory",
+        "maxmem",
+        "vcpus",
+        "maxvcpus",
+        "bridge",
+        "mac",
+        "vifname",
+        "mtu",
+        "rate",
+        "model",
+        "interfaces",
+        "vnc",
+        "vncdisplay",
+        "vncunused",
+        "vnclisten",
+        "keymap",
+        "on_poweroff",
+        "on_reboot",
+        "on_crash",
+        "autostart",
+        "description",
+    ),
+    inputs=inputs,
+    folder=folder,
+    mutable=("disk.*", "swap.img"),
+)

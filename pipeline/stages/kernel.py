@@ -1,0 +1,182 @@
+"""Kernel: vmlinuz, initrd and modules of one ABI, which always travel together."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.archive.index import Package, PackageIndex
+from pipeline.archive.snapshot import read_snapshot
+from pipeline.canonical import digest_file, digest_tree, fingerprint
+from pipeline.errors import PipelineError, UsageError
+from pipeline.fetch import fetch_file
+from pipeline.initrd import build as initrd_build
+from pipeline.initrd.modules import ModuleFolder
+from pipeline.project import Project
+from pipeline.recipe import Inputs, Job, Stage
+from pipeline.spec import Spec
+from pipeline.xen.kernel_image import read_kernel
+
+REVISION = 2
+_PART = re.compile(r"linux-(image|modules|modules-extra)-")
+
+
+@dataclass(frozen=True)
+class KernelFiles:
+    """A kernel as found: vmlinuz, its modules folder, and where it came from."""
+
+    abi: str
+    vmlinuz: Path
+    modules: Path
+    packages: tuple[Package, ...] = ()
+    config: Path | None = None
+
+
+def inputs(spec: Spec, _project: Project) -> Inputs:
+    """The initrd's recipe, and the files of a kernel that is not a package."""
+    recipe = digest_tree(initrd_build.INIT.parent)
+    if spec.is_kernel_inside:
+        return {}
+    if spec.kernel_source == "package":
+        return {"initrd recipe": recipe}
+    files = _find_files(spec)
+    own = {"initrd": digest_file(Path(spec.initrd))} if spec.initrd else {"initrd recipe": recipe}
+    return {
+        **own,
+        "vmlinuz": digest_file(files.vmlinuz),
+        "modules files": fingerprint(digest_tree(files.modules)),
+    }
+
+
+def build(job: Job) -> None:
+    """Get the kernel, index its modules, make the initrd; nothing when the guest brings its own."""
+    if job.spec.is_kernel_inside:
+        (job.scratch / "kernel.json").write_text('{"inside": true}\n')
+        return
+    packages = read_snapshot(job.upstream("mirror")).packages
+    tree = job.scratch / "tree"
+    found = _unpack_packages(job, packages, tree) if _is_package(job) else _find_files(job.spec)
+    folder = tree / "lib/modules" / found.abi
+    if found.modules != folder:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(found.modules, folder, symlinks=True)
+    for link in ("build", "source"):
+        (folder / link).unlink(missing_ok=True)
+    job.run(["depmod", "-b", tree, found.abi])
+    shutil.copyfile(found.vmlinuz, job.scratch / "vmlinuz")
+    if found.config:
+        shutil.copyfile(found.config, job.scratch / "config")
+    initrd_modules = _place_initrd(job, packages, ModuleFolder(folder), found.abi)
+    pack = ["tar", "--sort=name", "--numeric-owner", "--owner=0", "--group=0", "--mode=go-w"]
+    epoch = read_snapshot(job.upstream("mirror")).epoch
+    job.run(
+        [*pack, f"--mtime=@{epoch}", "-C", tree]
+        + ["-cf", job.scratch / "modules.tar", f"lib/modules/{found.abi}"]
+    )
+    shutil.rmtree(tree)
+    _describe(job, found, initrd_modules)
+
+
+def _is_package(job: Job) -> bool:
+    return job.spec.kernel_source == "package"
+
+
+def _unpack_packages(job: Job, packages: PackageIndex, tree: Path) -> KernelFiles:
+    name, _, version = job.spec.kernel.partition("=")
+    parts = _resolve(packages, name, version)
+    cache = job.project.output / "cache/debs"
+    for part in parts:
+        deb = fetch_file(part.url, cache / part.sha256, size=part.size, sha256=part.sha256)
+        job.run(["dpkg-deb", "-x", deb, tree])
+    images = sorted((tree / "boot").glob("vmlinuz-*"))
+    if len(images) != 1:
+        raise PipelineError(
+            f"kernel package {job.spec.kernel} brings {len(images)} kernels, expected one",
+            hint="name a linux-image package, see `apt-cache search linux-image`",
+        )
+    abi = images[0].name.removeprefix("vmlinuz-")
+    modules = tree / "lib/modules" / abi
+    if not modules.is_dir() and (tree / "usr/lib/modules" / abi).is_dir():
+        modules.parent.mkdir(parents=True, exist_ok=True)
+        (tree / "usr/lib/modules" / abi).rename(modules)
+    config = tree / "boot" / f"config-{abi}"
+    return KernelFiles(abi, images[0], modules, tuple(parts), config if config.is_file() else None)
+
+
+def _resolve(packages: PackageIndex, name: str, version: str) -> list[Package]:
+    """The package and the kernel packages that it depends on: image behind a metapackage, modules."""
+    found = [packages.find(name, version)]
+    for wanted in re.split(r"\s*,\s*", found[0].depends):
+        first = wanted.partition("|")[0].strip()
+        match = re.fullmatch(r"([a-z0-9.+-]+)(?::any)?(?:\s*\(=\s*(\S+)\))?", first)
+        if match and _PART.match(match[1]):
+            found += _resolve(packages, match[1], match[2] or "")
+    return found
+
+
+def _find_files(spec: Spec) -> KernelFiles:
+    if spec.kernel_source == "host":
+        abi = platform.release()
+        vmlinuz, modules = Path(f"/boot/vmlinuz-{abi}"), Path(f"/lib/modules/{abi}")
+    else:
+        vmlinuz = Path(spec.kernel)
+        if not vmlinuz.is_file():
+            raise UsageError(f"kernel {vmlinuz}: no such file", hint="correct kernel=")
+        abi = read_kernel(vmlinuz.read_bytes()).version.partition(" ")[0]
+        modules = Path(spec.modules or f"/lib/modules/{abi}")
+    if not vmlinuz.is_file():
+        raise UsageError(
+            f"kernel=host: this machine has no {vmlinuz}",
+            hint="name a package: kernel=linux-image-...",
+        )
+    if not modules.is_dir():
+        raise UsageError(
+            f"kernel {vmlinuz}: its modules are not in {modules}",
+            hint="give modules=/lib/modules/ABI",
+        )
+    return KernelFiles(abi, vmlinuz, modules.resolve())
+
+
+def _place_initrd(
+    job: Job, packages: PackageIndex, folder: ModuleFolder, abi: str
+) -> tuple[str, ...]:
+    target = job.scratch / "initrd.img"
+    if job.spec.initrd:
+        shutil.copyfile(job.spec.initrd, target)
+        return ()
+    busybox = packages.find("busybox-static")
+    cache = job.project.output / "cache/debs"
+    deb = fetch_file(busybox.url, cache / busybox.sha256, size=busybox.size, sha256=busybox.sha256)
+    unpacked = job.scratch / "busybox"
+    job.run(["dpkg-deb", "-x", deb, unpacked])
+    program = next(path for path in unpacked.rglob("busybox") if path.is_file())
+    made = initrd_build.build_initrd(program.read_bytes(), folder, abi, file_system=job.spec.fs)
+    shutil.rmtree(unpacked)
+    target.write_bytes(made.content)
+    return made.modules
+
+
+def _describe(job: Job, found: KernelFiles, initrd_modules: tuple[str, ...]) -> None:
+    facts = {
+        "abi": found.abi,
+        "source": job.spec.kernel,
+        "packages": {part.name: [part.version, part.sha256] for part in found.packages},
+        "initrd_modules": initrd_modules,
+    }
+    (job.scratch / "kernel.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+STAGE = Stage(
+    name="kernel",
+    summary="kernel, initrd and modules of one ABI",
+    build=build,
+    revision=REVISION,
+    after=("mirror",),
+    keys=("arch", "boot", "kernel", "initrd", "modules", "fs"),
+    inputs=inputs,
+    tools={"dpkg-deb": "dpkg", "depmod": "kmod", "tar": "tar"},
+)

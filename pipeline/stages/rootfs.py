@@ -1,0 +1,208 @@
+"""Root filesystem: the base tree plus the guest's elements, by diskimage-builder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline import command
+from pipeline.archive.guest_sources import render_guest_sources
+from pipeline.archive.snapshot import read_snapshot
+from pipeline.archive.sources import find_archive
+from pipeline.canonical import digest_tree
+from pipeline.domains import command_line
+from pipeline.errors import UsageError
+from pipeline.host.namespace import has_memory_for_tmpfs, is_root, isolated
+from pipeline.identity import ROOT_DEVICE
+from pipeline.progress import progress_bar
+from pipeline.project import Project
+from pipeline.recipe import Inputs, Job, Stage
+from pipeline.spec import Spec
+
+REVISION = 1
+TAR = "rootfs.tar"
+STATUS = "dpkg-status"
+TREE_MIB = 2000
+SHIMS = Path(__file__).resolve().parent.parent / "host" / "shims"
+
+
+def elements_of(spec: Spec) -> list[str]:
+    """The elements that make this guest: ours by what it is, then those that its spec names."""
+    own = ["domu", "xen-udev", "xen-console", "ssh-server", "debconf-priority", "timezone-locale"]
+    own += ["guest-sources", "domu-network", "domu-packages"]
+    own.append("grub-menus" if spec.is_kernel_inside else "kernel-modules")
+    if spec.init == "systemd":
+        own.append("lean-boot")
+    return own + [name for name in spec.elements if name not in own]
+
+
+def _stock_elements() -> Path:
+    found = importlib.util.find_spec("diskimage_builder")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent / "elements"
+
+
+def _search_path(spec: Spec, project: Project) -> list[Path]:
+    return [project.elements, *(Path(path) for path in spec.elements_path), _stock_elements()]
+
+
+def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
+    """Each element with those that it depends on: name -> folder. Raises UsageError when unknown."""
+    found: dict[str, Path] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        folder = next((root / name for root in path if (root / name).is_dir()), None)
+        if folder is None:
+            raise UsageError(
+                f"element '{name}': not found in {', '.join(map(str, path))}",
+                hint="correct `elements`, or add its folder's parent to `elements_path`",
+            )
+        found[name] = folder
+        dependencies = folder / "element-deps"
+        if dependencies.is_file():
+            waiting += dependencies.read_text().split()
+    return found
+
+
+def inputs(spec: Spec, project: Project) -> Inputs:
+    """Every file of the elements in use, the guest's apt sources, and the engine's version."""
+    stock = _stock_elements()
+    elements = _find_all(elements_of(spec), _search_path(spec, project))
+    files = {
+        name: digest_tree(folder)
+        for name, folder in elements.items()
+        if not folder.is_relative_to(stock)
+    }
+    return {
+        "elements used": sorted(elements),
+        "elements": files,
+        "guest's sources": render_guest_sources(spec, find_archive(spec, project.mirrors)),
+        "diskimage-builder": importlib.metadata.version("diskimage-builder"),
+    }
+
+
+def build(job: Job) -> None:
+    """Run disk-image-create; the last element's hook writes the finished tree as one tar."""
+    elements = elements_of(job.spec)
+    _find_all(elements, _search_path(job.spec, job.project))
+    program = Path(sys.executable).with_name("disk-image-create")
+    for name in ("dib", "home", "lists"):
+        (job.scratch / name).mkdir()
+    job.run(["tar", "-C", job.scratch / "lists", "-xf", job.upstream("base") / "lists.tar"])
+    argv = [program, "-n", "-t", "raw", "-a", job.spec.arch, "-o", job.scratch / "unused"]
+    with progress_bar("running elements", unit="scripts") as bar:
+
+        def count(line: str) -> None:
+            if "dib-run-parts" in line and " Running " in line:
+                bar.advance()
+
+        env = _environment(job)
+        job.run(isolated([*argv, *elements]), env=env, cwd=job.scratch, on_line=count)
+    for name in ("dib", "home", "lists"):
+        job.run(isolated(["rm", "-rf", "--one-file-system", job.scratch / name]))
+    for path in job.scratch.iterdir():
+        if path.name not in (TAR,):
+            path.unlink()
+    status = job.run(["tar", "-xOf", job.scratch / TAR, "./var/lib/dpkg/status"])
+    (job.scratch / STATUS).write_text(status)
+
+
+def _environment(job: Job) -> dict[str, str]:
+    """What disk-image-create and the elements are told, and nothing of the caller's environment."""
+    scratch = job.scratch
+    tools = [str(_shims(scratch)), str(Path(sys.executable).parent), command.PATH]
+    return {
+        "PATH": ":".join(tools),
+        "HOME": str(scratch / "home"),
+        "USER": "root",
+        "TMP_DIR": str(scratch / "dib"),
+        "TMPDIR": str(scratch / "dib"),
+        "SOURCE_DATE_EPOCH": str(read_snapshot(job.upstream("mirror")).epoch),
+        "ELEMENTS_PATH": ":".join(map(str, _search_path(job.spec, job.project)[:-1])),
+        "DIB_NO_TMPFS": "0" if has_memory_for_tmpfs(TREE_MIB) else "1",
+        "DIB_MIN_TMPFS": "2",
+        "DIB_IMAGE_SIZE": "1",  # spares DIB the measuring of a tree that it will not copy
+        "DIB_NO_TIMESTAMP": "1",
+        **_element_variables(job),
+    }
+
+
+def _element_variables(job: Job) -> dict[str, str]:
+    """The documented variables of our elements, see their README.rst."""
+    spec, scratch = job.spec, job.scratch
+    snapshot = read_snapshot(job.upstream("mirror"))
+    build_sources = scratch / "build-sources.list"
+    lines = [source.one_line(keyring=snapshot.keyring) for source in snapshot.sources]
+    build_sources.write_text("".join(f"{line}\n" for line in lines))
+    form = "sources" if spec.suite_facts.sources_form == "deb822" else "list"
+    guest_sources = scratch / f"guest.{form}"
+    archive = find_archive(spec, job.project.mirrors)
+    guest_sources.write_text(render_guest_sources(spec, archive))
+    debs = job.project.output / "cache" / "apt"
+    debs.mkdir(parents=True, exist_ok=True)
+    own = {
+        "DISTRO_NAME": spec.suite_facts.distribution,
+        "DIB_RELEASE": spec.suite,
+        "DIB_INIT_SYSTEM": spec.init,
+        "DIB_DOMU_BASE": job.upstream("base") / "base.tar",
+        "DIB_DOMU_EXPORT": scratch / TAR,
+        "DIB_DOMU_PACKAGES": " ".join(spec.packages),
+        "DIB_DOMU_APT_LISTS": scratch / "lists",
+        "DIB_DOMU_APT_CACHE": debs,
+        "DIB_DOMU_BUILD_SOURCES": build_sources,
+        "DIB_DOMU_NETWORK_TOOL": spec.suite_facts.network_tool(spec.init),
+        "DIB_DEBCONF_PRIORITY_LEVEL": spec.debconf_priority,
+        "DIB_TIMEZONE_LOCALE_ZONE": spec.timezone,
+        "DIB_TIMEZONE_LOCALE_LANG": spec.locale,
+        "DIB_GUEST_SOURCES_FILE": guest_sources,
+        "DIB_XEN_CONSOLE_DEVICE": spec.suite_facts.console,
+    }
+    if spec.is_kernel_inside:
+        own["DIB_GRUB_MENUS_KERNEL"] = spec.kernel
+        own["DIB_GRUB_MENUS_ROOT"] = ROOT_DEVICE
+        own["DIB_GRUB_MENUS_OPTIONS"] = command_line(spec)
+    else:
+        own["DIB_KERNEL_MODULES_TAR"] = job.upstream("kernel") / "modules.tar"
+    return {name: str(value) for name, value in own.items()}
+
+
+def _shims(scratch: Path) -> Path:
+    """A folder for the front of PATH: sudo, and for an ordinary user a mount that may fail less."""
+    folder = scratch / "home" / "bin"
+    folder.mkdir()
+    for name in ("sudo",) if is_root() else ("sudo", "mount"):
+        (folder / name).symlink_to(SHIMS / name)
+    return folder
+
+
+STAGE = Stage(
+    name="rootfs",
+    summary="base tree plus the guest's elements",
+    build=build,
+    revision=REVISION,
+    after=("base", "kernel"),
+    keys=(
+        "suite",
+        "arch",
+        "init",
+        "boot",
+        "cmdline",
+        "fs",
+        "kernel",
+        "packages",
+        "elements",
+        "elements_path",
+        "timezone",
+        "locale",
+        "debconf_priority",
+        "guest_mirror",
+    ),
+    inputs=inputs,
+    tools={"tar": "tar", "unshare": "util-linux", "getopt": "util-linux", "bash": "bash"},
+)

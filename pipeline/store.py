@@ -1,0 +1,150 @@
+"""The content-addressed store: fingerprint -> artifact folder with its buildinfo.json.
+
+An artifact is built in a scratch folder on the same file system, its buildinfo.json is written
+last, and a rename makes it appear whole. A folder without a readable buildinfo.json, or whose
+files have not the recorded sizes, counts as absent. Locks are flock(2): the kernel drops them when
+their process dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.canonical import digest_file, sync_folder, write_durably
+
+BUILDINFO = "buildinfo.json"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """What an artifact was made from and what it holds.
+
+    `inputs` is everything that changed its bytes, `upstream` the ids of the artifacts below it,
+    `files` maps each file to its size in bytes and sha256, `seconds` is the build's wall time.
+    """
+
+    stage: str
+    fingerprint: str
+    revision: int
+    inputs: dict[str, Any]
+    upstream: dict[str, str]
+    identity: str = ""
+    seconds: float = 0.0
+    built_at: int = 0
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """Readable JSON, keys sorted."""
+        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
+
+
+def list_files(folder: Path, *, without: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """Each regular file below `folder`: size in bytes and sha256.
+
+    buildinfo.json itself and names matching a pattern of `without` are left out.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        if any(path.match(pattern) for pattern in (BUILDINFO, *without)):
+            continue
+        name = path.relative_to(folder).as_posix()
+        found[name] = {"size": path.stat().st_size, "sha256": digest_file(path)}
+    return found
+
+
+def read_buildinfo(folder: Path, name: str = BUILDINFO) -> BuildInfo | None:
+    """The buildinfo of a whole artifact; None when absent, unreadable or a file's size is off."""
+    try:
+        content = json.loads((folder / name).read_bytes())
+        found = BuildInfo(**content)
+        for file, facts in found.files.items():
+            state = (folder / file).stat()
+            if not stat.S_ISREG(state.st_mode) or state.st_size != facts["size"]:
+                return None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return found
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Swap two names atomically (renameat2(2), RENAME_EXCHANGE); raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    status = libc.renameat2(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+    )
+    if status != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(one))
+
+
+def publish_folder(scratch: Path, final: Path) -> None:
+    """Make a finished scratch folder appear at `final`, atomically; an older one is removed."""
+    sync_folder(scratch)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.exists():
+        exchange(scratch, final)
+        shutil.rmtree(scratch)
+    else:
+        os.rename(scratch, final)
+    sync_folder(final.parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive flock(2) on `path` (made if absent); waits for whoever has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Artifacts below `root`/<stage>/<fingerprint>/; scratch folders below `root`/.scratch/."""
+
+    root: Path
+
+    def location(self, stage: str, fingerprint: str) -> Path:
+        """Where the artifact of this fingerprint is, or would be."""
+        return self.root / stage / fingerprint[:32]
+
+    def read(self, stage: str, fingerprint: str) -> BuildInfo | None:
+        """The buildinfo of a whole artifact with exactly this fingerprint, else None."""
+        found = read_buildinfo(self.location(stage, fingerprint))
+        return found if found and found.fingerprint == fingerprint else None
+
+    @contextmanager
+    def lock(self, stage: str, fingerprint: str) -> Iterator[None]:
+        """One builder at a time for one fingerprint."""
+        with locked(self.root / ".locks" / f"{stage}-{fingerprint[:32]}"):
+            yield
+
+    def publish(self, scratch: Path, buildinfo: BuildInfo) -> Path:
+        """Write buildinfo.json, then make the scratch folder the artifact."""
+        write_durably(scratch / BUILDINFO, buildinfo.to_json())
+        final = self.location(buildinfo.stage, buildinfo.fingerprint)
+        publish_folder(scratch, final)
+        return final
+
+    def touch(self, stage: str, fingerprint: str) -> None:
+        """Note that an artifact was used now, for least-recently-used removal."""
+        now = time.time()
+        os.utime(self.location(stage, fingerprint), (now, now))

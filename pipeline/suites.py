@@ -1,0 +1,297 @@
+"""What differs between releases: one frozen `Suite` for each, all of them in `SUITES`.
+
+Package names were checked against the indexes of bullseye to sid, jammy and noble; facts about
+older releases come from their release notes and from reference/field.md and trust.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+InitName = Literal["systemd", "sysvinit"]
+HashName = Literal["yescrypt", "sha512", "md5"]
+
+_KEYRINGS = "/usr/share/keyrings"
+# mke2fs -O wants the whole list: without "none" it would add the build host's own defaults.
+EXT4_MODERN = (
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"
+    "sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+)
+# e2fsprogs before 1.43 (stretch) refuses metadata_csum.
+EXT4_OLD = (
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,"
+    "sparse_super,large_file,huge_file,dir_nlink,extra_isize,uninit_bg"
+)
+EXT3 = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
+EXT2 = "none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """The facts of one release.
+
+    `kernels` maps an architecture to (lean kernel package, generic one); where it is missing there
+    is none. `hash_prefixes` are those that the guest's crypt() understands. `xfs_options` go to
+    mkfs.xfs, so that a newer build host makes what the guest's kernel can mount (its changelog).
+    """
+
+    name: str
+    distribution: Literal["debian", "ubuntu"]
+    version: str
+    init_default: InitName
+    inits: tuple[InitName, ...]
+    kernels: dict[str, tuple[str, str]]
+    system_packages: dict[InitName, tuple[str, ...]]
+    keyring: str = f"{_KEYRINGS}/debian-archive-keyring.gpg"
+    keyring_package: str = "debian-archive-keyring"
+    components: tuple[str, ...] = ("main",)
+    is_archived: bool = False
+    security_suite: str = ""
+    security_path: str = "debian-security"
+    updates_suite: str = ""
+    sources_form: Literal["one-line", "deb822"] = "one-line"
+    console: str = "hvc0"
+    disk_device: str = "xvda"
+    nic_naming: Literal["eth", "enX"] = "eth"
+    has_networkd: bool = False
+    password_hash: HashName = "sha512"
+    hash_prefixes: tuple[str, ...] = ("$6$", "$5$", "$1$")
+    ext4_features: str = EXT4_MODERN
+    inode_size: int = 256
+    xfs_options: tuple[str, ...] = ()
+    default_fs: str = "ext4"
+    filesystems: tuple[str, ...] = ("ext4", "ext3", "ext2", "xfs", "btrfs")
+    default_locale: str = "C.UTF-8"
+    openssh: tuple[int, int] = (9, 2)
+    needs_vsyscall: bool = False
+    libc_xen_package: str = ""
+
+    @property
+    def checks_valid_until(self) -> bool:
+        """Whether an outdated Release file is refused: always, but for archived suites."""
+        return not self.is_archived
+
+    @property
+    def understands_ed25519(self) -> bool:
+        """Whether sshd accepts ed25519 keys: from OpenSSH 6.5 (its release notes)."""
+        return self.openssh >= (6, 5)
+
+    @property
+    def understands_security_keys(self) -> bool:
+        """Whether sshd accepts FIDO keys (sk-...): from OpenSSH 8.2 (its release notes)."""
+        return self.openssh >= (8, 2)
+
+    def network_tool(self, init: InitName) -> Literal["networkd", "ifupdown"]:
+        """What configures the network of a guest with this init."""
+        return "networkd" if self.has_networkd and init == "systemd" else "ifupdown"
+
+    def default_kernel(self, arch: str) -> str:
+        """The leanest kernel package for a DomU; empty when the architecture has none."""
+        return self.kernels.get(arch, ("", ""))[0]
+
+    def generic_kernel(self, arch: str) -> str:
+        """The kernel package that PV GRUB can load (the lean one may be LZ4, which it cannot)."""
+        return self.kernels.get(arch, ("", ""))[1]
+
+    def base_packages(self, init: InitName, arch: str = "amd64") -> tuple[str, ...]:
+        """What a lean DomU holds besides the essential packages; raises KeyError for no such init.
+
+        On i386 old releases get libc6-xen too: their libc's TLS is slow under PV (Debian's wiki).
+        """
+        extra = (self.libc_xen_package,) if self.libc_xen_package and arch == "i386" else ()
+        return self.system_packages[init] + extra
+
+    def mke2fs_features(self, fs: str) -> str:
+        """The argument of `mke2fs -O` for ext2, ext3 or ext4; raises KeyError otherwise."""
+        return {"ext4": self.ext4_features, "ext3": EXT3, "ext2": EXT2}[fs]
+
+
+_SERVING = ("openssh-server", "iproute2", "netbase", "ca-certificates")
+_DAILY = ("udev", "kmod", "tzdata", "e2fsprogs", *_SERVING)
+_SYSTEMD = ("systemd", "systemd-sysv", "dbus", *_DAILY)
+# systemd-resolved is a package of its own from 251 on (bookworm, noble); before, part of systemd.
+_SYSTEMD_RESOLVED = (*_SYSTEMD, "systemd-resolved")
+_SYSTEMD_IFUPDOWN = (*_SYSTEMD, "ifupdown", "isc-dhcp-client")
+# initscripts is only recommended by sysv-rc; from trixie on it is what ships /etc/init.d/udev.
+_SYSVINIT = ("sysvinit-core", "sysvinit-utils", "initscripts", *_DAILY, "ifupdown")
+_SYSVINIT_DHCLIENT = (*_SYSVINIT, "isc-dhcp-client")
+_SYSVINIT_DHCPCD = (*_SYSVINIT, "dhcpcd-base", "orphan-sysvinit-scripts")  # forky: no dhclient
+_OLD_INIT = ("sysvinit", "sysvinit-utils", "initscripts", "udev", "ifupdown")
+_OLD = (*_OLD_INIT, "openssh-server", "iproute", "netbase", "tzdata", "e2fsprogs")
+_CLOUD = ("linux-image-cloud-amd64", "linux-image-amd64")
+_PAE = ("linux-image-686-pae", "linux-image-686-pae")
+_VIRTUAL = ("linux-image-virtual", "linux-image-generic")
+_YESCRYPT = ("$y$", "$gy$", "$7$", "$2b$", "$2y$", "$6$", "$5$", "$1$")  # libxcrypt's, crypt(5)
+_REMOVED_KEYS = f"{_KEYRINGS}/debian-archive-removed-keys.gpg"
+# Newest first; each release says what was different in it from the one after.
+_SID = Suite(
+    name="sid",
+    distribution="debian",
+    version="unstable",
+    init_default="systemd",
+    inits=("systemd", "sysvinit"),
+    kernels={"amd64": _CLOUD},  # i386 lost its kernels in trixie
+    system_packages={"systemd": _SYSTEMD_RESOLVED, "sysvinit": _SYSVINIT_DHCPCD},
+    sources_form="deb822",
+    nic_naming="enX",
+    has_networkd=True,
+    password_hash="yescrypt",
+    hash_prefixes=_YESCRYPT,
+    openssh=(10, 0),
+)
+_FORKY = replace(
+    _SID,
+    name="forky",
+    version="14",
+    security_suite="forky-security",
+    updates_suite="forky-updates",
+)
+_TRIXIE = replace(
+    _FORKY,
+    name="trixie",
+    version="13",
+    security_suite="trixie-security",
+    updates_suite="trixie-updates",
+)
+_BOOKWORM = replace(
+    _TRIXIE,
+    name="bookworm",
+    version="12",
+    security_suite="bookworm-security",
+    updates_suite="bookworm-updates",
+    kernels={"amd64": _CLOUD, "i386": _PAE},
+    system_packages={"systemd": _SYSTEMD_RESOLVED, "sysvinit": _SYSVINIT_DHCLIENT},
+    sources_form="one-line",
+    xfs_options=("-i", "nrext64=0"),
+    openssh=(9, 2),
+)
+_BULLSEYE = replace(
+    _BOOKWORM,
+    name="bullseye",
+    version="11",
+    security_suite="bullseye-security",
+    updates_suite="bullseye-updates",
+    system_packages={"systemd": _SYSTEMD, "sysvinit": _SYSVINIT_DHCLIENT},
+    nic_naming="eth",
+    xfs_options=("-i", "nrext64=0", "-m", "bigtime=0,inobtcount=0"),
+    openssh=(8, 4),
+)
+_BUSTER = replace(
+    _BULLSEYE,
+    name="buster",
+    version="10",
+    keyring=_REMOVED_KEYS,
+    is_archived=True,
+    security_suite="buster/updates",
+    updates_suite="",  # an archived suite has none: it went into the last point release
+    kernels={"amd64": ("linux-image-amd64", "linux-image-amd64"), "i386": _PAE},
+    system_packages={"systemd": _SYSTEMD_IFUPDOWN, "sysvinit": _SYSVINIT_DHCLIENT},
+    has_networkd=False,
+    password_hash="sha512",
+    hash_prefixes=("$6$", "$5$", "$1$"),  # glibc's crypt, before libxcrypt
+    openssh=(7, 9),
+)
+_STRETCH = replace(
+    _BUSTER,
+    name="stretch",
+    version="9",
+    security_suite="stretch/updates",
+    xfs_options=("-i", "nrext64=0,sparse=0", "-m", "bigtime=0,inobtcount=0,reflink=0,rmapbt=0"),
+    openssh=(7, 4),
+)
+_JESSIE = replace(
+    _STRETCH,
+    name="jessie",
+    version="8",
+    security_suite="jessie/updates",
+    ext4_features=EXT4_OLD,
+    openssh=(6, 7),
+)
+_WHEEZY = replace(
+    _JESSIE,
+    name="wheezy",
+    version="7",
+    security_suite="wheezy/updates",
+    init_default="sysvinit",
+    inits=("sysvinit",),
+    system_packages={"sysvinit": (*_OLD, "kmod", "isc-dhcp-client")},
+    filesystems=("ext4", "ext3", "ext2"),  # today's mkfs.xfs makes nothing that 3.2 can mount
+    xfs_options=(),
+    openssh=(6, 0),
+    needs_vsyscall=True,  # eglibc 2.13
+    libc_xen_package="libc6-xen",
+)
+_SQUEEZE = replace(
+    _WHEEZY,
+    name="squeeze",
+    version="6",
+    security_suite="squeeze/updates",
+    kernels={"amd64": ("linux-image-2.6-amd64",) * 2, "i386": ("linux-image-2.6-686-bigmem",) * 2},
+    system_packages={"sysvinit": (*_OLD, "module-init-tools", "isc-dhcp-client")},
+    default_locale="C",  # C.UTF-8 came with wheezy's libc-bin
+    openssh=(5, 5),
+)
+_LENNY = replace(
+    _SQUEEZE,
+    name="lenny",
+    version="5.0",
+    security_suite="lenny/updates",
+    kernels={"amd64": ("linux-image-2.6-xen-amd64",) * 2, "i386": ("linux-image-2.6-xen-686",) * 2},
+    system_packages={"sysvinit": (*_OLD, "module-init-tools", "dhcp3-client")},
+    filesystems=("ext3", "ext2"),  # 2.6.26 has only ext4dev
+    default_fs="ext3",
+    inode_size=128,
+    openssh=(5, 1),
+)
+_ETCH = replace(
+    _LENNY,
+    name="etch",
+    version="4.0",
+    security_suite="etch/updates",
+    console="tty1",  # 2.6.18-xen: the console is tty1, hvc0 came with 2.6.26 (reference/field.md)
+    disk_device="sda",
+    password_hash="md5",  # glibc 2.3.6; SHA-crypt came with 2.7
+    hash_prefixes=("$1$",),
+    openssh=(4, 3),
+)
+_NOBLE = replace(
+    _SID,
+    name="noble",
+    distribution="ubuntu",
+    version="24.04",
+    inits=("systemd",),
+    kernels={"amd64": _VIRTUAL},
+    system_packages={"systemd": _SYSTEMD_RESOLVED},
+    keyring=f"{_KEYRINGS}/ubuntu-archive-keyring.gpg",
+    keyring_package="ubuntu-keyring",
+    components=("main", "universe"),
+    security_suite="noble-security",
+    security_path="ubuntu",
+    updates_suite="noble-updates",
+    openssh=(9, 6),
+)
+_JAMMY = replace(
+    _NOBLE,
+    name="jammy",
+    version="22.04",
+    security_suite="jammy-security",
+    updates_suite="jammy-updates",
+    system_packages={"systemd": _SYSTEMD},
+    sources_form="one-line",
+    nic_naming="eth",
+    xfs_options=("-i", "nrext64=0"),
+    openssh=(8, 9),
+)
+
+_ALL = (
+    *(_SID, _FORKY, _TRIXIE, _BOOKWORM, _BULLSEYE, _BUSTER, _STRETCH, _JESSIE, _WHEEZY),
+    *(_SQUEEZE, _LENNY, _ETCH, _NOBLE, _JAMMY),
+)
+SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}
+
+
+def nearest_suite(name: str) -> str:
+    """The known suite whose name is most like this one; empty when none is."""
+    return next(iter(difflib.get_close_matches(name, SUITES, n=1)), "")

@@ -1,0 +1,65 @@
+"""The words of the command line that are not stages: what each prints or does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline import command
+from pipeline.errors import UsageError
+from pipeline.progress import print_line
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+
+
+def say_built(recipe: Recipe, spec: Spec) -> None:
+    """Where the artifact is and how to start it."""
+    folder = recipe.project.artifact(spec.name)
+    shown = _short(folder)
+    print_line(f"{spec.name} is ready in {shown}")
+    print_line(f"  start it:  xl create {shown / (spec.name + '.cfg')}")
+    print_line(f"  log in:    xl console {spec.name}    or ssh, known_hosts is in the folder")
+
+
+def explain(recipe: Recipe, spec: Spec) -> None:
+    """Why each stage would or would not run now."""
+    print_line(f"{spec.name}:")
+    for name in recipe.stages:
+        state = recipe.state(name, spec)
+        reason = state.reason or "current"
+        print_line(f"  {name:<8} {state.fingerprint[:12]}  {reason}")
+
+
+def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """The guests, whether each is built, and what to type next."""
+    print_line("guests:")
+    for name, spec in sorted(specs.items()):
+        state = "built" if recipe.state("config", spec).is_current else "     "
+        kind = f"{spec.suite} {spec.type} {spec.boot} {spec.size}"
+        print_line(f"  {name:<14} {state}  {kind:<32} {spec.description}")
+    print_line(
+        "\nnext:\n"
+        "  doit build name=NAME   build a guest          doit why name=NAME    what would run\n"
+        "  doit check name=NAME   look into the image    doit list             every task\n"
+        "  doit create name=NEW suite=... size=...       write a spec and build it"
+    )
+
+
+def run_tests(recipe: Recipe, _specs: object) -> None:
+    """pytest over the whole tree, its output as it comes."""
+    root = recipe.project.root
+    program = Path(sys.executable).with_name("pytest")
+    if not program.is_file():
+        raise UsageError(
+            "pytest is not installed in this environment", hint="./doit test installs it"
+        )
+    command.run([program, "tests"], cwd=root, on_line=lambda line: print(line, end="", flush=True))
+
+
+def _short(path: Path) -> Path:
+    """Relative to where the user stands, when that is shorter."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path

@@ -1,0 +1,50 @@
+"""What all tests share: no processes in unit tests, nothing left behind by the others."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.leaks import Belongings, take_stock
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def no_process_in_unit_tests(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit test that starts a process is an integration test in the wrong folder."""
+    if "unit" not in request.path.parts:
+        return
+
+    def refuse(*arguments: object, **_options: object) -> None:
+        raise AssertionError(f"a unit test starts a process: {arguments}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(os, "system", refuse)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Mounts, loop devices, processes and temporary files are the same after an integration test."""
+    if request.node.get_closest_marker("integration") is None:
+        yield
+        return
+    before = take_stock()
+    yield
+    left = take_stock().since(before)
+    assert left == Belongings(), f"left behind: {left}"
+
+
+def require(condition: bool, reason: str) -> None:
+    """Skip on a developer's machine, fail in CI."""
+    if condition:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI lacks something: {reason}")
+    pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""The task graph: what exists. How a stage works is in pipeline/stages/, which guests in guests/."""
+"""The task graph: what exists. How a stage works: pipeline/stages/; which guests: guests/."""
 
 from pipeline import words
 from pipeline.graph import Graph

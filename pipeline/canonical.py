@@ -1,4 +1,4 @@
-"""Canonical JSON, digests and durable writes: how inputs become fingerprints and files stay whole."""
+"""Canonical JSON, digests, durable writes: how inputs become fingerprints, files stay whole."""
 
 from __future__ import annotations
 

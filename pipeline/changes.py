@@ -15,7 +15,7 @@ MOST_SHOWN = 6
 
 
 def read_record(artifact: Path) -> dict[str, BuildInfo]:
-    """The buildinfo of every stage that a finished artifact was made from; empty when unreadable."""
+    """The buildinfo of every stage that an artifact was made from; empty when unreadable."""
     try:
         stages = json.loads((artifact / RECORD).read_bytes())
         return {name: BuildInfo(**found) for name, found in stages.items()}
@@ -48,7 +48,7 @@ def describe_changes(
 def _describe(key: str, before: Any, now: Any) -> str:
     if isinstance(before, list) and isinstance(now, list):
         return _describe_lists(key, before, now)
-    if _is_digest(before) or _is_digest(now):
+    if any(_is_digest(value) or _is_long(value) for value in (before, now)):
         verb = "added" if before is None else "removed" if now is None else "changed"
         return f"{key} {verb}"
     return f"{key}: {_show(before)} -> {_show(now)}"
@@ -63,6 +63,10 @@ def _describe_lists(key: str, before: list[Any], now: list[Any]) -> str:
 def _is_digest(value: Any) -> bool:
     last = value.split(" ")[-1] if isinstance(value, str) else ""
     return len(last) == 64 and all(letter in "0123456789abcdef" for letter in last)
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, str) and ("\n" in value or len(value) > 80)
 
 
 def _show(value: Any) -> str:

@@ -13,9 +13,10 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from pipeline.diagnosis import diagnose
 from pipeline.errors import CommandFailed, EnvironmentFault
@@ -47,14 +48,15 @@ def require_tools(packages: Mapping[str, str]) -> None:
     """
     missing = {tool: package for tool, package in packages.items() if find_tool(tool) is None}
     if missing:
+        wanted = " ".join(sorted(set(missing.values())))
         raise EnvironmentFault(
             f"missing programs: {', '.join(sorted(missing))}",
-            hint=f"apt-get install --no-install-recommends {' '.join(sorted(set(missing.values())))}",
+            hint=f"apt-get install --no-install-recommends {wanted}",
         )
 
 
 def run(
-    argv: Sequence[str | Path],
+    argv: Sequence[object],
     *,
     log: Path | None = None,
     cwd: Path | None = None,
@@ -84,6 +86,27 @@ def run(
     return "".join(lines)
 
 
+@contextmanager
+def started(argv: Sequence[str | Path], *, log: Path) -> Iterator[Callable[[], bool]]:
+    """A command that runs while the block does and is killed at its end; yields whether it lives.
+
+    What it prints goes to the end of `log`.
+    """
+    words = [str(word) for word in argv]
+    with open(log, "ab") as journal:
+        journal.write(f"+ {shlex.join(words)}\n".encode())
+        journal.flush()
+        child = _start(words, cwd=None, env=None, has_stdin=False, output=journal)
+    with _live_lock:
+        _live.add(child)
+    try:
+        yield lambda: child.poll() is None
+    finally:
+        _end(child)
+        with _live_lock:
+            _live.discard(child)
+
+
 def end_all() -> None:
     """Kill every command that runs now, with all its children; for interruptions."""
     with _live_lock:
@@ -93,7 +116,12 @@ def end_all() -> None:
 
 
 def _start(
-    words: list[str], *, cwd: Path | None, env: Mapping[str, str] | None, has_stdin: bool
+    words: list[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    has_stdin: bool,
+    output: int | IO[bytes] = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     program = find_tool(words[0])
     if program is None:
@@ -104,7 +132,7 @@ def _start(
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "--", program, *words[1:]],
         stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         cwd=cwd,
         env=environment(env),

@@ -39,7 +39,7 @@ class UsageError(PipelineError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a spec: the file (or command line), the key, what is wrong, what is right."""
+    """One thing wrong in a spec: where (file or command line), key, what is wrong, what is right."""
 
     source: str
     key: str
@@ -87,13 +87,13 @@ class InUseError(PipelineError):
 
 
 class VerificationError(PipelineError):
-    """Bytes are not what they should be: signature, digest, Valid-Until, a failed check (exit 5)."""
+    """Bytes are not what they should be: signature, digest, date, a failed check (exit code 5)."""
 
     exit_code = 5
 
 
 class CommandFailed(PipelineError):
-    """A program that we started ended with an error; details hold the end of its output (exit 1)."""
+    """A program ended with an error; details hold the end of its output (exit code 1)."""
 
     def __init__(
         self, argv: list[str], *, status: int, output: str, log: str = "", hint: str = ""

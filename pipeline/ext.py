@@ -19,7 +19,7 @@ def fixed_clock(epoch: int) -> dict[str, str]:
 
 
 def run_debugfs(run: Run, image: Path, script: Path, epoch: int) -> None:
-    """Apply a debugfs script; debugfs ends with 0 even when a command failed, so its words count."""
+    """Apply a debugfs script; debugfs ends with 0 even after a failure, so its words count."""
     output = run(["debugfs", "-w", "-f", script, image], env=fixed_clock(epoch))
     for line in output.splitlines():
         if line and not line.startswith(("debugfs", "Allocated inode:")):

@@ -42,7 +42,7 @@ def fetch_bytes(url: str, *, limit: int = 16 << 20) -> bytes:
 
 
 def fetch_file(url: str, target: Path, *, size: int, sha256: str) -> Path:
-    """Fetch into `target`; size in bytes and sha256 (hex) must match or VerificationError is raised.
+    """Fetch into `target`; VerificationError unless size in bytes and sha256 (hex) match.
 
     Nothing appears at `target` unless it is right.
     """

@@ -29,7 +29,7 @@ MOST_THREADS = 4
 
 
 class IsCurrent:
-    """doit's `uptodate` object: true when the stage's artifact is current; its repr says why not."""
+    """doit's `uptodate` object: true when the artifact is current; its repr says why not."""
 
     def __init__(self, recipe: Recipe, stage: str, spec: Spec) -> None:
         self._recipe = recipe
@@ -85,7 +85,7 @@ class Graph:
 
     @property
     def config(self) -> dict[str, Any]:
-        """DOIT_CONFIG: threads, because only they share locks and bars; see docs/architecture.md."""
+        """DOIT_CONFIG: threads, because only they share bars and memos; see docs/architecture.md."""
         return {
             "backend": "json",
             "dep_file": str(self.project.output / ".doit.json"),

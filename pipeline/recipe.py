@@ -99,7 +99,7 @@ class Job:
         """The artifact folder of an earlier stage."""
         return self.artifacts[stage]
 
-    def run(self, argv: Sequence[str | Path], **options: Any) -> str:
+    def run(self, argv: Sequence[object], **options: Any) -> str:
         """command.run with this stage's log."""
         return command.run(argv, log=self.log, **options)
 

@@ -31,7 +31,7 @@ def no_process_in_unit_tests(
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Mounts, loop devices, processes and temporary files are the same after an integration test."""
+    """Mounts, loop devices, processes, temporary files are the same after an integration test."""
     if request.node.get_closest_marker("integration") is None:
         yield
         return

@@ -29,14 +29,15 @@ def render_guest_sources(spec: Spec, builder: Archive) -> str:
 
 
 def _archive(spec: Spec, builder: Archive) -> Archive:
-    if spec.guest_mirror:
-        root = complete_url(spec.guest_mirror, spec.suite_facts.distribution)
-    elif builder.root.startswith("file:"):
-        root = host_archive(spec.suite_facts.distribution)
-    else:
+    distribution = spec.suite_facts.distribution
+    if spec.guest_mirror == "host" or builder.root.startswith("file:"):
+        root = host_archive(distribution)
+    elif spec.guest_mirror == spec.mirror:
         return Archive(
             without_credentials(builder.root), without_credentials(builder.security_root)
         )
+    else:
+        root = complete_url(spec.guest_mirror, distribution)
     return Archive(root, security_root(root, spec.suite_facts))
 
 

@@ -1,4 +1,4 @@
-"""Package indexes: fetched by the digest that the signed Release gives, searched for single packages."""
+"""Package indexes: fetched by the digest that the signed Release gives, and searched."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _LENDER_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def place_keyring(spec: Spec, given: str, target: Path, *, cache: Path, log: Path) -> None:
-    """Put the keyring for a spec's archive at `target`; raises EnvironmentFault when there is none."""
+    """Put the keyring of a spec's archive at `target`; raises EnvironmentFault if there is none."""
     path = Path(spec.keyring or given or spec.suite_facts.keyring)
     if path.is_file():
         shutil.copyfile(path, target)

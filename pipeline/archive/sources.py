@@ -21,7 +21,7 @@ APT_FOLDER = Path("/etc/apt")
 
 @dataclass(frozen=True)
 class Source:
-    """One line of sources.list: archive root, suite, components; role is main, updates or security."""
+    """A line of sources.list: archive root, suite, components. Roles: main, updates, security."""
 
     uri: str
     suite: str
@@ -127,7 +127,7 @@ def find_archive(spec: Spec, mirrors: Path) -> Archive:
 
 
 def complete_url(mirror: str, distribution: str) -> str:
-    """`monmiroir:9999` as http://monmiroir:9999/debian; a full URL as it is, no slash at the end."""
+    """`monmiroir:9999` as http://monmiroir:9999/debian; a full URL as it is, without last slash."""
     if "://" in mirror or mirror.startswith("file:"):
         url = mirror
     else:

@@ -49,7 +49,7 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def isolated(argv: Sequence[str | Path], *, mounts: Sequence[Mount] = ()) -> list[str]:
+def isolated(argv: Sequence[object], *, mounts: Sequence[Mount] = ()) -> list[str]:
     """The command line that runs `argv` in a namespace of its own, `mounts` made first."""
     words = [str(word) for word in argv]
     who = () if is_root() else ("--map-root-user", "--map-auto")

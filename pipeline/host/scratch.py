@@ -1,4 +1,4 @@
-"""Scratch folders: where a stage works, gone when it ends, reclaimed by the next run if it was killed."""
+"""Scratch folders: gone when their stage ends, reclaimed by the next run if it was killed."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _DRIVEN_BY_EXT4 = {"ext2", "ext3"}
 
 @dataclass(frozen=True)
 class ModuleFile:
-    """One module: name, path below the modules folder, and the paths that it needs loaded before."""
+    """One module: name, path below the modules folder, paths that must be loaded before it."""
 
     name: str
     path: str

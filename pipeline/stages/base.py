@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from pathlib import Path
 
 from pipeline.archive.snapshot import Snapshot, read_snapshot
-from pipeline.errors import PipelineError
+from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.host.namespace import (
     Mount,
     bind,
@@ -91,6 +92,11 @@ def _work_mounts(work: Path) -> list[Mount]:
 
 def _run_debootstrap(job: Job, snapshot: Snapshot) -> None:
     """debootstrap knows one suite only: updates and security follow with its own apt."""
+    if not is_root():
+        raise EnvironmentFault(
+            "bootstrap=debootstrap makes device nodes, which needs root",
+            hint="use bootstrap=mmdebstrap, or run as root",
+        )
     tree = job.scratch / "tree"
     main = snapshot.sources[0]
     packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
@@ -126,15 +132,21 @@ def _upgrade(job: Job, snapshot: Snapshot, tree: Path) -> None:
     lines = [source.one_line(keyring=Path(keyring)) for source in snapshot.sources]
     (tree / "etc/apt/sources.list").write_text("\n".join(lines) + "\n")
     (tree / keyring[1:]).write_bytes(snapshot.keyring.read_bytes())
-    resolv = tree / "etc/resolv.conf"
+    resolv, policy = tree / "etc/resolv.conf", tree / "usr/sbin/policy-rc.d"
+    resolv.unlink(missing_ok=True)  # systemd-resolved's package leaves a link into /run
+    shutil.copyfile("/etc/resolv.conf", resolv)
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
     mounts = [Mount(tree / "proc", "proc", "proc"), bind(Path("/dev"), tree / "dev")]
-    if resolv.is_file():
-        mounts.append(bind(Path("/etc/resolv.conf"), resolv))
     env = {"DEBIAN_FRONTEND": "noninteractive", "SOURCE_DATE_EPOCH": str(snapshot.epoch)}
     options = ["-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root"]
+    options += ["-o", "APT::Update::Error-Mode=any"]
+    if not job.spec.suite_facts.checks_valid_until:
+        options += ["-o", "Acquire::Check-Valid-Until=false"]
     for words in (["update"], ["-y", "--no-install-recommends", "dist-upgrade"], ["clean"]):
         job.run(isolated(["chroot", tree, "apt-get", *options, *words], mounts=mounts), env=env)
-    (tree / keyring[1:]).unlink()
+    for path in (resolv, policy, tree / keyring[1:]):
+        path.unlink()
 
 
 def _check_snapshot(job: Job, snapshot: Snapshot) -> None:

@@ -64,16 +64,12 @@ def _write_configurations(job: Job) -> None:
 
 
 def _write_other(job: Job, domain: Domain) -> None:
-    name = job.spec.name
-    renderings = {
-        f"{name}.xm": lambda: xm.render(domain),
-        f"{name}.xml": lambda: libvirt.render(domain),
-    }
-    for file, render in renderings.items():
+    for suffix, render in (("xm", xm.render), ("xml", libvirt.render)):
+        file = job.scratch / f"{job.spec.name}.{suffix}"
         try:
-            (job.scratch / file).write_text(render())
+            file.write_text(render(domain))
         except Unsupported as error:
-            (job.scratch / f"{file}.unsupported").write_text(f"{error}\n")
+            file.with_name(f"{file.name}.unsupported").write_text(f"{error}\n")
 
 
 def _write_record(job: Job) -> None:

@@ -32,7 +32,7 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
 
 
 def build(job: Job) -> None:
-    """Unpack the tree, write it into a file system, fix the times that mke2fs takes from the host."""
+    """Unpack the tree, write it into a file system, fix the times that mke2fs took over."""
     if job.spec.fs not in ("ext2", "ext3", "ext4"):
         raise PipelineError(
             f"fs={job.spec.fs}: only ext2, ext3 and ext4 are written so far",
@@ -77,7 +77,7 @@ def _make_file_system(job: Job, tree: Path, image: Path, *, size_mib: int, epoch
 
 
 def clamp_times(job: Job, image: Path, epoch: int) -> None:
-    """Set access and change times of every inode in use: e2fsprogs before 1.47.1 copies the host's."""
+    """Set access and change times of every inode: e2fsprogs before 1.47.1 copies the host's."""
     counts = job.run(["dumpe2fs", "-h", image])
     total, free = (
         int(re.findall(rf"^{name}:\s+(\d+)", counts, re.MULTILINE)[0])

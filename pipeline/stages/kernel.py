@@ -108,7 +108,7 @@ def _unpack_packages(job: Job, packages: PackageIndex, tree: Path) -> KernelFile
 
 
 def _resolve(packages: PackageIndex, name: str, version: str) -> list[Package]:
-    """The package and the kernel packages that it depends on: image behind a metapackage, modules."""
+    """The package and those that it depends on: the image behind a metapackage, its modules."""
     found = [packages.find(name, version)]
     for wanted in re.split(r"\s*,\s*", found[0].depends):
         first = wanted.partition("|")[0].strip()
@@ -153,7 +153,8 @@ def _place_initrd(
     deb = fetch_file(busybox.url, cache / busybox.sha256, size=busybox.size, sha256=busybox.sha256)
     unpacked = job.scratch / "busybox"
     job.run(["dpkg-deb", "-x", deb, unpacked])
-    program = next(path for path in unpacked.rglob("busybox") if path.is_file())
+    # bin/, or usr/bin/ since the /usr merge; other files of that name are not the program
+    program = next(unpacked.glob("**/bin/busybox"))
     made = initrd_build.build_initrd(program.read_bytes(), folder, abi, file_system=job.spec.fs)
     shutil.rmtree(unpacked)
     target.write_bytes(made.content)

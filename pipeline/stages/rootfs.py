@@ -50,7 +50,7 @@ def _search_path(spec: Spec, project: Project) -> list[Path]:
 
 
 def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
-    """Each element with those that it depends on: name -> folder. Raises UsageError when unknown."""
+    """Each element and those that it depends on, name -> folder; UsageError for an unknown one."""
     found: dict[str, Path] = {}
     waiting = list(names)
     while waiting:

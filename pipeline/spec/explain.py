@@ -1,0 +1,124 @@
+"""What is wrong with values, as problems that a person can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.errors import Problem
+from pipeline.spec.checks import find_clashes
+from pipeline.spec.layers import Merged
+from pipeline.spec.mistakes import WrongValueError, suggest_nearest
+from pipeline.spec.model import GATHERING, SECRET_KEYS, Spec
+from pipeline.spec.network import CardKeys
+from pipeline.spec.options import COMMAND_LINE, find_option
+
+_WRONG_KINDS = {
+    "bool_type": (
+        "is neither true nor false",
+        "write true or false, without quotes",
+        "write yes or no",
+    ),
+    "int_type": ("is not a whole number", "write it without quotes: 2", "write it as 2"),
+    "string_type": ("is not a text", 'put it in quotes: "..."', ""),
+    "tuple_type": ("is not a list", 'write it as ["...", "..."]', ""),
+    "model_type": ("is not a table", "write [[interfaces]] and its keys below", ""),
+}
+
+
+def read_spec(merged: Merged, problems: list[Problem], *, fallback: str) -> Spec | None:
+    """The spec of these values, or where some are wrong, of the others: its keys are then good.
+
+    Wrong values and clashes are added to `problems`; None when not even the others make a spec.
+    """
+    broken: set[str] = set()
+    values = merged.values
+    spec = _try_spec(values, merged, problems, broken, fallback)
+    if spec is None:
+        # keys are compared only when all are good: look at the others without the broken ones
+        rest = {key: value for key, value in values.items() if key not in broken}
+        spec = _try_spec({"name": "guest", **rest}, merged, [], set(), fallback)
+    if spec is not None:
+        problems += _explain_clashes(spec, merged, broken, fallback)
+    return spec
+
+
+def _try_spec(
+    values: dict[str, object],
+    merged: Merged,
+    problems: list[Problem],
+    broken: set[str],
+    fallback: str,
+) -> Spec | None:
+    try:
+        return Spec.model_validate(values, context=GATHERING)
+    except ValidationError as error:
+        for found in error.errors():
+            key = _show_place(found["loc"])
+            source = merged.sources.get(_first_key(key), fallback)
+            message, hint = _explain_one(dict(found), source)
+            problems.append(Problem(source, key, message, hint))
+            broken.add(_first_key(key))
+        return None
+
+
+def _explain_clashes(
+    spec: Spec, merged: Merged, broken: set[str], fallback: str
+) -> Iterator[Problem]:
+    for clash in find_clashes(spec):
+        own = _first_key(clash.key)
+        if broken.isdisjoint({own, *clash.others}):
+            named = (merged.sources.get(key, "") for key in (own, *clash.others))
+            source = next(filter(None, named), fallback)
+            yield Problem(source, clash.key, clash.message, clash.hint)
+
+
+def _explain_one(found: dict[str, Any], source: str) -> tuple[str, str]:
+    """The message and the hint for one error of pydantic."""
+    mistake = found.get("ctx", {}).get("error")
+    if isinstance(mistake, WrongValueError):
+        return mistake.message, mistake.hint
+    kind, shown = found["type"], _show_value(found)
+    if kind == "extra_forbidden":
+        return "no such key", _suggest_key(found["loc"])
+    if kind == "literal_error":
+        return _explain_choice(found, shown)
+    if kind in _WRONG_KINDS:
+        message, in_file, in_command = _WRONG_KINDS[kind]
+        return f"{shown} {message}", in_command if source == COMMAND_LINE else in_file
+    return f"{shown}: {found['msg'].removeprefix('Input ')}", ""
+
+
+def _explain_choice(found: dict[str, Any], shown: str) -> tuple[str, str]:
+    expected = found["ctx"]["expected"].replace(" or ", ", ").split(", ")
+    words = [word.strip("'") for word in expected if word.strip("'")]
+    return f"{shown} is not one of {', '.join(words)}", suggest_nearest(str(found["input"]), words)
+
+
+def _suggest_key(place: tuple[int | str, ...]) -> str:
+    name = str(place[-1])
+    option = find_option(name)
+    if option is not None and len(place) == 1:
+        return f"xen-create-image's --{name.replace('_', '-')} is here: {option.answer}"
+    known = CardKeys.model_fields if len(place) > 1 else Spec.model_fields
+    return suggest_nearest(name, known) or "docs/spec.md lists the keys"
+
+
+def _show_value(found: dict[str, Any]) -> str:
+    if found["loc"][0] in SECRET_KEYS:
+        return "the value"
+    shown = repr(found["input"])
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _show_place(place: tuple[int | str, ...]) -> str:
+    shown = ""
+    for part in place:
+        shown += f"[{part}]" if isinstance(part, int) else f".{part}" if shown else part
+    return shown
+
+
+def _first_key(key: str) -> str:
+    return key.partition("[")[0].partition(".")[0]

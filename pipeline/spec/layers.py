@@ -1,0 +1,111 @@
+"""Layers of a spec: defaults.toml, the guest's file, the command line; the later one wins."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import Problem
+from pipeline.spec.keys import is_key_path
+from pipeline.spec.options import COMMAND_LINE
+from pipeline.spec.overrides import read_overrides
+
+DEFAULTS = "defaults"
+_PATH_KEYS = ("keyring", "root_password_file")
+_PATH_LIST_KEYS = ("elements_path", "authorized_keys")
+_OWN_KEYS = ("name", "hostname", "address", "mac", "vifname", "vncdisplay")
+# a key of a later layer takes those of the earlier ones away that would contradict it
+_REPLACES = {
+    "address": ("dhcp", "netmask"),
+    "kernel": ("initrd", "modules"),
+    "root_password_file": ("root_password_hash",),
+    "root_password_hash": ("root_password_file",),
+    "vncdisplay": ("vncunused",),
+    "vncunused": ("vncdisplay",),
+}
+_DHCP_REPLACES = ("address", "netmask", "gateway", "gateway6")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one place; relative paths are relative to `folder`."""
+
+    source: str
+    folder: Path
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """All values, and for each key the place that it came from."""
+
+    values: dict[str, object]
+    sources: dict[str, str]
+
+
+def read_file_layer(path: Path, problems: list[Problem]) -> Layer:
+    """A TOML file; one that cannot be read is a problem and an empty layer."""
+    source = f"{path.parent.name}/{path.name}"
+    values: dict[str, object] = {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        problems.append(Problem(source, "", f"not TOML: {error}", 'lines are: key = "value"'))
+    except UnicodeDecodeError:
+        problems.append(Problem(source, "", "not a UTF-8 text"))
+    except OSError as error:
+        problems.append(Problem(source, "", error.strerror or str(error)))
+    if path.stem == DEFAULTS:
+        for key in _OWN_KEYS:
+            if key in values:
+                hint = "write it into the guest's own file"
+                problems.append(Problem(source, key, "belongs to one guest alone", hint))
+        values = {key: value for key, value in values.items() if key not in _OWN_KEYS}
+    return Layer(source, path.parent, values)
+
+
+def read_command_layer(overrides: Mapping[str, str], problems: list[Problem]) -> Layer:
+    """The variables of the command line; paths are relative to where it was typed."""
+    values, found = read_overrides(overrides)
+    problems += found
+    return Layer(COMMAND_LINE, Path.cwd(), values)
+
+
+def merge_layers(layers: Iterable[Layer]) -> Merged:
+    """The layers as one, the later ones winning; paths become absolute."""
+    merged = Merged({}, {})
+    for layer in layers:
+        for key, value in layer.values.items():
+            gone = _DHCP_REPLACES if key == "dhcp" and value is True else _REPLACES.get(key, ())
+            for other in gone:
+                if merged.sources.get(other) != layer.source:
+                    merged.values.pop(other, None)
+        for key, value in layer.values.items():
+            merged.values[key] = _resolve_paths(key, value, layer.folder)
+            merged.sources[key] = layer.source
+    return merged
+
+
+def _resolve_paths(key: str, value: object, folder: Path) -> object:
+    if key in _PATH_KEYS and isinstance(value, str) and value not in ("", "-"):
+        return _absolute(value, folder)
+    if key in _PATH_LIST_KEYS:
+        entries = [value] if isinstance(value, str) else value
+        if isinstance(entries, list):
+            return [_resolve_entry(key, entry, folder) for entry in entries]
+    return value
+
+
+def _resolve_entry(key: str, entry: object, folder: Path) -> object:
+    if not isinstance(entry, str) or (key == "authorized_keys" and not is_key_path(entry)):
+        return entry
+    return _absolute(entry, folder)
+
+
+def _absolute(text: str, folder: Path) -> str:
+    if text.startswith("-") or not text:
+        return text
+    path = Path(text) if not text.startswith("~/") else Path.home() / text[2:]
+    return str((folder / path).absolute())

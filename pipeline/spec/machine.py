@@ -1,0 +1,125 @@
+"""The keys of a spec about the virtual machine: boot, size, screen and life in the host."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+
+from pipeline.spec import addresses, values
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+Action = Literal[
+    "destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"
+]
+
+
+class Boot(BaseModel):
+    """Kernel and boot."""
+
+    model_config = _FROZEN
+
+    kernel: values.Kernel = Field(
+        "",
+        description=(
+            "Kernel: a package, package=version, host (this machine's kernel), or the absolute"
+            " path of a vmlinuz. Default: the suite's leanest that boots the chosen way."
+        ),
+        examples=["linux-image-cloud-amd64", "host", "/boot/vmlinuz-6.1.0-xen"],
+    )
+    initrd: values.AbsolutePath = Field(
+        "",
+        description="Initial ramdisk of a kernel given as a path. Default: one is made.",
+        examples=["/boot/initrd.img-6.1.0-xen"],
+    )
+    modules: values.AbsolutePath = Field(
+        "",
+        description="Modules of a kernel given as a path. Default: /lib/modules/ of its version.",
+        examples=["/lib/modules/6.1.0-xen"],
+    )
+    type: Literal["pv", "pvh", "hvm"] = Field(
+        "pv", description="Kind of guest: paravirtual, PVH, or a full PC (HVM)."
+    )
+    boot: Literal["direct", "pygrub", "grub", "firmware"] = Field(
+        "direct",
+        description=(
+            "How the kernel is found: direct (files of the host), pygrub (the host reads it out of"
+            " the guest's disk), grub (PV GRUB, or PVH GRUB), firmware (an HVM's own boot loader)."
+        ),
+    )
+    cmdline: values.CommandLine = Field(
+        "", description="Further kernel arguments.", examples=["quiet", "vsyscall=emulate"]
+    )
+    bootloader: values.AbsolutePath = Field(
+        "",
+        description="Path of pygrub or of the GRUB image in the host, if not the usual one.",
+        examples=["/usr/lib/xen-3.2-1/bin/pygrub"],
+    )
+    xen: values.XenVersion = Field(
+        "4.17", description="The Xen that will run the guest.", examples=["4.17", "3.2"]
+    )
+
+
+class Resources(BaseModel):
+    """Disk, memory and processors."""
+
+    model_config = _FROZEN
+
+    size: values.DiskSize = Field(
+        "4G", description="Size of the root disk, 256M to 16T.", examples=["4G", "1.5G", "2000Mb"]
+    )
+    swap: values.SwapSize = Field(
+        "512M", description="Size of the swap disk; 0: none.", examples=["512M", "0"]
+    )
+    fs: Literal["ext4", "ext3", "ext2", "xfs", "btrfs"] = Field(
+        "",  # type: ignore[arg-type]
+        description="File system of the root disk. Default by suite: ext4, ext3 up to lenny.",
+    )
+    format: Literal["raw", "qcow2"] = Field("raw", description="Format of the disk images.")
+    lvm: values.GroupName = Field(
+        "", description="Volume group that holds the guest's disks.", examples=["VG0"]
+    )
+    lvm_thin: values.GroupName = Field(
+        "", description="Thin pool of that volume group.", examples=["pool"]
+    )
+    memory: values.MemorySize = Field(
+        "256M", description="Memory, at least 64M; a plain number is MiB.", examples=["256M", 512]
+    )
+    maxmem: values.MemorySize = Field(
+        "",
+        description="Memory that the guest may be given later. Default: memory.",
+        examples=["1G"],
+    )
+    vcpus: Annotated[StrictInt, Field(ge=1, le=512)] = Field(1, description="Virtual processors.")
+    maxvcpus: Annotated[StrictInt, Field(ge=1, le=512)] | None = Field(
+        None, description="Processors that may be plugged in later. Default: vcpus."
+    )
+
+
+class Screen(BaseModel):
+    """Screen: a virtual frame buffer over VNC."""
+
+    model_config = _FROZEN
+
+    vnc: StrictBool = Field(False, description="Give the guest a screen that VNC shows.")
+    vncdisplay: Annotated[StrictInt, Field(ge=0, le=9999)] | None = Field(
+        None, description="Fixed VNC display; port 5900 and this number.", examples=[2]
+    )
+    vncunused: StrictBool | None = Field(
+        None, description="Take the first free display. Default: true without vncdisplay."
+    )
+    vnclisten: addresses.NameServer = Field(
+        "", description="Address that VNC listens on. Default: 127.0.0.1.", examples=["127.0.0.1"]
+    )
+    keymap: values.PackageName = Field("", description="VNC's keyboard map.", examples=["fr"])
+
+
+class Life(BaseModel):
+    """Life in the host."""
+
+    model_config = _FROZEN
+
+    on_poweroff: Action = Field("destroy", description="What Xen does when the guest powers off.")
+    on_reboot: Action = Field("restart", description="What Xen does when the guest reboots.")
+    on_crash: Action = Field("restart", description="What Xen does when the guest crashes.")
+    autostart: StrictBool = Field(False, description="Start with the host (/etc/xen/auto).")

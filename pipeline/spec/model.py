@@ -1,0 +1,145 @@
+"""The guest spec: every key, what follows from the keys, and their agreement with one another."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from pipeline.spec import sizes
+from pipeline.spec.checks import ClashError, find_clashes
+from pipeline.spec.machine import Boot, Life, Resources, Screen
+from pipeline.spec.network import Card, CardKeys, resolve_card
+from pipeline.spec.sections import Access, Naming, Origin, Software
+from pipeline.suites import SUITES, Suite
+
+SECTIONS: tuple[type[BaseModel], ...] = (
+    *(Naming, Origin, Software, Boot, Resources, CardKeys, Access, Screen, Life),
+)
+# validation context of the loader, which asks for the clashes itself
+GATHERING = {"clashes": "reported apart"}
+SECRET_KEYS = frozenset({"root_password_hash"})
+
+
+class Spec(Naming, Origin, Software, Boot, Resources, CardKeys, Access, Screen, Life):
+    """What one guest is to be: frozen, checked, with the defaults of its suite filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interfaces: tuple[CardKeys, ...] = Field(
+        (), description="Second and further network cards: tables of the same network keys."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, given: Any) -> Any:
+        return fill_defaults(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _agree(self, asked: ValidationInfo) -> Spec:
+        clashes = [] if asked.context is GATHERING else list(find_clashes(self))
+        if clashes:
+            raise ClashError(clashes)
+        return self
+
+    @property
+    def suite_facts(self) -> Suite:
+        """What differs in this guest's release."""
+        return SUITES[self.suite]
+
+    @property
+    def fqdn(self) -> str:
+        """The fully qualified host name; short when no domain is known."""
+        if self.domain and "." not in self.hostname:
+            return f"{self.hostname}.{self.domain}"
+        return self.hostname
+
+    @property
+    def short_hostname(self) -> str:
+        """The host name up to the first dot."""
+        return self.hostname.partition(".")[0]
+
+    @property
+    def size_mib(self) -> int:
+        """Size of the root disk in MiB."""
+        return sizes.parse_size(self.size)
+
+    @property
+    def swap_mib(self) -> int:
+        """Size of the swap disk in MiB; 0 when there is none."""
+        return 0 if self.swap == "0" else sizes.parse_size(self.swap)
+
+    @property
+    def memory_mib(self) -> int:
+        """Memory in MiB."""
+        return sizes.parse_size(self.memory)
+
+    @property
+    def maxmem_mib(self) -> int:
+        """Memory in MiB that the guest may reach; never less than memory_mib."""
+        return sizes.parse_size(self.maxmem) if self.maxmem else self.memory_mib
+
+    @property
+    def snapshot_max_age_s(self) -> int:
+        """Seconds that a fetched state of the mirror is used again."""
+        return sizes.parse_duration(self.snapshot_max_age)
+
+    @cached_property
+    def cards(self) -> tuple[Card, ...]:
+        """The network cards, the first one from the keys of the spec itself."""
+        keys = (self, *self.interfaces)
+        return tuple(
+            resolve_card(card, name=self.name, index=index) for index, card in enumerate(keys)
+        )
+
+    @property
+    def is_kernel_inside(self) -> bool:
+        """Whether the guest boots the kernel that is installed in it."""
+        return self.boot != "direct"
+
+    @property
+    def kernel_source(self) -> Literal["package", "host", "files"]:
+        """Where the kernel comes from."""
+        if self.kernel == "host":
+            return "host"
+        return "files" if self.kernel.startswith("/") else "package"
+
+    def as_json(self) -> dict[str, Any]:
+        """Every key with its value as JSON has it; a secret only as the digest of its value."""
+        values = self.model_dump(mode="json")
+        for key in SECRET_KEYS:
+            if values[key]:
+                values[key] = f"sha256:{hashlib.sha256(values[key].encode()).hexdigest()[:16]}"
+        return values
+
+
+def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
+    """The same values with those added that follow from the name, the mirror and the suite.
+
+    Nothing is checked here: wrong values stay as they are, for the fields to report.
+    """
+    filled = {"mirror": "host", **given}
+    filled.setdefault("guest_mirror", filled["mirror"])
+    if "name" in filled:
+        filled.setdefault("hostname", filled["name"])
+    if filled.get("vnc") is True and "vncunused" not in filled:
+        filled["vncunused"] = filled.get("vncdisplay") is None
+    named = filled.get("suite", "bookworm")
+    suite = SUITES.get(named) if isinstance(named, str) else None
+    return _suite_defaults(suite, filled) | filled if suite else filled
+
+
+def _suite_defaults(suite: Suite, filled: dict[str, Any]) -> dict[str, Any]:
+    arch = str(filled.get("arch", "amd64"))
+    # Debian's GRUB for Xen cannot unpack the cloud kernel's LZ4 (RECIPES R1).
+    is_pv_grub = filled.get("boot") == "grub" and filled.get("type", "pv") == "pv"
+    kernel = suite.generic_kernel(arch) if is_pv_grub else suite.default_kernel(arch)
+    defaults: dict[str, Any] = {
+        "components": suite.components,
+        "init": suite.init_default,
+        "locale": suite.default_locale,
+        "fs": suite.default_fs,
+    }
+    return defaults | ({"kernel": kernel} if kernel else {})

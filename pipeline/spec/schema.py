@@ -1,0 +1,152 @@
+"""The generated documents: docs/spec.md, docs/spec.schema.json and docs/xen-create-image.md."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pipeline.spec.kinds import strip_annotation
+from pipeline.spec.model import SECTIONS, Spec
+from pipeline.spec.network import CardKeys
+from pipeline.spec.options import render_options_page
+from pipeline.suites import SUITES, Suite
+
+_INTRODUCTION = """\
+# The guest spec
+
+A guest is one file, `guests/NAME.toml`. `guests/defaults.toml` holds what all guests share; a
+guest's file wins over it, and the command line over both: `doit build name=web1 size=8G`. There,
+lists are separated by commas, and `yes`, `no` or nothing (`dhcp=`) stand for true and false.
+xen-create-image's names are understood too: [xen-create-image.md](xen-create-image.md).
+
+Every mistake is reported at once, with file, key, value and what would be right, before anything
+runs. Relative paths are relative to the file, or on the command line to the current folder.
+
+Editors that know TOML (taplo, Even Better TOML) check while you type with this first line:
+`#:schema ../docs/spec.schema.json`
+
+This page is generated: `python -m pipeline.spec.schema --write` writes it again.
+"""
+_NAMES: dict[type, str] = {str: "text", bool: "true, false", int: "number"}
+_JSON_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer"}
+
+
+def render_reference() -> str:
+    """docs/spec.md: every key, section by section."""
+    lines = [_INTRODUCTION.rstrip("\n")]
+    for section in SECTIONS:
+        title, _, rest = (section.__doc__ or "").partition(". ")
+        lines += [f"\n## {title.rstrip('.')}\n"]
+        lines += [f"{rest}\n"] if rest else []
+        lines += ["| key | value | meaning |", "|---|---|---|"]
+        lines += [_render_row(key, section.model_fields[key]) for key in section.model_fields]
+    lines += ["\n## Further network cards\n", "| key | value | meaning |", "|---|---|---|"]
+    lines.append(_render_row("interfaces", Spec.model_fields["interfaces"]))
+    lines += [
+        "\n## Releases\n",
+        "| suite | release | init | cards | kernel |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [_render_suite(suite) for suite in SUITES.values()]
+    return "\n".join(lines) + "\n"
+
+
+def render_schema() -> str:
+    """docs/spec.schema.json: draft-04 in what it uses, which is all that taplo knows."""
+    properties = _properties(Spec)
+    schema = {
+        "$schema": "http://json-schema.org/draft-04/schema#",
+        "title": "Guest",
+        "description": (Spec.__doc__ or "").partition("\n")[0],
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def documents() -> dict[str, str]:
+    """The generated documents, by file name in docs/."""
+    return {
+        "spec.md": render_reference(),
+        "spec.schema.json": render_schema(),
+        "xen-create-image.md": render_options_page(),
+    }
+
+
+def _properties(model: type[BaseModel]) -> dict[str, Any]:
+    keys = [key for section in SECTIONS for key in section.model_fields]
+    ordered = [key for key in (*keys, "interfaces") if key in model.model_fields]
+    return {key: _describe(model.model_fields[key]) for key in ordered}
+
+
+def _describe(field: FieldInfo) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": field.description}
+    described |= _describe_type(field.annotation)
+    if "plain number" in (field.description or ""):
+        described["type"] = ["string", "integer"]
+    if field.default not in ("", (), None) and not field.is_required():
+        described["default"] = field.default
+    return described
+
+
+def _describe_type(annotation: Any) -> dict[str, Any]:
+    kind = strip_annotation(annotation)
+    if get_origin(kind) is Literal:
+        return {"type": "string", "enum": [word for word in get_args(kind) if word]}
+    if get_origin(kind) is tuple:
+        item = strip_annotation(get_args(kind)[0])
+        if item is CardKeys:
+            table = {"type": "object", "additionalProperties": False}
+            return {"type": "array", "items": {**table, "properties": _properties(CardKeys)}}
+        items = _describe_type(item)
+        return {"anyOf": [{"type": "array", "items": items}, items]}
+    return {"type": _JSON_NAMES[kind]}
+
+
+def _render_suite(suite: Suite) -> str:
+    title = f"{suite.distribution.title()} {suite.version}"
+    title += " (archived)" if suite.is_archived else ""
+    cards = f"{suite.nic_naming}0, {suite.network_tool(suite.init_default)}"
+    kernels = ", ".join(f"{arch}: {names[0]}" for arch, names in suite.kernels.items())
+    return f"| `{suite.name}` | {title} | {', '.join(suite.inits)} | {cards} | {kernels} |"
+
+
+def _render_row(key: str, field: FieldInfo) -> str:
+    kind = strip_annotation(field.annotation)
+    if get_origin(kind) is Literal:
+        value = ", ".join(word for word in get_args(kind) if word)
+    elif get_origin(kind) is tuple:
+        value = "tables" if strip_annotation(get_args(kind)[0]) is CardKeys else "list"
+    else:
+        value = _NAMES[kind]
+    meaning = field.description or ""
+    if field.default not in ("", (), None) and not field.is_required() and key != "dhcp":
+        meaning += f" Default: {json.dumps(field.default)}."
+    if field.examples:
+        meaning += " E.g. " + ", ".join(f"`{json.dumps(one)}`" for one in field.examples) + "."
+    return f"| `{key}` | {value} | {meaning} |".replace("\n", " ")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the documents into docs/, or only say which are out of date (exit code 1)."""
+    folder = Path(__file__).resolve().parents[2] / "docs"
+    stale = []
+    for name, text in documents().items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if arguments == ["--write"]:
+                path.write_text(text, encoding="utf-8")
+    for name in stale:
+        sys.stdout.write(f"docs/{name}: {'written' if arguments else 'out of date'}\n")
+    return int(bool(stale) and not arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,237 @@
+"""Types of spec values: each checks the text of one kind of name, path or address."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, StrictStr
+
+from pipeline.spec import sizes
+from pipeline.spec.addresses import check_nameserver
+from pipeline.spec.mistakes import WrongValueError, suggest_nearest
+from pipeline.suites import SUITES
+
+# What xl, LVM and a file name all take; lvm(8) lists the reserved words.
+_GUEST_NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,62}")
+_LVM_PREFIXES = ("snapshot", "pvmove")
+_LVM_PARTS = re.compile(
+    "_(mimage|mlog|rimage|rmeta|tdata|tmeta|cdata|cmeta|corig|cvol|wcorig|iorig|imeta"
+    "|vorigin|vdata|pmspare)"
+)
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]")
+_ELEMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_GROUP = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}")  # lvm(8), VALID NAMES
+_HASH = re.compile(r"\$(y|gy|7|2b|2y|6|5|1)\$[A-Za-z0-9./$=,-]{8,}")
+_VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
+_PATH = re.compile(r"/[A-Za-z0-9_@%+=:.,/-]*")
+_MIRROR_HOST = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?"
+)
+_URL_PATH = re.compile(r"[A-Za-z0-9_.~%+=/@:-]*")
+_TIMEZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
+_LOCALE = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?")
+XEN_VERSIONS = ("3.0", "3.1", "3.2", "3.3", "3.4", *(f"4.{minor}" for minor in range(22)))
+_CMDLINE = re.compile(r"[A-Za-z0-9_ .,:/=@%+*!?^~()\[\]|#<>&-]*")
+
+
+def check_guest_name(text: str) -> str:
+    """A guest's name: also its folder, its volumes and its domain, so nothing may escape."""
+    if not _GUEST_NAME.fullmatch(text) or ".." in text:
+        raise WrongValueError(
+            f"{text!r} cannot be a guest's name",
+            "1 to 63 of a-z 0-9 _ . + - beginning with a letter or digit, no '..'",
+        )
+    reserved = [word for word in _LVM_PREFIXES if text.startswith(word)]
+    reserved += [match[0] for match in _LVM_PARTS.finditer(text)]
+    if reserved:
+        raise WrongValueError(f"'{text}' holds '{reserved[0]}', which LVM keeps for itself")
+    if text == "defaults":
+        raise WrongValueError("'defaults' is the file of common values, not a guest")
+    return text
+
+
+def check_host_name(text: str) -> str:
+    """A host or domain name of RFC 1123: short or with dots, at most 253 characters, no address."""
+    labels = text.split(".")
+    if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise WrongValueError(
+            f"{text!r} is not a host name", "letters, digits and '-' between dots, as in web1"
+        )
+    if labels[0].lower() == "localhost" or (len(labels) > 1 and labels[-1].isdigit()):
+        raise WrongValueError(
+            f"'{text}' cannot be a guest's host name", "give it a name of its own"
+        )
+    return text
+
+
+def check_hosts_line(text: str) -> str:
+    """A line of /etc/hosts: an address and names."""
+    address, *names = text.split() or [""]
+    try:
+        check_nameserver(address)
+        checked = [check_host_name(name) for name in names if name != "localhost"]
+    except ValueError as error:
+        raise WrongValueError(
+            f"{text!r} is not a line of /etc/hosts", "write it as '192.168.1.5 db db.example.org'"
+        ) from error
+    if not checked or not text.isprintable():
+        raise WrongValueError(f"{text!r} names no host", "write it as '192.168.1.5 db'")
+    return text
+
+
+def check_suite(text: str) -> str:
+    """A release that the pipeline knows."""
+    if text not in SUITES:
+        known = ", ".join(SUITES)
+        nearest = suggest_nearest(text, SUITES)
+        raise WrongValueError(
+            f"'{text}' is not a known suite", f"{nearest} (known: {known})" if nearest else known
+        )
+    return text
+
+
+def check_mirror(text: str) -> str:
+    """host, a URL, host:port, file:/folder, or the name of a file in mirrors/."""
+    scheme, _, rest = text.partition("://")
+    if scheme in ("http", "https") and rest:
+        host, _, path = rest.rpartition("@")[2].partition("/")
+        good = _MIRROR_HOST.fullmatch(host) and _URL_PATH.fullmatch(path)
+    elif text.startswith("file:/"):
+        good = _PATH.fullmatch("/" + text.removeprefix("file:").lstrip("/"))
+    elif ":" in text or "/" in text:
+        host, _, path = text.partition("/")
+        good = _MIRROR_HOST.fullmatch(host) and _URL_PATH.fullmatch(path)
+    else:
+        good = _GUEST_NAME.fullmatch(text)
+    if not good or ".." in text:
+        raise WrongValueError(
+            f"{text!r} is not a mirror",
+            "host, http://HOST:PORT/debian, HOST:PORT, file:/FOLDER, or a name in mirrors/",
+        )
+    return text
+
+
+def check_package(text: str) -> str:
+    """A Debian package name (Policy 5.6.1); a final '-' would mean removal to apt."""
+    if not _PACKAGE.fullmatch(text):
+        raise WrongValueError(f"{text!r} is not a package name", "lower case, as in openssh-server")
+    return text
+
+
+def check_kernel(text: str) -> str:
+    """A package, package=version, host, or the absolute path of a vmlinuz."""
+    if text.startswith("/"):
+        return check_absolute_path(text)
+    name, equals, version = text.partition("=")
+    if not _PACKAGE.fullmatch(name) or (equals and not _VERSION.fullmatch(version)):
+        raise WrongValueError(
+            f"{text!r} is not a kernel",
+            "a package (linux-image-amd64), package=version, host, or an absolute path",
+        )
+    return text
+
+
+def check_absolute_path(text: str) -> str:
+    """An absolute path without '..', spaces or quotes."""
+    if not _PATH.fullmatch(text) or ".." in text.split("/") or text == "/":
+        raise WrongValueError(f"{text!r} is not an absolute path", "write it as /boot/vmlinuz-6.1")
+    return text
+
+
+def check_path(text: str) -> str:
+    """A path, which the loader has made absolute."""
+    if text.startswith("-") or not text or not text.isprintable():
+        raise WrongValueError(f"{text!r} is not a path")
+    return text
+
+
+def check_password_file(text: str) -> str:
+    """A path, or '-' for standard input."""
+    return text if text == "-" else check_path(text)
+
+
+def check_timezone(text: str) -> str:
+    """A time zone's name, as in Europe/Paris."""
+    if not _TIMEZONE.fullmatch(text):
+        raise WrongValueError(f"{text!r} is not a time zone", "write it as Etc/UTC, Europe/Paris")
+    return text
+
+
+def check_locale(text: str) -> str:
+    """A locale's name, as in C.UTF-8 or fr_FR.UTF-8."""
+    if not _LOCALE.fullmatch(text):
+        raise WrongValueError(f"{text!r} is not a locale", "write it as C.UTF-8, fr_FR.UTF-8")
+    return text
+
+
+def check_cmdline(text: str) -> str:
+    """Kernel arguments; quotes, '$' and the like would change meaning in a grub.cfg or xl file."""
+    if not _CMDLINE.fullmatch(text):
+        raise WrongValueError(f"{text!r} holds a character that a boot loader would read otherwise")
+    return text
+
+
+def check_element(text: str) -> str:
+    """A diskimage-builder element's name."""
+    if not _ELEMENT.fullmatch(text):
+        raise WrongValueError(f"{text!r} is not an element's name", "letters, digits, '_' and '-'")
+    return text
+
+
+def check_group(text: str) -> str:
+    """An LVM volume group or thin pool."""
+    if not _GROUP.fullmatch(text) or ".." in text or text == ".":
+        raise WrongValueError(f"{text!r} is not the name of a volume group", "write it as VG0")
+    return text
+
+
+def check_hash(text: str) -> str:
+    """A password as crypt(5) stores it; it is a secret, so no message shows it."""
+    if not _HASH.fullmatch(text):
+        raise WrongValueError("this is not a crypt(5) hash", "make one with: mkpasswd -m sha-512")
+    return text
+
+
+def check_xen_version(text: str) -> str:
+    """A release of Xen, 3.0 to 4.21."""
+    if text not in XEN_VERSIONS:
+        raise WrongValueError(f"'{text}' is not a version of Xen", "write it as 4.17; 3.0 to 4.21")
+    return text
+
+
+def check_text(text: str) -> str:
+    """One line of printable text."""
+    if not text.isprintable():
+        raise WrongValueError(f"{text!r} is not one line of printable text")
+    return text
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+GuestName = Annotated[StrictStr, AfterValidator(check_guest_name)]
+HostName = Annotated[StrictStr, AfterValidator(check_host_name)]
+HostsLine = Annotated[StrictStr, AfterValidator(check_hosts_line)]
+SuiteName = Annotated[StrictStr, AfterValidator(check_suite)]
+Mirror = Annotated[StrictStr, AfterValidator(check_mirror)]
+PackageName = Annotated[StrictStr, AfterValidator(check_package)]
+Kernel = Annotated[StrictStr, AfterValidator(check_kernel)]
+AbsolutePath = Annotated[StrictStr, AfterValidator(check_absolute_path)]
+FilePath = Annotated[StrictStr, AfterValidator(check_path)]
+PasswordFile = Annotated[StrictStr, AfterValidator(check_password_file)]
+TimeZone = Annotated[StrictStr, AfterValidator(check_timezone)]
+Locale = Annotated[StrictStr, AfterValidator(check_locale)]
+CommandLine = Annotated[StrictStr, AfterValidator(check_cmdline)]
+ElementName = Annotated[StrictStr, AfterValidator(check_element)]
+GroupName = Annotated[StrictStr, AfterValidator(check_group)]
+PasswordHash = Annotated[StrictStr, AfterValidator(check_hash)]
+XenVersion = Annotated[StrictStr, AfterValidator(check_xen_version)]
+Text = Annotated[StrictStr, AfterValidator(check_text)]
+DiskSize = Annotated[str, BeforeValidator(sizes.check_disk_size)]
+SwapSize = Annotated[str, BeforeValidator(sizes.check_swap_size)]
+MemorySize = Annotated[str, BeforeValidator(sizes.check_memory_size)]
+Duration = Annotated[str, BeforeValidator(sizes.check_duration)]
+AsList = BeforeValidator(_listed)  # one string stands for a list of one

@@ -1,0 +1,85 @@
+"""Initial RAM disks: cpio archives in the newc format, one after another, some compressed.
+
+Format: Documentation/driver-api/early-userspace/buffer-format.rst of Linux.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pipeline.xen.kernel_image import Decompressor, find_compression, unpack
+
+_HEADER = 110
+_TRAILER = "TRAILER!!!"
+_MODULE_SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz", ".ko.lz4")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member of the archive: its path without leading slash, its mode and its content."""
+
+    path: str
+    mode: int
+    content: bytes
+
+
+def read_initrd(
+    image: bytes, *, decompressors: Mapping[str, Decompressor] | None = None
+) -> list[Entry]:
+    """All members of every archive in an initrd, microcode first when it has some.
+
+    Raises ValueError for damaged archives and for compressions that nobody can unpack.
+    """
+    entries: list[Entry] = []
+    rest = image.lstrip(b"\0")
+    while rest:
+        if rest[:6] not in (b"070701", b"070702"):
+            compression = find_compression(rest)
+            if compression in ("unknown", "none"):
+                raise ValueError("an initrd that is neither cpio nor compressed cpio")
+            entries += read_initrd(unpack(rest, compression, decompressors or {}))
+            break
+        members, rest = _read_archive(rest)
+        entries += members
+        rest = rest.lstrip(b"\0")
+    return entries
+
+
+def module_names(entries: list[Entry]) -> frozenset[str]:
+    """Names of the kernel modules inside, with underscores as lsmod shows them (xen_blkfront)."""
+    names = set()
+    for entry in entries:
+        name = PurePosixPath(entry.path).name
+        if name.endswith(_MODULE_SUFFIXES):
+            names.add(name.split(".ko")[0].replace("-", "_"))
+    return frozenset(names)
+
+
+def _read_archive(image: bytes) -> tuple[list[Entry], bytes]:
+    entries: list[Entry] = []
+    at = 0
+    while True:
+        header = image[at : at + _HEADER]
+        if len(header) < _HEADER or header[:6] not in (b"070701", b"070702"):
+            raise ValueError(f"damaged cpio archive at byte {at}")
+        try:
+            fields = [int(header[6 + 8 * n : 14 + 8 * n], 16) for n in range(13)]
+        except ValueError:
+            raise ValueError(f"damaged cpio header at byte {at}") from None
+        mode, size, name_size = fields[1], fields[6], fields[11]
+        name_at = at + _HEADER
+        name = image[name_at : name_at + max(name_size - 1, 0)].decode("utf-8", "surrogateescape")
+        content_at = _align(name_at + name_size)
+        at = _align(content_at + size)
+        if name == _TRAILER:
+            return entries, image[at:]
+        if content_at + size > len(image):
+            raise ValueError(f"cpio member {name} ends behind the archive")
+        path = name.removeprefix("./").lstrip("/")
+        entries.append(Entry(path, mode, image[content_at : content_at + size]))
+
+
+def _align(offset: int) -> int:
+    return offset + 3 & ~3

@@ -1,0 +1,68 @@
+"""Templates: Jinja2 with one rule added, that no value reaches the text without a serializer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from xml.sax.saxutils import escape, quoteattr
+
+import jinja2
+
+from pipeline.xen.cfg_syntax import quote_string
+
+
+class Quoted(str):
+    """Text that a serializer made for the target's syntax; nothing else may be printed."""
+
+    __slots__ = ()
+
+
+def render_template(name: str, context: dict[str, object]) -> str:
+    """A template of pipeline/xen/templates, filled. Raises jinja2.UndefinedError for a gap."""
+    return _ENVIRONMENT.get_template(name).render(context)
+
+
+def _only_quoted(value: object) -> Quoted:
+    if not isinstance(value, Quoted):
+        raise TypeError(f"{value!r} reached a template without a serializer")
+    return value
+
+
+def _list_writer(quote: Callable[[str], str]) -> Callable[[Sequence[str]], Quoted]:
+    def write(items: Sequence[str]) -> Quoted:
+        if not items:
+            return Quoted("[ ]")
+        body = "".join(f"    {quote(item)},\n" for item in items)
+        return Quoted(f"[\n{body}]")
+
+    return write
+
+
+def _make_environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.xen"),
+        undefined=jinja2.StrictUndefined,
+        finalize=_only_quoted,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # what is printed is Quoted already; the targets are not HTML
+    )
+    environment.filters["xl_string"] = lambda value: Quoted(quote_string(value))
+    environment.filters["xl_list"] = _list_writer(quote_string)
+    environment.filters["py_string"] = lambda value: Quoted(repr(value))
+    environment.filters["py_list"] = _list_writer(repr)
+    environment.filters["number"] = lambda value: Quoted(str(int(value)))
+    environment.filters["word"] = _one_word
+    environment.filters["xml_text"] = lambda value: Quoted(escape(value))
+    environment.filters["xml_attribute"] = lambda value: Quoted(quoteattr(value))
+    return environment
+
+
+def _one_word(value: str) -> Quoted:
+    """A word for comments: a version, a name, a path without white space."""
+    if len(value.split()) != 1 or not value.isprintable():
+        raise ValueError(f"{value!r} is not one word")
+    return Quoted(value)
+
+
+_ENVIRONMENT = _make_environment()

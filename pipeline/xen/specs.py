@@ -1,0 +1,192 @@
+"""Device strings: the comma-separated text inside disk=[], vif=[] and vfb=[] of xl and xm."""
+
+from __future__ import annotations
+
+import re
+
+from pipeline.xen.devices import Card, Disk, Framebuffer
+from pipeline.xen.text import SyntaxFault, Unsupported
+
+_FORMAT_PREFIXES = ("raw", "qcow2", "vhd")
+_PLAIN_PREFIXES = ("phy", "file", "tap", "tap2", "aio", "ioemu", "tapdisk")
+_RATE = re.compile(r"(?P<number>\d+)(?P<scale>[GMK]?)(?P<unit>[Bb])/s(?:@\d+(?:us|ms|s))?")
+_SCALES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
+_ACCESS = {"w": "rw", "rw": "rw", "r": "ro", "ro": "ro", "": None}
+_POSITIONS = ("target", "format", "vdev", "access")
+
+
+def write_xl_disk(disk: Disk) -> str:
+    """The disk for xl, all keys named and target= last: there it may hold any character."""
+    cdrom = "devtype=cdrom, " if disk.devtype == "cdrom" else ""
+    guard = "," if disk.target.endswith(",") else ""  # xl drops one comma from the end
+    return (
+        f"format={disk.format}, vdev={disk.vdev}, access={disk.access}, "
+        f"{cdrom}target={disk.target}{guard}"
+    )
+
+
+def read_disk_fields(text: str) -> dict[str, str]:
+    """The named fields of an xl disk specification (xl-disk-configuration(5)); SyntaxFault."""
+    fields: dict[str, str] = {}
+    free = list(_POSITIONS)
+    rest = text
+    while rest:
+        rest = rest.lstrip(" \t")
+        if rest.startswith("target="):
+            fields["target"] = rest.removeprefix("target=").removesuffix(",")
+            return fields
+        part, _, rest = rest.partition(",")
+        key, equals, value = part.partition("=")
+        if equals and re.fullmatch(r"[a-z][a-z0-9_-]*", key):
+            fields[key] = value
+        elif part in ("cdrom", "discard", "no-discard", "direct-io-safe", "trusted", "untrusted"):
+            fields["devtype" if part == "cdrom" else part] = part
+        else:
+            while free and free[0] in fields:
+                free.pop(0)
+            if not free:
+                raise SyntaxFault(f"disk {text!r}: {part!r} is one parameter too many")
+            fields[free.pop(0)] = part
+    return fields
+
+
+def read_xl_disk(text: str) -> Disk:
+    """A disk specification of xl, named, positional or with the deprecated prefixes of xm."""
+    fields = read_disk_fields(_drop_prefixes(text))
+    unread = sorted(set(fields) - {*_POSITIONS, "devtype"})
+    if unread:
+        raise Unsupported(f"disk {text!r}: our model has no {', '.join(unread)}")
+    vdev, _, mark = fields.get("vdev", "").partition(":")
+    cdrom = fields.get("devtype") == "cdrom" or mark == "cdrom"
+    access = _read_access(fields.get("access", ""), text)
+    target = fields.get("target", "")
+    if target and not target.startswith("/"):
+        target = f"/dev/{target}"
+    return Disk(
+        target=target,
+        vdev=vdev,
+        format=fields.get("format") or "raw",
+        access="ro" if cdrom else (access or "rw"),
+        devtype="cdrom" if cdrom else "disk",
+    )
+
+
+def _drop_prefixes(text: str) -> str:
+    """`tap:aio:/x,xvda,w` and `qcow2:/x,xvda,w` as today's positional form."""
+    format_name = ""
+    while (match := re.match(r"([a-z0-9]+):", text)) is not None:
+        if match[1] in _FORMAT_PREFIXES:
+            format_name = match[1]
+        elif match[1] not in _PLAIN_PREFIXES:
+            raise Unsupported(f"disk {text!r}: {match[1]}: is not a file or a device of the host")
+        text = text[match.end() :]
+        target, _, rest = text.partition(",")
+        if not re.match(r"[a-z0-9]+:", text):
+            return f"{target},{format_name},{rest}"
+    return text
+
+
+def _read_access(text: str, whole: str) -> str | None:
+    if text not in _ACCESS:
+        raise SyntaxFault(f"disk {whole!r}: access {text!r} is not one of r, ro, w, rw")
+    return _ACCESS[text]
+
+
+def write_pairs(pairs: list[tuple[str, str | int | None]]) -> str:
+    """key=value, key=value for what is not None, as vif and vfb want it."""
+    return ", ".join(f"{key}={value}" for key, value in pairs if value is not None)
+
+
+def read_pairs(text: str) -> dict[str, str]:
+    """The inverse of write_pairs; a word without = is kept with an empty value."""
+    pairs: dict[str, str] = {}
+    for part in text.split(","):
+        key, _, value = part.strip().partition("=")
+        if key:
+            pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def card_pairs(card: Card) -> list[tuple[str, str | int | None]]:
+    """The keys of a vif, bridge and MAC first as people write them."""
+    rate = None if card.rate_kbytes_s is None else f"{card.rate_kbytes_s}KB/s"
+    return [
+        ("bridge", card.bridge),
+        ("mac", card.mac),
+        ("vifname", card.vifname),
+        ("ip", card.ip),
+        ("model", card.model),
+        ("rate", rate),
+        ("mtu", card.mtu),
+        ("vlan", card.vlan),
+    ]
+
+
+def read_card(text: str) -> Card:
+    """A vif string as a card; Unsupported for keys that the model does not have."""
+    pairs = read_pairs(text)
+    kind = pairs.pop("type", "vif")
+    if pairs.pop("script", "vif-bridge") != "vif-bridge" or kind not in ("vif", "ioemu"):
+        raise Unsupported(f"vif {text!r}: only bridged cards can be read")
+    unread = sorted(set(pairs) - {key for key, _ in card_pairs(Card())})
+    if unread:
+        raise Unsupported(f"vif {text!r}: our model has no {', '.join(unread)}")
+    mac = pairs.get("mac")
+    return Card(
+        mac=None if mac == "random" else mac,
+        bridge=pairs.get("bridge"),
+        vifname=pairs.get("vifname"),
+        ip=pairs.get("ip"),
+        model=pairs.get("model"),
+        rate_kbytes_s=None if "rate" not in pairs else read_rate_kbytes_s(pairs["rate"]),
+        mtu=read_number("mtu", pairs.get("mtu")),
+        vlan=read_number("vlan", pairs.get("vlan")),
+    )
+
+
+def read_rate_kbytes_s(text: str) -> int:
+    """10Mb/s or 250KB/s@20ms as 1000 bytes a second, at least 1. Raises SyntaxFault."""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise SyntaxFault(f"rate: {text!r} is not a rate such as 250KB/s or 10Mb/s")
+    size = int(match["number"]) * _SCALES[match["scale"]]
+    if match["unit"] == "b":
+        size //= 8
+    return max(1, size // 1000)
+
+
+def read_number(field: str, text: str | None) -> int | None:
+    """A whole number, or None when there is no text. Raises SyntaxFault."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,10}", text):
+        raise SyntaxFault(f"{field}: {text!r} is not a number")
+    return int(text)
+
+
+def screen_pairs(screen: Framebuffer) -> list[tuple[str, str | int | None]]:
+    """The keys that vfb= of xl and xm and the top level of an HVM configuration share."""
+    return [
+        ("vncunused", int(screen.vncunused)),
+        ("vncdisplay", screen.vncdisplay),
+        ("vnclisten", _listen_ipv4(screen)),
+        ("keymap", screen.keymap),
+    ]
+
+
+def _listen_ipv4(screen: Framebuffer) -> str | None:
+    if screen.vnclisten is not None and ":" in screen.vnclisten:
+        raise Unsupported(
+            f"vnclisten: {screen.vnclisten}: xl and xm take what follows a colon for a display"
+        )
+    return screen.vnclisten
+
+
+def read_screen(pairs: dict[str, str]) -> Framebuffer:
+    """The framebuffer that vnc keys describe; a display that is named is fixed."""
+    listen = pairs.get("vnclisten") or None
+    display = read_number("vncdisplay", pairs.get("vncdisplay"))
+    if listen is not None and ":" in listen:
+        listen, _, number = listen.partition(":")
+        display = read_number("vnclisten", number)
+    return Framebuffer(vnclisten=listen, vncdisplay=display, keymap=pairs.get("keymap"))

@@ -1,0 +1,195 @@
+"""xl.cfg(5): the configuration that xl reads, rendered from the model and parsed back.
+
+`xen` is the version of the host's Xen, 4.2 or later. Keys that this version would ignore are not
+written: what needs them raises Unsupported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pipeline.xen import specs
+from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
+from pipeline.xen.boot import split_command_line as split_root
+from pipeline.xen.cfg_syntax import Value, quote_string, read_assignments
+from pipeline.xen.devices import Framebuffer
+from pipeline.xen.domain import Domain
+from pipeline.xen.rendering import Quoted, render_template
+from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
+
+TYPE_SINCE = (4, 10)
+VLAN_SINCE = (4, 19)
+MTU_SINCE = (4, 16)
+
+_MODEL_KEYS = """
+    name uuid type builder memory maxmem vcpus maxvcpus kernel ramdisk root extra cmdline
+    bootloader bootloader_args firmware bios boot serial disk vif vfb vnc vncunused vncdisplay
+    vnclisten keymap on_poweroff on_reboot on_crash
+"""
+_SCREEN_KEYS = ("vncunused", "vncdisplay", "vnclisten", "keymap")
+
+
+def render(domain: Domain, *, xen: str = "4.17") -> str:
+    """The text of an xl.cfg for this version of Xen. Raises Unsupported."""
+    version = parse_version(xen)
+    _check_version(domain, version)
+    screen = domain.framebuffer
+    pairs = [] if screen is None else [("vnc", 1), *specs.screen_pairs(screen)]
+    root, extra = root_and_extra(domain.boot)
+    hvm = domain.type == "hvm"
+    old = version < TYPE_SINCE
+    return render_template(
+        "xl.cfg.j2",
+        {
+            "domain": domain,
+            "xen": xen,
+            "builder": {"pv": "generic", "hvm": "hvm"}[domain.type] if old else None,
+            "firmware_key": "bios" if old else "firmware",
+            "firmware": firmware_name(domain.boot, old=old),
+            "boot": domain.boot,
+            "boot_kind": type(domain.boot).__name__.lower(),
+            "root": root,
+            "extra": extra,
+            "disks": [specs.write_xl_disk(disk) for disk in domain.disks],
+            "cards": [specs.write_pairs(specs.card_pairs(card)) for card in domain.cards],
+            "screen": specs.write_pairs(pairs) if pairs and not hvm else None,
+            "screen_keys": _top_level(pairs) if pairs and hvm else None,
+        },
+    )
+
+
+def parse_assignments(text: str) -> dict[str, Value]:
+    """Key to value, the last assignment winning as in xl. Raises SyntaxFault."""
+    return {entry.key: entry.value for entry in read_assignments(text)}
+
+
+def parse(text: str, *, strict: bool = True) -> Domain:
+    """The domain that an xl.cfg describes.
+
+    Raises SyntaxFault for what xl could not read, ValueError for values that make no domain, and,
+    when strict, Unsupported for keys that the model does not carry (else they are left out).
+    """
+    values = parse_assignments(text)
+    unread = sorted(set(values) - set(_MODEL_KEYS.split()))
+    if unread and strict:
+        raise Unsupported(f"keys that our model does not carry: {', '.join(unread)}")
+    kind = _read_type(values)
+    cards = tuple(specs.read_card(item) for item in string_list(values, "vif"))
+    if kind != "hvm":
+        cards = tuple(replace(card, model=None) for card in cards)
+    return Domain(
+        name=string(values, "name") or "",
+        type=kind,
+        uuid=string(values, "uuid"),
+        memory_mib=number(values, "memory", 128) or 0,
+        maxmem_mib=number(values, "maxmem", None),
+        vcpus=number(values, "vcpus", 1) or 0,
+        maxvcpus=number(values, "maxvcpus", None),
+        boot=_read_boot(values, kind),
+        disks=tuple(specs.read_xl_disk(item) for item in string_list(values, "disk")),
+        cards=cards,
+        framebuffer=_read_screen(values, kind),
+        on_poweroff=string(values, "on_poweroff") or "destroy",
+        on_reboot=string(values, "on_reboot") or "restart",
+        on_crash=string(values, "on_crash") or "destroy",
+    )
+
+
+def root_and_extra(boot: Boot) -> tuple[str | None, str]:
+    """root= and extra=, with ro or rw beside the device as its users have always written it."""
+    if not isinstance(boot, Direct):
+        return None, ""
+    first, _, rest = boot.cmdline.partition(" ")
+    if boot.root is not None and first in ("ro", "rw"):
+        return f"{boot.root} {first}", rest
+    return boot.root, boot.cmdline
+
+
+def firmware_name(boot: Boot, *, old: bool) -> str:
+    """The value of firmware=, or of bios= where Xen is older than 4.10."""
+    kind = boot.kind if isinstance(boot, Firmware) else "bios"
+    return {"bios": "seabios", "uefi": "ovmf"}[kind] if old else kind
+
+
+def string(values: Mapping[str, Value], key: str) -> str | None:
+    """A single value as text, None when the key is not there. Raises SyntaxFault for a list."""
+    value = values.get(key)
+    if isinstance(value, list):
+        raise SyntaxFault(f"{key}: a list where a single value belongs")
+    return None if value is None else str(value)
+
+
+def number(values: Mapping[str, Value], key: str, default: int | None) -> int | None:
+    """A number, also when written as a string, or the default. Raises SyntaxFault."""
+    text = string(values, key)
+    return default if text is None else specs.read_number(key, text)
+
+
+def string_list(values: Mapping[str, Value], key: str) -> list[str]:
+    """A list of strings, empty when the key is not there. Raises SyntaxFault for anything else."""
+    value = values.get(key, [])
+    if not isinstance(value, list):
+        raise SyntaxFault(f"{key}: a single value where a list belongs")
+    return value
+
+
+def _check_version(domain: Domain, version: tuple[int, int]) -> None:
+    shown = ".".join(map(str, version))
+    if version < (4, 2):
+        raise Unsupported(f"xl of Xen {shown}: render for xm instead, xl came with 4.1 and 4.2")
+    if domain.type == "pvh" and version < TYPE_SINCE:
+        raise Unsupported(f"type pvh: Xen {shown} does not know type=, which came with 4.10")
+    if any(card.vlan is not None for card in domain.cards) and version < VLAN_SINCE:
+        raise Unsupported(f"vlan: Xen {shown} does not know vlan=, which came with 4.19")
+    if any(card.mtu is not None for card in domain.cards) and version < MTU_SINCE:
+        raise Unsupported(f"mtu: Xen {shown} does not know mtu=, which came with 4.16")
+
+
+def _top_level(pairs: list[tuple[str, str | int | None]]) -> list[tuple[str, Quoted]]:
+    return [
+        (key, Quoted(str(value) if isinstance(value, int) else quote_string(value)))
+        for key, value in pairs
+        if value is not None
+    ]
+
+
+def _read_type(values: Mapping[str, Value]) -> str:
+    builder = string(values, "builder")
+    named = {"hvm": "hvm", "generic": "pv", "linux": "pv", None: "pv"}
+    if builder not in named:
+        raise SyntaxFault(f"builder: {builder!r} is not generic or hvm")
+    return string(values, "type") or named[builder]
+
+
+def _read_boot(values: Mapping[str, Value], kind: str) -> Boot:
+    kernel = string(values, "kernel")
+    loader = string(values, "bootloader")
+    if kind == "hvm":
+        name = string(values, "firmware") or string(values, "bios") or "bios"
+        uefi = name in ("uefi", "ovmf")
+        return Firmware("uefi" if uefi else "bios", string(values, "boot") or "c")
+    if loader is not None:
+        return Pygrub(loader, tuple(string_list(values, "bootloader_args")))
+    if kernel is None:
+        raise SyntaxFault("kernel or bootloader: neither is there, nothing would boot")
+    if grub_domain_type(kernel) is not None:
+        return Grub(kernel)
+    line = string(values, "cmdline")
+    if line is None:
+        root = string(values, "root")
+        line = f"{f'root={root}' if root else ''} {string(values, 'extra') or ''}"
+    device, rest = split_root(line)
+    return Direct(kernel, string(values, "ramdisk"), device, rest)
+
+
+def _read_screen(values: Mapping[str, Value], kind: str) -> Framebuffer | None:
+    if kind == "hvm" or "vfb" not in values:
+        top = {key: string(values, key) or "" for key in _SCREEN_KEYS if key in values}
+        enabled = string(values, "vnc") not in (None, "0") and kind != "pvh"
+        return specs.read_screen(top) if enabled else None
+    screens = string_list(values, "vfb")
+    if len(screens) > 1:
+        raise Unsupported("vfb: more than one framebuffer")
+    pairs = specs.read_pairs(screens[0]) if screens else {"vnc": "0"}
+    return None if pairs.get("vnc") == "0" else specs.read_screen(pairs)

@@ -1,0 +1,216 @@
+"""The configuration that xm handed to xend, Xen 3.0 to 3.4: a Python file of assignments.
+
+xend ran the file; `parse` does not: it reads literals and refuses anything that computes. Facts
+are from xmexample1 and xm's create.py of Xen 3.0 to 3.3, and from what etch and lenny shipped.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from pipeline.xen import specs
+from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
+from pipeline.xen.boot import split_command_line as split_root
+from pipeline.xen.cfg_syntax import Value
+from pipeline.xen.devices import Card, Framebuffer
+from pipeline.xen.domain import Domain
+from pipeline.xen.rendering import Quoted, render_template
+from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
+from pipeline.xen.xl import number, root_and_extra, string, string_list
+from pipeline.xen.xm_disks import read_disk, write_disk
+
+# Where Debian's xen-utils put pygrub and hvmloader.
+_LIBRARY = {(3, 0): "/usr/lib/xen-3.0.3-1", (3, 2): "/usr/lib/xen-3.2-1"}
+_LIBRARY_ELSEWHERE = "/usr/lib/xen"
+
+MAX_VCPUS = 32
+
+_MODEL_KEYS = """
+    name uuid builder memory maxmem vcpus vcpu_avail kernel ramdisk root extra bootloader
+    bootargs device_model boot serial disk vif vfb vnc vncunused vncdisplay vnclisten keymap
+    on_poweroff on_reboot on_crash
+"""
+_SCREEN_KEYS = ("vncunused", "vncdisplay", "vnclisten", "keymap")
+
+
+def render(domain: Domain, *, xen: str = "3.2") -> str:
+    """The text for xm of this version of Xen (3.0 to 3.4). Raises Unsupported."""
+    version = parse_version(xen)
+    library = _LIBRARY.get(version, _LIBRARY_ELSEWHERE)
+    _check_domain(domain, version)
+    screen = domain.framebuffer
+    pairs = [] if screen is None else specs.screen_pairs(screen)
+    root, extra = root_and_extra(domain.boot)
+    boot = domain.boot
+    text = render_template(
+        "xm.cfg.j2",
+        {
+            "domain": domain,
+            "xen": xen,
+            "boot": boot,
+            "boot_kind": type(boot).__name__.lower(),
+            "root": root,
+            "extra": extra,
+            "bootloader": _loader_path(boot, library) if isinstance(boot, Pygrub) else "",
+            "bootargs": " ".join(boot.args) if isinstance(boot, Pygrub) else "",
+            "hvmloader": f"{library}/boot/hvmloader",
+            "device_model": f"{library}/bin/qemu-dm",
+            "vcpu_avail": (1 << domain.vcpus) - 1,
+            "disks": [write_disk(disk, version) for disk in domain.disks],
+            "cards": [specs.write_pairs(specs.card_pairs(card)) for card in domain.cards],
+            "screen": None
+            if screen is None or domain.type == "hvm"
+            else specs.write_pairs([("type", "vnc"), *pairs]).replace(", ", ","),
+            "screen_keys": _top_level(pairs) if screen and domain.type == "hvm" else None,
+        },
+    )
+    if not text.isascii():
+        raise Unsupported("text outside ASCII: Python of that time refuses it without a coding")
+    return text
+
+
+def parse_assignments(text: str) -> dict[str, Value]:
+    """Key to value of a configuration that assigns literals only.
+
+    Raises SyntaxFault, with the line, for anything that Python would have to run.
+    """
+    try:
+        module = ast.parse(text)
+    except (SyntaxError, ValueError) as fault:
+        line = getattr(fault, "lineno", None) or 1
+        raise SyntaxFault(f"line {line}: Python cannot read this: {fault}") from None
+    values: dict[str, Value] = {}
+    for statement in module.body:
+        if not isinstance(statement, ast.Assign) or not all(
+            isinstance(target, ast.Name) for target in statement.targets
+        ):
+            raise SyntaxFault(
+                f"line {statement.lineno}: this is program code; write the values out as "
+                "key = 'text', a number or a list, we do not run configuration files"
+            )
+        value = _read_literal(statement.value)
+        for target in statement.targets:
+            assert isinstance(target, ast.Name)
+            values[target.id] = value
+    return values
+
+
+def parse(text: str, *, strict: bool = True) -> Domain:
+    """The domain that an xm configuration describes; faults as those of xl.parse."""
+    values = parse_assignments(text)
+    unread = sorted(set(values) - set(_MODEL_KEYS.split()))
+    if unread and strict:
+        raise Unsupported(f"keys that our model does not carry: {', '.join(unread)}")
+    kind = {"hvm": "hvm", "linux": "pv", None: "pv"}.get(string(values, "builder"), "")
+    vcpus = number(values, "vcpus", 1) or 0
+    available = number(values, "vcpu_avail", None)
+    return Domain(
+        name=string(values, "name") or "",
+        type=kind,
+        uuid=string(values, "uuid"),
+        memory_mib=number(values, "memory", 128) or 0,
+        maxmem_mib=number(values, "maxmem", None),
+        vcpus=vcpus if available is None else available.bit_count(),
+        maxvcpus=None if available is None else vcpus,
+        boot=_read_boot(values, kind),
+        disks=tuple(read_disk(item) for item in string_list(values, "disk")),
+        cards=tuple(specs.read_card(item) for item in string_list(values, "vif")),
+        framebuffer=_read_screen(values, kind),
+        on_poweroff=string(values, "on_poweroff") or "destroy",
+        on_reboot=string(values, "on_reboot") or "restart",
+        on_crash=string(values, "on_crash") or "restart",
+    )
+
+
+def _check_domain(domain: Domain, version: tuple[int, int]) -> None:
+    shown = ".".join(map(str, version))
+    if not (3, 0) <= version <= (4, 4):
+        raise Unsupported(f"xm: Xen {shown} has none; xend existed from 3.0 to 4.4")
+    if domain.type == "pvh":
+        raise Unsupported(f"type pvh: xend never had it (Xen {shown}); it needs xl of 4.10")
+    if isinstance(domain.boot, Firmware) and domain.boot.kind == "uefi":
+        raise Unsupported("firmware uefi: xend starts hvmloader with a BIOS only")
+    if isinstance(domain.boot, Grub) and version < (3, 3):
+        raise Unsupported(f"PV GRUB: it came with Xen 3.3, this is {shown}")
+    if isinstance(domain.boot, Pygrub):
+        _check_pygrub(domain.boot, version)
+    if domain.on_crash.startswith("coredump-") and version < (3, 3):
+        raise Unsupported(f"on_crash {domain.on_crash}: xm of Xen {shown} does not know it")
+    if domain.framebuffer and domain.type == "pv" and version < (3, 1):
+        raise Unsupported("framebuffer: vfb= came with 3.0.4; say xen=3.1 for that and later")
+    if max(domain.vcpus, domain.maxvcpus or 0) > MAX_VCPUS:
+        raise Unsupported(f"vcpus: Xen {shown} gives a domain at most {MAX_VCPUS}")
+    for card in domain.cards:
+        _check_card(card)
+
+
+def _check_pygrub(boot: Pygrub, version: tuple[int, int]) -> None:
+    if boot.args and version < (3, 1):
+        raise Unsupported("bootloader arguments: xm of Xen 3.0 has no bootargs=")
+    if any(" " in arg for arg in boot.args):
+        raise Unsupported("bootloader arguments: xend splits bootargs= at every space")
+
+
+def _check_card(card: Card) -> None:
+    for field, value in (("mtu", card.mtu), ("vlan", card.vlan)):
+        if value is not None:
+            raise Unsupported(f"{field}: xend refuses a vif with {field}=")
+
+
+def _loader_path(boot: Pygrub, library: str) -> str:
+    return f"{library}/bin/pygrub" if boot.path == "pygrub" else boot.path
+
+
+def _top_level(pairs: list[tuple[str, str | int | None]]) -> list[tuple[str, Quoted]]:
+    present = [("vnc", 1), *((key, value) for key, value in pairs if value is not None)]
+    return [(key, Quoted(repr(value))) for key, value in present]
+
+
+def _read_literal(node: ast.expr) -> Value:
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        raise SyntaxFault(
+            f"line {node.lineno}: this is computed; write the value out, "
+            "we do not run configuration files"
+        ) from None
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return list(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    raise SyntaxFault(f"line {node.lineno}: not a string, a whole number or a list of strings")
+
+
+def _read_boot(values: Mapping[str, Value], kind: str) -> Boot:
+    if kind == "hvm":
+        return Firmware("bios", string(values, "boot") or "c")
+    loader, kernel = string(values, "bootloader"), string(values, "kernel")
+    if loader is not None:
+        ours = {f"{path}/bin/pygrub" for path in (*_LIBRARY.values(), _LIBRARY_ELSEWHERE)}
+        args = tuple((string(values, "bootargs") or "").split())
+        name = PurePosixPath(loader).name
+        return Pygrub("pygrub" if loader in ours or loader == name else loader, args)
+    if kernel is None:
+        raise SyntaxFault("kernel or bootloader: neither is there, nothing would boot")
+    if grub_domain_type(kernel) is not None:
+        return Grub(kernel)
+    root = string(values, "root") or ""
+    device, rest = split_root(f"root={root.removeprefix('root=')} {string(values, 'extra') or ''}")
+    return Direct(kernel, string(values, "ramdisk") or None, device, rest)
+
+
+def _read_screen(values: Mapping[str, Value], kind: str) -> Framebuffer | None:
+    if kind == "hvm":
+        top = {key: string(values, key) or "" for key in _SCREEN_KEYS if key in values}
+        return specs.read_screen(top) if string(values, "vnc") not in (None, "0") else None
+    screens = string_list(values, "vfb")
+    if not screens:
+        return None
+    pairs = specs.read_pairs(screens[0])
+    if len(screens) > 1 or pairs.get("type") != "vnc":
+        raise Unsupported("vfb: only one framebuffer of type=vnc can be read")
+    return specs.read_screen(pairs)

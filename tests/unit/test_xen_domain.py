@@ -1,0 +1,240 @@
+"""The domain model refuses what makes no domain, and each renderer what its target cannot say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.xen import libvirt, xl, xm
+from pipeline.xen.boot import Direct, Firmware, Grub, Pygrub
+from pipeline.xen.devices import Card, Disk, Framebuffer
+from pipeline.xen.domain import Domain
+from pipeline.xen.rendering import render_template
+from pipeline.xen.text import SyntaxFault, Unsupported
+
+ROOT = Disk(target="/dev/VG0/test-drbd-disk", vdev="xvda1")
+DIRECT = Direct("/boot/vmlinuz", "/boot/initrd.img", "/dev/xvda1", "ro console=hvc0")
+
+
+def make_domain(**changes: Any) -> Domain:
+    fields: dict[str, Any] = {"name": "test-drbd", "type": "pv", "memory_mib": 256, "vcpus": 1}
+    fields |= {"boot": DIRECT, "disks": (ROOT,), **changes}
+    return Domain(**fields)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"name": "../x"}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"type": "xen"}, "pv, pvh, hvm"),
+        ({"uuid": "12"}, "not a UUID"),
+        ({"memory_mib": 0}, "memory_mib"),
+        ({"maxmem_mib": 128}, "maxmem_mib"),
+        ({"vcpus": 2, "maxvcpus": 1}, "maxvcpus"),
+        ({"on_reboot": "coredump-destroy"}, "on_reboot"),
+        ({"type": "hvm"}, "firmware"),
+        ({"boot": Firmware()}, "firmware"),
+        ({"boot": Grub("/g/grub-i386-xen_pvh.bin")}, "GRUB for pvh"),
+        ({"boot": Pygrub(), "disks": ()}, "first disk"),
+        ({"disks": (ROOT, ROOT)}, "two disks are called xvda1"),
+        ({"cards": (Card(mac="00:16:3e:00:00:01"),) * 2}, "same MAC"),
+        ({"cards": (Card(model="e1000"),)}, "only hvm"),
+    ],
+)
+def test_a_domain_that_makes_no_sense_is_refused(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make_domain(**changes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"target": "x.img"}, "absolute"),
+        ({"target": "/srv/"}, "directory"),
+        ({"target": "/x\0y"}, "character"),
+        ({"target": "/x", "vdev": "xvda1,w"}, "vdev"),
+        ({"target": "/x", "format": "vmdk"}, "raw, qcow2, vhd"),
+        ({"target": "/dev/x", "format": "qcow2"}, "only be raw"),
+        ({"target": "/x", "devtype": "cdrom"}, "read only"),
+    ],
+)
+def test_a_disk_that_makes_no_sense_is_refused(fields: dict[str, str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Disk(**{"vdev": "xvda1", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"mac": "00:16:3e:59:2a"}, "mac"),
+        ({"mac": "01:16:3e:59:2a:ed"}, "multicast"),
+        ({"mac": "00:00:00:00:00:00"}, "zeros"),
+        ({"bridge": "br0,mac=x"}, "bridge"),
+        ({"bridge": "a-name-far-too-long"}, "15"),
+        ({"ip": "10.0.0.300"}, "ip"),
+        ({"vlan": 4095}, "vlan"),
+        ({"mtu": 20}, "mtu"),
+    ],
+)
+def test_a_card_that_makes_no_sense_is_refused(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Card(**fields)
+
+
+@pytest.mark.parametrize("cmdline", ["root=/dev/xvda1", "a  b", " a", "a\nb", "a\x00"])
+def test_a_command_line_that_no_target_could_carry_is_refused(cmdline: str) -> None:
+    with pytest.raises(ValueError, match="cmdline"):
+        Direct("/boot/vmlinuz", cmdline=cmdline)
+
+
+@pytest.mark.parametrize(
+    ("xen", "changes", "text"),
+    [
+        ("4.9", {"type": "pvh"}, "4.10"),
+        ("4.17", {"cards": (Card(vlan=3),)}, "4.19"),
+        ("3.2", {}, "xm"),
+        ("4.17", {"framebuffer": Framebuffer(vnclisten="::1")}, "colon"),
+    ],
+)
+def test_xl_refuses_what_that_version_would_ignore(
+    xen: str, changes: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(Unsupported, match=text):
+        xl.render(make_domain(**changes), xen=xen)
+
+
+@pytest.mark.parametrize(
+    ("xen", "changes", "text"),
+    [
+        ("3.2", {"type": "pvh"}, "pvh"),
+        ("3.0", {"disks": (Disk(target="/x", vdev="xvda", format="qcow2"),)}, "raw"),
+        ("3.2", {"disks": (Disk(target="/a,b", vdev="xvda"),)}, "comma"),
+        ("3.2", {"cards": (Card(mtu=1400),)}, "mtu"),
+        ("3.2", {"cards": (Card(vlan=4),)}, "vlan"),
+        ("3.0", {"framebuffer": Framebuffer()}, "3.0.4"),
+        ("3.2", {"on_crash": "coredump-destroy"}, "on_crash"),
+        ("3.2", {"boot": Grub("/g/grub-i386-xen.bin")}, "3.3"),
+        ("3.2", {"type": "hvm", "boot": Firmware("uefi")}, "uefi"),
+        ("3.2", {"boot": Direct("/boot/é")}, "ASCII"),
+        ("4.17", {}, "xend"),
+    ],
+)
+def test_xm_refuses_what_xend_could_not_do(xen: str, changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(Unsupported, match=text):
+        xm.render(make_domain(**changes), xen=xen)
+
+
+@pytest.mark.parametrize(
+    ("card", "text"),
+    [
+        (Card(), "bridge"),
+        (Card(bridge="b", vlan=2), "vlan"),
+        (Card(bridge="b", mtu=1400), "mtu"),
+        (Card(bridge="b", vifname="vif1"), "vnet"),
+    ],
+)
+def test_libvirt_refuses_cards_that_its_xen_driver_would_change(card: Card, text: str) -> None:
+    with pytest.raises(Unsupported, match=text):
+        libvirt.render(make_domain(cards=(card,)))
+
+
+def test_the_xm_configuration_is_written_as_its_users_know_it() -> None:
+    card = Card(mac="00:16:3E:59:2A:ED", bridge="br-xen")
+    text = xm.render(make_domain(cards=(card,), framebuffer=Framebuffer()), xen="3.2")
+    assert "root = '/dev/xvda1 ro'\n" in text
+    assert "extra = 'console=hvc0'\n" in text
+    assert "'phy:/dev/VG0/test-drbd-disk,xvda1,w'" in text
+    assert "'bridge=br-xen, mac=00:16:3e:59:2a:ed'" in text
+    assert "'type=vnc,vncunused=1'" in text
+    assert "bootloader = '/usr/lib/xen-3.2-1/bin/pygrub'\n" in xm.render(
+        make_domain(boot=Pygrub()), xen="3.2"
+    )
+
+
+def test_a_handwritten_xm_configuration_is_read() -> None:
+    domain = xm.parse(
+        "# lenny\nkernel  = '/boot/vmlinuz-2.6.26-2-xen-686'\n"
+        "ramdisk = '/boot/initrd.img-2.6.26-2-xen-686'\n"
+        "memory = '256'\nname='test-drbd'\nroot = '/dev/xvda2 ro'\nextra = 'xencons=tty'\n"
+        "disk = ['phy:VG0/test-drbd-disk,xvda2,w', 'tap:aio:/srv/swap.img,xvda1,w',\n"
+        "        'file:/srv/cd.iso,hdc:cdrom,r']\n"
+        "vif  = [ 'bridge=br-xen, mac=00:16:3E:59:2A:ED' ]\nvfb = ['type=vnc,vncdisplay=2']\n"
+    )
+    assert domain.boot == Direct(
+        "/boot/vmlinuz-2.6.26-2-xen-686",
+        "/boot/initrd.img-2.6.26-2-xen-686",
+        "/dev/xvda2",
+        "ro xencons=tty",
+    )
+    assert [disk.target for disk in domain.disks] == [
+        "/dev/VG0/test-drbd-disk",
+        "/srv/swap.img",
+        "/srv/cd.iso",
+    ]
+    assert domain.disks[2].devtype == "cdrom"
+    assert domain.framebuffer == Framebuffer(vncdisplay=2)
+    assert domain.on_crash == "restart"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import os\n", "name = 'x' + str(1)\n", "for i in x:\n  pass\n", "a = (\n", "a.b = 1\n"],
+)
+def test_an_xm_configuration_that_is_a_program_is_refused_with_its_line(text: str) -> None:
+    with pytest.raises(SyntaxFault, match="line 1"):
+        xm.parse(text)
+
+
+def test_the_deprecated_disk_prefixes_are_read_from_an_xl_configuration() -> None:
+    text = 'name="x"\nkernel="/k"\ndisk=["phy:/dev/VG0/a,xvda1,w","tap:qcow2:/srv/b,xvdb,r"]\n'
+    assert xl.parse(text).disks == (
+        Disk(target="/dev/VG0/a", vdev="xvda1"),
+        Disk(target="/srv/b", vdev="xvdb", format="qcow2", access="ro"),
+    )
+
+
+def test_positional_disks_of_xl_are_read() -> None:
+    text = 'name="x"\nkernel="/k"\ndisk=["/srv/a,,xvda","/srv/i.iso,raw,hdc,devtype=cdrom"]\n'
+    first, second = xl.parse(text).disks
+    assert first == Disk(target="/srv/a", vdev="xvda")
+    assert second == Disk(target="/srv/i.iso", vdev="hdc", access="ro", devtype="cdrom")
+
+
+def test_keys_outside_the_model_are_named_unless_the_reader_is_told_to_leave_them() -> None:
+    text = 'name="x"\nkernel="/k"\nlocaltime=1\n'
+    with pytest.raises(Unsupported, match="localtime"):
+        xl.parse(text)
+    assert xl.parse(text, strict=False).name == "x"
+
+
+def test_the_rate_of_a_card_is_read_in_all_units() -> None:
+    for rate, kbytes in (("10Mb/s", 1250), ("250KB/s", 250), ("1MB/s@20ms", 1000)):
+        text = f'name="x"\nkernel="/k"\nvif=["rate={rate}"]\n'
+        assert xl.parse(text).cards[0].rate_kbytes_s == kbytes
+
+
+def test_a_template_refuses_a_value_that_no_serializer_has_seen() -> None:
+    with pytest.raises(TypeError, match="without a serializer"):
+        render_template("xl.cfg.j2", {"domain": replace(make_domain()), "xen": 4.17} | BROKEN)
+
+
+BROKEN: dict[str, object] = {
+    "builder": None,
+    "boot_kind": "direct",
+    "boot": DIRECT,
+    "root": None,
+    "extra": "",
+    "disks": [],
+    "cards": [],
+    "screen_keys": [("vnc", "1\nevil")],
+    "screen": None,
+}
+BROKEN["xen"] = "4.17"
+
+
+def test_libvirt_xml_with_a_document_type_is_refused() -> None:
+    with pytest.raises(SyntaxFault, match="document type"):
+        libvirt.parse('<!DOCTYPE x [<!ENTITY a "b">]><domain/>')

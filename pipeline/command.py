@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.diagnosis import diagnose
-from pipeline.errors import CommandFailed, EnvironmentFault
+from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LAST_LINES = 20
@@ -27,7 +28,8 @@ LAST_LINES = 20
 _PASSED_ON = ("HOME", "USER", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
 
 _live: set[subprocess.Popen[bytes]] = set()
-_live_lock = threading.Lock()
+_live_lock = threading.RLock()  # a signal's handler may come while its own thread holds it
+_ending = threading.Event()
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -64,15 +66,19 @@ def run(
     stdin: bytes | None = None,
     on_line: Callable[[str], None] | None = None,
     accept: tuple[int, ...] = (0,),
+    is_cleanup: bool = False,
 ) -> str:
     """Run a command to its end and return its standard output and error, merged.
 
-    `log` is appended to; `on_line` sees each line as it comes. Raises CommandFailed with the last
+    `log` is appended to; `on_line` sees each line as it comes; only an `is_cleanup` command still
+    starts during an interruption. Raises CommandFailed with the last
     lines and a cause where one is known, EnvironmentFault when the program does not exist.
     """
     words = [str(word) for word in argv]
-    child = _start(words, cwd=cwd, env=env, has_stdin=stdin is not None)
     with _live_lock:
+        if _ending.is_set() and not is_cleanup:
+            raise PipelineError("interrupted")
+        child = _start(words, cwd=cwd, env=env, has_stdin=stdin is not None)
         _live.add(child)
     try:
         lines = _follow(child, words, log=log, stdin=stdin, on_line=on_line)
@@ -108,7 +114,8 @@ def started(argv: Sequence[str | Path], *, log: Path) -> Iterator[Callable[[], b
 
 
 def end_all() -> None:
-    """Kill every command that runs now, with all its children; for interruptions."""
+    """Kill every command that runs now and start no other; for interruptions."""
+    _ending.set()
     with _live_lock:
         children = list(_live)
     for child in children:
@@ -153,6 +160,7 @@ def _follow(
         feeder = threading.Thread(target=_feed, args=(child, stdin), daemon=True)
         feeder.start()
     lines: list[str] = []
+    begun = time.monotonic()
     with open(log or os.devnull, "ab") as journal:
         journal.write(f"+ {shlex.join(words)}\n".encode())
         for raw in child.stdout:
@@ -161,6 +169,8 @@ def _follow(
             lines.append(raw.decode("utf-8", "replace"))
             if on_line:
                 on_line(lines[-1])
+        seconds = time.monotonic() - begun
+        journal.write(f"= {words[0]}: {seconds:.2f} s\n".encode())
     return lines
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import io
 import os
 import shutil
@@ -10,28 +12,42 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from pipeline.archive.credentials import AUTH_HINT, find_credentials, without_credentials
 from pipeline.canonical import CHUNK, digest_file
-from pipeline.errors import PipelineError, VerificationError
+from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.progress import progress_bar
 
 T = TypeVar("T")
 
-TIMEOUT_S = (10, 30)
+TIMEOUT_S: tuple[float, float] = (10, 30)
 ATTEMPTS = 3
+PAUSE_S = 0.5
 BAR_FROM_BYTES = 4 << 20
+_CHOOSE = "check that the mirror or its proxy runs, or choose another with mirror=URL"
+# what a network error says -> what it means; whether trying again may help
+_TROUBLES: tuple[tuple[str, str, bool], ...] = (
+    ("TooManyRedirects", "it redirects in a circle", False),
+    ("SSLError", "its TLS certificate is not accepted", False),
+    ("InvalidSchema", "it redirects to something that is not HTTP", False),
+    ("InvalidURL", "this is not a URL that can be fetched", False),
+    ("ProxyError", "the proxy of http_proxy does not answer", True),
+    ("NameResolutionError", "its host name cannot be resolved", True),
+    ("Connection refused", "connection refused", True),
+    ("imed out", "it does not answer in time", True),
+    ("Timeout", "it does not answer in time", True),
+    ("IncompleteRead", "the answer was cut short", True),
+    ("ChunkedEncoding", "the answer was cut short", True),
+)
 
 
 class NotFound(PipelineError):
     """The mirror has no such file."""
 
 
-def without_credentials(url: str) -> str:
-    """The URL fit for a log or an error: user and password left out."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host))
+class _ServerTrouble(PipelineError):
+    """The mirror answers 5xx or 429: it may be better in a moment."""
 
 
 def fetch_bytes(url: str, *, limit: int = 16 << 20) -> bytes:
@@ -44,7 +60,7 @@ def fetch_bytes(url: str, *, limit: int = 16 << 20) -> bytes:
 def fetch_file(url: str, target: Path, *, size: int, sha256: str) -> Path:
     """Fetch into `target`; VerificationError unless size in bytes and sha256 (hex) match.
 
-    Nothing appears at `target` unless it is right.
+    Nothing appears at `target` unless it is right. A wrong file that is there already is replaced.
     """
     if target.is_file() and target.stat().st_size == size and digest_file(target) == sha256:
         return target
@@ -57,6 +73,13 @@ def fetch_file(url: str, target: Path, *, size: int, sha256: str) -> Path:
             _retry(url, lambda: _download(url, part, size))
         _check(url, part, size=size, sha256=sha256)
         os.replace(part, target)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise EnvironmentFault(
+            f"no space left for {target.name} ({size} bytes) in {target.parent}",
+            hint="free some space (`df -h`), old store entries below output/store/ can go",
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return target
@@ -87,63 +110,88 @@ def _check(url: str, part: Path, *, size: int, sha256: str) -> None:
     got, found = part.stat().st_size, digest_file(part)
     if got != size or found != sha256:
         seen = f"{got} of {size} bytes" if got != size else f"sha256 {found[:16]}..."
-        raise VerificationError(
-            f"{without_credentials(url)}: wrong bytes ({seen}, expected {sha256[:16]}...)",
-            hint="the mirror or its proxy served something else than it signed; purge the proxy's "
-            "copy, or build again with snapshot_max_age=0",
-        )
+        raise _wrong_bytes(url, f"{seen}, expected {sha256[:16]}...")
+
+
+def _wrong_bytes(url: str, seen: str) -> VerificationError:
+    return VerificationError(
+        f"{without_credentials(url)}: wrong bytes ({seen})",
+        hint="the mirror or its proxy serves something else than was signed: purge the proxy's "
+        "copy, or build again with snapshot_max_age=0",
+    )
 
 
 def _retry(url: str, attempt: Callable[[], T]) -> T:
-    """Try again on network trouble, three times at most."""
+    """Try again on passing trouble, ATTEMPTS times at most."""
     import requests  # 90 ms, only where something is fetched
+    import urllib3.exceptions
 
-    trouble = ""
+    shown = without_credentials(url)
+    trouble: PipelineError | None = None
     for number in range(ATTEMPTS):
-        time.sleep(number * 0.5)
+        time.sleep(number * PAUSE_S)
         try:
             return attempt()
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
-            trouble = type(error).__name__
-        except requests.RequestException as error:
-            raise PipelineError(
-                f"{without_credentials(url)}: {type(error).__name__}", hint="check mirror="
-            ) from error
-    raise PipelineError(
-        f"{without_credentials(url)}: no answer ({trouble}, tried {ATTEMPTS} times)",
-        hint="check that the mirror or its proxy runs, or choose another with mirror=URL",
-    )
+        except _ServerTrouble as error:
+            trouble = error
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            reason, is_passing = name_trouble(error)
+            tried = f" (tried {ATTEMPTS} times)" if is_passing else ""
+            trouble = PipelineError(f"{shown}: {reason}{tried}", hint=_CHOOSE)
+            if not is_passing:
+                break
+    assert trouble is not None
+    raise trouble
+
+
+def name_trouble(error: Exception) -> tuple[str, bool]:
+    """A network error in words, and whether to try again; its own text may hold a password."""
+    text = f"{type(error).__name__} {error!r}"
+    for sign, reason, is_passing in _TROUBLES:
+        if sign in text:
+            return reason, is_passing
+    return f"the connection failed ({type(error).__name__})", True
 
 
 def _get(url: str, limit: int, write: Callable[[bytes], object]) -> None:
     import requests
 
-    shown = without_credentials(url)
-    with requests.get(url, stream=True, timeout=TIMEOUT_S) as response:
-        if response.status_code == 404:
-            raise NotFound(
-                f"{shown}: not found (404)",
-                hint="check mirror= and suite=; a suite past its life is in the archive",
-            )
-        if response.status_code != 200:
-            raise PipelineError(
-                f"{shown}: the mirror answers {response.status_code} {response.reason}",
-                hint="check the mirror, or choose another with mirror=URL",
-            )
+    with requests.get(
+        url,
+        stream=True,
+        timeout=TIMEOUT_S,
+        auth=find_credentials(url),
+        headers={"Accept-Encoding": "identity"},
+    ) as response:
+        _check_status(url, response.status_code)
         total = 0
-        for piece in response.iter_content(CHUNK):
+        # raw: a server that calls a .gz file "gzip-encoded" must not make us unpack it
+        for piece in response.raw.stream(CHUNK, decode_content=False):
             total += len(piece)
             if total > limit:
-                raise VerificationError(f"{shown}: more than the expected {limit} bytes")
+                raise _wrong_bytes(url, f"more than the expected {limit} bytes")
             write(piece)
+
+
+def _check_status(url: str, status: int) -> None:
+    if status == 200:
+        return
+    shown = without_credentials(url)
+    if status in (404, 410):
+        raise NotFound(
+            f"{shown}: not found ({status})",
+            hint="check mirror= and suite=; a suite past its life is in the archive",
+        )
+    if status == 401:
+        raise PipelineError(f"{shown}: the mirror asks for a password (401)", hint=AUTH_HINT)
+    answer = f"{shown}: the mirror answers {status} {http.client.responses.get(status, '')}"
+    if status >= 500 or status == 429:
+        raise _ServerTrouble(f"{answer.rstrip()} (tried {ATTEMPTS} times)", hint=_CHOOSE)
+    raise PipelineError(answer.rstrip(), hint="check the mirror, or choose another with mirror=URL")
 
 
 def _local(url: str) -> Path:
     path = Path(urlsplit(url).path)
-    if not path.is_file():
-        raise NotFound(f"{path}: not found", hint="check mirror=file:/...")
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise NotFound(f"{path}: not found or not readable", hint="check mirror=file:/...")
     return path

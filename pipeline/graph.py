@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import doit.doit_cmd
 from doit.exceptions import TaskFailed
 
-from pipeline import words
 from pipeline.errors import PipelineError, UsageError
 from pipeline.project import Project
 from pipeline.recipe import Recipe, State
 from pipeline.reporter import StageFailed, StageReporter, print_error
-from pipeline.spec import Spec, create_spec, load_all
+from pipeline.spec import Spec, create_spec, load_all, translate_options
 from pipeline.stages import STAGES
 
 Task = dict[str, Any]
@@ -75,8 +74,9 @@ class Graph:
                 f"{', '.join(sorted(variables))}: for which guest?",
                 hint="add name=, for example: doit build name=test-drbd size=8G",
             )
+        _print_notes(variables)
         if "create" in sys.argv[1:]:
-            create_spec(name, variables, project.guests)
+            print(f"wrote {create_spec(name, variables, project.guests)}")
             variables = {}
         specs = load_all(project.guests, name or None, variables)
         project.output.mkdir(parents=True, exist_ok=True)
@@ -160,12 +160,16 @@ class Graph:
         }
 
 
+def _print_notes(variables: Mapping[str, str]) -> None:
+    """What is done differently here for options of xen-create-image."""
+    options = {key: text for key, text in variables.items() if key not in Spec.model_fields}
+    for note in translate_options(options).notes:
+        print(f"note: {note}")
+
+
 def _guarded(action: Callable[..., None], *arguments: Any) -> TaskFailed | None:
     try:
         action(*arguments)
     except PipelineError as error:
         return StageFailed(error)
     return None
-
-
-__all__: Sequence[str] = ("Graph", "words")

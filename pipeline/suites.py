@@ -32,6 +32,9 @@ EXT2 = "none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
 class Suite:
     """The facts of one release.
 
+    `needs_merged_usr`: the bootstrap makes the /usr links first, else the usrmerge package comes
+    and brings perl with it (40 MB, 4 s).
+
     `kernels` maps an architecture to (lean kernel package, generic one); where it is missing there
     is none. `hash_prefixes` are those that the guest's crypt() understands. `xfs_options` go to
     mkfs.xfs, so that a newer build host makes what the guest's kernel can mount (its changelog).
@@ -56,6 +59,7 @@ class Suite:
     disk_device: str = "xvda"
     nic_naming: Literal["eth", "enX"] = "eth"
     has_networkd: bool = False
+    needs_merged_usr: bool = False
     password_hash: HashName = "sha512"
     hash_prefixes: tuple[str, ...] = ("$6$", "$5$", "$1$")
     ext4_features: str = EXT4_MODERN
@@ -108,7 +112,7 @@ class Suite:
         return {"ext4": self.ext4_features, "ext3": EXT3, "ext2": EXT2}[fs]
 
 
-_SERVING = ("openssh-server", "iproute2", "netbase", "ca-certificates")
+_SERVING = ("openssh-server", "iproute2", "netbase")
 _DAILY = ("udev", "kmod", "tzdata", "e2fsprogs", *_SERVING)
 _SYSTEMD = ("systemd", "systemd-sysv", "dbus", *_DAILY)
 # systemd-resolved is a package of its own from 251 on (bookworm, noble); before, part of systemd.
@@ -159,6 +163,7 @@ _BOOKWORM = replace(
     _TRIXIE,
     name="bookworm",
     version="12",
+    needs_merged_usr=True,
     security_suite="bookworm-security",
     updates_suite="bookworm-updates",
     kernels={"amd64": _CLOUD, "i386": _PAE},
@@ -171,6 +176,7 @@ _BULLSEYE = replace(
     _BOOKWORM,
     name="bullseye",
     version="11",
+    needs_merged_usr=False,
     security_suite="bullseye-security",
     updates_suite="bullseye-updates",
     system_packages={"systemd": _SYSTEMD, "sysvinit": _SYSVINIT_DHCLIENT},

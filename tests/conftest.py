@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.leaks import Belongings, take_stock
+from tests.leaks import Belongings, adopt_orphans, take_stock
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_sessionstart() -> None:
+    """What a killed build leaves running becomes ours, so that the leak check sees it."""
+    adopt_orphans()
 
 
 @pytest.fixture(autouse=True)

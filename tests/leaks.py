@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import tempfile
 import time
@@ -9,11 +10,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 SETTLE_S = 5.0
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of every descendant whose own parent dies (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Belongings:
-    """Mount points, attached loop devices, our processes, entries of the temporary folder."""
+    """Mount points, attached loop devices, our descendants, entries of the temporary folder."""
 
     mounts: frozenset[str] = frozenset()
     loops: frozenset[str] = frozenset()
@@ -24,7 +31,7 @@ class Belongings:
         """What is there now and was not before; processes get a moment to end."""
         end = time.monotonic() + SETTLE_S
         left = self._minus(before)
-        while left.processes and time.monotonic() < end:
+        while left != Belongings() and time.monotonic() < end:
             time.sleep(0.2)
             left = take_stock()._minus(before)
         return left
@@ -39,50 +46,33 @@ def take_stock() -> Belongings:
     """The machine as it stands."""
     mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     loops = {path.parent.parent.name for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+    temporary = {entry.name for entry in Path(tempfile.gettempdir()).iterdir()}
     return Belongings(
         frozenset(mounts),
         frozenset(loops),
-        frozenset(_processes()),
-        frozenset(
-            name
-            for name in os.listdir(tempfile.gettempdir())
-            if not name.startswith(("pytest-of-", "bash_", "claude"))
-        ),
+        frozenset(_descendants()),
+        frozenset(name for name in temporary if name.startswith(("dib_", "mmdebstrap.", "tmp.")))
     )
 
 
-# the pipeline's own tools; anything else on the machine is not ours to judge
-_OURS = frozenset(
-    [
-        "mmdebstrap",
-        "debootstrap",
-        "disk-image-crea",
-        "unshare",
-        "dpkg",
-        "dpkg-deb",
-        "apt-get",
-        "mke2fs",
-        "debugfs",
-        "resize2fs",
-        "qemu-img",
-        "tar",
-        "gpgv",
-        "chroot",
-        "tune2fs",
-        "e2fsck",
-        "depmod",
-    ]
-)
-
-
-def _processes() -> set[str]:
-    found: set[str] = set()
+def _descendants() -> set[str]:
+    """Every living process below this one, as "pid name"."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                name = Path(entry.path, "comm").read_text().strip()
-            except OSError:
-                continue
-            if name in _OURS:
-                found.add(f"{entry.name} {name}")
-    return found
+        if not entry.name.isdigit():
+            continue
+        try:
+            head, _, tail = Path(entry.path, "stat").read_text().rpartition(")")
+        except OSError:
+            continue
+        state, parent = tail.split()[:2]
+        if state != "Z":
+            parents[int(entry.name)] = int(parent)
+            names[int(entry.name)] = head.partition("(")[2]
+    found: set[int] = set()
+    frontier = {os.getpid()}
+    while frontier:
+        frontier = {pid for pid, parent in parents.items() if parent in frontier} - found
+        found |= frontier
+    return {f"{pid} {names[pid]}" for pid in found}

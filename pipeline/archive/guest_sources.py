@@ -4,41 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.archive.credentials import without_credentials
 from pipeline.archive.sources import (
     Archive,
     Source,
-    complete_url,
-    host_archive,
-    security_root,
+    resolve_mirror,
     sources_of,
 )
-from pipeline.fetch import without_credentials
 from pipeline.spec import Spec
+from pipeline.spec.files import MIRRORS
 
 
-def render_guest_sources(spec: Spec, builder: Archive) -> str:
+def render_guest_sources(spec: Spec, builder: Archive, mirrors: Path = MIRRORS) -> str:
     """The content of the guest's sources.list, or of its .sources file from trixie on.
 
     `guest_mirror` where given, else the builder's mirror; a mirror that only the builder can see
     (file:) is replaced by the archive of the host's own apt sources.
     """
-    sources = sources_of(spec, _archive(spec, builder))
+    sources = sources_of(spec, _archive(spec, builder, mirrors))
     if spec.suite_facts.sources_form == "deb822":
         return "\n".join(_deb822(spec, source) for source in sources)
     return "".join(f"{_one_line(spec, source)}\n" for source in sources)
 
 
-def _archive(spec: Spec, builder: Archive) -> Archive:
-    distribution = spec.suite_facts.distribution
-    if spec.guest_mirror == "host" or builder.root.startswith("file:"):
-        root = host_archive(distribution)
-    elif spec.guest_mirror == spec.mirror:
-        return Archive(
-            without_credentials(builder.root), without_credentials(builder.security_root)
-        )
-    else:
-        root = complete_url(spec.guest_mirror, distribution)
-    return Archive(root, security_root(root, spec.suite_facts))
+def _archive(spec: Spec, builder: Archive, mirrors: Path) -> Archive:
+    if spec.guest_mirror != spec.mirror:
+        return resolve_mirror(spec.guest_mirror, spec.suite_facts, mirrors)
+    if builder.root.startswith("file:"):
+        return resolve_mirror("host", spec.suite_facts, mirrors)
+    return Archive(without_credentials(builder.root), without_credentials(builder.security_root))
 
 
 def _one_line(spec: Spec, source: Source) -> str:

@@ -73,6 +73,11 @@ def _urls(source: Source, release: Release, entry: IndexFile) -> Iterable[str]:
     yield f"{folder}/{entry.name}"
 
 
+def read_index(path: Path) -> bytes:
+    """A Packages file's content, uncompressed."""
+    return _OPENERS[path.suffix](path.read_bytes())
+
+
 class PackageIndex:
     """The packages of all indexes of a snapshot; each is (archive root, Packages file)."""
 
@@ -106,7 +111,7 @@ class PackageIndex:
     def _read(self) -> list[tuple[str, str]]:
         if not self._texts:
             self._texts = [
-                (root, _OPENERS[path.suffix](path.read_bytes()).decode("utf-8", "replace"))
+                (root, read_index(path).decode("utf-8", "replace"))
                 for root, path in self._files
             ]
         return self._texts

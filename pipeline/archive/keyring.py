@@ -10,8 +10,8 @@ import shutil
 from pathlib import Path
 
 from pipeline import command
-from pipeline.archive.index import PackageIndex, fetch_index
-from pipeline.archive.release import parse_release, verify_signature
+from pipeline.archive.index import Package, PackageIndex, fetch_index
+from pipeline.archive.release import read_release
 from pipeline.archive.sources import Source, host_archive
 from pipeline.errors import EnvironmentFault
 from pipeline.fetch import fetch_bytes, fetch_file
@@ -22,11 +22,16 @@ _LENDING_SUITE = "trixie"
 _LENDER_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
+def choose_keyring(spec: Spec, given: str) -> Path:
+    """The keyring's path: the spec's, else the mirror file's (`given`), else the suite's."""
+    return Path(spec.keyring or given or spec.suite_facts.keyring)
+
+
 def place_keyring(spec: Spec, given: str, target: Path, *, cache: Path, log: Path) -> None:
     """Put the keyring of a spec's archive at `target`; raises EnvironmentFault if there is none."""
-    path = Path(spec.keyring or given or spec.suite_facts.keyring)
+    path = choose_keyring(spec, given)
     if path.is_file():
-        shutil.copyfile(path, target)
+        _copy(path, target)
         return
     if spec.keyring or given:
         raise EnvironmentFault(
@@ -41,25 +46,46 @@ def place_keyring(spec: Spec, given: str, target: Path, *, cache: Path, log: Pat
     _borrow(package, path.name, target, cache=cache, log=log)
 
 
+def _copy(path: Path, target: Path) -> None:
+    if path.read_bytes().lstrip().startswith(b"-----BEGIN PGP"):
+        raise EnvironmentFault(
+            f"keyring {path}: ASCII-armored, which gpgv does not read",
+            hint=f"gpg --dearmor < {path} > {path.with_suffix('.gpg')}, and give that one",
+        )
+    shutil.copyfile(path, target)
+
+
 def _borrow(package: str, name: str, target: Path, *, cache: Path, log: Path) -> None:
-    source = Source(host_archive("debian"), _LENDING_SUITE, ("main",), "main")
-    inrelease = target.with_name("lender-InRelease")
-    inrelease.write_bytes(fetch_bytes(source.inrelease_url))
-    text, signers = verify_signature(
-        inrelease,
-        _LENDER_KEYRING,
-        where=source.inrelease_url,
-        accepts_expired_keys=False,
-        log=log,
-    )
-    release = parse_release(text, signers, where=source.inrelease_url)
-    index = fetch_index(source, release, "main", "amd64", cache=cache / "indexes")
-    assert index is not None
-    found = PackageIndex([(source.uri, index)]).find(package)
+    found = _find_in_lender(package, target.with_name("lender-InRelease"), cache=cache, log=log)
     deb = fetch_file(found.url, cache / "debs" / found.sha256, size=found.size, sha256=found.sha256)
     unpacked = target.with_name("lender")
     command.run(["dpkg-deb", "-x", deb, unpacked], log=log)
-    shutil.copyfile(next(unpacked.glob(f"usr/share/keyrings/{name}")), target)
+    keyring = unpacked / "usr/share/keyrings" / name
+    if not keyring.is_file():
+        raise EnvironmentFault(
+            f"{package} {found.version}: holds no {name}", hint="give keyring=/path"
+        )
+    shutil.copyfile(keyring, target)
     shutil.rmtree(unpacked)
+
+
+def _find_in_lender(package: str, inrelease: Path, *, cache: Path, log: Path) -> Package:
+    """The package in the lending suite's index, whose signature Debian's own keyring confirms."""
+    source = Source(host_archive("debian"), _LENDING_SUITE, ("main",), "main")
+    inrelease.write_bytes(fetch_bytes(source.inrelease_url))
+    release = read_release(
+        inrelease,
+        _LENDER_KEYRING,
+        source.suite,
+        where=source.inrelease_url,
+        is_archived=False,
+        log=log,
+    )
     inrelease.unlink()
-    inrelease.with_name(inrelease.name + ".text").unlink()
+    index = fetch_index(source, release, "main", "amd64", cache=cache / "indexes")
+    if index is None:
+        raise EnvironmentFault(
+            f"{source.inrelease_url}: has no main for amd64",
+            hint=f"install {package} by hand, or give keyring=/path",
+        )
+    return PackageIndex([(source.uri, index)]).find(package)

@@ -1,7 +1,6 @@
-"""Signed Release files: gpgv's verdict, the suite's names, Valid-Until, the indexes' digests.
+"""Signed Release files: the suite's names, dates, Valid-Until, the indexes' digests.
 
-Facts: gpgv(1) and GnuPG's doc/DETAILS for the status lines; the Debian repository format page for
-the fields.
+Facts: the Debian repository format page (wiki: DebianRepository/Format).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from pipeline import command
+from pipeline.archive.signature import verify_signature
 from pipeline.canonical import fingerprint
 from pipeline.errors import VerificationError
 
@@ -40,47 +39,16 @@ class Release:
     files: dict[str, IndexFile]
 
 
-def verify_signature(
-    path: Path, keyring: Path, *, where: str, accepts_expired_keys: bool, log: Path | None
-) -> tuple[str, tuple[str, ...]]:
-    """The signed text of an InRelease file and the fingerprints that signed it.
-
-    Raises VerificationError, one reason each: no signature, unknown key, expired key, tampered.
-    """
-    text = path.with_name(path.name + ".text")
-    text.unlink(missing_ok=True)
-    argv = ["gpgv", "--status-fd", "1", "--keyring", keyring, "--output", text, path]
-    output = command.run(argv, log=log, accept=(0, 1, 2))
-    status = [line.split()[1:] for line in output.splitlines() if line.startswith("[GNUPG:] ")]
-    words = {line[0] for line in status if line}
-    signers = tuple(line[1] for line in status if line[0] == "VALIDSIG")
-    if "BADSIG" in words:
-        raise VerificationError(
-            f"{where}: the signature does not match: the file was tampered with or cut short",
-            hint="choose another mirror=; if a proxy is in between, purge its copy",
-        )
-    expired = bool(words & {"EXPKEYSIG", "REVKEYSIG"}) and "GOODSIG" not in words
-    if expired and not ("REVKEYSIG" not in words and accepts_expired_keys):
-        raise VerificationError(
-            f"{where}: the key that signed it has expired or was revoked",
-            hint="install a newer keyring package, or give keyring=/path",
-        )
-    if not signers:
-        raise _unsigned(where, keyring, status)
-    return text.read_text(encoding="utf-8", errors="replace"), signers
-
-
-def _unsigned(where: str, keyring: Path, status: list[list[str]]) -> VerificationError:
-    missing = sorted({line[1] for line in status if line[0] == "NO_PUBKEY"})
-    if missing:
-        return VerificationError(
-            f"{where}: signed by the unknown key {', '.join(missing)} (keyring {keyring})",
-            hint="give the keyring of that archive: keyring=/path/to/keyring.gpg",
-        )
-    return VerificationError(
-        f"{where}: not signed",
-        hint="only signed archives are used; sign it, or choose another mirror=",
+def read_release(
+    path: Path, keyring: Path, suite: str, *, where: str, is_archived: bool, log: Path | None
+) -> Release:
+    """An InRelease file that is signed, of that suite and of our time; else VerificationError."""
+    text, signers = verify_signature(path, keyring, where=where, is_archived=is_archived, log=log)
+    release = parse_release(text, signers, where=where)
+    check_release(
+        release, suite, now=present_time(), checks_valid_until=not is_archived, where=where
     )
+    return release
 
 
 def parse_release(text: str, signed_by: tuple[str, ...], *, where: str) -> Release:
@@ -97,8 +65,8 @@ def parse_release(text: str, signed_by: tuple[str, ...], *, where: str) -> Relea
         return Release(
             suite=fields.get("Suite", ""),
             codename=fields.get("Codename", ""),
-            date=parsedate_to_datetime(fields["Date"]),
-            valid_until=parsedate_to_datetime(valid_until) if valid_until else None,
+            date=_read_date(fields["Date"]),
+            valid_until=_read_date(valid_until) if valid_until else None,
             signed_by=signed_by,
             has_by_hash=fields.get("Acquire-By-Hash", "no") == "yes",
             files=files,
@@ -114,9 +82,7 @@ def check_release(
     release: Release, suite: str, *, now: datetime, checks_valid_until: bool, where: str
 ) -> None:
     """Refuse a Release of another suite, from the future, or past its Valid-Until."""
-    wanted = suite.partition("/")[0] if "/" in suite else suite
-    names = {release.suite, release.codename, *_prefixes(release)}
-    if suite not in names and wanted not in names:
+    if not _is_of(release, suite):
         raise VerificationError(
             f"{where}: this is {release.codename or release.suite}, not {suite}",
             hint="the mirror serves another suite under this name; choose another mirror=",
@@ -134,9 +100,26 @@ def check_release(
         )
 
 
-def _prefixes(release: Release) -> set[str]:
-    """Names such as stable-security next to bookworm-security."""
-    return {release.codename.partition("/")[0], release.suite.partition("/")[0]}
+def _is_of(release: Release, suite: str) -> bool:
+    """Whether the names fit: buster for buster/updates, but not noble-updates for noble.
+
+    Ubuntu's noble-updates and noble share their Codename; Debian's bookworm is Suite: stable.
+    """
+    wanted = suite.partition("/")[0]
+    if release.suite == wanted:
+        return True
+    is_same_pocket = not release.suite or _pocket(release.suite) == _pocket(wanted)
+    return release.codename in (suite, wanted) and is_same_pocket
+
+
+def _pocket(suite: str) -> str:
+    return suite.partition("-")[2]
+
+
+def _read_date(text: str) -> datetime:
+    """RFC 5322 date; "-0000" and a missing zone mean UTC, as the repository format says."""
+    found = parsedate_to_datetime(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def present_time() -> datetime:

@@ -39,6 +39,11 @@ class Snapshot:
         return PackageIndex((root, self.folder / name) for root, name in self.index_files)
 
 
+def index_name(source: Source, component: str, suffix: str) -> str:
+    """The name of a component's Packages file in the snapshot's folder."""
+    return f"Packages-{source.role}-{component.replace('/', '-')}{suffix}"
+
+
 def read_snapshot(folder: Path) -> Snapshot:
     """The snapshot in a mirror artifact's folder."""
     table: dict[str, Any] = json.loads((folder / SNAPSHOT).read_bytes())

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.archive.credentials import refuse_credentials
 from pipeline.errors import PipelineError, UsageError
 from pipeline.spec import Spec
 from pipeline.suites import Suite
 
 APT_FOLDER = Path("/etc/apt")
+_FETCHABLE = ("http", "https", "file")
+_MIRROR_KEYS = ("url", "security_url", "keyring")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ class HostSource:
 
     uri: str
     suite: str
+    components: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The path of its URI."""
+        return urlsplit(self.uri).path
 
 
 def read_host_sources(folder: Path = APT_FOLDER) -> list[HostSource]:
@@ -59,7 +69,18 @@ def read_host_sources(folder: Path = APT_FOLDER) -> list[HostSource]:
             found += _read_deb822(text)
         elif path.suffix == ".list":
             found += _read_one_line(text)
-    return found
+    return [one for source in found for one in _expand(source)]
+
+
+def _expand(source: HostSource) -> list[HostSource]:
+    """A mirror+file: source, as cloud images have it, as the URLs that its file lists."""
+    parts = urlsplit(source.uri)
+    if parts.scheme != "mirror+file":
+        return [source]
+    path = Path(parts.path)
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    urls = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    return [replace(source, uri=url.rstrip("/")) for url in urls]
 
 
 def _read_deb822(text: str) -> Iterator[HostSource]:
@@ -68,9 +89,10 @@ def _read_deb822(text: str) -> Iterator[HostSource]:
     for block in Deb822.iter_paragraphs(text):
         if "deb" not in block.get("Types", "").split() or block.get("Enabled") == "no":
             continue
+        components = tuple(block.get("Components", "").split())
         for uri in block.get("URIs", "").split():
             for suite in block.get("Suites", "").split():
-                yield HostSource(uri.rstrip("/"), suite)
+                yield HostSource(uri.rstrip("/"), suite, components)
 
 
 def _read_one_line(text: str) -> Iterator[HostSource]:
@@ -82,7 +104,16 @@ def _read_one_line(text: str) -> Iterator[HostSource]:
             end = next((i for i, word in enumerate(words) if word.endswith("]")), 1)
             words = [words[0], *words[end + 1 :]]
         if len(words) >= 3:
-            yield HostSource(words[1].rstrip("/"), words[2])
+            yield HostSource(words[1].rstrip("/"), words[2], tuple(words[3:]))
+
+
+def _archives(folder: Path) -> list[HostSource]:
+    """The host's sources that can be a distribution's: vendors' .../debian have no main."""
+    return [
+        source
+        for source in read_host_sources(folder)
+        if urlsplit(source.uri).scheme in _FETCHABLE and "main" in source.components
+    ]
 
 
 def host_archive(distribution: str, folder: Path = APT_FOLDER) -> str:
@@ -91,18 +122,28 @@ def host_archive(distribution: str, folder: Path = APT_FOLDER) -> str:
     A host of one distribution is taken to reach the other's archive at the same server. Raises
     PipelineError when the host names no archive at all.
     """
-    roots = [source.uri for source in read_host_sources(folder)]
-    for uri in roots:
-        if urlsplit(uri).path.rstrip("/").endswith(f"/{distribution}"):
-            return uri
+    sources = _archives(folder)
+    for source in sources:
+        if source.path.endswith(f"/{distribution}"):
+            return source.uri
     other = "ubuntu" if distribution == "debian" else "debian"
-    for uri in roots:
-        if urlsplit(uri).path.rstrip("/").endswith(f"/{other}"):
-            return uri.removesuffix(other) + distribution
+    for source in sources:
+        if source.path.endswith(f"/{other}"):
+            return source.uri.removesuffix(other) + distribution
     raise PipelineError(
         f"{folder}: no {distribution} archive among this machine's apt sources",
         hint="name a mirror: mirror=URL",
     )
+
+
+def host_security(suite: Suite, folder: Path = APT_FOLDER) -> str:
+    """The host's security archive, which may be on another server than the main one."""
+    root = host_archive(suite.distribution, folder)
+    if suite.security_path and suite.security_path != suite.distribution:
+        for source in _archives(folder):
+            if source.path.endswith(f"/{suite.security_path}"):
+                return source.uri
+    return security_root(root, suite)
 
 
 @dataclass(frozen=True)
@@ -116,14 +157,24 @@ class Archive:
 
 def find_archive(spec: Spec, mirrors: Path) -> Archive:
     """The archive that a spec's `mirror` names; see docs/mirrors.md for the forms."""
-    suite = spec.suite_facts
-    if spec.mirror == "host":
-        root = host_archive(suite.distribution)
-    elif "/" in spec.mirror or ":" in spec.mirror:
-        root = complete_url(spec.mirror, suite.distribution)
+    return resolve_mirror(spec.mirror, spec.suite_facts, mirrors)
+
+
+def resolve_mirror(mirror: str, suite: Suite, mirrors: Path) -> Archive:
+    """The archive behind host, a URL, host:port, file:/folder or a name in the folder `mirrors`.
+
+    Raises UsageError for an unknown name and for a URL with a user or password in it.
+    """
+    if mirror == "host":
+        archive = Archive(host_archive(suite.distribution), host_security(suite))
+    elif "/" in mirror or ":" in mirror:
+        root = complete_url(mirror, suite.distribution)
+        archive = Archive(root, security_root(root, suite))
     else:
-        return _read_named(spec, mirrors)
-    return Archive(root, security_root(root, spec.suite_facts))
+        archive = _read_named(mirror, suite, mirrors)
+    for url in (archive.root, archive.security_root):
+        refuse_credentials(url, where="apt's source" if mirror == "host" else "mirror")
+    return archive
 
 
 def complete_url(mirror: str, distribution: str) -> str:
@@ -144,29 +195,40 @@ def security_root(root: str, suite: Suite) -> str:
     return f"{root.removesuffix('/' + suite.distribution)}/{suite.security_path}"
 
 
-def _read_named(spec: Spec, mirrors: Path) -> Archive:
-    path = mirrors / f"{spec.mirror}.toml"
+def _read_named(name: str, suite: Suite, mirrors: Path) -> Archive:
+    path = mirrors / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in mirrors.glob("*.toml"))) or "none"
         raise UsageError(
-            f"mirror '{spec.mirror}': no file {path}",
+            f"mirror '{name}': no file {path}",
             hint=f"give host, a URL, host:port, or one of mirrors/: {known}",
         )
-    with open(path, "rb") as stream:
-        try:
-            table = tomllib.load(stream)
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{path}: {error}") from error
-    unknown = sorted(set(table) - {"url", "security_url", "keyring"})
-    if unknown or not isinstance(table.get("url"), str):
+    table = _read_table(path)
+    root = complete_url(table["url"], suite.distribution)
+    security = table.get("security_url", "").rstrip("/")
+    keyring = table.get("keyring", "")
+    return Archive(
+        root,
+        security or security_root(root, suite),
+        str(path.parent / keyring) if keyring else "",
+    )
+
+
+def _read_table(path: Path) -> dict[str, str]:
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", hint="see docs/mirrors.md for its form") from error
+    wrong = [f"unknown key {key}" for key in sorted(set(table) - set(_MIRROR_KEYS))]
+    wrong += [f"{key} is not a text" for key, value in table.items() if not isinstance(value, str)]
+    if "url" not in table:
+        wrong.append("no url")
+    if wrong:
         raise UsageError(
-            f"{path}: {'unknown key ' + unknown[0] if unknown else 'no url'}",
+            f"{path}: {', '.join(wrong)}",
             hint='write url = "http://host/debian", and if wanted security_url and keyring',
         )
-    root = complete_url(table["url"], spec.suite_facts.distribution)
-    security = str(table.get("security_url", "")).rstrip("/")
-    security = security or security_root(root, spec.suite_facts)
-    return Archive(root, security, str(table.get("keyring", "")))
+    return table
 
 
 def sources_of(spec: Spec, archive: Archive) -> tuple[Source, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from pipeline import command
 from pipeline.errors import PipelineError
 from pipeline.host.namespace import is_root, isolated
 
+PATIENCE_S = 5.0
 _open_scratches: set[Path] = set()
 
 
@@ -42,23 +44,40 @@ def scratch_folder(root: Path, name: str) -> Iterator[Path]:
 
 def remove_abandoned(root: Path) -> list[Path]:
     """Remove scratch folders whose build is dead; returns what was removed."""
-    removed: list[Path] = []
-    for folder in sorted(root.iterdir()):
-        if not folder.is_dir():
-            continue
-        if _is_abandoned(folder):
-            remove_tree(folder)
-            removed.append(folder)
-    return removed
+    return [folder for folder in sorted(root.iterdir()) if folder.is_dir() and _reclaim(folder)]
+
+
+def _reclaim(folder: Path) -> bool:
+    """Remove a folder while holding its lock; False when its build lives or someone else does it."""
+    lock = _lock_of(folder)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not folder.exists():
+            return False
+        remove_tree(folder)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        if not folder.exists():
+            lock.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def remove_open() -> None:
     """Remove every scratch folder of this process; for interruptions."""
-    for folder in sorted(_open_scratches):
-        with suppress(OSError, PipelineError):
-            remove_tree(folder)
-        with suppress(FileNotFoundError):
-            _lock_of(folder).unlink()
+    end = time.monotonic() + PATIENCE_S
+    while _open_scratches and time.monotonic() < end:
+        for folder in sorted(_open_scratches):
+            # the stage's own thread may be removing it at the same moment
+            with suppress(OSError, PipelineError):
+                remove_tree(folder)
+            if not folder.exists():
+                _lock_of(folder).unlink(missing_ok=True)
+                _open_scratches.discard(folder)
+        time.sleep(0.02)
 
 
 def remove_tree(folder: Path) -> None:
@@ -68,25 +87,8 @@ def remove_tree(folder: Path) -> None:
     if is_root():
         shutil.rmtree(folder)
     else:
-        command.run(isolated(["rm", "-rf", "--one-file-system", "--", folder]))
+        command.run(isolated(["rm", "-rf", "--one-file-system", "--", folder]), is_cleanup=True)
 
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.lock")
-
-
-def _is_abandoned(folder: Path) -> bool:
-    try:
-        descriptor = os.open(_lock_of(folder), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        with suppress(FileNotFoundError):
-            _lock_of(folder).unlink()
-        return True
-    finally:
-        os.close(descriptor)

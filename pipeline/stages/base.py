@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.host.namespace import (
@@ -17,6 +18,7 @@ from pipeline.host.namespace import (
     isolated,
     tmpfs,
 )
+from pipeline.host.packages import installed_version
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
@@ -26,11 +28,15 @@ REVISION = 1
 TREE_MIB = 1500
 TAR = "base.tar"
 LISTS = "lists.tar"
+MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
 
 
 def inputs(spec: Spec, _project: Project) -> Inputs:
-    """The packages that the suite's table names for this init."""
-    return {"base packages": list(spec.suite_facts.base_packages(spec.init, spec.arch))}
+    """The packages that the suite's table names for this init, and the bootstrap tool's version."""
+    return {
+        "base packages": list(spec.suite_facts.base_packages(spec.init, spec.arch)),
+        spec.bootstrap: installed_version(spec.bootstrap),
+    }
 
 
 def build(job: Job) -> None:
@@ -46,9 +52,9 @@ def build(job: Job) -> None:
 def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
     work, lists = job.scratch / "work", job.scratch / "lists"
     work.mkdir()
-    lists.mkdir()
     packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
-    keep_lists = f'cp -a "$1"/var/lib/apt/lists/. "{lists}"/'
+    write_lists(snapshot, job.spec.arch, lists)
+    give_lists = f'mkdir -p "$1"/var/lib/apt && cp -a "{lists}" "$1"/var/lib/apt/'
     argv: list[str | Path] = [
         "mmdebstrap",
         "--verbose",
@@ -58,7 +64,9 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
         f"--architectures={job.spec.arch}",
         f"--keyring={snapshot.keyring}",
         f"--include={','.join(packages)}",
-        f"--customize-hook={keep_lists}",
+        "--skip=update",
+        f"--setup-hook={give_lists}",
+        *_hooks(job.spec),
         *_apt_options(job.spec),
         job.spec.suite,
         job.scratch / TAR,
@@ -77,6 +85,18 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
         env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch)}
         job.run(isolated(argv, mounts=mounts), env=env, on_line=count)
     work.rmdir()
+
+
+def _hooks(spec: Spec) -> list[str]:
+    """Work that would be done only to be thrown away: SSH host keys, usrmerge with its perl."""
+    kinds = ("rsa", "ecdsa", "ed25519")
+    keys = " ".join(f'"$1"/etc/ssh/ssh_host_{kind}_key' for kind in kinds)
+    hooks = [f'--setup-hook=mkdir -p "$1"/etc/ssh && touch {keys}']
+    hooks.append(f"--customize-hook=rm -f {keys}")
+    if spec.suite_facts.needs_merged_usr and MERGED_USR.is_file():
+        # makes the links and a placeholder package, which usr-is-merged below then replaces
+        hooks += [f"--setup-hook={MERGED_USR}", "--include=usr-is-merged"]
+    return hooks
 
 
 def _apt_options(spec: Spec) -> list[str]:

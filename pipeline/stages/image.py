@@ -10,6 +10,7 @@ from pipeline.archive.snapshot import read_snapshot
 from pipeline.errors import PipelineError
 from pipeline.ext import fixed_clock, run_debugfs
 from pipeline.host.namespace import isolated
+from pipeline.host.packages import installed_version
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
@@ -28,7 +29,10 @@ _FIRST_FREE_INODE = 11
 
 def inputs(spec: Spec, _project: Project) -> Inputs:
     """The file system's features: never the build host's defaults."""
-    return {"features": spec.suite_facts.mke2fs_features(spec.fs)}
+    return {
+        "features": spec.suite_facts.mke2fs_features(spec.fs),
+        "e2fsprogs": installed_version("e2fsprogs"),
+    }
 
 
 def build(job: Job) -> None:

@@ -15,7 +15,7 @@ from pipeline.archive.sources import find_archive
 from pipeline.canonical import digest_tree
 from pipeline.domains import command_line
 from pipeline.errors import UsageError
-from pipeline.host.namespace import has_memory_for_tmpfs, is_root, isolated
+from pipeline.host.namespace import has_memory_for_tmpfs, isolated
 from pipeline.identity import ROOT_DEVICE
 from pipeline.progress import progress_bar
 from pipeline.project import Project
@@ -37,6 +37,11 @@ def elements_of(spec: Spec) -> list[str]:
     if spec.init == "systemd":
         own.append("lean-boot")
     return own + [name for name in spec.elements if name not in own]
+
+
+def packages_of(spec: Spec, guest_sources: str) -> list[str]:
+    """The spec's packages, and what the guest's own apt needs to reach its sources."""
+    return [*spec.packages, *(["ca-certificates"] if "https://" in guest_sources else [])]
 
 
 def _stock_elements() -> Path:
@@ -103,7 +108,7 @@ def build(job: Job) -> None:
                 bar.advance()
 
         env = _environment(job)
-        job.run(isolated([*argv, *elements]), env=env, cwd=job.scratch, on_line=count)
+        job.run(isolated(["private-dev", *argv, *elements]), env=env, cwd=job.scratch, on_line=count)
     for name in ("dib", "home", "lists"):
         job.run(isolated(["rm", "-rf", "--one-file-system", job.scratch / name]))
     for path in job.scratch.iterdir():
@@ -116,7 +121,7 @@ def build(job: Job) -> None:
 def _environment(job: Job) -> dict[str, str]:
     """What disk-image-create and the elements are told, and nothing of the caller's environment."""
     scratch = job.scratch
-    tools = [str(_shims(scratch)), str(Path(sys.executable).parent), command.PATH]
+    tools = [str(SHIMS), str(Path(sys.executable).parent), command.PATH]
     return {
         "PATH": ":".join(tools),
         "HOME": str(scratch / "home"),
@@ -129,6 +134,10 @@ def _environment(job: Job) -> dict[str, str]:
         "DIB_MIN_TMPFS": "2",
         "DIB_IMAGE_SIZE": "1",  # spares DIB the measuring of a tree that it will not copy
         "DIB_NO_TIMESTAMP": "1",
+        "DIB_IMAGE_CACHE": str(scratch / "home" / "cache"),
+        "DIB_LOCKFILES": str(scratch / "home" / "locks"),
+        "DIB_PYTHON_EXEC": str(SHIMS / "dib-python"),
+        "DIB_DOMU_PYTHON": sys.executable,
         **_element_variables(job),
     }
 
@@ -152,7 +161,7 @@ def _element_variables(job: Job) -> dict[str, str]:
         "DIB_INIT_SYSTEM": spec.init,
         "DIB_DOMU_BASE": job.upstream("base") / "base.tar",
         "DIB_DOMU_EXPORT": scratch / TAR,
-        "DIB_DOMU_PACKAGES": " ".join(spec.packages),
+        "DIB_DOMU_PACKAGES": " ".join(packages_of(spec, guest_sources.read_text())),
         "DIB_DOMU_APT_LISTS": scratch / "lists",
         "DIB_DOMU_APT_CACHE": debs,
         "DIB_DOMU_BUILD_SOURCES": build_sources,
@@ -170,15 +179,6 @@ def _element_variables(job: Job) -> dict[str, str]:
     else:
         own["DIB_KERNEL_MODULES_TAR"] = job.upstream("kernel") / "modules.tar"
     return {name: str(value) for name, value in own.items()}
-
-
-def _shims(scratch: Path) -> Path:
-    """A folder for the front of PATH: sudo, and for an ordinary user a mount that may fail less."""
-    folder = scratch / "home" / "bin"
-    folder.mkdir()
-    for name in ("sudo",) if is_root() else ("sudo", "mount"):
-        (folder / name).symlink_to(SHIMS / name)
-    return folder
 
 
 STAGE = Stage(

@@ -35,10 +35,13 @@ def render_networkd(card: Card) -> str:
         lines += ["[Link]", f"MTUBytes={card.mtu}", ""]
     lines.append("[Network]")
     if card.dhcp:
+        # the guest's name and zone are its own; asking would start hostnamed at every boot
         lines.append("DHCP=yes")
     lines += [f"Address={address}" for address in card.addresses]
     lines += [f"Gateway={gateway}" for gateway in (card.gateway, card.gateway6) if gateway]
     lines += [f"DNS={server}" for server in card.nameservers]
+    if card.dhcp:
+        lines += ["", "[DHCPv4]", "UseHostname=no", "UseTimezone=no"]
     return "\n".join(lines) + "\n"
 
 

@@ -111,8 +111,7 @@ class PackageIndex:
     def _read(self) -> list[tuple[str, str]]:
         if not self._texts:
             self._texts = [
-                (root, read_index(path).decode("utf-8", "replace"))
-                for root, path in self._files
+                (root, read_index(path).decode("utf-8", "replace")) for root, path in self._files
             ]
         return self._texts
 

@@ -220,7 +220,8 @@ def _read_table(path: Path) -> dict[str, str]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}", hint="see docs/mirrors.md for its form") from error
     wrong = [f"unknown key {key}" for key in sorted(set(table) - set(_MIRROR_KEYS))]
-    wrong += [f"{key} is not a text" for key, value in table.items() if not isinstance(value, str)]
+    known = {key: table[key] for key in _MIRROR_KEYS if key in table}
+    wrong += [f"{key} is not a text" for key, value in known.items() if not isinstance(value, str)]
     if "url" not in table:
         wrong.append("no url")
     if wrong:
@@ -228,7 +229,7 @@ def _read_table(path: Path) -> dict[str, str]:
             f"{path}: {', '.join(wrong)}",
             hint='write url = "http://host/debian", and if wanted security_url and keyring',
         )
-    return table
+    return known
 
 
 def sources_of(spec: Spec, archive: Archive) -> tuple[Source, ...]:

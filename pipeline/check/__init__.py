@@ -1,0 +1,87 @@
+"""`doit check`: what stands in a finished artifact, read without mounting, against its spec.
+
+The image is read once into facts (facts.py); each module below judges one part of them. The sums,
+which cost most, are made meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.canonical import digest_file
+from pipeline.check import access, configuration, contents, kernels, naming, network, system
+from pipeline.check.contents import check_sums, read_sums
+from pipeline.check.facts import Facts, read_facts
+from pipeline.check.verdict import Verdict, render_table, summarize
+from pipeline.command import require_tools
+from pipeline.errors import VerificationError
+from pipeline.host.scratch import remove_abandoned, scratch_folder
+from pipeline.progress import print_line
+from pipeline.project import Project
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+from pipeline.stages.names import SUMS
+
+TOOLS = {"debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs"}
+
+CHECKS: tuple[Callable[[Facts], Iterator[Verdict]], ...] = (
+    *contents.CHECKS[:1],
+    *access.CHECKS,
+    *naming.CHECKS,
+    *system.CHECKS,
+    *network.CHECKS,
+    *configuration.CHECKS,
+    *kernels.CHECKS,
+    *contents.CHECKS[1:],
+)
+
+
+def check_guest(recipe: Recipe, spec: Spec) -> None:
+    """Print every verdict on a built guest; VerificationError when one fails. Changes nothing."""
+    verdicts = find_verdicts(recipe.project, spec)
+    for line in render_table(spec.name, verdicts):
+        print_line(line)
+    failed = [verdict for verdict in verdicts if verdict.level == "FAIL"]
+    if failed:
+        error = VerificationError(
+            f"{spec.name}: {summarize(verdicts)}",
+            details="\n".join(f"{v.row} {v.name}: {v.seen}" for v in failed),
+            hint="each failed line above says what was expected",
+        )
+        error.guest = spec.name
+        raise error
+
+
+def find_verdicts(project: Project, spec: Spec, *, with_sums: bool = True) -> list[Verdict]:
+    """What every check says, in the order of the table. Raises what read_facts does."""
+    require_tools(TOOLS | ({"qemu-img": "qemu-utils"} if spec.format != "raw" else {}))
+    root = project.output / "scratch"
+    root.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(root)
+    with scratch_folder(root, f"check-{spec.name}") as scratch, ThreadPoolExecutor(1) as pool:
+        work = scratch / "work"
+        work.mkdir(mode=0o700)
+        digests = _start_digests(pool, project.artifact(spec.name)) if with_sums else {}
+        facts = read_facts(project, spec, work)
+        verdicts = judge_facts(facts)
+        if with_sums:
+            verdicts += check_sums(facts, lambda path: digests[path.name]())
+        return verdicts
+
+
+def judge_facts(facts: Facts) -> list[Verdict]:
+    """Every check over the facts, but for the sums."""
+    return [verdict for check in CHECKS for verdict in check(facts)]
+
+
+def _start_digests(pool: ThreadPoolExecutor, folder: Path) -> dict[str, Callable[[], str]]:
+    """For each listed file a function that waits for its digest, made in another thread."""
+    sums = folder / SUMS
+    names = read_sums(sums.read_text()) if sums.is_file() else {}
+    return {
+        name: pool.submit(digest_file, folder / name).result
+        for name in names
+        if (folder / name).is_file()
+    }

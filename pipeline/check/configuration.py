@@ -1,0 +1,87 @@
+"""The domain's configurations: each says exactly what the spec means (A9, B5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from pipeline.check.facts import SWAP, Facts
+from pipeline.check.verdict import Verdict, judge
+from pipeline.domains import make_domain
+from pipeline.stages.names import disk_name
+from pipeline.xen import keys, libvirt, xl, xm
+from pipeline.xen.domain import Domain
+
+_PARSERS = {"cfg": xl.parse, "xm": xm.parse, "xml": libvirt.parse}
+_XM_VERSION = "3.2"
+
+
+def expected_domain(facts: Facts) -> Domain:
+    """The domain that the spec means."""
+    swap = SWAP if facts.spec.swap_mib else ""
+    return make_domain(facts.spec, facts.folder, disk=disk_name(facts.spec), swap=swap)
+
+
+def read_domains(facts: Facts) -> dict[str, Domain]:
+    """File name to domain, of every rendering that can be read."""
+    found = {}
+    for suffix, parse in _PARSERS.items():
+        name = f"{facts.spec.name}.{suffix}"
+        if name in facts.texts:
+            try:
+                found[name] = parse(facts.texts[name])
+            except ValueError:
+                continue  # check_configurations says so
+    return found
+
+
+def check_configurations(facts: Facts) -> Iterator[Verdict]:
+    """A9, B5: parsed back, each is the spec's domain; none has a key that its reader ignores."""
+    expected = expected_domain(facts)
+    for suffix, parse in _PARSERS.items():
+        name = f"{facts.spec.name}.{suffix}"
+        if name not in facts.texts and f"{name}.unsupported" in facts.texts:
+            continue
+        row = "B5" if suffix == "cfg" else "C9"
+        yield judge(
+            "A9" if suffix == "cfg" else row,
+            name,
+            _differences(facts, name, expected),
+            ok=f"{expected.type}, {expected.memory_mib} MiB, as in the spec",
+            hint=f"build it again: doit build name={facts.spec.name}",
+        )
+        if suffix != "xml":
+            yield judge(row, f"{name}: keys", _ignored(facts, name, suffix), ok="none is ignored")
+    names = [disk.target for disk in expected.disks]
+    boot = expected.boot
+    names += [path for path in (getattr(boot, "ramdisk", None),) if path]
+    names += [boot.kernel] if hasattr(boot, "root") else []
+    here = [name.rpartition("/")[2] for name in names]
+    missing = [f"no {name}" for name in here if name not in facts.sizes]
+    yield judge("B5", "files it names", missing, ok=" ".join(here))
+
+
+def _differences(facts: Facts, name: str, expected: Domain) -> list[str]:
+    parse = _PARSERS[name.rpartition(".")[2]]
+    if name not in facts.texts:
+        return ["missing"]
+    try:
+        found = parse(facts.texts[name])
+    except ValueError as fault:
+        return [str(fault)]
+    return [
+        f"{item.name}: {getattr(found, item.name)!r}, not {getattr(expected, item.name)!r}"
+        for item in fields(Domain)
+        if getattr(found, item.name) != getattr(expected, item.name)
+    ]
+
+
+def _ignored(facts: Facts, name: str, suffix: str) -> list[str]:
+    target, xen = ("xl", facts.spec.xen) if suffix == "cfg" else ("xm", _XM_VERSION)
+    try:
+        return keys.check_keys(facts.texts.get(name, ""), target=target, xen=xen)
+    except ValueError as fault:
+        return [str(fault)]
+
+
+CHECKS = (check_configurations,)

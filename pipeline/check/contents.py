@@ -1,0 +1,133 @@
+"""The artifact's files: file system, swap, manifest, sums, and nothing secret (B3, C12, C13)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from pipeline.canonical import digest_file
+from pipeline.check.facts import SWAP, Facts
+from pipeline.check.verdict import Verdict, compare, judge
+from pipeline.errors import PipelineError
+from pipeline.manifest import render_manifest
+from pipeline.stages.names import SUMS, disk_name
+
+MIB = 1 << 20
+STATUS = "/var/lib/dpkg/status"
+_SWAP_MAGIC = (b"SWAPSPACE2", 4086)  # at the end of the first page, mkswap(8)
+# what the kernel or e2fsprogs add by themselves while a file system is in use
+_MOVING_FEATURES = frozenset({"needs_recovery", "orphan_file", "orphan_present"})
+_HASH = re.compile(r"\$(?:y|gy|7|2[aby]|6|5|1)\$[./A-Za-z0-9$=,+]{15,}")
+_PRIVATE = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+
+
+def check_spec(facts: Facts) -> Iterator[Verdict]:
+    """B5: the artifact was made from the spec as it is today."""
+    recorded = json.loads(facts.texts.get("spec.json", "{}"))
+    today = facts.spec.as_json()
+    changed = sorted(key for key in today if recorded.get(key, object()) != today[key])
+    hint = f"build it again: doit build name={facts.spec.name}"
+    faults = [f"made from another spec: {', '.join(changed)}"] if changed else []
+    yield judge("B5", "spec", faults, ok="as it was built", hint=hint)
+
+
+def check_file_system(facts: Facts) -> Iterator[Verdict]:
+    """B3: clean, of the spec's size, with the suite's features; swap likewise."""
+    spec, found = facts.spec, facts.file_system
+    yield judge("B3", "e2fsck", [found.faults] if found.faults else [], ok="clean")
+    disk = facts.sizes.get(disk_name(spec), 0)
+    expected = f"{spec.size_mib} MiB"
+    yield compare("B3", "disk size", expected=expected, seen=_mib(disk))
+    yield compare("B3", "file system size", expected=expected, seen=_mib(found.size))
+    wanted = frozenset(spec.suite_facts.mke2fs_features(spec.fs).split(",")) - {"none"}
+    faults = [f"lacks {name}" for name in sorted(wanted - found.features)]
+    faults += [f"has {name}" for name in sorted(found.features - wanted - _MOVING_FEATURES)]
+    yield judge("B3", "features", faults, ok=f"{len(wanted)}, those of {spec.suite}")
+    uuid = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    faults = [] if re.fullmatch(uuid, found.uuid) else [found.uuid or "none"]
+    yield judge("B3", "UUID", faults, ok=found.uuid)
+    magic, at = _SWAP_MAGIC
+    has_magic = facts.swap_page[at : at + len(magic)] == magic
+    seen = (
+        f"{_mib(facts.sizes[SWAP])}{'' if has_magic else ', unsigned'}"
+        if SWAP in facts.sizes
+        else ""
+    )
+    expected = f"{spec.swap_mib} MiB" if spec.swap_mib else ""
+    yield compare("A25", "swap", expected=expected, seen=seen)
+
+
+def check_manifest(facts: Facts) -> Iterator[Verdict]:
+    """C12: the manifest lists what dpkg knows in the image, the spec's packages among it."""
+    try:
+        installed = render_manifest(facts.tree.text(STATUS)).splitlines()
+    except PipelineError as fault:
+        yield judge("C12", "manifest", [str(fault)], ok="as dpkg says")
+        return
+    listed = facts.texts.get("manifest", "").splitlines()
+    faults = [f"not installed: {line}" for line in listed if line not in set(installed)]
+    faults += [f"not listed: {line}" for line in installed if line not in set(listed)]
+    yield judge("C12", "manifest", faults[:3], ok=f"{len(installed)} packages, as dpkg says")
+    names = {line.split()[0] for line in installed}
+    missing = [name for name in facts.spec.packages if name.split("=")[0] not in names]
+    asked = " ".join(facts.spec.packages) or "none asked for"
+    yield judge("B4", "packages", missing, ok=asked, hint="they are not installed in the image")
+
+
+def check_secrets(facts: Facts) -> Iterator[Verdict]:
+    """C13: no password, hash or private key in the artifact's texts; in the image only its own."""
+    faults = [
+        f"{name}: a password hash" for name, text in facts.texts.items() if _HASH.search(text)
+    ]
+    faults += [f"{name}: a private key" for name, text in facts.texts.items() if _is_key(text)]
+    secret = facts.secret.decode("utf-8", "surrogateescape")
+    if len(secret) > 5:
+        faults += [f"{name}: the password" for name, text in facts.texts.items() if secret in text]
+    yield judge("C13", "artifact's secrets", faults, ok="none", hint="tell its maintainers")
+    foreign = [
+        path
+        for path, content in facts.tree.files()
+        if b"PRIVATE KEY-----" in content
+        and not re.fullmatch(r"/etc/ssh/ssh_host_\w+_key", path)
+        and _is_key(content.decode("utf-8", "surrogateescape"))
+    ]
+    yield judge("C13", "private keys inside", foreign, ok="host keys only", hint="remove them")
+
+
+def check_sums(facts: Facts, digest: Callable[[Path], str] = digest_file) -> Iterator[Verdict]:
+    """C12: SHA256SUMS has every file, each as it is; a disk that its guest wrote to is let be."""
+    listed = read_sums(facts.texts.get(SUMS, ""))
+    checked = [name for name in sorted(listed) if name not in facts.written]
+    faults = [f"no {name}" for name in checked if not (facts.folder / name).is_file()]
+    faults += [
+        f"{name} has changed"
+        for name in checked
+        if (facts.folder / name).is_file() and digest(facts.folder / name) != listed[name]
+    ]
+    needed = {disk_name(facts.spec), f"{facts.spec.name}.cfg", "spec.json", "manifest"}
+    faults += [f"{name} is not in it" for name in sorted(needed - set(listed))]
+    hint = f"build it again: doit build name={facts.spec.name} replace=yes"
+    yield judge("C12", SUMS, faults, ok=f"{len(checked)} files", hint=hint)
+    if facts.written & set(listed):
+        names = ", ".join(sorted(facts.written & set(listed)))
+        text = f"{names}: the guest has written to it since it was built; not compared"
+        yield Verdict("C12", "disks", "warn", text)
+
+
+def read_sums(text: str) -> Mapping[str, str]:
+    """File name to sha256, of the form that sha256sum(1) writes."""
+    found = re.findall(r"^([0-9a-f]{64})  ([^/\n]+)$", text, re.MULTILINE)
+    return {name: digest for digest, name in found}
+
+
+def _is_key(text: str) -> bool:
+    return _PRIVATE.search(text) is not None
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:g} MiB"
+
+
+CHECKS = (check_spec, check_file_system, check_manifest, check_secrets)

@@ -1,0 +1,149 @@
+"""Kernels and their modules, and whether the guest would boot (A10, A21, C2)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from pipeline.check.configuration import expected_domain, read_domains
+from pipeline.check.facts import Facts
+from pipeline.check.network import network_names
+from pipeline.check.system import find_gettys
+from pipeline.check.tree import Tree
+from pipeline.check.verdict import Verdict, compare, judge
+from pipeline.xen.bootability import BootFacts, lint
+
+MODULES = "/lib/modules"
+NETFILTER = ("nf_tables", "ip_tables", "nf_conntrack")
+_OPTIONS = {  # what modules.builtin calls a driver, to the kernel options that the lint asks for
+    "xen_blkfront": ("XEN_BLKDEV_FRONTEND",),
+    "ext4": ("EXT4_FS", "EXT3_FS", "EXT2_FS"),
+    "ext3": ("EXT3_FS",),
+    "ext2": ("EXT2_FS",),
+    "xfs": ("XFS_FS",),
+    "btrfs": ("BTRFS_FS",),
+}
+
+
+def kernels_of(tree: Tree) -> list[str]:
+    """The ABIs that have a folder of modules."""
+    return [
+        name for name in tree.names(MODULES) if tree.nodes[f"{MODULES}/{name}"].kind == "folder"
+    ]
+
+
+def check_modules(facts: Facts) -> Iterator[Verdict]:
+    """A10: the modules are those of the kernel that boots, indexed, whole, with what guests need."""
+    tree, abis = facts.tree, kernels_of(facts.tree)
+    if facts.spec.is_kernel_inside:
+        kernels = [path.removeprefix("/boot/vmlinuz-") for path in tree.glob("/boot/vmlinuz-*")]
+        initrds = [
+            path.removeprefix("/boot/initrd.img-") for path in tree.glob("/boot/initrd.img-*")
+        ]
+        expected = " ".join(sorted(kernels)) or "at least one kernel in /boot"
+        yield compare("A21", "initrds", expected=expected, seen=" ".join(sorted(initrds)))
+    else:
+        expected = str(json.loads(facts.texts.get("kernel.json", "{}")).get("abi", ""))
+        booting = facts.boot.kernel.release if facts.boot.kernel else "unread"
+        yield compare("A10", "kernel", expected=expected, seen=booting)
+    yield compare("A10", "modules", expected=expected, seen=" ".join(sorted(abis)))
+    missing = [path for abi in abis for path in _missing_modules(tree, abi)]
+    missing += [f"{abi} has no modules.dep" for abi in abis if not _index(tree, abi, "modules.dep")]
+    yield judge(
+        "A10",
+        "modules.dep",
+        [*missing[:3], *([f"and {len(missing) - 3} more"] if len(missing) > 3 else [])],
+        ok=f"{sum(len(_index(tree, abi, 'modules.dep')) for abi in abis)} modules, all there",
+        hint="the element kernel-modules brings them in, after depmod",
+    )
+    for abi in abis:
+        yield from _check_needed(facts, abi)
+
+
+def _check_needed(facts: Facts, abi: str) -> Iterator[Verdict]:
+    names = module_names(facts.tree, abi)
+    wanted = [("xen-netfront", ("xen_netfront",)), ("netfilter", NETFILTER)]
+    if re.search(r"^drbd-utils ", facts.texts.get("manifest", ""), re.MULTILINE):
+        wanted.append(("drbd", ("drbd",)))
+    for name, alternatives in wanted:
+        found = next((item for item in alternatives if item in names), "")
+        faults = [] if found else [f"{abi} has no {' or '.join(alternatives)}"]
+        hint = f"take another kernel, e.g. {facts.spec.suite_facts.generic_kernel('amd64')}"
+        yield judge("A10", f"module {name}", faults, ok=names.get(found, found), hint=hint)
+
+
+def module_names(tree: Tree, abi: str) -> dict[str, str]:
+    """Module to its path, or to `built in`, of one kernel; names with underscores."""
+    found = {_module(path): path for path in _index(tree, abi, "modules.dep")}
+    return found | {_module(path): "built in" for path in _index(tree, abi, "modules.builtin")}
+
+
+def built_in_config(tree: Tree, abi: str) -> str | None:
+    """/boot/config-* of a kernel, or as much of it as modules.builtin tells; None without both."""
+    config = tree.text(f"/boot/config-{abi}")
+    if config:
+        return config
+    built_in = _index(tree, abi, "modules.builtin")
+    if not built_in:
+        return None
+    options = {option for path in built_in for option in _OPTIONS.get(_module(path), ())}
+    return "".join(f"CONFIG_{option}=y\n" for option in sorted(options))
+
+
+def _index(tree: Tree, abi: str, name: str) -> list[str]:
+    lines = tree.text(f"{MODULES}/{abi}/{name}").splitlines()
+    return [line.partition(":")[0] for line in lines if line]
+
+
+def _missing_modules(tree: Tree, abi: str) -> list[str]:
+    paths = (f"{MODULES}/{abi}/{path}" for path in _index(tree, abi, "modules.dep"))
+    return [path for path in paths if path not in tree]
+
+
+def _module(path: str) -> str:
+    return PurePosixPath(path).name.partition(".ko")[0].replace("-", "_")
+
+
+def read_boot_facts(facts: Facts) -> BootFacts:
+    """What the bootability lint judges: the configuration as it stands, the files as they are."""
+    tree, spec = facts.tree, facts.spec
+    domain = read_domains(facts).get(f"{spec.name}.cfg") or expected_domain(facts)
+    kernel = facts.boot.kernel
+    tool = spec.suite_facts.network_tool(spec.init)
+    naming = spec.suite_facts.nic_naming if tool == "networkd" else "eth"
+    features = facts.file_system.features
+    journalled = "ext4" if "extent" in features else "ext3"
+    return BootFacts(
+        domain=domain,
+        xen=spec.xen,
+        kernel=kernel,
+        initrd_modules=facts.boot.initrd_modules,
+        initrd_size=facts.boot.initrd_size,
+        kernel_config=built_in_config(tree, kernel.release) if kernel else None,
+        fstab=tree.text("/etc/fstab"),
+        gettys=find_gettys(tree, spec.init) if spec.suite_facts.console == "hvc0" else None,
+        menus={path: tree.text(path) for path in tree.glob("/boot/grub/*") if tree.text(path)},
+        files=frozenset(tree.glob("/boot/*")),
+        root_fs=journalled if "has_journal" in features else "ext2",
+        network_names=network_names(tree, spec),
+        card_names=frozenset(f"{naming}{card.index}" for card in spec.cards),
+    )
+
+
+def check_bootability(facts: Facts) -> Iterator[Verdict]:
+    """C2: would it boot; each finding of the lint is a verdict of its own."""
+    for fault in facts.boot.faults:
+        yield Verdict("C2", "boot files", "FAIL", fault, "a kernel and an initrd that can be read")
+    findings = lint(read_boot_facts(facts))
+    for finding in findings:
+        level = "FAIL" if finding.level == "error" else "warn"
+        yield Verdict("C2", finding.code, level, finding.message, "", finding.hint)  # type: ignore[arg-type]
+    if not findings and not facts.boot.faults:
+        kernel = facts.boot.kernel
+        shown = f"{kernel.release}, {kernel.compression}" if kernel else "firmware"
+        yield judge("C2", "bootability", [], ok=shown)
+
+
+CHECKS = (check_modules, check_bootability)

@@ -1,0 +1,188 @@
+"""The guest's system: debconf, console, udev and mounts, time zone, sources, leftovers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pipeline.check.facts import Facts
+from pipeline.check.tree import Tree
+from pipeline.check.verdict import Verdict, compare, judge
+from pipeline.identity import ROOT_DEVICE, SWAP_DEVICE
+from pipeline.spec import Spec
+
+_MOVING = re.compile(r"\b(old)?(old)?(stable|testing|unstable)\b")
+_POINTS = ("/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/var")
+_LEFT_FOLDERS = (
+    *("/var/lib/apt/lists", "/var/lib/apt/lists/partial"),
+    *("/var/cache/apt", "/var/cache/apt/archives", "/var/cache/apt/archives/partial", "/tmp"),
+)
+_UDEV_LINKS = (
+    "/lib/systemd/system/sysinit.target.wants/systemd-udevd.service",
+    "/etc/rcS.d/S[0-9][0-9]*udev",
+)
+
+
+def check_debconf(facts: Facts) -> Iterator[Verdict]:
+    """A5: the priority stands in debconf's own database."""
+    seen = ""
+    for block in facts.tree.text("/var/cache/debconf/config.dat").split("\n\n"):
+        if re.search(r"^Name: debconf/priority$", block, re.MULTILINE):
+            found = re.search(r"^Value: (.*)$", block, re.MULTILINE)
+            seen = found[1] if found else ""
+    expected = facts.spec.debconf_priority
+    yield compare("A5", "debconf priority", expected=expected, seen=seen)
+
+
+def find_gettys(tree: Tree, init: str) -> tuple[str, ...]:
+    """inittab's getty lines, or the enabled getty units whose template exists."""
+    if init == "sysvinit":
+        lines = tree.text("/etc/inittab").splitlines()
+        return tuple(line for line in lines if line[:1] not in ("#", "") and "getty" in line)
+    folder = "/etc/systemd/system/getty.target.wants"
+    return tuple(
+        name
+        for name in tree.names(folder)
+        if tree.has(f"{folder}/{name}")
+        and tree.target(f"/etc/systemd/system/{name}") != "/dev/null"
+        and tree.target(f"/etc/systemd/system/{name.partition('@')[0]}@.service") != "/dev/null"
+    )
+
+
+def check_console(facts: Facts) -> Iterator[Verdict]:
+    """A6: exactly one login on the Xen console."""
+    device = facts.spec.suite_facts.console
+    gettys = [
+        line
+        for line in find_gettys(facts.tree, facts.spec.init)
+        if device in re.split(r"[\s@.]", line)
+    ]
+    if facts.spec.init == "sysvinit":
+        form = rf"\w{{1,4}}:2345:respawn:/sbin/getty (38400|-h -L) {device}( 115200 ansi)?"
+        expected = f"1:2345:respawn:/sbin/getty 38400 {device}"
+        sound = len(gettys) == 1 and re.fullmatch(form, gettys[0])
+    else:
+        expected = f"serial-getty@{device}.service"
+        sound = gettys == [expected]
+    faults = [] if sound else [" | ".join(gettys) or f"no getty on {device}"]
+    hint = "the element xen-console makes it"
+    yield judge("A6", f"{device} getty", faults, ok=gettys[0] if sound else expected, hint=hint)
+    terminals = facts.tree.text("/etc/securetty").split()
+    if terminals:
+        refused = [] if device in terminals else [f"{device} is not in /etc/securetty"]
+        yield judge("A6", "securetty", refused, ok=device, hint=hint)
+
+
+def check_devices(facts: Facts) -> Iterator[Verdict]:
+    """A11: udev starts, the places to mount exist, fstab names what the domain has."""
+    tree, spec = facts.tree, facts.spec
+    link = _UDEV_LINKS[1 if spec.init == "sysvinit" else 0]
+    starts = tree.glob(link)
+    masked = tree.target("/etc/systemd/system/systemd-udevd.service") == "/dev/null"
+    faults = [] if starts and not masked else ["init does not start it"]
+    yield judge("A11", "udev", faults, ok=(starts or [link])[0], hint="see the element xen-udev")
+    faults = [f"no {path}" for path in _POINTS if not tree.has(path)]
+    if tree.shown("/tmp") != "1777 0:0":
+        faults.append(f"/tmp is {tree.shown('/tmp')}, not 1777 0:0")
+    yield judge("A11", "mount points", faults, ok=" ".join(_POINTS))
+    lines = [line.split() for line in tree.text("/etc/fstab").splitlines() if line[:1] != "#"]
+    mounts = {words[1]: words for words in lines if len(words) > 3 and words[2] != "swap"}
+    root = " ".join(mounts.get("/", [])[:3])
+    yield compare("A11", "fstab root", expected=f"{ROOT_DEVICE} / {spec.fs}", seen=root)
+    swaps = [words[0] for words in lines if len(words) > 3 and words[2] == "swap"]
+    expected = SWAP_DEVICE if spec.swap_mib else "none"
+    yield compare("A11", "fstab swap", expected=expected, seen=" ".join(swaps) or "none")
+    yield judge(
+        "A11",
+        "/dev/pts, /dev/shm",
+        [] if spec.init == "systemd" else _missing_mounts(mounts),
+        ok="systemd mounts them" if spec.init == "systemd" else "in fstab",
+        hint="without /dev/pts no SSH session gets its terminal; see the element xen-udev",
+    )
+
+
+def _missing_mounts(mounts: dict[str, list[str]]) -> list[str]:
+    wanted = {"/dev/pts": "devpts", "/dev/shm": "tmpfs"}
+    return [
+        f"fstab has no {kind} on {point}"
+        for point, kind in wanted.items()
+        if mounts.get(point, ["", "", ""])[2] != kind
+    ]
+
+
+def check_place(facts: Facts) -> Iterator[Verdict]:
+    """A12: time zone; apt's sources name the suite and nothing that moves; no builder's proxy."""
+    tree, spec = facts.tree, facts.spec
+    zone = tree.resolve("/etc/localtime").removeprefix("/usr/share/zoneinfo/")
+    if not tree.has("/etc/localtime"):
+        zone = f"{zone}, which is not there"
+    yield compare("A12", "localtime", expected=spec.timezone, seen=zone)
+    named = tree.text("/etc/timezone").strip()
+    yield compare("A12", "timezone", expected=spec.timezone, seen=named)
+    suites = read_suites(tree)
+    yield judge(
+        "A12",
+        "apt sources",
+        _judge_suites(suites, spec),
+        ok=" ".join(suites),
+        hint="the element guest-sources writes them; name releases, never stable",
+    )
+    settings = [path for path in tree.glob("/etc/apt/apt.conf.d/*") if _has_proxy(tree.text(path))]
+    settings += ["/etc/apt/apt.conf"] if _has_proxy(tree.text("/etc/apt/apt.conf")) else []
+    settings += ["/etc/environment"] if "_proxy" in tree.text("/etc/environment") else []
+    yield judge("A12", "builder's proxy", settings, ok="none", hint="remove it in an element")
+
+
+def read_suites(tree: Tree) -> list[str]:
+    """Suites that apt would ask, in one-line and deb822 files, each once."""
+    suites: list[str] = []
+    lists = ["/etc/apt/sources.list", *tree.glob("/etc/apt/sources.list.d/*.list")]
+    for path in lists:
+        for line in tree.text(path).splitlines():
+            found = re.match(r"\s*deb(?:-src)?\s+(?:\[[^]]*\]\s*)?\S+\s+(\S+)", line)
+            suites += [found[1]] if found else []
+    for path in tree.glob("/etc/apt/sources.list.d/*.sources"):
+        for line in re.findall(r"^Suites:(.*)$", tree.text(path), re.MULTILINE):
+            suites += line.split()
+    return list(dict.fromkeys(suites))
+
+
+def _judge_suites(suites: list[str], spec: Spec) -> list[str]:
+    faults = [f"{suite} moves" for suite in suites if _MOVING.search(suite)]
+    if spec.suite not in suites:
+        faults.append(f"{spec.suite} is not among {' '.join(suites) or 'nothing'}")
+    faults += [
+        f"{suite} is of another release"
+        for suite in suites
+        if not _MOVING.search(suite) and not re.match(rf"{spec.suite}([-/]|$)", suite)
+    ]
+    return faults
+
+
+def _has_proxy(text: str) -> bool:
+    lines = [
+        line.split("//")[0] if "proxy" not in line.lower() else line for line in text.split("\n")
+    ]
+    return any(
+        re.search(r"Acquire::.*Proxy|^\s*Proxy\b|Auto-Detect", line, re.IGNORECASE)
+        for line in lines
+        if not line.lstrip().startswith(("//", "#"))
+    )
+
+
+def check_leftovers(facts: Facts) -> Iterator[Verdict]:
+    """B4: nothing that the build needed is left: policies, package lists, downloaded packages."""
+    tree = facts.tree
+    policies = [path for path in ("/usr/sbin/policy-rc.d", "/sbin/policy-rc.d") if path in tree]
+    hint = "while it is there no package starts its service; remove it in cleanup.d"
+    yield judge("B4", "policy-rc.d", policies[:1], ok="gone", hint=hint)
+    left = [
+        f"{folder}/{name}"
+        for folder in _LEFT_FOLDERS
+        for name in tree.names(folder)
+        if f"{folder}/{name}" in tree and tree.nodes[f"{folder}/{name}"].kind != "folder"
+    ]
+    yield judge("B4", "apt's lists, caches", left, ok="empty", hint="remove them in cleanup.d")
+
+
+CHECKS = (*(check_debconf, check_console, check_devices, check_place, check_leftovers),)

@@ -1,0 +1,184 @@
+"""The named checks: what the guest must answer, and what it answered. Pure: no process, no file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pipeline.spec import Spec
+
+_ANSWER = re.compile(r"^@@ (?!status)(.+)\n((?:.*\n)*?)@@ status (\d+)$", re.MULTILINE)
+# a file system loses some of its disk to its own tables
+SIZE_LOSS = 0.12
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question with its answer; `ok` is None when it could not be asked, `seen` says why."""
+
+    name: str
+    expected: str
+    seen: str
+    ok: bool | None
+
+    def __str__(self) -> str:
+        mark = {True: "ok    ", False: "FAILED", None: "-     "}[self.ok]
+        tail = "" if self.ok else f": expected {self.expected}, seen {self.seen or 'nothing'}"
+        return f"{mark} {self.name}{tail}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one command in the guest printed, and its exit status."""
+
+    text: str
+    status: int
+
+
+def equal(name: str, expected: str, seen: str) -> Check:
+    """A check that the two are the same."""
+    return Check(name, expected, seen, seen == expected)
+
+
+def holds(name: str, expected: str, seen: str, *, ok: bool) -> Check:
+    """A check whose verdict is known."""
+    return Check(name, expected, seen, ok)
+
+
+def read_answers(output: str) -> dict[str, Answer]:
+    """The answers in what host/questions printed."""
+    text = output.replace("\r", "")
+    return {
+        match[1]: Answer(match[2].strip("\n"), int(match[3])) for match in _ANSWER.finditer(text)
+    }
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the questions are judged against besides the spec."""
+
+    spec: Spec
+    abi: str
+    host_keys: frozenset[str]
+    addresses: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+def judge(answers: dict[str, Answer], expected: Expectation) -> list[Check]:
+    """Every check of the guest's inside, in the order in which a person would ask."""
+    found: list[Check] = []
+    for rule in _RULES:
+        try:
+            found += list(rule(answers, expected))
+        except KeyError as missing:
+            name = str(missing).strip("'")
+            found.append(holds(name, "an answer", "the guest did not answer", ok=False))
+    return found
+
+
+def modules_for(spec: Spec) -> tuple[str, ...]:
+    """Modules that must load: a packet filter, and drbd where its tools are installed."""
+    drbd = ("drbd",) if "drbd-utils" in spec.packages or "drbd" in spec.elements else ()
+    return ("nf_tables", "ip_tables", *drbd)
+
+
+Answers = dict[str, Answer]
+
+
+def _check_state(answers: Answers, expected: Expectation) -> Iterator[Check]:
+    state = answers["state"].text.splitlines()[-1:] or [""]
+    yield equal("system state", "running", state[0])
+    yield equal("failed units", "", answers["failed"].text)
+
+
+def _check_names(answers: Answers, expected: Expectation) -> Iterator[Check]:
+    spec = expected.spec
+    yield equal("hostname -f", spec.fqdn, answers["hostname"].text.strip())
+    wanted = " ".join(dict.fromkeys(["127.0.0.1", spec.fqdn, spec.short_hostname, "localhost"]))
+    lines = [" ".join(line.split()) for line in answers["hosts"].text.splitlines()]
+    seen = next((line for line in lines if line.startswith("127.0.0.1")), "")
+    yield equal("/etc/hosts", wanted, seen)
+
+
+def _check_network(answers: Answers, expected: Expectation) -> Iterator[Check]:
+    text = answers["addresses"].text
+    for address in expected.addresses:
+        seen = re.findall(r"inet6? (?:addr:)?([0-9a-f.:]+)", text)
+        yield holds("address", address, " ".join(seen), ok=address in seen)
+    macs = {mac.lower() for mac in answers["macs"].text.split()}
+    for card in expected.spec.cards:
+        wanted = card.mac.lower()
+        yield holds("MAC address", wanted, " ".join(sorted(macs)), ok=wanted in macs)
+    routes = answers["routes"].text
+    if any(card.dhcp or card.gateway for card in expected.spec.cards):
+        seen_route = next((line for line in routes.splitlines() if "default" in line), routes)
+        yield holds("default route", "default via ...", seen_route, ok="default via" in routes)
+    if any(card.dhcp for card in expected.spec.cards):
+        name = answers["name-service"]
+        ok = name.status == 0 and name.text.startswith("10.77.")
+        yield holds("name service", "testhost.proof is known", name.text, ok=ok)
+
+
+def _check_kernel(answers: Answers, expected: Expectation) -> Iterator[Check]:
+    if expected.abi:
+        yield equal("uname -r", expected.abi, answers["kernel"].text.strip())
+    for module in expected.modules:
+        answer = answers[f"module {module}"]
+        yield holds(f"modprobe {module}", "it loads", answer.text, ok=answer.status == 0)
+
+
+def _check_mounts(answers: Answers, expected: Expectation) -> Iterator[Check]:
+    lines = [line.split() for line in answers["mounts"].text.splitlines()]
+    kinds = {words[1]: words[2] for words in lines if len(words) > 3}
+    yield equal("/dev/pts", "devpts", kinds.get("/dev/pts", ""))
+    yield equal("/dev/shm", "tmpfs", kinds.get("/dev/shm", ""))
+    options = next((words[3].split(",") for words in lines if words[1] == "/"), [""])
+    yield equal("root is writable", "rw", options[0])
+    size_mib = int(answers["root-size"].text.split()[1]) // 1024
+    wanted_mib = expected.spec.size_mib
+    ok = wanted_mib * (1 - SIZE_LOSS) <= size_mib <= wanted_mib
+    yield holds("root file system", f"about {wanted_mib} MiB", f"{size_mib} MiB", ok=ok)
+    swaps = [line.split() for line in answers["swaps"].text.splitlines() if line.strip()]
+    swap_mib = sum(int(words[2]) for words in swaps) // 1024
+    ok = abs(swap_mib - expected.spec.swap_mib) <= 1
+    yield holds("swap", f"{expected.spec.swap_mib} MiB", f"{swap_mib} MiB", ok=ok)
+
+
+def _check_settings(answers: Answers, expected: Expectation) -> Iterator[Check]:
+    spec = expected.spec
+    priority = re.search(r"debconf/priority:\s*(\S+)", answers["debconf"].text)
+    yield equal("debconf priority", spec.debconf_priority, priority[1] if priority else "")
+    zone = answers["zone"].text.split()
+    ok = spec.timezone in zone or (bool(zone) and zone[0].endswith(f"/{spec.timezone}"))
+    yield holds("time zone", spec.timezone, " ".join(zone), ok=ok)
+    sources = answers["sources"].text
+    ok = spec.suite in sources and not re.search(r"\b(?:old)?stable\b|\btesting\b", sources)
+    yield holds("sources.list", f"names {spec.suite}", sources.partition("\n")[0], ok=ok)
+
+
+def _check_identity(answers: Answers, expected: Expectation) -> Iterator[Check]:
+    machine_id = answers["machine-id"].text.strip()
+    ok = bool(re.fullmatch(r"[0-9a-f]{32}", machine_id))
+    yield holds("machine-id", "32 hexadecimal digits", machine_id, ok=ok)
+    lines = answers["host-keys"].text.splitlines()
+    seen = {" ".join(line.split()[:2]) for line in lines if line.strip()}
+    ok = seen == set(expected.host_keys)
+    verdict = "the same" if ok else f"{len(seen & expected.host_keys)} of {len(seen)} the same"
+    yield holds("host keys", "those of known_hosts", verdict, ok=ok)
+    spec = expected.spec
+    has_password = bool(spec.root_password_file or spec.root_password_hash)
+    first = answers["root-password"].text.strip()
+    kind = "locked" if first in ("*", "!") else "set" if first == "$" else first or "empty"
+    yield equal("root's password", "set" if has_password else "locked", kind)
+
+
+_RULES: tuple[Callable[[Answers, Expectation], Iterator[Check]], ...] = (
+    _check_state,
+    _check_names,
+    _check_network,
+    _check_kernel,
+    _check_mounts,
+    _check_settings,
+    _check_identity,
+)

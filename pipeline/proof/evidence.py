@@ -1,0 +1,65 @@
+"""What a proof leaves beside the artifact: proof.json and console.log."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.canonical import write_durably
+from pipeline.proof.checks import Check
+
+FOLDER = "proof"
+PROOF = "proof.json"
+CONSOLE = "console.log"
+FORM = 1
+
+
+@dataclass
+class Evidence:
+    """What has been seen so far; `verdict` is proven, failed (the guest) or broken (the host)."""
+
+    guest: str
+    verdict: str = "broken"
+    reason: str = ""
+    causes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    console: str = ""
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Note how long the block took, in seconds."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - started, 2)
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that did not hold."""
+        return [check for check in self.checks if check.ok is False]
+
+    def add(self, *checks: Check) -> None:
+        """Note checks."""
+        self.checks += checks
+
+    def to_json(self) -> dict[str, Any]:
+        """proof.json as docs/proof.md describes it."""
+        table = asdict(self)
+        del table["console"]
+        return {"form": FORM, "proven_at": int(time.time()), **table}
+
+    def write(self, folder: Path) -> None:
+        """Write both files; the artifact's own are not touched."""
+        folder.mkdir(exist_ok=True)
+        write_durably(folder / CONSOLE, self.console.encode())
+        text = json.dumps(self.to_json(), indent=1, sort_keys=True)
+        write_durably(folder / PROOF, f"{text}\n".encode())

@@ -1,0 +1,97 @@
+"""Handing a guest to the test host: nothing of it is rewritten.
+
+The configuration keeps every path that it names: inside the test host those paths are links, from
+a disk's to the hot-plugged device, from kernel, ramdisk and the configuration itself to a small
+read-only disk that brings their bytes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import shlex
+import shutil
+from pathlib import Path
+
+from pipeline import command
+from pipeline.proof.artifact import Artifact
+from pipeline.proof.errors import Broken
+from pipeline.proof.machine import Machine, make_overlay
+
+HOST = Path(__file__).with_name("host")
+HANDED = "/handover"
+BY_ID = "/dev/disk/by-id/virtio-"
+SEEN_S = 30.0
+MIB = 1 << 20
+_SCRIPTS = ("network", "questions")
+
+
+def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
+    """Attach the guest's disks through overlays, and the handover disk; returns when all are seen."""
+    image = _make_handover(artifact, work, host.log)
+    host.plug_disk(image, "handover", read_only=True)
+    links = {artifact.configuration: f"{HANDED}/guest.cfg"}
+    links |= {path: f"{HANDED}/boot{n}" for n, path in enumerate(artifact.boot_files)}
+    devices = [f"{BY_ID}handover"]
+    for number, (target, kind) in enumerate(artifact.disks):
+        overlay = work / f"disk{number}.qcow2"
+        # the test host's own toolstack reads the format, so QEMU passes the bytes on; a qcow2
+        # file grows, so its device must be larger than it
+        spare_mib = artifact.spec.size_mib * 5 // 4 + 64 if kind != "raw" else 0
+        make_overlay(target, overlay, base_format="raw", log=host.log, size_mib=spare_mib)
+        host.plug_disk(overlay, f"disk{number}")
+        links[target] = f"{BY_ID}disk{number}"
+        devices.append(links[target])
+    if not host.agent.wait_for(devices, timeout_s=SEEN_S):
+        raise Broken(f"the test host does not see its hot-plugged disks after {SEEN_S:.0f} s")
+    steps = [f"mkdir -p {HANDED}", f"mount -o ro {BY_ID}handover {HANDED}"]
+    for path, target in links.items():
+        steps.append(f"mkdir -p {shlex.quote(str(path.parent))}")
+        steps.append(f"ln -s {target} {shlex.quote(str(path))}")
+    host.agent.demand(["sh", "-ec", "\n".join(steps)])
+
+
+def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
+    folder, image = work / "handover", work / "handover.img"
+    folder.mkdir()
+    shutil.copyfile(artifact.configuration, folder / "guest.cfg")
+    shutil.copyfile(artifact.known_hosts, folder / "known_hosts")
+    for number, path in enumerate(artifact.boot_files):
+        shutil.copyfile(path, folder / f"boot{number}")
+    for name in _SCRIPTS:
+        shutil.copy(HOST / name, folder / name)
+    size_mib = sum(path.stat().st_size for path in folder.iterdir()) // MIB + 8
+    command.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", folder, image, f"{size_mib}M"], log=log)
+    return image
+
+
+def make_bridges(host: Machine, artifact: Artifact) -> None:
+    """The bridges that the configuration names: DHCP on each, and the networks of fixed addresses."""
+    for number, name in enumerate(bridges_of(artifact)):
+        net = f"10.77.{number}"
+        words = [name, f"{net}.1/24", f"{net}.10", f"{net}.250"]
+        host.agent.demand(["sh", f"{HANDED}/network", *words])
+    for bridge, address in neighbours(artifact):
+        host.agent.demand(["sh", f"{HANDED}/network", bridge, address])
+
+
+def bridges_of(artifact: Artifact) -> list[str]:
+    """Each bridge once, in the order of the cards."""
+    return list(dict.fromkeys(card.bridge or "xenbr0" for card in artifact.domain.cards))
+
+
+def neighbours(artifact: Artifact) -> list[tuple[str, str]]:
+    """The address that the test host takes in the network of each fixed address of the guest.
+
+    It is the gateway's, so that the guest's default route leads somewhere, else the first free.
+    """
+    found: list[tuple[str, str]] = []
+    for card in artifact.spec.cards:
+        for address in card.addresses:
+            gateway = card.gateway if address.version == 4 else card.gateway6
+            network = address.network
+            if gateway and ipaddress.ip_address(str(gateway)) in network:
+                own = str(gateway)
+            else:
+                own = str(next(host for host in network.hosts() if host != address.ip))
+            found.append((card.bridge, f"{own}/{network.prefixlen}"))
+    return list(dict.fromkeys(found))

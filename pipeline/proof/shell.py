@@ -1,0 +1,72 @@
+"""SSH from the test host into the guest, with the guest's published host keys and no other."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.proof.agent import Agent, Reply
+from pipeline.proof.handover import HANDED
+
+KEY = "/run/prover-key"
+STRANGER = "/proof/stranger"
+SOCKET = "/run/ssh-to-guest"
+KNOWN_HOSTS = f"{HANDED}/known_hosts"
+# cheap ones first: both ends are emulated
+_KEX = "curve25519-sha256,ecdh-sha2-nistp256,diffie-hellman-group14-sha256"
+
+
+@dataclass(frozen=True)
+class Shell:
+    """The way into one guest: its address and the name that known_hosts has for it."""
+
+    agent: Agent
+    address: str
+    alias: str
+
+    def knock(self) -> Reply:
+        """Try to enter with a key that the guest has never seen; ssh says what it would accept."""
+        words = [*self._options(STRANGER), f"root@{self.address}", "true"]
+        return self.agent.run(["ssh", *words], timeout_s=60)
+
+    def enter(self, key: bytes, *, timeout_s: float) -> Reply:
+        """Open one connection that all further commands share; tries until the guest listens."""
+        self.agent.write(KEY, key, mode=0o600)
+        end = time.monotonic() + timeout_s
+        words = ["ssh", "-M", "-N", "-f", *self._options(KEY), f"root@{self.address}"]
+        # the connection that stays behind must not hold the pipe that its output is read from
+        script = f"{shlex.join(words)} >/run/ssh.log 2>&1 || {{ cat /run/ssh.log; exit 1; }}"
+        while True:
+            reply = self.agent.run(["sh", "-c", script], timeout_s=60)
+            refused = "Permission denied" in reply.output or "Host key" in reply.output
+            if reply.status == 0 or refused or time.monotonic() > end:
+                return reply
+            time.sleep(0.5)
+
+    def run(self, command: str, *, stdin: bytes = b"", tty: bool = False) -> Reply:
+        """Run a command in the guest over the open connection."""
+        words = ["ssh", *(["-tt"] if tty else []), *self._options(KEY), f"root@{self.address}"]
+        return self.agent.run([*words, command], stdin=stdin, timeout_s=150)
+
+    def leave(self) -> None:
+        """Close the shared connection, whether or not it still works."""
+        self.agent.run(["ssh", "-O", "exit", *self._options(KEY), f"root@{self.address}"])
+
+    def _options(self, key: str) -> Sequence[str]:
+        settings = {
+            "UserKnownHostsFile": KNOWN_HOSTS,
+            "GlobalKnownHostsFile": "/dev/null",
+            "HostKeyAlias": self.alias,
+            "StrictHostKeyChecking": "yes",
+            "BatchMode": "yes",
+            "IdentitiesOnly": "yes",
+            "ConnectTimeout": "10",
+            "ControlPath": SOCKET if key == KEY else "none",
+            "KexAlgorithms": _KEX,
+        }
+        words = ["-F", "/dev/null", "-i", key]
+        for name, value in settings.items():
+            words += ["-o", f"{name}={value}"]
+        return words

@@ -1,0 +1,153 @@
+"""A mirror on 127.0.0.1 that misbehaves on demand and counts what it is asked for."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+LOCALHOST = "127.0.0.1"
+
+
+class MisbehavingMirror:
+    """Serves the files below `root`; `faults` maps the end of a path to what goes wrong there.
+
+    `once` does the same for a single request. `login` is "user:password" where one is wanted.
+    `requests` counts the paths asked for, also those that failed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.faults: dict[str, Fault] = {}
+        self.once: dict[str, Fault] = {}
+        self.login = ""
+        self.requests: Counter[str] = Counter()
+        self.authorizations: set[str] = set()
+        self.closing = threading.Event()
+        mirror = self
+
+        class Handler(_Handler):
+            owner = mirror
+
+        self._server = ThreadingHTTPServer((LOCALHOST, 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def address(self) -> str:
+        """host:port, the short form of mirror=."""
+        return f"{LOCALHOST}:{self._server.server_address[1]}"
+
+    @property
+    def url(self) -> str:
+        """The main archive's URL."""
+        return f"http://{self.address}/debian"
+
+    def asked(self, end: str) -> int:
+        """How often a path with this end was asked for."""
+        return sum(count for path, count in self.requests.items() if path.endswith(end))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    owner: MisbehavingMirror
+    protocol_version = "HTTP/1.1"
+
+    def answer_get(self) -> None:
+        """Count the request, then let a fault answer, or the file."""
+        owner = self.owner
+        owner.requests[self.path] += 1
+        given = self.headers.get("Authorization", "")
+        if given:
+            owner.authorizations.add(given)
+        wanted = f"Basic {base64.b64encode(owner.login.encode()).decode()}"
+        if owner.login and given != wanted:
+            self.answer(401, b"", {"WWW-Authenticate": 'Basic realm="mirror"'})
+            return
+        path = owner.root / self.path.lstrip("/")
+        content = path.read_bytes() if path.is_file() else None
+        for faults in (owner.once, owner.faults):
+            end = next((end for end in faults if self.path.endswith(end)), None)
+            if end is not None:
+                fault = faults.pop(end) if faults is owner.once else faults[end]
+                fault(self, content or b"")
+                return
+        if content is None:
+            self.answer(404, b"no such file")
+        else:
+            self.answer(200, content)
+
+    do_GET = answer_get  # noqa: N815 - the name that http.server calls
+
+    def answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, *, length: int = -1
+    ) -> None:
+        """Send an answer; `length` is what Content-Length claims, in bytes."""
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length < 0 else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *_arguments: object) -> None:
+        """Tests read `requests` instead."""
+
+
+Fault = Callable[[_Handler, bytes], None]
+
+
+def status(code: int) -> Fault:
+    """Answer with a status and nothing else."""
+    return lambda handler, _content: handler.answer(code, b"")
+
+
+def redirect(target: str = "") -> Fault:
+    """Redirect elsewhere, or in a circle."""
+    return lambda handler, _content: handler.answer(302, b"", {"Location": target or handler.path})
+
+
+def serve(body: bytes) -> Fault:
+    """Serve other bytes."""
+    return lambda handler, _content: handler.answer(200, body)
+
+
+def change(function: Callable[[bytes], bytes]) -> Fault:
+    """Serve the file's bytes after a change."""
+    return lambda handler, content: handler.answer(200, function(content))
+
+
+def cut_short(handler: _Handler, content: bytes) -> None:
+    """Promise the whole, send half, hang up."""
+    handler.answer(200, content[: len(content) // 2], length=len(content))
+    handler.close_connection = True
+
+
+def claim_gzip(handler: _Handler, content: bytes) -> None:
+    """Serve a .gz file as if it were gzip for the journey only, as old Apaches do."""
+    handler.answer(200, content, {"Content-Encoding": "gzip"})
+
+
+def hang(handler: _Handler, _content: bytes) -> None:
+    """Say nothing until the test ends."""
+    handler.owner.closing.wait()
+    handler.close_connection = True

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workshop import Workshop
 from tests.leaks import Belongings, adopt_orphans, take_stock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,12 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     left = take_stock().since(before)
     assert left == Belongings(), f"left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """The session's shared output folder, for the guests that we ship."""
+    return Workshop(tmp_path_factory.mktemp("workshop") / "output")
 
 
 def require(condition: bool, reason: str) -> None:

@@ -31,10 +31,10 @@ class MisbehavingMirror:
         self.closing = threading.Event()
         mirror = self
 
-        class Handler(_Handler):
+        class Bound(_Answerer):
             owner = mirror
 
-        self._server = ThreadingHTTPServer((LOCALHOST, 0), Handler)
+        self._server = ThreadingHTTPServer((LOCALHOST, 0), Bound)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
@@ -68,7 +68,7 @@ class MisbehavingMirror:
         self._server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Answerer(BaseHTTPRequestHandler):
     owner: MisbehavingMirror
     protocol_version = "HTTP/1.1"
 
@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Tests read `requests` instead."""
 
 
-Fault = Callable[[_Handler, bytes], None]
+Fault = Callable[[_Answerer, bytes], None]
 
 
 def status(code: int) -> Fault:
@@ -136,18 +136,18 @@ def change(function: Callable[[bytes], bytes]) -> Fault:
     return lambda handler, content: handler.answer(200, function(content))
 
 
-def cut_short(handler: _Handler, content: bytes) -> None:
+def cut_short(handler: _Answerer, content: bytes) -> None:
     """Promise the whole, send half, hang up."""
     handler.answer(200, content[: len(content) // 2], length=len(content))
     handler.close_connection = True
 
 
-def claim_gzip(handler: _Handler, content: bytes) -> None:
+def claim_gzip(handler: _Answerer, content: bytes) -> None:
     """Serve a .gz file as if it were gzip for the journey only, as old Apaches do."""
     handler.answer(200, content, {"Content-Encoding": "gzip"})
 
 
-def hang(handler: _Handler, _content: bytes) -> None:
+def hang(handler: _Answerer, _content: bytes) -> None:
     """Say nothing until the test ends."""
     handler.owner.closing.wait()
     handler.close_connection = True

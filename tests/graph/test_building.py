@@ -1,0 +1,186 @@
+"""Whole guests, built as a user builds them: what runs, what is reused, what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.workshop import ROOT, Outcome, Workshop
+
+pytestmark = [pytest.mark.integration, pytest.mark.build]
+
+SHIPPED = sorted(path.stem for path in (ROOT / "guests").glob("*.toml") if path.stem != "defaults")
+GOLDEN = ["mirror", "base", "kernel", "rootfs", "image"]
+TINY = 'suite = "bookworm"\nsize = "1G"\nswap = "64M"\n'
+
+
+@pytest.fixture
+def bench(workshop: Workshop, tmp_path: Path) -> Workshop:
+    """The shared output with a folder of guests that the test may change."""
+    guests = tmp_path / "guests"
+    guests.mkdir()
+    (guests / "defaults.toml").write_text("")
+    (guests / "tiny.toml").write_text(TINY)
+    return Workshop(workshop.output, guests)
+
+
+def build(bench: Workshop, *words: str) -> Outcome:
+    outcome = bench.doit("build", "name=tiny", *words)
+    assert outcome.code == 0, outcome.said
+    return outcome
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_guest_is_built_and_passes_its_check(workshop: Workshop, name: str) -> None:
+    folder = workshop.built(name)
+    names = {path.name for path in folder.iterdir()}
+    assert {"disk.img", "swap.img", f"{name}.cfg", "known_hosts", "manifest", "spec.json"} <= names
+    assert {"buildinfo.json", "stages.json", "SHA256SUMS"} <= names
+    has_kernel = json.loads((folder / "spec.json").read_text())["boot"] == "direct"
+    assert ({"vmlinuz", "initrd.img"} <= names) == has_kernel
+    assert (folder / "disk.img").stat().st_size == 4 << 30
+    outcome = workshop.doit("check", f"name={name}")
+    print(outcome.said)
+    assert outcome.code == 0
+
+
+def test_a_second_build_runs_nothing_and_says_why(workshop: Workshop) -> None:
+    workshop.built("test-drbd")
+    again = workshop.doit("build", "name=test-drbd")
+    assert again.code == 0
+    assert again.stages("built") == []
+    assert sorted(again.stages("reused")) == sorted([*GOLDEN, "volume", "config"])
+    why = workshop.doit("why", "name=test-drbd")
+    assert why.said.count("  current\n") == 7
+    info = workshop.doit("info", "volume:test-drbd")
+    assert "up-to-date" in info.said
+
+
+def test_without_a_terminal_there_are_no_escape_codes(workshop: Workshop) -> None:
+    workshop.built("test-drbd")
+    assert "\x1b" not in workshop.outcomes["test-drbd"].said
+    assert "\r" not in workshop.outcomes["test-drbd"].said
+
+
+def test_a_new_host_name_costs_only_the_guest_half(bench: Workshop) -> None:
+    build(bench)
+    changed = build(bench, "hostname=other.example.org")
+    assert changed.stages("built") == ["volume", "config"]
+    assert "hostname: tiny -> other.example.org" in changed.said
+
+
+def test_more_memory_costs_only_the_configuration(bench: Workshop) -> None:
+    build(bench)
+    assert build(bench, "memory=384M").stages("built") == ["config"]
+
+
+def test_a_touched_element_rebuilds_rootfs_and_what_follows(
+    bench: Workshop, tmp_path: Path
+) -> None:
+    element = tmp_path / "elements" / "greeting"
+    hook = element / "install.d" / "50-greeting"
+    hook.parent.mkdir(parents=True)
+    hook.write_text("#!/bin/bash\nset -eu\nset -o pipefail\necho hello > /etc/greeting\n")
+    hook.chmod(0o755)
+    spec = f'{TINY}elements = ["greeting"]\nelements_path = ["{element.parent}"]\n'
+    (bench.guests / "tiny.toml").write_text(spec)
+    build(bench)
+    assert read_file(bench, "/etc/greeting") == "hello\n"
+    hook.write_text(hook.read_text().replace("hello", "good morning"))
+    why = bench.doit("why", "name=tiny").said
+    assert "elements: greeting: install.d/50-greeting changed" in why
+    assert build(bench).stages("built") == ["rootfs", "image", "volume", "config"]
+    assert read_file(bench, "/etc/greeting") == "good morning\n"
+
+
+def test_an_element_of_diskimage_builder_itself_works(bench: Workshop) -> None:
+    outcome = build(bench, "elements=modprobe")
+    assert "rootfs" in outcome.stages("built")
+
+
+def test_two_builds_of_the_same_guest_at_once_end_well(bench: Workshop) -> None:
+    outcomes: list[Outcome] = []
+    threads = [
+        threading.Thread(target=lambda: outcomes.append(build(bench, "hostname=twice")))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [outcome.code for outcome in outcomes] == [0, 0]
+    assert read_file(bench, "/etc/hostname") == "twice\n"
+
+
+def test_a_disk_that_its_guest_wrote_to_is_kept(bench: Workshop) -> None:
+    build(bench)
+    disk = bench.output / "guests/tiny/disk.img"
+    with open(disk, "r+b") as stream:
+        stream.seek(512 << 20)
+        stream.write(b"precious")
+    refused = bench.doit("build", "name=tiny", "hostname=newer")
+    assert refused.code == 4, refused.said
+    assert "replace=yes" in refused.said
+    with open(disk, "rb") as stream:
+        stream.seek(512 << 20)
+        assert stream.read(8) == b"precious"
+    assert build(bench, "hostname=newer", "replace=yes").stages("built") == ["volume", "config"]
+
+
+def test_a_disk_that_is_open_is_refused_whatever_the_flags(bench: Workshop) -> None:
+    build(bench)
+    holder = subprocess.Popen(
+        ["sleep", "60"], stdin=open(bench.output / "guests/tiny/disk.img", "rb")
+    )
+    try:
+        refused = bench.doit("build", "name=tiny", "hostname=busy", "replace=yes")
+    finally:
+        holder.kill()
+        holder.wait()
+    assert refused.code == 4, refused.said
+    assert f"process {holder.pid} (sleep)" in refused.said
+
+
+def test_a_root_password_comes_from_standard_input_and_is_written_nowhere(
+    bench: Workshop,
+) -> None:
+    secret = "Kanarienvogel-4711"
+    outcome = bench.doit("build", "name=tiny", "root_password_file=-", stdin=f"{secret}\n")
+    assert outcome.code == 0, outcome.said
+    assert "root:$y$" in read_file(bench, "/etc/shadow")
+    found = subprocess.run(
+        ["grep", "-rlaF", "--exclude=disk.img", "--exclude=golden.img", secret, bench.output],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == ""
+
+
+def test_a_size_smaller_than_the_content_is_refused(bench: Workshop) -> None:
+    refused = bench.doit("build", "name=tiny", "size=300M")
+    assert refused.code == 1, refused.said
+    assert "size=300M: the guest's files and journal need" in refused.said
+    assert "tiny volume" in refused.said
+
+
+def test_qcow2_is_written_and_whole(bench: Workshop) -> None:
+    build(bench, "format=qcow2")
+    disk = bench.output / "guests/tiny/disk.qcow2"
+    shown = subprocess.run(
+        ["qemu-img", "check", disk], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stdout
+    assert "format=qcow2" in (bench.output / "guests/tiny/tiny.cfg").read_text()
+
+
+def read_file(bench: Workshop, path: str) -> str:
+    disk = bench.output / "guests/tiny/disk.img"
+    shown = subprocess.run(
+        ["debugfs", "-R", f"cat {path}", disk], capture_output=True, text=True, check=True
+    )
+    return shown.stdout

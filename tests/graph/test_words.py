@@ -1,0 +1,108 @@
+"""The command line: what is refused before anything runs, and how it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.workshop import Outcome, Workshop
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    guests = tmp_path / "guests"
+    guests.mkdir()
+    (guests / "defaults.toml").write_text("")
+    (guests / "web1.toml").write_text('suite = "bookworm"\n')
+    return Workshop(tmp_path / "output", guests)
+
+
+def refused(outcome: Outcome) -> str:
+    assert outcome.code == 2, outcome.said
+    assert "Traceback" not in outcome.said
+    return outcome.said
+
+
+def test_an_unknown_guest_is_told_with_the_nearest_name(shop: Workshop) -> None:
+    said = refused(shop.doit("build", "name=wep1"))
+    assert "web1" in said
+
+
+def test_a_misspelt_variable_is_told_with_the_nearest_one(shop: Workshop) -> None:
+    said = refused(shop.doit("build", "name=web1", "siez=8G"))
+    assert "siez" in said
+    assert "size" in said
+
+
+def test_a_variable_without_a_guest_asks_for_which(shop: Workshop) -> None:
+    assert "name=" in refused(shop.doit("build", "size=8G"))
+
+
+def test_all_mistakes_of_a_spec_come_at_once_and_nothing_runs(shop: Workshop) -> None:
+    (shop.guests / "web1.toml").write_text(
+        'suite = "bookwurm"\nsize = "4X"\nmac = "00:16"\nmemroy = "1G"\ngateway = "1.2.3"\n'
+    )
+    said = refused(shop.doit("build", "name=web1"))
+    for word in ("web1.toml", "bookwurm", "bookworm", "4X", "00:16", "memroy", "memory", "1.2.3"):
+        assert word in said
+    assert not (shop.output / "store").exists()
+
+
+@pytest.mark.parametrize("name", ["../web1", "-web1", "a/b", "web1;reboot", "", "snapshot1"])
+def test_names_cannot_escape_or_inject(shop: Workshop, name: str) -> None:
+    before = sorted(path.name for path in shop.guests.parent.iterdir())
+    outcome = shop.doit("create", f"name={name}", "suite=bookworm")
+    assert outcome.code in (2, 3), outcome.said
+    after = sorted(path.name for path in shop.guests.parent.iterdir() if path.name != "output")
+    assert after == [name for name in before if name != "output"]
+
+
+def test_create_does_not_overwrite_a_spec(shop: Workshop) -> None:
+    assert "exists already" in refused(shop.doit("create", "name=web1", "size=8G"))
+
+
+def test_both_classic_command_lines_are_understood_but_for_the_volume_group(
+    shop: Workshop,
+) -> None:
+    classic = ["dist=bookworm", "mirror=http://monmiroir:9999/debian/", "dhcp=", "size=4G"]
+    said = refused(shop.doit("create", "hostname=test-drbd", *classic, "lvm=VG0", "role=udev"))
+    assert "LVM volumes are not written yet" in said
+    older = ["debootstrap=", "dist=bookworm", "mirror=monmiroir:9999", "dhcp=", "size=4G"]
+    said = refused(shop.doit("create", "hostname=montest", *older, "lvm=VG0"))
+    assert "LVM volumes are not written yet" in said
+    assert "debootstrap" not in said.replace("note:", "")
+
+
+def test_guests_lists_them_with_what_to_type_next(shop: Workshop) -> None:
+    outcome = shop.doit("guests")
+    assert outcome.code == 0
+    assert "web1" in outcome.said
+    assert "doit build name=NAME" in outcome.said
+
+
+def test_why_explains_a_guest_that_was_never_built(shop: Workshop) -> None:
+    outcome = shop.doit("why", "name=web1")
+    assert outcome.code == 0
+    assert "not built yet" in outcome.said
+    assert "mirror will be built first" in outcome.said
+
+
+def test_list_shows_every_stage_and_word_with_what_one_gets(shop: Workshop) -> None:
+    outcome = shop.doit("list")
+    assert outcome.code == 0
+    names = [line.split()[0] for line in outcome.said.splitlines()]
+    assert {"mirror", "base", "kernel", "rootfs", "image", "volume", "config"} <= set(names)
+    assert {"build", "create", "check", "why", "guests", "test"} <= set(names)
+    assert all(len(line.split()) > 2 for line in outcome.said.splitlines())
+
+
+def test_a_mirror_that_does_not_answer_is_one_clear_error(shop: Workshop) -> None:
+    outcome = shop.doit("build", "name=web1", "mirror=http://127.0.0.1:9/debian")
+    assert outcome.code == 1, outcome.said
+    assert "web1 mirror" in outcome.said
+    assert "connection refused" in outcome.said
+    assert "next:" in outcome.said
+    assert list((shop.output / "scratch").iterdir()) == []

@@ -39,7 +39,7 @@ class UsageError(PipelineError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a spec: where (file or command line), key, what is wrong, what is right."""
+    """One mistake in a spec: where (file or command line), key, what is wrong, what is right."""
 
     source: str
     key: str

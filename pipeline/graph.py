@@ -17,7 +17,7 @@ from doit.exceptions import TaskFailed
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.project import Project
-from pipeline.recipe import Recipe, State
+from pipeline.recipe import Recipe
 from pipeline.reporter import StageFailed, StageReporter, print_error
 from pipeline.spec import Spec, create_spec, load_all, translate_options
 from pipeline.stages import STAGES
@@ -37,14 +37,19 @@ class IsCurrent:
         self.reason = ""
 
     def __call__(self, *_arguments: object) -> bool:
-        self.reason = self._state().reason
+        """What doit asks, with the task and its saved values."""
+        self.reason = self._find_reason()
         return not self.reason
 
     def __repr__(self) -> str:
-        return self._state().reason or "current"
+        return self._find_reason() or "current"
 
-    def _state(self) -> State:
-        return self._recipe.state(self._stage, self._spec)
+    def _find_reason(self) -> str:
+        """A mistake in the inputs is a reason too: the build that follows reports it."""
+        try:
+            return self._recipe.state(self._stage, self._spec).reason
+        except PipelineError as error:
+            return error.brief
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Graph:
 
     @property
     def config(self) -> dict[str, Any]:
-        """DOIT_CONFIG: threads, because only they share bars and memos; see docs/architecture.md."""
+        """DOIT_CONFIG: threads, because only they share bars; see docs/architecture.md."""
         return {
             "backend": "json",
             "dep_file": str(self.project.output / ".doit.json"),

@@ -32,11 +32,8 @@ EXT2 = "none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
 class Suite:
     """The facts of one release.
 
-    `needs_merged_usr`: the bootstrap makes the /usr links first, else the usrmerge package comes
-    and brings perl with it (40 MB, 4 s).
-
-    `kernels` maps an architecture to (lean kernel package, generic one); where it is missing there
-    is none. `hash_prefixes` are those that the guest's crypt() understands. `xfs_options` go to
+    `needs_merged_usr`: the bootstrap makes the /usr links, else usrmerge brings perl (40 MB, 4 s).
+    `kernels` maps an architecture to (lean kernel package, generic one), if it has any. `hash_prefixes` are those that the guest's crypt() understands. `xfs_options` go to
     mkfs.xfs, so that a newer build host makes what the guest's kernel can mount (its changelog).
     """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workshop import Workshop
 from tests.leaks import Belongings, adopt_orphans, take_stock
+from tests.workshop import Workshop
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -51,7 +51,7 @@ def take_stock() -> Belongings:
         frozenset(mounts),
         frozenset(loops),
         frozenset(_descendants()),
-        frozenset(name for name in temporary if name.startswith(("dib_", "mmdebstrap.", "tmp.")))
+        frozenset(name for name in temporary if name.startswith(("dib_", "mmdebstrap.", "tmp."))),
     )
 
 

@@ -1,4 +1,4 @@
-"""A snapshot as apt's own lists folder: apt then works on exactly what was verified, without update.
+"""A snapshot as apt's own lists folder: apt then works on exactly what was verified.
 
 apt names a list by its URI without scheme and user, `/` as `_`, and `_` and other odd characters as
 %xx (apt's URItoFileName; apt-get(8), /var/lib/apt/lists).
@@ -10,10 +10,9 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.archive.index import read_index
 from pipeline.archive.snapshot import Snapshot, index_name
 
-_ODD = "\\|{}[]<>\"^~_=!@#$%^&*"
+_ODD = '\\|{}[]<>"^~_=!@#$%^&*'
 
 
 def write_lists(snapshot: Snapshot, arch: str, folder: Path) -> None:
@@ -25,8 +24,9 @@ def write_lists(snapshot: Snapshot, arch: str, folder: Path) -> None:
         shutil.copyfile(snapshot.folder / f"InRelease-{source.role}", folder / f"{stem}InRelease")
         for component in source.components:
             name = f"{stem}{list_name(component + '/')}binary-{arch}_Packages"
-            for path in snapshot.folder.glob(index_name(source, component, ".*")):
-                (folder / name).write_bytes(read_index(path))
+            index = snapshot.folder / index_name(source, component)
+            if index.is_file():
+                shutil.copyfile(index, folder / name)
 
 
 def list_name(uri: str) -> str:

@@ -39,9 +39,9 @@ class Snapshot:
         return PackageIndex((root, self.folder / name) for root, name in self.index_files)
 
 
-def index_name(source: Source, component: str, suffix: str) -> str:
-    """The name of a component's Packages file in the snapshot's folder."""
-    return f"Packages-{source.role}-{component.replace('/', '-')}{suffix}"
+def index_name(source: Source, component: str) -> str:
+    """The name of a component's uncompressed Packages file in the snapshot's folder."""
+    return f"Packages-{source.role}-{component.replace('/', '-')}"
 
 
 def read_snapshot(folder: Path) -> Snapshot:

@@ -138,7 +138,7 @@ def derive_public_key(private: bytes) -> str:
     load = form.load_ssh_private_key if b"OPENSSH" in private else form.load_pem_private_key
     try:
         key = load(private, password=None)
-        public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)  # type: ignore[union-attr]
+        public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
     except ValueError:
         return ""
     return public.decode()

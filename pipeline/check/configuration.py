@@ -10,7 +10,7 @@ from pipeline.check.verdict import Verdict, judge
 from pipeline.domains import make_domain
 from pipeline.stages.names import disk_name
 from pipeline.xen import keys, libvirt, xl, xm
-from pipeline.xen.domain import Domain
+from pipeline.xen.domain import Direct, Domain
 
 _PARSERS = {"cfg": xl.parse, "xm": xm.parse, "xml": libvirt.parse}
 _XM_VERSION = "3.2"
@@ -38,13 +38,13 @@ def read_domains(facts: Facts) -> dict[str, Domain]:
 def check_configurations(facts: Facts) -> Iterator[Verdict]:
     """A9, B5: parsed back, each is the spec's domain; none has a key that its reader ignores."""
     expected = expected_domain(facts)
-    for suffix, parse in _PARSERS.items():
+    for suffix in _PARSERS:
         name = f"{facts.spec.name}.{suffix}"
         if name not in facts.texts and f"{name}.unsupported" in facts.texts:
             continue
-        row = "B5" if suffix == "cfg" else "C9"
+        row = "A9" if suffix == "cfg" else "C9"
         yield judge(
-            "A9" if suffix == "cfg" else row,
+            row,
             name,
             _differences(facts, name, expected),
             ok=f"{expected.type}, {expected.memory_mib} MiB, as in the spec",
@@ -54,8 +54,8 @@ def check_configurations(facts: Facts) -> Iterator[Verdict]:
             yield judge(row, f"{name}: keys", _ignored(facts, name, suffix), ok="none is ignored")
     names = [disk.target for disk in expected.disks]
     boot = expected.boot
-    names += [path for path in (getattr(boot, "ramdisk", None),) if path]
-    names += [boot.kernel] if hasattr(boot, "root") else []
+    if isinstance(boot, Direct):
+        names += [boot.kernel, *([boot.ramdisk] if boot.ramdisk else [])]
     here = [name.rpartition("/")[2] for name in names]
     missing = [f"no {name}" for name in here if name not in facts.sizes]
     yield judge("B5", "files it names", missing, ok=" ".join(here))

@@ -1,4 +1,4 @@
-"""Reading a finished image without mounting it: debugfs(8), dumpe2fs(8), e2fsck(8), all read only."""
+"""Reading a finished image without mounting it: debugfs(8), dumpe2fs(8), e2fsck(8), read only."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def kernels_of(tree: Tree) -> list[str]:
 
 
 def check_modules(facts: Facts) -> Iterator[Verdict]:
-    """A10: the modules are those of the kernel that boots, indexed, whole, with what guests need."""
+    """A10: modules of the very kernel that boots, indexed, whole, with what guests need."""
     tree, abis = facts.tree, kernels_of(facts.tree)
     if facts.spec.is_kernel_inside:
         kernels = [path.removeprefix("/boot/vmlinuz-") for path in tree.glob("/boot/vmlinuz-*")]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipeline.check.tree import Tree
 
 MAIN = "/etc/ssh/sshd_config"
-# Keyword to the values that keep passwords out and other keys away; the first one is sshd's default.
+# Keyword to the values that keep passwords and other keys out; the first is sshd's default.
 KEYS_ONLY = {
     "passwordauthentication": ("yes", "no"),
     "kbdinteractiveauthentication": ("yes", "no"),

@@ -60,7 +60,7 @@ def check_console(facts: Facts) -> Iterator[Verdict]:
     if facts.spec.init == "sysvinit":
         form = rf"\w{{1,4}}:2345:respawn:/sbin/getty (38400|-h -L) {device}( 115200 ansi)?"
         expected = f"1:2345:respawn:/sbin/getty 38400 {device}"
-        sound = len(gettys) == 1 and re.fullmatch(form, gettys[0])
+        sound = len(gettys) == 1 and re.fullmatch(form, gettys[0]) is not None
     else:
         expected = f"serial-getty@{device}.service"
         sound = gettys == [expected]

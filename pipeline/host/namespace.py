@@ -49,14 +49,23 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def isolated(argv: Sequence[object], *, mounts: Sequence[Mount] = ()) -> list[str]:
-    """The command line that runs `argv` in a namespace of its own, `mounts` made first."""
+def isolated(
+    argv: Sequence[object],
+    *,
+    mounts: Sequence[Mount] = (),
+    before: Sequence[Sequence[object]] = (),
+) -> list[str]:
+    """The command line that runs `argv` in a namespace of its own.
+
+    `mounts` are made first, then the commands of `before` run; the first that fails ends it.
+    """
     words = [str(word) for word in argv]
     who = () if is_root() else ("--map-root-user", "--map-auto")
     prefix = ["unshare", *who, *_ALONE, "--mount-proc", "--"]
-    if not mounts:
+    if not mounts and not before:
         return [*prefix, *words]
     steps = [shlex.join(mount.argv()) for mount in mounts]
+    steps += [shlex.join(map(str, step)) for step in before]
     script = " && ".join([*steps, 'exec "$@"'])
     return [*prefix, "sh", "-c", script, "sh", *words]
 

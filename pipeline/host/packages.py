@@ -16,6 +16,6 @@ def _read_status(path: Path) -> str:
 
 def installed_version(package: str, status: Path = STATUS) -> str:
     """The version that dpkg's status file gives for a package, "" when it is not installed."""
-    pattern = rf"^Package: {re.escape(package)}\nStatus: \S+ \S+ installed\n(?:(?!\n).+\n)*?Version: (.+)$"
-    found = re.search(pattern, _read_status(status), re.MULTILINE)
+    head = rf"^Package: {re.escape(package)}\nStatus: \S+ \S+ installed\n"
+    found = re.search(rf"{head}(?:.+\n)*?Version: (.+)$", _read_status(status), re.MULTILINE)
     return found[1] if found else ""

@@ -48,7 +48,7 @@ def remove_abandoned(root: Path) -> list[Path]:
 
 
 def _reclaim(folder: Path) -> bool:
-    """Remove a folder while holding its lock; False when its build lives or someone else does it."""
+    """Remove a folder while holding its lock; False when its build lives or another does it."""
     lock = _lock_of(folder)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

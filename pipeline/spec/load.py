@@ -136,11 +136,15 @@ def _validate(
 
 def _find_unwritten(merged: Merged) -> list[Problem]:
     hint = "leave lvm out to get an image file; install it by hand with dd"
-    return [
+    problems = [
         Problem(merged.sources[key], key, "LVM volumes are not written yet", hint)
         for key in ("lvm", "lvm_thin")
         if merged.values.get(key)
     ]
+    if (kind := merged.values.get("fs")) in ("xfs", "btrfs"):
+        message = f"{kind} file systems are not written yet"
+        problems.append(Problem(merged.sources["fs"], "fs", message, "use ext4, ext3 or ext2"))
+    return problems
 
 
 def _find_shared_macs(specs: Mapping[str, Spec], guests_dir: Path) -> list[Problem]:

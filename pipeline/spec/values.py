@@ -94,9 +94,13 @@ def check_suite(text: str) -> str:
 
 def check_mirror(text: str) -> str:
     """host, a URL, host:port, file:/folder, or the name of a file in mirrors/."""
+    if "@" in text:  # never quoted: it may be a password
+        raise WrongValueError(
+            "a mirror's URL holds no user or password", "put them in /etc/apt/auth.conf.d/"
+        )
     scheme, _, rest = text.partition("://")
     if scheme in ("http", "https") and rest:
-        host, _, path = rest.rpartition("@")[2].partition("/")
+        host, _, path = rest.partition("/")
         good = _MIRROR_HOST.fullmatch(host) and _URL_PATH.fullmatch(path)
     elif text.startswith("file:/"):
         good = _PATH.fullmatch("/" + text.removeprefix("file:").lstrip("/"))

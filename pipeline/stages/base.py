@@ -27,7 +27,6 @@ from pipeline.spec import Spec
 REVISION = 1
 TREE_MIB = 1500
 TAR = "base.tar"
-LISTS = "lists.tar"
 MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
 
 
@@ -40,13 +39,12 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
 
 
 def build(job: Job) -> None:
-    """Bootstrap with the tool that the spec names; the apt lists are kept beside the tree."""
+    """Bootstrap with the tool that the spec names."""
     snapshot = read_snapshot(job.upstream("mirror"))
     if job.spec.bootstrap == "debootstrap":
         _run_debootstrap(job, snapshot)
     else:
         _run_mmdebstrap(job, snapshot)
-    _check_snapshot(job, snapshot)
 
 
 def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
@@ -85,6 +83,7 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
         env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch)}
         job.run(isolated(argv, mounts=mounts), env=env, on_line=count)
     work.rmdir()
+    shutil.rmtree(lists)
 
 
 def _hooks(spec: Spec) -> list[str]:
@@ -135,9 +134,7 @@ def _run_debootstrap(job: Job, snapshot: Snapshot) -> None:
     with progress_bar("bootstrapping", unit="steps") as bar:
         job.run(isolated(argv), on_line=lambda line: bar.advance() if line[:2] == "I:" else None)
     _upgrade(job, snapshot, tree)
-    lists = tree / "var/lib/apt/lists"
-    lists.rename(job.scratch / "lists")
-    lists.mkdir()
+    _check_snapshot(tree, snapshot)
     job.run(
         isolated(
             ["tar", "-C", tree, "--sort=name", "--numeric-owner", "--xattrs", "--one-file-system"]
@@ -169,18 +166,15 @@ def _upgrade(job: Job, snapshot: Snapshot, tree: Path) -> None:
         path.unlink()
 
 
-def _check_snapshot(job: Job, snapshot: Snapshot) -> None:
-    """The bootstrap read the mirror a moment after the mirror stage: it must have seen the same."""
-    lists = job.scratch / "lists"
+def _check_snapshot(tree: Path, snapshot: Snapshot) -> None:
+    """debootstrap read the mirror a moment after the mirror stage: it must have seen the same."""
+    lists = tree / "var/lib/apt/lists"
     seen = {hashlib.sha256(path.read_bytes()).hexdigest() for path in lists.glob("*_InRelease")}
-    if seen and not seen >= set(snapshot.digests.values()):
+    if not seen >= set(snapshot.digests.values()):
         raise PipelineError(
             "the mirror changed between its verification and the bootstrap",
             hint="build again with snapshot_max_age=0 to take its present state",
         )
-    pack = ["tar", "-C", lists, "--sort=name", "--numeric-owner", "--exclude=./partial"]
-    job.run(isolated([*pack, "--exclude=./lock", "-cf", job.scratch / LISTS, "."]))
-    job.run(isolated(["rm", "-rf", lists]))
 
 
 STAGE = Stage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -83,7 +84,10 @@ def _write_record(job: Job) -> None:
 
 def _write_sums(scratch: Path) -> None:
     """SHA256SUMS in the form of sha256sum(1)."""
-    lines = [f"{digest_file(path)}  {path.name}\n" for path in sorted(scratch.iterdir())]
+    files = sorted(scratch.iterdir())
+    with ThreadPoolExecutor() as pool:  # hashing frees the interpreter's lock
+        digests = list(pool.map(digest_file, files))
+    lines = [f"{digest}  {path.name}\n" for digest, path in zip(digests, files, strict=True)]
     (scratch / SUMS).write_text("".join(lines))
 
 

@@ -7,10 +7,10 @@ import uuid
 from pathlib import Path
 
 from pipeline.archive.snapshot import read_snapshot
-from pipeline.errors import PipelineError
 from pipeline.ext import fixed_clock, run_debugfs
-from pipeline.host.namespace import isolated
+from pipeline.host.namespace import has_memory_for_tmpfs, isolated, tmpfs
 from pipeline.host.packages import installed_version
+from pipeline.host.scratch import remove_tree
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
@@ -24,6 +24,7 @@ SLACK_MIB = 96
 # any fixed namespace does: a golden image's UUID comes from its content, see RFC 9562 version 5
 _UUIDS = uuid.UUID("6f0d8f0a-52f5-5d0e-8d0b-3f3b8d4f7a51")
 _TIMES = ("atime", "ctime")
+_EXTENDED = "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=1,nodiscard"
 _FIRST_FREE_INODE = 11
 
 
@@ -37,26 +38,14 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
 
 def build(job: Job) -> None:
     """Unpack the tree, write it into a file system, fix the times that mke2fs took over."""
-    if job.spec.fs not in ("ext2", "ext3", "ext4"):
-        raise PipelineError(
-            f"fs={job.spec.fs}: only ext2, ext3 and ext4 are written so far",
-            hint="use fs=ext4",
-        )
     rootfs = job.upstream("rootfs") / "rootfs.tar"
     epoch = read_snapshot(job.upstream("mirror")).epoch
-    tree = job.scratch / "tree"
-    tree.mkdir()
-    with progress_bar("writing the image", total=3, unit="steps") as bar:
-        unpack = ["tar", "-C", tree, "--numeric-owner", "--xattrs", "--xattrs-include=*"]
-        job.run(isolated([*unpack, "--acls", "-xpf", rootfs]))
-        bar.advance()
-        image = job.scratch / IMAGE
-        size_mib = _size_mib(rootfs)
-        _make_file_system(job, tree, image, size_mib=size_mib, epoch=epoch)
+    image = job.scratch / IMAGE
+    with progress_bar("writing the image", total=2, unit="steps") as bar:
+        _make_file_system(job, rootfs, image, epoch=epoch)
         bar.advance()
         clamp_times(job, image, epoch)
         bar.advance()
-    job.run(isolated(["rm", "-rf", "--one-file-system", tree]))
 
 
 def _size_mib(rootfs: Path) -> int:
@@ -65,19 +54,26 @@ def _size_mib(rootfs: Path) -> int:
     return (content_mib * 5 // 4 + JOURNAL_MIB + SLACK_MIB + 63) // 64 * 64
 
 
-def _make_file_system(job: Job, tree: Path, image: Path, *, size_mib: int, epoch: int) -> None:
+def _make_file_system(job: Job, rootfs: Path, image: Path, *, epoch: int) -> None:
+    """The tree lives in memory where there is enough, for as long as mke2fs reads it."""
     spec = job.spec
+    tree = job.scratch / "tree"
+    tree.mkdir()
+    in_memory = has_memory_for_tmpfs(rootfs.stat().st_size // MIB)
+    unpack = ["tar", "-C", tree, "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls"]
     name = str(uuid.uuid5(_UUIDS, f"{spec.suite} {spec.arch} {epoch}"))
-    features = spec.suite_facts.mke2fs_features(spec.fs)
-    journal = ["-J", f"size={JOURNAL_MIB}"] if spec.fs != "ext2" else []
-    argv: list[str | Path] = ["mke2fs", "-q", "-F", "-t", spec.fs, "-O", features]
-    argv += ["-b", "4096", "-I", str(spec.suite_facts.inode_size), "-i", "8192", *journal]
-    argv += ["-U", name, "-L", "root", "-m", "1", "-d", tree]
-    argv += [
-        "-E",
-        f"hash_seed={name},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=1,nodiscard",
-    ]
-    job.run(isolated([*argv, image, f"{size_mib}M"]), env=fixed_clock(epoch))
+    argv: list[object] = ["mke2fs", "-q", "-F", "-t", spec.fs]
+    argv += ["-O", spec.suite_facts.mke2fs_features(spec.fs), "-b", "4096", "-i", "8192"]
+    argv += ["-I", spec.suite_facts.inode_size, "-U", name, "-L", "root", "-m", "1", "-d", tree]
+    argv += ["-J", f"size={JOURNAL_MIB}"] if spec.fs != "ext2" else []
+    argv += ["-E", f"hash_seed={name},{_EXTENDED}", image, f"{_size_mib(rootfs)}M"]
+    command = isolated(
+        argv,
+        mounts=[tmpfs(tree)] if in_memory else [],
+        before=[[*unpack, "-xpf", rootfs]],
+    )
+    job.run(command, env=fixed_clock(epoch))
+    remove_tree(tree)
 
 
 def clamp_times(job: Job, image: Path, epoch: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.archive.credentials import without_credentials
-from pipeline.archive.index import fetch_index
+from pipeline.archive.index import fetch_index, read_index
 from pipeline.archive.keyring import choose_keyring, place_keyring
 from pipeline.archive.release import Release, identity_of, read_release
 from pipeline.archive.snapshot import KEYRING, SNAPSHOT, index_name, read_snapshot
@@ -25,7 +24,7 @@ from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 
-REVISION = 2
+REVISION = 3
 RACE_PAUSE_S = 2.0
 
 
@@ -132,9 +131,8 @@ def _place_indexes(job: Job, source: Source, release: Release) -> Iterator[tuple
     for component in source.components:
         path = fetch_index(source, release, component, job.spec.arch, cache=cache)
         if path is not None:
-            name = index_name(source, component, path.suffix)
-            (job.scratch / name).unlink(missing_ok=True)  # of a first attempt, see _read_source
-            os.link(path, job.scratch / name)
+            name = index_name(source, component)
+            (job.scratch / name).write_bytes(read_index(path))
             yield source.uri, name
         elif source.role == "main":
             raise PipelineError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline import command
 from pipeline.archive.guest_sources import render_guest_sources
+from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import read_snapshot
 from pipeline.archive.sources import find_archive
 from pipeline.canonical import digest_tree
@@ -99,7 +100,7 @@ def build(job: Job) -> None:
     program = Path(sys.executable).with_name("disk-image-create")
     for name in ("dib", "home", "lists"):
         (job.scratch / name).mkdir()
-    job.run(["tar", "-C", job.scratch / "lists", "-xf", job.upstream("base") / "lists.tar"])
+    write_lists(read_snapshot(job.upstream("mirror")), job.spec.arch, job.scratch / "lists")
     argv = [program, "-n", "-t", "raw", "-a", job.spec.arch, "-o", job.scratch / "unused"]
     with progress_bar("running elements", unit="scripts") as bar:
 
@@ -108,7 +109,9 @@ def build(job: Job) -> None:
                 bar.advance()
 
         env = _environment(job)
-        job.run(isolated(["private-dev", *argv, *elements]), env=env, cwd=job.scratch, on_line=count)
+        job.run(
+            isolated(["private-dev", *argv, *elements]), env=env, cwd=job.scratch, on_line=count
+        )
     for name in ("dib", "home", "lists"):
         job.run(isolated(["rm", "-rf", "--one-file-system", job.scratch / name]))
     for path in job.scratch.iterdir():

@@ -133,9 +133,8 @@ def test_a_disk_that_its_guest_wrote_to_is_kept(bench: Workshop) -> None:
 
 def test_a_disk_that_is_open_is_refused_whatever_the_flags(bench: Workshop) -> None:
     build(bench)
-    holder = subprocess.Popen(
-        ["sleep", "60"], stdin=open(bench.output / "guests/tiny/disk.img", "rb")
-    )
+    with open(bench.output / "guests/tiny/disk.img", "rb") as disk:
+        holder = subprocess.Popen(["sleep", "60"], stdin=disk)
     try:
         refused = bench.doit("build", "name=tiny", "hostname=busy", "replace=yes")
     finally:
@@ -171,9 +170,7 @@ def test_a_size_smaller_than_the_content_is_refused(bench: Workshop) -> None:
 def test_qcow2_is_written_and_whole(bench: Workshop) -> None:
     build(bench, "format=qcow2")
     disk = bench.output / "guests/tiny/disk.qcow2"
-    shown = subprocess.run(
-        ["qemu-img", "check", disk], capture_output=True, text=True, check=False
-    )
+    shown = subprocess.run(["qemu-img", "check", disk], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stdout
     assert "format=qcow2" in (bench.output / "guests/tiny/tiny.cfg").read_text()
 

@@ -1,4 +1,4 @@
-"""Interrupted in any stage: nothing mounted, looped or running afterwards, the next run is right."""
+"""Interrupted in any stage: nothing mounted, looped or running, and the next run is right."""
 
 from __future__ import annotations
 

@@ -100,6 +100,8 @@ def test_a_guest_mirror_wins_also_over_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_password_does_not_get_into_the_guests_sources(tmp_path: Path) -> None:
-    spec = spec_of(mirror="http://m/debian", guest_mirror="http://me:secret@lab/debian")
+    spec = spec_of(mirror="http://m/debian").model_copy(
+        update={"guest_mirror": "http://me:secret@lab/debian"}
+    )
     with pytest.raises(UsageError):
         render_guest_sources(spec, Archive("http://m/debian", "http://m/debian-security"))

@@ -1,4 +1,4 @@
-"""Planning and building with small stages of our own: what is current, what is built, what stays."""
+"""Planning and building with small stages of our own: what is current, built, kept."""
 
 from __future__ import annotations
 

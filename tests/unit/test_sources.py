@@ -125,7 +125,7 @@ def test_an_unknown_mirror_name_lists_the_known_ones(tmp_path: Path) -> None:
 
 def test_the_guest_gets_suite_names_and_no_password_of_the_builders_mirror() -> None:
     builder = Archive("http://me:secret@m/debian", "http://me:secret@m/debian-security")
-    text = render_guest_sources(spec_of(mirror="http://me:secret@m/debian"), builder)
+    text = render_guest_sources(spec_of(mirror="http://m/debian"), builder)
     assert text.splitlines()[0] == "deb http://m/debian bookworm main"
     assert "secret" not in text
     assert "stable" not in text

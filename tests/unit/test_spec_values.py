@@ -159,7 +159,7 @@ def test_wrong_host_names_are_refused(name: str) -> None:
     "mirror",
     [
         *("host", "lan", "http://monmiroir:9999/debian/", "monmiroir:9999", "file:/srv/mirror"),
-        *("https://user@mirror.example.org/debian", "monmiroir:9999/debian", "file:///srv/mirror"),
+        *("https://mirror.example.org/debian", "monmiroir:9999/debian", "file:///srv/mirror"),
         *("http://[2001:db8::1]:9999/debian", "10.0.0.1:9999"),
     ],
 )

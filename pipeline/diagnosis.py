@@ -63,6 +63,12 @@ _KNOWN: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
             "check that the mirror or its proxy runs, or choose another mirror=",
         ),
         (
+            r"unshare: .*(?:subuid|subgid|newuidmap|newgidmap)",
+            "this user has no subordinate ids",
+            "as root: apt-get install uidmap; usermod --add-subuids 100000-165535"
+            " --add-subgids 100000-165535 USER",
+        ),
+        (
             r"unshare: .*Operation not permitted|clone: Operation not permitted",
             "user namespaces are forbidden on this machine",
             "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1",

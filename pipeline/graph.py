@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.reporter import StageFailed, StageReporter, print_error
-from pipeline.spec import Spec, create_spec, load_all, translate_options
+from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translate_options
 from pipeline.stages import STAGES
 
 Task = dict[str, Any]
@@ -75,12 +75,13 @@ class Graph:
         options = {key: variables.pop(key) for key in RUN_OPTIONS & set(variables)}
         name = variables.pop("name", "") or variables.get("hostname", "").partition(".")[0]
         if variables and not name:
+            parse_overrides(variables)  # a misspelt name= is told as such
             raise UsageError(
                 f"{', '.join(sorted(variables))}: for which guest?",
                 hint="add name=, for example: doit build name=test-drbd size=8G",
             )
         _print_notes(variables)
-        if "create" in sys.argv[1:]:
+        if _is_creating():
             print(f"wrote {create_spec(name, variables, project.guests)}")
             variables = {}
         specs = load_all(project.guests, name or None, variables)
@@ -145,7 +146,7 @@ class Graph:
     ) -> Iterator[Task]:
         """A word such as build or check: one task a guest, narrowed to the chosen by name=."""
         yield {"name": None, "doc": doc}
-        for guest in self.chosen:
+        for guest in self.chosen if name != "create" or _is_creating() else ():
             yield {
                 "name": guest,
                 "doc": f"{doc}: {self.specs[guest].description or guest}",
@@ -163,6 +164,11 @@ class Graph:
             "io": {"capture": False},
             "meta": {"word": "single"},
         }
+
+
+def _is_creating() -> bool:
+    """The word create writes a spec before the graph is made, so that the graph has its guest."""
+    return "create" in sys.argv[1:]
 
 
 def _print_notes(variables: Mapping[str, str]) -> None:

@@ -13,13 +13,12 @@ from pathlib import Path
 from pipeline.canonical import digest_file
 from pipeline.check import access, configuration, contents, kernels, naming, network, system
 from pipeline.check.contents import check_sums, read_sums
-from pipeline.check.facts import Facts, read_facts
+from pipeline.check.facts import Facts, read_facts, require_artifact
 from pipeline.check.verdict import Verdict, render_table, summarize
 from pipeline.command import require_tools
 from pipeline.errors import VerificationError
 from pipeline.host.scratch import remove_abandoned, scratch_folder
 from pipeline.progress import print_line
-from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.stages.names import SUMS
@@ -40,7 +39,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Verdict]], ...] = (
 
 def check_guest(recipe: Recipe, spec: Spec) -> None:
     """Print every verdict on a built guest; VerificationError when one fails. Changes nothing."""
-    verdicts = find_verdicts(recipe.project, spec)
+    verdicts = find_verdicts(recipe, spec)
     for line in render_table(spec.name, verdicts):
         print_line(line)
     failed = [verdict for verdict in verdicts if verdict.level == "FAIL"]
@@ -54,17 +53,18 @@ def check_guest(recipe: Recipe, spec: Spec) -> None:
         raise error
 
 
-def find_verdicts(project: Project, spec: Spec, *, with_sums: bool = True) -> list[Verdict]:
-    """What every check says, in the order of the table. Raises what read_facts does."""
+def find_verdicts(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list[Verdict]:
+    """What every check says, in order. Raises what require_artifact and read_facts do."""
     require_tools(TOOLS | ({"qemu-img": "qemu-utils"} if spec.format != "raw" else {}))
-    root = project.output / "scratch"
+    disk = require_artifact(recipe.project, spec)
+    root = recipe.project.output / "scratch"
     root.mkdir(parents=True, exist_ok=True)
     remove_abandoned(root)
     with scratch_folder(root, f"check-{spec.name}") as scratch, ThreadPoolExecutor(1) as pool:
         work = scratch / "work"
         work.mkdir(mode=0o700)
-        digests = _start_digests(pool, project.artifact(spec.name)) if with_sums else {}
-        facts = read_facts(project, spec, work)
+        digests = _start_digests(pool, disk.parent) if with_sums else {}
+        facts = read_facts(recipe, spec, disk, work)
         verdicts = judge_facts(facts)
         if with_sums:
             verdicts += check_sums(facts, lambda path: digests[path.name]())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,9 +24,11 @@ _PRIVATE = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 
 def check_spec(facts: Facts) -> Iterator[Verdict]:
     """B5: the artifact was made from the spec as it is today."""
-    recorded = json.loads(facts.texts.get("spec.json", "{}"))
-    today = facts.spec.as_json()
-    changed = sorted(key for key in today if recorded.get(key, object()) != today[key])
+    recorded, today = facts.record("spec.json"), facts.spec.as_json()
+    keys = sorted(facts.keys & set(recorded))
+    changed = [key for key in keys if recorded[key] != today.get(key)]
+    if not recorded:
+        changed = ["spec.json cannot be read"]
     hint = f"build it again: doit build name={facts.spec.name}"
     faults = [f"made from another spec: {', '.join(changed)}"] if changed else []
     yield judge("B5", "spec", faults, ok="as it was built", hint=hint)

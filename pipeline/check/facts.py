@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.check.boot_reading import BootFiles, read_boot_files
 from pipeline.check.image import FileSystem, ImageReader, read_file_system
@@ -15,6 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.host.in_use import refuse_if_used
 from pipeline.identity import MACHINE_ID
 from pipeline.project import Project
+from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.stages.names import disk_name
 
@@ -30,7 +32,7 @@ class Facts:
 
     `texts` are the artifact's text files by name, `sizes` its files in bytes (a disk's is the size
     that the guest sees). `swap_page` is the first page of the swap image. `machine_ids` are those
-    of the other guests. `written` names the disks that changed since they were built. `secret` is
+    of the other guests. `keys` are those of the spec that the artifact depends on. `written` names the disks that changed since they were built. `secret` is
     root's password where the builder can read it.
     """
 
@@ -43,14 +45,23 @@ class Facts:
     sizes: Mapping[str, int] = field(default_factory=dict)
     swap_page: bytes = b""
     machine_ids: Mapping[str, str] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
     secret: bytes = field(default=b"", repr=False)
 
+    def record(self, name: str) -> Mapping[str, Any]:
+        """A JSON file of the artifact; empty when it is not there or cannot be read."""
+        try:
+            found = json.loads(self.texts.get(name, ""))
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
-def read_facts(project: Project, spec: Spec, work: Path) -> Facts:
-    """Read a finished guest; `work` is a private folder for what is taken out of the image.
 
-    Raises PipelineError when there is no artifact, InUseError when the guest is running.
+def require_artifact(project: Project, spec: Spec) -> Path:
+    """The disk of a finished guest that is not running.
+
+    Raises PipelineError when there is no artifact, InUseError when somebody has its disk open.
     """
     folder = project.artifact(spec.name)
     disk = folder / disk_name(spec)
@@ -64,6 +75,15 @@ def read_facts(project: Project, spec: Spec, work: Path) -> Facts:
             f"fs={spec.fs}: check reads ext2, ext3 and ext4 only", hint="prove this guest by a boot"
         )
     refuse_if_used(disk)
+    return disk
+
+
+def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
+    """Read a finished guest; `work` is a private folder for what is taken out of its disk.
+
+    Raises VerificationError when the disk holds no file system of a guest.
+    """
+    project, folder = recipe.project, disk.parent
     image = _raw_image(disk, work, spec)
     reader = ImageReader(image, work / "taken")
     zone = f"/usr/share/zoneinfo/{spec.timezone}".rpartition("/")[0]
@@ -80,6 +100,7 @@ def read_facts(project: Project, spec: Spec, work: Path) -> Facts:
         sizes=sizes,
         swap_page=_first_page(folder / SWAP),
         machine_ids=_other_machine_ids(project, spec.name),
+        keys=frozenset(recipe.keys_of("config")),
         written=_written_disks(project, folder, spec.name),
         secret=_read_secret(project, spec),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.check.tree import Node, Tree
 from pipeline.command import run
-from pipeline.errors import PipelineError
+from pipeline.errors import VerificationError
 
 _LISTED = (
     *("/", "/root", "/root/.ssh", "/boot", "/boot/grub", "/usr/sbin", "/sbin", "/lib/modules"),
@@ -55,15 +55,15 @@ class ImageReader:
         self._run([f'rdump "/etc" "{self._work}"'])
         taken = self._work / "etc"
         if not taken.is_dir():
-            raise PipelineError(f"{self._image}: no /etc in it, this is no guest's root disk")
+            raise VerificationError(f"{self._image}: no /etc in it, so no guest", hint=_REBUILD)
         folders = ["/etc", *(f"/etc/{folder}" for folder in _folders_below(taken))]
         self._list([*_LISTED, *zones, *folders])
         for path in self._below("/etc/"):
             node = self._nodes[path]
             found = taken / path.removeprefix("/etc/")
-            if node.kind == "file":
+            if node.kind == "file" and found.is_file():
                 self._nodes[path] = _with_content(node, found.read_bytes())
-            elif node.kind == "link":
+            elif node.kind == "link" and found.is_symlink():
                 self._nodes[path] = _with_target(node, os.readlink(found))
         self._read([*_READ, *self._below("/root/.ssh/"), *self._below("/boot/grub/")])
         self._read_homes()
@@ -76,7 +76,7 @@ class ImageReader:
 
     def _read_homes(self) -> None:
         """The .ssh folders of everybody but root."""
-        passwd = (self._nodes["/etc/passwd"].content or b"").decode("utf-8", "surrogateescape")
+        passwd = Tree(self._nodes).text("/etc/passwd")
         homes = {line.split(":")[5].rstrip("/") for line in passwd.splitlines() if _is_entry(line)}
         folders = sorted(f"{home}/.ssh" for home in homes - {"/root", ""} if '"' not in home)
         self._list(folders)
@@ -134,13 +134,13 @@ class ImageReader:
         output = run(["debugfs", "-f", script, self._image])
         parts = _COMMAND.split(output)[2::2]
         if len(parts) != len(lines):
-            raise PipelineError(
+            raise VerificationError(
                 f"{self._image}: debugfs cannot read it", details=output[-2000:], hint=_REBUILD
             )
         return parts
 
 
-_REBUILD = "build it again: doit build name=NAME replace=yes"
+_REBUILD = "build the guest again, with replace=yes"
 
 
 def read_file_system(image: Path) -> FileSystem:
@@ -149,7 +149,7 @@ def read_file_system(image: Path) -> FileSystem:
     fields = dict(re.findall(r"^([^:\n]+):[ \t]+(.*)$", header, re.MULTILINE))
     if "Block count" not in fields:
         return FileSystem(features=frozenset(), uuid="", size=0, faults="no ext file system")
-    words = run(["e2fsck", "-f", "-n", image], accept=(0, 1, 4, 8, 12))
+    words = run(["e2fsck", "-f", "-n", image], accept=tuple(range(16)))
     faults = [line for line in words.splitlines() if _is_fault(line)]
     return FileSystem(
         features=frozenset(fields["Filesystem features"].split()),

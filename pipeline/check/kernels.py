@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -12,11 +11,16 @@ from pipeline.check.facts import Facts
 from pipeline.check.network import network_names
 from pipeline.check.system import find_gettys
 from pipeline.check.tree import Tree
-from pipeline.check.verdict import Verdict, compare, judge
+from pipeline.check.verdict import Level, Verdict, compare, judge
+from pipeline.domains import command_line
+from pipeline.identity import ROOT_DEVICE
 from pipeline.xen.bootability import BootFacts, lint
+from pipeline.xen.grub_menu import parse_grub_cfg, parse_menu_lst
+from pipeline.xen.text import SyntaxFault
 
 MODULES = "/lib/modules"
 NETFILTER = ("nf_tables", "ip_tables", "nf_conntrack")
+MENUS = {"/boot/grub/grub.cfg": parse_grub_cfg, "/boot/grub/menu.lst": parse_menu_lst}
 _OPTIONS = {  # what modules.builtin calls a driver, to the kernel options that the lint asks for
     "xen_blkfront": ("XEN_BLKDEV_FRONTEND",),
     "ext4": ("EXT4_FS", "EXT3_FS", "EXT2_FS"),
@@ -44,8 +48,9 @@ def check_modules(facts: Facts) -> Iterator[Verdict]:
         ]
         expected = " ".join(sorted(kernels)) or "at least one kernel in /boot"
         yield compare("A21", "initrds", expected=expected, seen=" ".join(sorted(initrds)))
+        yield from _check_menus(facts, kernels)
     else:
-        expected = str(json.loads(facts.texts.get("kernel.json", "{}")).get("abi", ""))
+        expected = str(facts.record("kernel.json").get("abi", ""))
         booting = facts.boot.kernel.release if facts.boot.kernel else "unread"
         yield compare("A10", "kernel", expected=expected, seen=booting)
     yield compare("A10", "modules", expected=expected, seen=" ".join(sorted(abis)))
@@ -60,6 +65,22 @@ def check_modules(facts: Facts) -> Iterator[Verdict]:
     )
     for abi in abis:
         yield from _check_needed(facts, abi)
+
+
+def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Verdict]:
+    """Both menus boot every kernel that is installed, and tell it what the spec says."""
+    args = f"root={ROOT_DEVICE} {command_line(facts.spec)}"
+    for path, parse in MENUS.items():
+        try:
+            entries = parse(facts.tree.text(path)).entries
+        except SyntaxFault as fault:
+            faults = [str(fault)]
+        else:
+            booted = [entry.kernel.rpartition("/vmlinuz-")[2] for entry in entries]
+            faults = [f"no entry for {abi}" for abi in kernels if abi not in booted]
+            faults += [f"an entry for {abi}, which is gone" for abi in booted if abi not in kernels]
+            faults += [f"arguments: {entry.args}" for entry in entries if entry.args != args]
+        yield judge("A21", path, faults, ok=args, hint="xen-grub-menus in the guest writes it")
 
 
 def _check_needed(facts: Facts, abi: str) -> Iterator[Verdict]:
@@ -138,8 +159,8 @@ def check_bootability(facts: Facts) -> Iterator[Verdict]:
         yield Verdict("C2", "boot files", "FAIL", fault, "a kernel and an initrd that can be read")
     findings = lint(read_boot_facts(facts))
     for finding in findings:
-        level = "FAIL" if finding.level == "error" else "warn"
-        yield Verdict("C2", finding.code, level, finding.message, "", finding.hint)  # type: ignore[arg-type]
+        level: Level = "FAIL" if finding.level == "error" else "warn"
+        yield Verdict("C2", finding.code, level, finding.message, "", finding.hint)
     if not findings and not facts.boot.faults:
         kernel = facts.boot.kernel
         shown = f"{kernel.release}, {kernel.compression}" if kernel else "firmware"

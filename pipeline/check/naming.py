@@ -17,7 +17,12 @@ def check_names(facts: Facts) -> Iterator[Verdict]:
     yield compare("A4", "hostname", expected=spec.short_hostname, seen=seen, hint=hint)
     lines = [line.split("#")[0].split() for line in facts.tree.text("/etc/hosts").splitlines()]
     named = [words for words in lines if len(words) > 1]
-    own = [words for words in named if words[0].startswith("127.") or spec.fqdn in words[1:]]
+    further = [line.split() for line in spec.hosts]
+    own = [
+        words
+        for words in named
+        if words not in further and (words[0].startswith("127.") or spec.fqdn in words[1:])
+    ]
     fqdn, short = spec.fqdn, spec.short_hostname
     names = [fqdn, short, "localhost"] if fqdn != short else [short, "localhost"]
     yield compare(
@@ -27,9 +32,9 @@ def check_names(facts: Facts) -> Iterator[Verdict]:
         seen="\n".join(" ".join(words) for words in own),
         hint=hint,
     )
-    missing = [line for line in spec.hosts if line.split() not in named]
-    if spec.hosts:
-        yield judge("A4", "further hosts", missing, ok=f"{len(spec.hosts)} lines", hint=hint)
+    if further:
+        missing = [" ".join(words) for words in further if words not in named]
+        yield judge("A4", "further hosts", missing, ok=f"all {len(further)}", hint=hint)
 
 
 def check_machine_id(facts: Facts) -> Iterator[Verdict]:

@@ -12,6 +12,8 @@ from pipeline.identity import ROOT_DEVICE, SWAP_DEVICE
 from pipeline.spec import Spec
 
 _MOVING = re.compile(r"\b(old)?(old)?(stable|testing|unstable)\b")
+_PROXY = re.compile(r"^(?!\s*(//|#)).*(proxy|\bauto-detect)", re.IGNORECASE | re.MULTILINE)
+_PASSWORD = re.compile(r"^[^#\n]*://[^/\s]+@", re.MULTILINE)
 _POINTS = ("/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/var")
 _LEFT_FOLDERS = (
     *("/var/lib/apt/lists", "/var/lib/apt/lists/partial"),
@@ -127,10 +129,9 @@ def check_place(facts: Facts) -> Iterator[Verdict]:
         ok=" ".join(suites),
         hint="the element guest-sources writes them; name releases, never stable",
     )
-    settings = [path for path in tree.glob("/etc/apt/apt.conf.d/*") if _has_proxy(tree.text(path))]
-    settings += ["/etc/apt/apt.conf"] if _has_proxy(tree.text("/etc/apt/apt.conf")) else []
-    settings += ["/etc/environment"] if "_proxy" in tree.text("/etc/environment") else []
-    yield judge("A12", "builder's proxy", settings, ok="none", hint="remove it in an element")
+    settings = find_settings(tree)
+    hint = "remove them in cleanup.d"
+    yield judge("A12", "builder's settings", settings, ok="none", hint=hint)
 
 
 def read_suites(tree: Tree) -> list[str]:
@@ -159,15 +160,14 @@ def _judge_suites(suites: list[str], spec: Spec) -> list[str]:
     return faults
 
 
-def _has_proxy(text: str) -> bool:
-    lines = [
-        line.split("//")[0] if "proxy" not in line.lower() else line for line in text.split("\n")
-    ]
-    return any(
-        re.search(r"Acquire::.*Proxy|^\s*Proxy\b|Auto-Detect", line, re.IGNORECASE)
-        for line in lines
-        if not line.lstrip().startswith(("//", "#"))
-    )
+def find_settings(tree: Tree) -> list[str]:
+    """Files with what only the build host's apt needs: proxies, passwords of mirrors."""
+    settings = ["/etc/apt/apt.conf", *tree.glob("/etc/apt/apt.conf.d/*"), "/etc/environment"]
+    found = [path for path in settings if _PROXY.search(tree.text(path))]
+    passwords = ["/etc/apt/auth.conf", *tree.glob("/etc/apt/auth.conf.d/*")]
+    found += [path for path in passwords if tree.text(path).strip()]
+    sources = ["/etc/apt/sources.list", *tree.glob("/etc/apt/sources.list.d/*")]
+    return found + [path for path in sources if _PASSWORD.search(tree.text(path))]
 
 
 def check_leftovers(facts: Facts) -> Iterator[Verdict]:

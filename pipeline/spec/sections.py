@@ -76,7 +76,7 @@ class Origin(BaseModel):
         description="How long a fetched state of the mirror is used again; 0: look every time.",
         examples=["24h", "7d", "0"],
     )
-    bootstrap: Literal["mmdebstrap", "debootstrap"] = Field(
+    bootstrap: Literal["mmdebstrap", "debootstrap", "parallel"] = Field(
         "mmdebstrap", description="The program that makes the base tree."
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import Snapshot, read_snapshot
+from pipeline.bootstrap.making import make_base
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.host.namespace import (
     Mount,
@@ -19,6 +20,7 @@ from pipeline.host.namespace import (
     tmpfs,
 )
 from pipeline.host.packages import installed_version
+from pipeline.host.scratch import remove_tree
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
@@ -43,6 +45,8 @@ def build(job: Job) -> None:
     snapshot = read_snapshot(job.upstream("mirror"))
     if job.spec.bootstrap == "debootstrap":
         _run_debootstrap(job, snapshot)
+    elif job.spec.bootstrap == "parallel":
+        _run_parallel(job, snapshot)
     else:
         _run_mmdebstrap(job, snapshot)
 
@@ -84,6 +88,27 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
         job.run(isolated(argv, mounts=mounts), env=env, on_line=count)
     work.rmdir()
     shutil.rmtree(lists)
+
+
+def _run_parallel(job: Job, snapshot: Snapshot) -> None:
+    spec, work, lists = job.spec, job.scratch / "work", job.scratch / "lists"
+    work.mkdir()
+    write_lists(snapshot, spec.arch, lists)
+    make_base(
+        spec.suite_facts.base_packages(spec.init, spec.arch),
+        snapshot,
+        suite=spec.suite_facts,
+        arch=spec.arch,
+        scratch=job.scratch,
+        tar=job.scratch / TAR,
+        lists=lists,
+        cache=job.project.output / "cache" / "debs",
+        mounts=_work_mounts(work),
+        run=job.run,
+    )
+    for path in job.scratch.iterdir():
+        if path.name != TAR:
+            remove_tree(path) if path.is_dir() else path.unlink()
 
 
 def _hooks(spec: Spec) -> list[str]:

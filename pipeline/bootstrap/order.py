@@ -1,0 +1,51 @@
+"""What the process inside the namespace is told: everything it needs, as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FAILURE = "failed: "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deb:
+    """A package to fetch: its name, address, size in bytes and digest."""
+
+    name: str
+    url: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One tree to make below `work`, packed into `tar`.
+
+    `automatic` are the packages that nobody asked for by name; `sources` are the lines of
+    sources.list; `links` are the folders of / that become links into /usr before anything else;
+    `epoch` is SOURCE_DATE_EPOCH in seconds since 1970. Paths are absolute.
+    """
+
+    work: str
+    tar: str
+    cache: str
+    arch: str
+    epoch: int
+    debs: tuple[Deb, ...]
+    automatic: tuple[str, ...]
+    sources: tuple[str, ...]
+    links: tuple[str, ...]
+
+    def write(self, path: Path) -> None:
+        """Write it for `read_order`."""
+        path.write_text(json.dumps(asdict(self), indent=1))
+
+
+def read_order(path: Path) -> Order:
+    """The order in a file."""
+    table = json.loads(path.read_text())
+    table["debs"] = tuple(Deb(**deb) for deb in table["debs"])
+    lists = ("automatic", "sources", "links")
+    return Order(**table | {key: tuple(table[key]) for key in lists})

@@ -1,0 +1,87 @@
+"""Maintainer scripts in the tree: preinst of what is unpacked, then dpkg configures.
+
+The environment of a preinst is that of dpkg(1), "Environment"; deb-preinst(5) says when it runs.
+dpkg runs it before it unpacks the package, here the files are there already, as mmdebstrap has it
+for the essential packages: a script that is called as `install`, without an older version, finds
+nothing of an older version to take away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.bootstrap.database import ADMIN, Control
+from pipeline.command import run
+
+_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+_STARTER = "sbin/start-stop-daemon"
+
+
+class Chroot:
+    """The tree as a place to run its own programs; what they print is printed."""
+
+    def __init__(self, tree: Path, *, epoch: int) -> None:
+        self.tree = tree
+        self._env = {
+            "DEBIAN_FRONTEND": "noninteractive",
+            "DEBCONF_NONINTERACTIVE_SEEN": "true",
+            "SOURCE_DATE_EPOCH": str(epoch),
+            "HOME": "/root",
+        }
+
+    def run(self, argv: Sequence[str], **env: str) -> str:
+        """Run one of its programs; raises CommandFailed."""
+        return run(
+            ["chroot", self.tree, *argv],
+            env={**self._env, **env},
+            on_line=lambda line: print(line, end="", flush=True),
+        )
+
+    def run_preinst(self, control: Control, *, version: str) -> None:
+        """Run a package's preinst as for a first installation; `version` is that of its dpkg."""
+        self.run(
+            [f"/{ADMIN}/info/{control.label}.preinst", "install"],
+            DPKG_MAINTSCRIPT_PACKAGE=control.name,
+            DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT="1",
+            DPKG_MAINTSCRIPT_ARCH=control.fields["Architecture"],
+            DPKG_MAINTSCRIPT_NAME="preinst",
+            DPKG_MAINTSCRIPT_DEBUG="0",
+            DPKG_RUNNING_VERSION=version,
+            DPKG_ADMINDIR=f"/{ADMIN}",
+            DPKG_ROOT="",
+        )
+
+    def configure(self, names: Iterable[str] = ()) -> None:
+        """Configure these packages, or all that are unpacked, with pending triggers."""
+        which = sorted(names) or ["--all"]
+        dpkg = ["dpkg", "--force-unsafe-io", "--force-depends", "--configure"]
+        self.run([*dpkg, *(["--pending"] if which == ["--all"] else which)])
+
+
+@contextmanager
+def mounted(tree: Path, work: Path) -> Iterator[None]:
+    """The tree with /proc, a small /dev, and a start-stop-daemon that starts nothing."""
+    devices = work / "dev"
+    for name in ("pts", "shm"):
+        (devices / name).mkdir(parents=True)
+    for name in _DEVICES:
+        (devices / name).touch()
+    for name, target in _LINKS.items():
+        (devices / name).symlink_to(target)
+    starter = work / "start-stop-daemon"
+    starter.write_text("#!/bin/sh\nexit 0\n")
+    starter.chmod(0o755)
+    mounts = [("proc", tree / "proc", "proc", "ro"), (devices, tree / "dev", "none", "bind")]
+    mounts += [(Path("/dev") / name, tree / "dev" / name, "none", "bind") for name in _DEVICES]
+    if (tree / _STARTER).exists():
+        mounts.append((starter, tree / _STARTER, "none", "bind"))
+    table = work / "fstab"
+    table.write_text("".join(f"{what} {where} {kind} {how}\n" for what, where, kind, how in mounts))
+    run(["mount", "--all", "--fstab", table])
+    try:
+        yield
+    finally:
+        run(["umount", *(where for _, where, _, _ in reversed(mounts))], is_cleanup=True)

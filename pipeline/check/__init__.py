@@ -60,7 +60,7 @@ def find_verdicts(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list
     root = recipe.project.output / "scratch"
     root.mkdir(parents=True, exist_ok=True)
     remove_abandoned(root)
-    with scratch_folder(root, f"check-{spec.name}") as scratch, ThreadPoolExecutor(1) as pool:
+    with scratch_folder(root, f"check-{spec.name}") as scratch, ThreadPoolExecutor(2) as pool:
         work = scratch / "work"
         work.mkdir(mode=0o700)
         digests = _start_digests(pool, disk.parent) if with_sums else {}
@@ -80,8 +80,6 @@ def _start_digests(pool: ThreadPoolExecutor, folder: Path) -> dict[str, Callable
     """For each listed file a function that waits for its digest, made in another thread."""
     sums = folder / SUMS
     names = read_sums(sums.read_text()) if sums.is_file() else {}
-    return {
-        name: pool.submit(digest_file, folder / name).result
-        for name in names
-        if (folder / name).is_file()
-    }
+    files = [folder / name for name in names if (folder / name).is_file()]
+    files.sort(key=lambda path: path.stat().st_size, reverse=True)  # the longest first
+    return {path.name: pool.submit(digest_file, path).result for path in files}

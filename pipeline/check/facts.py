@@ -32,8 +32,9 @@ class Facts:
 
     `texts` are the artifact's text files by name, `sizes` its files in bytes (a disk's is the size
     that the guest sees). `swap_page` is the first page of the swap image. `machine_ids` are those
-    of the other guests. `keys` are those of the spec that the artifact depends on. `written` names the disks that changed since they were built. `secret` is
-    root's password where the builder can read it.
+    of the other guests. `keys` are those of the spec that the artifact depends on. `written` names
+    the disks that changed since they were built. `secret` is root's password where the builder can
+    read it.
     """
 
     spec: Spec

@@ -97,7 +97,8 @@ def _check_needed(facts: Facts, abi: str) -> Iterator[Verdict]:
 
 def module_names(tree: Tree, abi: str) -> dict[str, str]:
     """Module to its path, or to `built in`, of one kernel; names with underscores."""
-    found = {_module(path): path for path in _index(tree, abi, "modules.dep")}
+    indexed = _index(tree, abi, "modules.dep")
+    found = {_module(path): path for path in indexed if f"{MODULES}/{abi}/{path}" in tree}
     return found | {_module(path): "built in" for path in _index(tree, abi, "modules.builtin")}
 
 

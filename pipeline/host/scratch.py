@@ -84,9 +84,11 @@ def remove_tree(folder: Path) -> None:
     """Remove a folder with all in it, also when its files belong to subordinate ids."""
     if not folder.exists():
         return
-    if is_root():
+    try:
         shutil.rmtree(folder)
-    else:
+    except PermissionError:
+        if is_root():
+            raise
         command.run(isolated(["rm", "-rf", "--one-file-system", "--", folder]), is_cleanup=True)
 
 

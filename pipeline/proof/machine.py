@@ -37,7 +37,7 @@ class Accelerator:
 
 
 # with the models EPYC and max Xen's dom0 dies at once in QEMU's emulation; qemu64 has SVM for PVH
-TCG = Accelerator("tcg", ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "qemu64"))
+TCG = Accelerator("tcg", ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64"))
 
 
 @dataclass

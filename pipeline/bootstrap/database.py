@@ -80,9 +80,7 @@ def read_fields(stanza: str) -> dict[str, str]:
     return {key: value.strip() for key, _, value in pairs}
 
 
-def write_package(
-    folder: Path, control: Control, files: Sequence[Member], tar: bytes
-) -> None:
+def write_package(folder: Path, control: Control, files: Sequence[Member], tar: bytes) -> None:
     """The files of one package in `folder`, dpkg's info: its list, its control files."""
     stem = f"{folder}/{control.label}"
     listing = "".join(f"{member.path}\n" for member in files)
@@ -128,32 +126,3 @@ def _status(control: Control) -> str:
     conffiles = "".join(f"\n {path} newconffile" for path in control.conffiles)
     named = f"Conffiles:{conffiles}\n" if conffiles else ""
     return f"{control.stanza}\nStatus: install ok unpacked\n{named}\n"
-
-
-def essential_closure(controls: Iterable[Control]) -> set[str]:
-    """The names of the essential packages of a set and of all that they depend on in it."""
-    by_name = {control.name: control for control in controls}
-    providers: dict[str, str] = {}
-    for control in by_name.values():
-        for name in _names(control.fields.get("Provides", "")):
-            providers.setdefault(name[0], control.name)
-    found: set[str] = set()
-    waiting = [control.name for control in by_name.values() if control.is_essential]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        fields = by_name[name].fields
-        wanted = f"{fields.get('Pre-Depends', '')}, {fields.get('Depends', '')}"
-        for choices in _names(wanted):
-            real = (choice if choice in by_name else providers.get(choice) for choice in choices)
-            waiting += [next((one for one in real if one), "")]
-        waiting = [one for one in waiting if one]
-    return found
-
-
-def _names(relation: str) -> list[list[str]]:
-    """The names in a dependency field: alternatives of alternatives, without versions."""
-    groups = (re.split(r"\s*\|\s*", group) for group in relation.split(",") if group.strip())
-    return [[re.split(r"[\s:(\[]", choice.strip())[0] for choice in group] for group in groups]

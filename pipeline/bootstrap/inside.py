@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from pipeline.bootstrap.archive import Member, read_deb, read_members
 from pipeline.bootstrap.database import (
     ADMIN,
     Control,
-    essential_closure,
     read_control,
     write_database,
     write_package,
 )
+from pipeline.bootstrap.dependencies import Dependencies
 from pipeline.bootstrap.diversions import apply_diversions
 from pipeline.bootstrap.order import FAILURE, Deb, Order, read_order
 from pipeline.bootstrap.scripts import Chroot, mounted
@@ -68,11 +68,11 @@ def make_tree(order: Order) -> None:
         controls = [one.control for one in found]
         write_database(tree, controls)
     with _step("maintainer scripts"):
-        essential = essential_closure(controls)
-        mark_automatic(tree, set(order.automatic) - essential, order.arch)
+        dependencies = Dependencies(controls)
+        mark_automatic(tree, set(order.automatic) - dependencies.essential, order.arch)
         forbid_services(tree)
         with mounted(tree, work):
-            _configure(tree, found, essential, epoch=order.epoch)
+            _configure(tree, found, dependencies.waves(), epoch=order.epoch)
         tidy(tree)
     with _step("pack"):
         _pack(tree, order)
@@ -115,24 +115,21 @@ def _unpack(tree: Tree, deb: Deb, coming: Future[Path]) -> Unpacked:
     return Unpacked(control, members)
 
 
-def _configure(tree: Path, found: list[Unpacked], essential: set[str], *, epoch: int) -> None:
-    """The essential packages first, as they are what the scripts of the others need."""
+def _configure(tree: Path, found: list[Unpacked], waves: list[set[str]], *, epoch: int) -> None:
     chroot = Chroot(tree, epoch=epoch)
     by_name = {one.control.name: one.control for one in found}
-    _run_preinsts(chroot, by_name, essential)
-    apply_diversions(tree, {one.control.name: one.members for one in found})
-    chroot.configure(sorted(by_name[name].label for name in essential))
-    _run_preinsts(chroot, by_name, set(by_name) - essential)
-    apply_diversions(tree, {one.control.name: one.members for one in found})
-    chroot.configure()
-
-
-def _run_preinsts(chroot: Chroot, by_name: Mapping[str, Control], names: set[str]) -> None:
+    shipped = {one.control.name: one.members for one in found}
     version = by_name["dpkg"].fields["Version"]
-    # base-passwd's makes /etc/passwd, without which others cannot name an owner
-    for name in sorted(names, key=lambda name: (name != "base-passwd", name)):
-        if "preinst" in by_name[name].files:
+    waiting = {name for name, control in by_name.items() if "preinst" in control.files}
+    for wave in waves:
+        # base-passwd's makes /etc/passwd, without which others cannot name an owner
+        for name in sorted(wave & waiting, key=lambda name: (name != "base-passwd", name)):
             chroot.run_preinst(by_name[name], version=version)
+        waiting -= wave
+        apply_diversions(tree, shipped)
+        if wave is not waves[-1]:
+            chroot.configure(sorted(by_name[name].label for name in wave))
+    chroot.configure_rest()
 
 
 def _pack(tree: Path, order: Order) -> None:

@@ -8,7 +8,8 @@ nothing of an older version to take away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pipeline.command import run
 
 _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+# mmdebstrap too has dpkg go on where a dependency is a circle
+_DPKG = ("dpkg", "--force-unsafe-io", "--force-depends")
 _STARTER = "sbin/start-stop-daemon"
 
 
@@ -41,9 +44,19 @@ class Chroot:
         )
 
     def run_preinst(self, control: Control, *, version: str) -> None:
-        """Run a package's preinst as for a first installation; `version` is that of its dpkg."""
+        """Run a package's preinst as for a first installation; `version` is that of its dpkg.
+
+        It lies where dpkg has it meanwhile, with the other control files beside it: debconf finds
+        its package by that.
+        """
+        folder = self.tree / ADMIN / "tmp.ci"
+        folder.mkdir(mode=0o755)
+        for name, (member, content) in control.files.items():
+            (folder / name).write_bytes(content)
+            (folder / name).chmod(member.mode)
+        (folder / "control").write_text(f"{control.stanza}\n", encoding="utf-8")
         self.run(
-            [f"/{ADMIN}/info/{control.label}.preinst", "install"],
+            [f"/{ADMIN}/tmp.ci/preinst", "install"],
             DPKG_MAINTSCRIPT_PACKAGE=control.name,
             DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT="1",
             DPKG_MAINTSCRIPT_ARCH=control.fields["Architecture"],
@@ -53,12 +66,15 @@ class Chroot:
             DPKG_ADMINDIR=f"/{ADMIN}",
             DPKG_ROOT="",
         )
+        shutil.rmtree(folder)
 
-    def configure(self, names: Iterable[str] = ()) -> None:
-        """Configure these packages, or all that are unpacked, with pending triggers."""
-        which = sorted(names) or ["--all"]
-        dpkg = ["dpkg", "--force-unsafe-io", "--force-depends", "--configure"]
-        self.run([*dpkg, *(["--pending"] if which == ["--all"] else which)])
+    def configure(self, labels: Sequence[str]) -> None:
+        """Configure these packages, in an order that dpkg chooses; triggers may stay pending."""
+        self.run([*_DPKG, "--no-triggers", "--configure", *labels])
+
+    def configure_rest(self) -> None:
+        """Configure all that is still only unpacked, and run every pending trigger."""
+        self.run([*_DPKG, "--configure", "--pending"])
 
 
 @contextmanager

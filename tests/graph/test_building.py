@@ -102,6 +102,21 @@ def test_an_element_of_diskimage_builder_itself_works(bench: Workshop) -> None:
     assert "rootfs" in outcome.stages("built")
 
 
+def test_a_kernel_given_as_files_gets_its_initrd_and_its_modules(
+    bench: Workshop, tmp_path: Path
+) -> None:
+    build(bench)
+    stages = json.loads((bench.output / "guests/tiny/stages.json").read_text())
+    kernel = bench.output / "store/kernel" / stages["kernel"]["fingerprint"][:32]
+    subprocess.run(["tar", "-C", tmp_path, "-xf", kernel / "modules.tar"], check=True)
+    modules = next((tmp_path / "lib/modules").iterdir())
+    outcome = build(bench, f"kernel={kernel / 'vmlinuz'}", f"modules={modules}")
+    assert "kernel" in outcome.stages("built")
+    found = json.loads((bench.output / "guests/tiny/kernel.json").read_text())
+    assert found["abi"] == modules.name
+    assert found["initrd_modules"] == ["xen_blkfront"]
+
+
 def test_two_builds_of_the_same_guest_at_once_end_well(bench: Workshop) -> None:
     outcomes: list[Outcome] = []
     threads = [

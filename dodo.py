@@ -57,6 +57,16 @@ def task_why():
     yield from GRAPH.word("why", words.explain, doc="say why each stage would run")
 
 
+def task_check():
+    """read the finished image and verify it, without mounting or booting"""
+    yield from GRAPH.word("check", words.check, doc="verify the finished image")
+
+
+def task_prove():
+    """boot the artifact under real Xen and ask the guest"""
+    yield from GRAPH.word("prove", words.prove, doc="boot under real Xen, ask the guest")
+
+
 def task_guests():
     """list the guests and what to type next"""
     return GRAPH.single(words.list_guests, doc="list the guests and what to type next")

@@ -97,6 +97,7 @@ def _download(url: str, part: Path, size: int) -> None:
             _get(url, size, stream.write)
             return
         name = url.rpartition("/")[2]
+        name = "a package index" if "/by-hash/" in url else name
         with progress_bar(f"fetching {name}", total=size, unit="B") as bar:
 
             def write(piece: bytes) -> None:

@@ -18,6 +18,9 @@ class Bar(Protocol):
     def advance(self, amount: int = 1) -> None:
         """Count `amount` more units."""
 
+    def expect(self, amount: int = 1) -> None:
+        """The total is `amount` more than was known."""
+
 
 @dataclass
 class _PlainBar:
@@ -28,6 +31,9 @@ class _PlainBar:
     unit: str
     done: int = 0
     spoke_at: float = field(default_factory=time.monotonic)
+
+    def expect(self, amount: int = 1) -> None:
+        self.total = (self.total or 0) + amount
 
     def advance(self, amount: int = 1) -> None:
         self.done += amount
@@ -56,6 +62,10 @@ class _TerminalBar:
 
     def advance(self, amount: int = 1) -> None:
         self._bar.update(amount)
+
+    def expect(self, amount: int = 1) -> None:
+        self._bar.total = (self._bar.total or 0) + amount
+        self._bar.refresh()
 
     def close(self) -> None:
         self._bar.close()

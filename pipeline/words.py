@@ -31,6 +31,20 @@ def explain(recipe: Recipe, spec: Spec) -> None:
         print_line(f"  {name:<8} {state.fingerprint[:12]}  {reason}")
 
 
+def check(recipe: Recipe, spec: Spec) -> None:
+    """Every check of the finished image; raises VerificationError when one fails."""
+    from pipeline.check import check_guest  # only this word pays for its imports
+
+    check_guest(recipe, spec)
+
+
+def prove(recipe: Recipe, spec: Spec) -> None:
+    """Boot the artifact under real Xen; raises VerificationError when a check fails there."""
+    from pipeline.proof.prove import prove as prove_guest  # only this word pays for its imports
+
+    prove_guest(recipe, spec)
+
+
 def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     """The guests, whether each is built, and what to type next."""
     print_line("guests:")

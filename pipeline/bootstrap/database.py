@@ -24,11 +24,15 @@ _REMOVE = "remove-on-upgrade "
 
 @dataclass(frozen=True)
 class Control:
-    """The control files of one package: `fields` of its stanza, `conffiles`, every file by name."""
+    """The control files of one package: `fields` of its stanza, every other file by name.
+
+    `conffiles` are the paths that it ships as such, `removed` those that it takes away instead.
+    """
 
     stanza: str
     fields: dict[str, str]
     conffiles: tuple[str, ...]
+    removed: tuple[str, ...]
     files: dict[str, tuple[Member, bytes]]
 
     @property
@@ -57,7 +61,7 @@ class Control:
 
 
 def read_control(archive: Archive, *, name: str) -> Control:
-    """The control part of a .deb; raises PipelineError for what dpkg would have to treat apart."""
+    """The control part of a .deb; raises PipelineError for what is none."""
     files = {
         member.path[1:]: (member, archive.control[member.start : member.start + member.size])
         for member in read_members(archive.control, name=name)
@@ -66,11 +70,11 @@ def read_control(archive: Archive, *, name: str) -> Control:
     if "control" not in files:
         raise damaged(name, "it has no control file")
     stanza = files.pop("control")[1].decode("utf-8").strip("\n")
-    conffiles = files["conffiles"][1].decode("utf-8").split("\n") if "conffiles" in files else []
-    if any(line.startswith(_REMOVE) for line in conffiles):
-        raise damaged(name, "it has conffiles that are removed on upgrade")
-    kept = tuple(line.rstrip() for line in conffiles if line.strip())
-    return Control(stanza, read_fields(stanza), kept, files)
+    text = files["conffiles"][1].decode("utf-8") if "conffiles" in files else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    shipped = tuple(line for line in lines if not line.startswith(_REMOVE))
+    removed = tuple(line.removeprefix(_REMOVE) for line in lines if line.startswith(_REMOVE))
+    return Control(stanza, read_fields(stanza), shipped, removed, files)
 
 
 def read_fields(stanza: str) -> dict[str, str]:
@@ -123,6 +127,7 @@ def write_database(tree: Path, controls: Iterable[Control]) -> None:
 
 
 def _status(control: Control) -> str:
-    conffiles = "".join(f"\n {path} newconffile" for path in control.conffiles)
-    named = f"Conffiles:{conffiles}\n" if conffiles else ""
+    lines = [f" {path} newconffile {_REMOVE}".rstrip() for path in control.removed]
+    lines += [f" {path} newconffile" for path in control.conffiles]
+    named = "".join(f"{line}\n" for line in ("Conffiles:", *lines)) if lines else ""
     return f"{control.stanza}\nStatus: install ok unpacked\n{named}\n"

@@ -14,7 +14,7 @@ from pipeline.bootstrap.resolution import resolve
 from pipeline.errors import CommandFailed, PipelineError
 from pipeline.host.namespace import Mount, isolated
 from pipeline.progress import progress_bar
-from pipeline.suites import SUITES, Suite
+from pipeline.suites import Suite
 
 SUPPORTED = ("bookworm",)
 _ROOT = Path(__file__).resolve().parent.parent.parent

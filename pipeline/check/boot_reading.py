@@ -88,8 +88,10 @@ def unpack_lz4(stream: bytes) -> bytes:
             if size == struct.unpack("<I", _LZ4_LEGACY)[0]:  # streams may follow one another
                 continue
             block = stream[at : at + size]
-            if size == 0 or len(block) < size:
+            if size == 0:  # padding
                 break
+            if len(block) < size:
+                raise ValueError("the lz4 stream is damaged: it ends within a block")
             blocks.append(lz4.block.decompress(block, uncompressed_size=_LZ4_BLOCK))
             at += size
         return b"".join(blocks)
@@ -103,9 +105,12 @@ def unpack_zstd(stream: bytes) -> bytes:
 
     try:
         reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-        return reader.decompress(stream)
+        unpacked = reader.decompress(stream)
     except zstandard.ZstdError as fault:
         raise ValueError(f"the zstd stream is damaged: {fault}") from None
+    if not reader.eof:
+        raise ValueError("the zstd stream is damaged: it ends too early")
+    return unpacked
 
 
 DECOMPRESSORS: Mapping[str, Decompressor] = {"lz4": unpack_lz4, "zstd": unpack_zstd}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from pipeline.check.configuration import expected_domain, read_domains
+from pipeline.check.contents import STATUS
 from pipeline.check.facts import Facts
 from pipeline.check.network import network_names
 from pipeline.check.system import find_gettys
@@ -86,7 +87,7 @@ def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Verdict]:
 def _check_needed(facts: Facts, abi: str) -> Iterator[Verdict]:
     names = module_names(facts.tree, abi)
     wanted = [("xen-netfront", ("xen_netfront",)), ("netfilter", NETFILTER)]
-    if re.search(r"^drbd-utils ", facts.texts.get("manifest", ""), re.MULTILINE):
+    if re.search(r"^Package: drbd-utils$", facts.tree.text(STATUS), re.MULTILINE):
         wanted.append(("drbd", ("drbd",)))
     for name, alternatives in wanted:
         found = next((item for item in alternatives if item in names), "")

@@ -36,9 +36,7 @@ class Agent:
         """Wait for the first answer: the line keeps what is sent before the agent listens."""
         self._ask(timeout_s, word="wait", paths=["/"], timeout=0)
 
-    def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0
-    ) -> Reply:
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 60.0) -> Reply:
         """Run a command; status 124 when it took longer than `timeout_s`."""
         answer = self._ask(
             timeout_s + SLACK_S,
@@ -64,7 +62,7 @@ class Agent:
         self._ask(SLACK_S, word="write", path=path, content=_encode(content), mode=mode)
 
     def read(self, path: str, *, offset: int = 0, wait_s: float = 0.0) -> bytes:
-        """What stands in a file from `offset` on, after at most `wait_s` seconds; may be nothing."""
+        """What stands in a file from `offset` on; waits at most `wait_s` s, may be nothing."""
         answer = self._ask(wait_s + SLACK_S, word="read", path=path, offset=offset, wait=wait_s)
         return base64.b64decode(answer["content"])
 

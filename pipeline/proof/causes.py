@@ -30,8 +30,10 @@ _CREATE: tuple[tuple[str, str], ...] = (
         "Xen finds no loader for this kernel: it has no PV or PVH note of Xen, or it is compressed"
         " in a form that the toolstack does not know",
     ),
-    (r"[Pp]ygrub.*(?:[Uu]nable to find|No such)|Boot loader didn't return|bootloader failed",
-     "pygrub found no menu or no kernel in the guest's first disk"),
+    (
+        r"[Pp]ygrub.*(?:[Uu]nable to find|No such)|Boot loader didn't return|bootloader failed",
+        "pygrub found no menu or no kernel in the guest's first disk",
+    ),
     (r"not enough free memory|failed to free memory", "the host has not that much memory free"),
     (r"[Bb]ridge .* does not exist|vif-bridge .*exited", "bridge= names no bridge of the host"),
     (r"Disk .*does not exist|failed to stat", "disk= names a file or device that does not exist"),

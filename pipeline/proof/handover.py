@@ -26,7 +26,7 @@ _SCRIPTS = ("network", "questions")
 
 
 def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
-    """Attach the guest's disks through overlays, and the handover disk; returns when all are seen."""
+    """Attach the guest's disks through overlays, and the handover disk; wait until all are seen."""
     image = _make_handover(artifact, work, host.log)
     host.plug_disk(image, "handover", read_only=True)
     links = {artifact.configuration: f"{HANDED}/guest.cfg"}
@@ -44,9 +44,9 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
     if not host.agent.wait_for(devices, timeout_s=SEEN_S):
         raise Broken(f"the test host does not see its hot-plugged disks after {SEEN_S:.0f} s")
     steps = [f"mkdir -p {HANDED}", f"mount -o ro {BY_ID}handover {HANDED}"]
-    for path, target in links.items():
+    for path, device in links.items():
         steps.append(f"mkdir -p {shlex.quote(str(path.parent))}")
-        steps.append(f"ln -s {target} {shlex.quote(str(path))}")
+        steps.append(f"ln -s {device} {shlex.quote(str(path))}")
     host.agent.demand(["sh", "-ec", "\n".join(steps)])
 
 
@@ -55,8 +55,8 @@ def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
     folder.mkdir()
     shutil.copyfile(artifact.configuration, folder / "guest.cfg")
     shutil.copyfile(artifact.known_hosts, folder / "known_hosts")
-    for number, path in enumerate(artifact.boot_files):
-        shutil.copyfile(path, folder / f"boot{number}")
+    for number, file in enumerate(artifact.boot_files):
+        shutil.copyfile(file, folder / f"boot{number}")
     for name in _SCRIPTS:
         shutil.copy(HOST / name, folder / name)
     size_mib = sum(path.stat().st_size for path in folder.iterdir()) // MIB + 8
@@ -65,7 +65,7 @@ def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
 
 
 def make_bridges(host: Machine, artifact: Artifact) -> None:
-    """The bridges that the configuration names: DHCP on each, and the networks of fixed addresses."""
+    """The bridges that the configuration names, with DHCP; fixed addresses get a neighbour."""
     for number, name in enumerate(bridges_of(artifact)):
         net = f"10.77.{number}"
         words = [name, f"{net}.1/24", f"{net}.10", f"{net}.250"]

@@ -74,5 +74,3 @@ def _reboot(console: Console, shell: Shell) -> Check:
     after = shell.run(_BOOT).output.split()[:1] if reply.status == 0 else []
     ok = bool(after) and after != before
     return holds("reboot", "another boot id", " ".join(after) or reply.output, ok=ok)
-
-

@@ -36,8 +36,9 @@ class Accelerator:
     words: tuple[str, ...]
 
 
-# with the models EPYC and max Xen's dom0 dies at once in QEMU's emulation; qemu64 has SVM for PVH
-TCG = Accelerator("tcg", ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64"))
+# with the models EPYC and max Xen's dom0 dies at once in QEMU's emulation; qemu64 works, and its
+# emulated SVM with nested paging carries PVH guests
+TCG = Accelerator("tcg", ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64,+npt"))
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Machine:
     used_slots: int = 0
 
     def plug_disk(self, image: Path, serial: str, *, read_only: bool = False) -> None:
-        """Hot-plug a qcow2 overlay or a raw image; it appears as /dev/disk/by-id/virtio-<serial>."""
+        """Hot-plug a qcow2 overlay or a raw image, to be found as by-id/virtio-<serial>."""
         if self.used_slots >= SLOTS:
             raise Broken(f"the test host has only {SLOTS} slots for disks")
         kind = "qcow2" if image.suffix == ".qcow2" else "raw"
@@ -88,7 +89,10 @@ def qemu_argv(host: Path, work: Path, root: Path, ram: Path, *, is_template: boo
     modules = f"{host / KERNEL} {DOM0_WORDS},{host / INITRD}"
     argv = [QEMU, "-nodefaults", "-no-user-config", "-machine", "q35,memory-backend=ram"]
     argv += [*TCG.words, "-smp", "2", "-m", f"{MEMORY_MIB}M", "-display", "none", "-no-reboot"]
-    argv += ["-object", f"memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path={ram},share={share}"]
+    argv += [
+        "-object",
+        f"memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path={ram},share={share}",
+    ]
     argv += ["-kernel", str(host / XEN), "-append", XEN_WORDS, "-initrd", modules]
     argv += ["-drive", f"if=none,id=root,file={root},format=qcow2,cache=unsafe"]
     argv += ["-device", "virtio-blk-pci,drive=root"]

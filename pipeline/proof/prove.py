@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.command import require_tools
@@ -72,25 +72,18 @@ def _prove(
     artifact: Artifact, host: TestHost, work: Path, log: Path, asked: Asked, evidence: Evidence
 ) -> None:
     digests = threading.Thread(target=lambda: evidence.digests.update(artifact.digests()))
-    started = time.monotonic()
     session: Session | None = None
     try:
-        with evidence.phase("resume"):
-            running = machine.resume(host.folder, work, log=log)
-            here = running.__enter__()
-        try:
+        with evidence.phase("total"), ExitStack() as stack:
+            with evidence.phase("resume"):
+                running = stack.enter_context(machine.resume(host.folder, work, log=log))
             digests.start()
-            session = Session(here, artifact, evidence, asked)
+            stack.callback(digests.join)
+            session = Session(running, artifact, evidence, asked)
             session.run(work)
-        finally:
-            running.__exit__(None, None, None)
     except GuestFailed:
         _note_causes(evidence, session)
         raise
-    finally:
-        evidence.seconds["total"] = round(time.monotonic() - started, 2)
-        if digests.is_alive():
-            digests.join()
 
 
 def _note_causes(evidence: Evidence, session: Session | None) -> None:

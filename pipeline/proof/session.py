@@ -119,7 +119,9 @@ class Session:
                     self.has_lease = True
                     self.evidence.add(holds("address by DHCP", "a lease", words[2], ok=True))
                     self.evidence.add(
-                        equal("host name sent with DHCP", self.artifact.spec.short_hostname, words[3])
+                        equal(
+                            "host name sent with DHCP", self.artifact.spec.short_hostname, words[3]
+                        )
                     )
                     return words[2]
             time.sleep(0.3)
@@ -185,7 +187,12 @@ class Session:
         self.evidence.add(equal("host key over SSH", "accepted", shown))
         ok = reply.status == 255 and "Permission denied (publickey)" in last
         self.evidence.add(
-            holds("another key and passwords are refused", "Permission denied (publickey)", last, ok=ok)
+            holds(
+                "another key and passwords are refused",
+                "Permission denied (publickey)",
+                last,
+                ok=ok,
+            )
         )
 
     def _note_unasked(self) -> None:
@@ -193,4 +200,3 @@ class Session:
         why = "no key to enter with: give prove_key=PATH"
         for name in ("SSH with the key", "system state", "kernel, modules, mounts, settings"):
             self.evidence.add(Check(name, "asked in the guest", why, None))
-

@@ -79,7 +79,9 @@ def ensure_host(recipe: Recipe, spec: Spec) -> TestHost:
             f"there is no test host with Xen {spec.xen}",
             hint=f"prove it under xen={', '.join(SUITES)}, the versions that Debian ships",
         )
-    own = Spec(name="testhost", suite=suite, xen=spec.xen, mirror=_mirror_for(spec))
+    own = Spec.model_validate(
+        {"name": "testhost", "suite": suite, "xen": spec.xen, "mirror": _mirror_for(spec)}
+    )
     try:
         snapshot = read_snapshot(recipe.build("mirror", own).folder)
         own_recipe = Recipe(recipe.project, (_tree_stage(snapshot), _host_stage()))
@@ -220,5 +222,3 @@ def _make_disk(job: Job, tar: Path, work: Path) -> None:
     job.run(isolated(["rm", "-rf", "--one-file-system", tree]))
     job.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, job.scratch / machine.ROOT])
     raw.unlink()
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 from pathlib import Path
 
@@ -75,13 +74,12 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
         *(source.one_line(keyring=snapshot.keyring) for source in snapshot.sources),
     ]
     mounts = _work_mounts(work)
-    with progress_bar("bootstrapping", total=len(packages), unit="packages") as bar:
-        seen: set[str] = set()
+    with progress_bar("bootstrapping", unit=" packages") as bar:
 
         def count(line: str) -> None:
-            match = re.match(r"Setting up (\S+?)(?::\w+)? ", line)
-            if match and match[1] in packages and match[1] not in seen:
-                seen.add(match[1])
+            if line.startswith("Get:"):
+                bar.expect()
+            elif line.startswith("Setting up "):
                 bar.advance()
 
         env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch)}

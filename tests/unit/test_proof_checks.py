@@ -1,0 +1,109 @@
+"""Reading a guest's answers and judging them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.proof.causes import likely_causes
+from pipeline.proof.checks import Answer, Check, Expectation, judge, modules_for, read_answers
+from pipeline.spec import Spec
+
+KEY = "ssh-ed25519 AAAA"
+ANSWERS = {
+    "state": "running",
+    "failed": "",
+    "hostname": "web1.example.org",
+    "hosts": "127.0.0.1  web1.example.org web1 localhost\n::1 localhost",
+    "addresses": "2: enX0    inet 10.77.0.20/24 brd 10.77.0.255 scope global enX0",
+    "routes": "default via 10.77.0.1 dev enX0",
+    "macs": "00:00:00:00:00:00\n00:16:3e:01:02:03",
+    "kernel": "6.1.0-1-cloud-amd64",
+    "module nf_tables": "",
+    "module ip_tables": "",
+    "mounts": "/dev/xvda1 / ext4 rw,relatime 0 0\n"
+    "devpts /dev/pts devpts rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0",
+    "root-size": "/dev/xvda1 4008000 600000 3300000 16% /",
+    "swaps": "/dev/xvda2 partition 524284 0 -2",
+    "debconf": "  debconf/frontend: Dialog\n* debconf/priority: medium",
+    "zone": "/usr/share/zoneinfo/Etc/UTC\nEtc/UTC",
+    "sources": "deb http://mirror.example.org/debian bookworm main",
+    "machine-id": "0123456789abcdef0123456789abcdef",
+    "host-keys": f"{KEY} root",
+    "root-password": "*",
+    "name-service": "10.77.0.1 testhost.proof",
+}
+
+
+def expectation(**changes: object) -> Expectation:
+    spec = Spec(name="web1", hostname="web1.example.org", mac="00:16:3E:01:02:03")
+    keys = frozenset([KEY])
+    modules = modules_for(spec)
+    wanted = Expectation(spec, "6.1.0-1-cloud-amd64", keys, ("10.77.0.20",), modules)
+    return replace(wanted, **changes)  # type: ignore[arg-type]
+
+
+def judged(**changes: str) -> dict[str, Check]:
+    texts = {**ANSWERS, **{name.replace("_", "-"): text for name, text in changes.items()}}
+    answers = {name: Answer(text, 0) for name, text in texts.items()}
+    return {check.name: check for check in judge(answers, expectation())}
+
+
+def test_a_sound_guest_holds_every_check() -> None:
+    assert [check for check in judged().values() if not check.ok] == []
+
+
+def test_each_fault_fails_its_own_check_and_no_other() -> None:
+    faults = {
+        "system state": {"state": "degraded"},
+        "failed units": {"failed": "e2scrub_reap.service loaded failed failed"},
+        "hostname -f": {"hostname": "web1"},
+        "/etc/hosts": {"hosts": "127.0.0.1 localhost\n127.0.1.1 web1.example.org web1"},
+        "address": {"addresses": "1: lo inet 127.0.0.1/8"},
+        "MAC address": {"macs": "00:16:3e:ff:ff:ff"},
+        "default route": {"routes": "10.77.0.0/24 dev enX0"},
+        "uname -r": {"kernel": "6.1.0-9-cloud-amd64"},
+        "root file system": {"root_size": "/dev/xvda1 900000 600000 200000 16% /"},
+        "swap": {"swaps": ""},
+        "debconf priority": {"debconf": "* debconf/priority: high"},
+        "time zone": {"zone": "/usr/share/zoneinfo/Europe/Paris\nEurope/Paris"},
+        "sources.list": {"sources": "deb http://mirror.example.org/debian stable main"},
+        "machine-id": {"machine_id": "uninitialized"},
+        "host keys": {"host_keys": "ssh-ed25519 BBBB root"},
+        "root's password": {"root_password": "$"},
+    }
+    for name, change in faults.items():
+        failed = [check.name for check in judged(**change).values() if not check.ok]
+        assert failed == [name], change
+
+
+def test_an_answer_that_is_missing_fails_with_its_name() -> None:
+    answers = {name: Answer(text, 0) for name, text in ANSWERS.items() if name != "machine-id"}
+    failed = [check for check in judge(answers, expectation()) if not check.ok]
+    assert [check.name for check in failed] == ["machine-id"]
+
+
+def test_answers_are_read_with_their_status_through_a_terminal() -> None:
+    output = (
+        "noise\r\n@@ kernel\r\n6.1.0\r\n\r\n@@ status 0\r\n@@ module x\r\nno\r\n@@ status 1\r\n"
+    )
+    assert read_answers(output) == {"kernel": Answer("6.1.0", 0), "module x": Answer("no", 1)}
+
+
+def test_drbd_must_load_where_its_tools_are_installed() -> None:
+    assert "drbd" in modules_for(Spec(name="a", packages=("drbd-utils",)))
+    assert "drbd" not in modules_for(Spec(name="a"))
+
+
+def test_a_renamed_card_is_named_as_the_cause() -> None:
+    console = "vif vif-0 enX0: renamed from eth0\nDebian GNU/Linux 12 web1 hvc0\n"
+    causes = likely_causes(console=console, create="", has_lease=False, has_login=True)
+    assert len(causes) == 1
+    assert "udev calls it enX0" in causes[0]
+
+
+def test_a_silent_guest_and_a_missing_disk_have_their_causes() -> None:
+    silent = likely_causes(console="", create="", has_lease=False, has_login=False)
+    assert "nothing on the console" in silent[0]
+    missing = "initrd: root device /dev/xvda9 did not appear within 30 s"
+    causes = likely_causes(console=missing, create="", has_lease=False, has_login=False)
+    assert "does not name the disk's vdev" in causes[0]

@@ -89,9 +89,8 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
 
 
 def _run_parallel(job: Job, snapshot: Snapshot) -> None:
-    spec, work, lists = job.spec, job.scratch / "work", job.scratch / "lists"
+    spec, work = job.spec, job.scratch / "work"
     work.mkdir()
-    write_lists(snapshot, spec.arch, lists)
     make_base(
         spec.suite_facts.base_packages(spec.init, spec.arch),
         snapshot,
@@ -99,7 +98,6 @@ def _run_parallel(job: Job, snapshot: Snapshot) -> None:
         arch=spec.arch,
         scratch=job.scratch,
         tar=job.scratch / TAR,
-        lists=lists,
         cache=job.project.output / "cache" / "debs",
         mounts=_work_mounts(work),
         run=job.run,
@@ -139,59 +137,64 @@ def _run_debootstrap(job: Job, snapshot: Snapshot) -> None:
             "bootstrap=debootstrap makes device nodes, which needs root",
             hint="use bootstrap=mmdebstrap, or run as root",
         )
-    tree = job.scratch / "tree"
+    tree, lists = job.scratch / "tree", job.scratch / "lists"
+    tree.mkdir()
     main = snapshot.sources[0]
     packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
-    argv: list[str | Path] = [
-        "debootstrap",
-        "--variant=minbase",
-        "--force-check-gpg",
-        f"--keyring={snapshot.keyring}",
-        f"--arch={job.spec.arch}",
-        f"--components={','.join(main.components)}",
-        f"--include={','.join(packages)}",
-        main.suite,
-        tree,
-        main.uri,
+    bootstrap: list[object] = ["debootstrap", "--variant=minbase", "--force-check-gpg"]
+    bootstrap += [f"--keyring={snapshot.keyring}", f"--arch={job.spec.arch}"]
+    bootstrap += [f"--components={','.join(main.components)}", f"--include={','.join(packages)}"]
+    bootstrap += [main.suite, tree, main.uri]
+    pack = ["tar", "-C", tree, "--sort=name", "--numeric-owner", "--xattrs", "--one-file-system"]
+    steps = [
+        bootstrap,
+        *_upgrade_steps(job, snapshot, tree),
+        ["cp", "-a", tree / "var/lib/apt/lists", lists],
     ]
-    with progress_bar("bootstrapping", unit="steps") as bar:
-        job.run(isolated(argv), on_line=lambda line: bar.advance() if line[:2] == "I:" else None)
-    _upgrade(job, snapshot, tree)
-    _check_snapshot(tree, snapshot)
-    job.run(
-        isolated(
-            ["tar", "-C", tree, "--sort=name", "--numeric-owner", "--xattrs", "--one-file-system"]
-            + ["-cf", job.scratch / TAR, "."]
-        )
+    command = isolated(
+        [*pack, "-cf", job.scratch / TAR, "."], mounts=_work_mounts(tree), before=steps
     )
-    job.run(isolated(["rm", "-rf", "--one-file-system", tree]))
-
-
-def _upgrade(job: Job, snapshot: Snapshot, tree: Path) -> None:
-    keyring = "/tmp/build-keyring.gpg"
-    lines = [source.one_line(keyring=Path(keyring)) for source in snapshot.sources]
-    (tree / "etc/apt/sources.list").write_text("\n".join(lines) + "\n")
-    (tree / keyring[1:]).write_bytes(snapshot.keyring.read_bytes())
-    resolv, policy = tree / "etc/resolv.conf", tree / "usr/sbin/policy-rc.d"
-    resolv.unlink(missing_ok=True)  # systemd-resolved's package leaves a link into /run
-    shutil.copyfile("/etc/resolv.conf", resolv)
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    mounts = [Mount(tree / "proc", "proc", "proc"), bind(Path("/dev"), tree / "dev")]
     env = {"DEBIAN_FRONTEND": "noninteractive", "SOURCE_DATE_EPOCH": str(snapshot.epoch)}
+    with progress_bar("bootstrapping", unit=" steps") as bar:
+        job.run(command, env=env, on_line=lambda line: bar.advance() if line[:2] == "I:" else None)
+    _check_snapshot(lists, snapshot)
+    for folder in (tree, lists, job.scratch / "lent"):
+        remove_tree(folder)
+
+
+def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object]]:
+    """Commands that bring a debootstrapped tree to the snapshot's updates and security."""
+    lent, keyring = job.scratch / "lent", Path("/tmp/build-keyring.gpg")
+    lines = [source.one_line(keyring=keyring) for source in snapshot.sources]
+    files = {
+        "etc/apt/sources.list": "".join(f"{line}\n" for line in lines).encode(),
+        "etc/resolv.conf": Path("/etc/resolv.conf").read_bytes(),
+        "usr/sbin/policy-rc.d": b"#!/bin/sh\nexit 101\n",
+        str(keyring)[1:]: snapshot.keyring.read_bytes(),
+    }
+    steps: list[list[object]] = [
+        list(Mount(tree / "proc", "proc", "proc").argv()),
+        list(bind(Path("/dev"), tree / "dev").argv()),
+    ]
+    for name, content in files.items():
+        path = lent / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755 if name.endswith("policy-rc.d") else 0o644)
+        # over whatever is there: systemd-resolved's package leaves a link into /run
+        steps.append(["cp", "--remove-destination", "--preserve=mode", path, tree / name])
     options = ["-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root"]
     options += ["-o", "APT::Update::Error-Mode=any"]
     if not job.spec.suite_facts.checks_valid_until:
         options += ["-o", "Acquire::Check-Valid-Until=false"]
     for words in (["update"], ["-y", "--no-install-recommends", "dist-upgrade"], ["clean"]):
-        job.run(isolated(["chroot", tree, "apt-get", *options, *words], mounts=mounts), env=env)
-    for path in (resolv, policy, tree / keyring[1:]):
-        path.unlink()
+        steps.append(["chroot", tree, "apt-get", *options, *words])
+    steps.append(["rm", *(tree / name for name in files if not name.endswith("sources.list"))])
+    return [*steps, ["umount", tree / "dev", tree / "proc"]]
 
 
-def _check_snapshot(tree: Path, snapshot: Snapshot) -> None:
+def _check_snapshot(lists: Path, snapshot: Snapshot) -> None:
     """debootstrap read the mirror a moment after the mirror stage: it must have seen the same."""
-    lists = tree / "var/lib/apt/lists"
     seen = {hashlib.sha256(path.read_bytes()).hexdigest() for path in lists.glob("*_InRelease")}
     if not seen >= set(snapshot.digests.values()):
         raise PipelineError(

@@ -23,7 +23,7 @@ from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translat
 from pipeline.stages import STAGES
 
 Task = dict[str, Any]
-RUN_OPTIONS = frozenset({"replace"})
+RUN_OPTIONS = frozenset({"replace", "prove_key", "thorough"})
 MOST_THREADS = 4
 
 
@@ -86,7 +86,7 @@ class Graph:
             variables = {}
         specs = load_all(project.guests, name or None, variables)
         project.output.mkdir(parents=True, exist_ok=True)
-        recipe = Recipe(project, STAGES, may_replace=options.get("replace") == "yes")
+        recipe = Recipe(project, STAGES, options=options)
         return cls(project, recipe, specs, (name,) if name else tuple(sorted(specs)))
 
     @property

@@ -22,6 +22,7 @@ from pipeline.spec import Spec
 from pipeline.store import BUILDINFO, BuildInfo, list_files, publish_folder, read_buildinfo
 
 Inputs = Mapping[str, Any]
+_NO_OPTIONS: Mapping[str, str] = {}
 
 
 def _no_inputs(_spec: Spec, _project: Project) -> Inputs:
@@ -107,15 +108,16 @@ class Job:
 class Recipe:
     """The stages in order, over one project.
 
-    `may_replace` lets a stage write over a disk that its guest has changed (replace=yes).
+    `options` are how to run, not what to build: replace=yes lets a stage write over a disk that its
+    guest has changed, prove_key= and thorough=yes are for the word prove.
     """
 
     def __init__(
-        self, project: Project, stages: Sequence[Stage], *, may_replace: bool = False
+        self, project: Project, stages: Sequence[Stage], *, options: Mapping[str, str] = _NO_OPTIONS
     ) -> None:
         self.project = project
         self.stages = {stage.name: stage for stage in stages}
-        self._may_replace = may_replace
+        self.options = options
         self._store = project.store
         self._just_built: set[Path] = set()
         self._inputs: dict[tuple[str, str], Inputs] = {}
@@ -210,7 +212,8 @@ class Recipe:
         with scratch_folder(scratch_root, f"{stage.name}-{spec.name}") as scratch:
             artifacts = self._artifacts(stage, spec)
             started = time.monotonic()
-            stage.build(Job(spec, self.project, scratch, log, artifacts, self._may_replace))
+            may_replace = self.options.get("replace") == "yes"
+            stage.build(Job(spec, self.project, scratch, log, artifacts, may_replace))
             seconds = time.monotonic() - started
             self._publish(stage, state, scratch, seconds)
 

@@ -23,7 +23,7 @@ from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translat
 from pipeline.stages import STAGES
 
 Task = dict[str, Any]
-RUN_OPTIONS = frozenset({"replace", "prove_key", "thorough"})
+RUN_OPTIONS = frozenset({"replace", "prove_key", "prove_long"})
 MOST_THREADS = 4
 
 

@@ -109,7 +109,7 @@ class Recipe:
     """The stages in order, over one project.
 
     `options` are how to run, not what to build: replace=yes lets a stage write over a disk that its
-    guest has changed, prove_key= and thorough=yes are for the word prove.
+    guest has changed, prove_key= and prove_long=yes are for the word prove.
     """
 
     def __init__(

@@ -33,8 +33,9 @@ class Suite:
     """The facts of one release.
 
     `needs_merged_usr`: the bootstrap makes the /usr links, else usrmerge brings perl (40 MB, 4 s).
-    `kernels` maps an architecture to (lean kernel package, generic one), if it has any. `hash_prefixes` are those that the guest's crypt() understands. `xfs_options` go to
-    mkfs.xfs, so that a newer build host makes what the guest's kernel can mount (its changelog).
+    `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
+    `hash_prefixes` are those that the guest's crypt() understands. `xfs_options` go to mkfs.xfs, so
+    that a newer build host makes what the guest's kernel can mount.
     """
 
     name: str

@@ -44,7 +44,7 @@ def prove(recipe: Recipe, spec: Spec) -> None:
     from pipeline.proof.session import Asked
 
     key = recipe.options.get("prove_key")
-    asked = Asked(Path(key) if key else None, thorough=recipe.options.get("thorough") == "yes")
+    asked = Asked(Path(key) if key else None, thorough=recipe.options.get("prove_long") == "yes")
     say_proven(recipe, spec, asked)
 
 

@@ -2,8 +2,8 @@
 
 What `dpkg --unpack` would leave (deb-triggers(5), dpkg(1); dpkg's lib/dpkg/db-fsys-files.c,
 src/main/unpack.c, src/main/trigproc.c): the control files and the list of each package, one stanza
-of the status file, the interests in triggers. An activation of a trigger leaves nothing here: dpkg
-drops it for a package that is not configured yet, whose postinst then does the work anyway.
+of the status file, the interests in triggers, and what was set off of those (triggers/Unincorp,
+which dpkg takes up when it starts; it drops what concerns a package that is not configured yet).
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bootstrap.archive import Archive, Member, damaged, read_members
+from pipeline.bootstrap.relations import read_fields
 
 ADMIN = "var/lib/dpkg"
 _FORMAT = "1\n"
+_IDLE = re.compile(r"#|set -eu?$|exit 0$|dpkg-maintscript-helper [^;&|`$]* -- \"\$@\"$")
 _REMOVE = "remove-on-upgrade "
 
 
@@ -48,9 +50,16 @@ class Control:
         return self.name
 
     @property
-    def is_essential(self) -> bool:
-        """True for what must always work, even unconfigured (deb-control(5))."""
-        return self.fields.get("Essential") == "yes"
+    def has_working_preinst(self) -> bool:
+        """False when there is none, or one that does nothing but call dpkg-maintscript-helper.
+
+        That only acts on an upgrade, from a version that it is told (dpkg-maintscript-helper(1)).
+        """
+        text = (
+            self.files["preinst"][1].decode("utf-8", "replace") if "preinst" in self.files else ""
+        )
+        lines = (line.strip() for line in text.splitlines())
+        return any(line and not _IDLE.match(line) for line in lines)
 
     @property
     def triggers(self) -> list[list[str]]:
@@ -77,13 +86,6 @@ def read_control(archive: Archive, *, name: str) -> Control:
     return Control(stanza, read_fields(stanza), shipped, removed, files)
 
 
-def read_fields(stanza: str) -> dict[str, str]:
-    """The fields of a control stanza; further lines are joined to the first by a space."""
-    unfolded = re.sub(r"\n[ \t]+", " ", stanza)
-    pairs = (line.partition(":") for line in unfolded.split("\n"))
-    return {key: value.strip() for key, _, value in pairs}
-
-
 def write_package(folder: Path, control: Control, files: Sequence[Member], tar: bytes) -> None:
     """The files of one package in `folder`, dpkg's info: its list, its control files."""
     stem = f"{folder}/{control.label}"
@@ -107,23 +109,46 @@ def _digests(control: Control, files: Sequence[Member], tar: bytes) -> str:
     )
 
 
-def write_database(tree: Path, controls: Iterable[Control]) -> None:
-    """The files that are about all packages: status, info/format, the interests in triggers."""
+def begin_database(tree: Path) -> None:
+    """The database of a tree without packages."""
     admin = tree / ADMIN
-    ordered = sorted(controls, key=lambda control: control.label)
-    (admin / "status").write_text("".join(map(_status, ordered)), encoding="utf-8")
     (admin / "info/format").write_text(_FORMAT)
-    (admin / "triggers/Unincorp").touch()
-    interests: dict[str, list[str]] = {}
-    for control in ordered:
+    for name in ("status", "triggers/File", "triggers/Unincorp"):
+        (admin / name).touch()
+
+
+def add_packages(tree: Path, packages: Mapping[str, tuple[Control, Sequence[Member]]]) -> None:
+    """Add unpacked packages to what the database holds: stanzas, and their part in triggers."""
+    admin = tree / ADMIN
+    before = (admin / "triggers/File").read_text().splitlines()
+    watched = {line.partition(" ")[0] for line in before}
+    ordered = [packages[name] for name in sorted(packages)]
+    with open(admin / "status", "a", encoding="utf-8") as status:
+        status.writelines(_status(control) for control, _ in ordered)
+    with open(admin / "triggers/Unincorp", "a") as pending:
+        for name in sorted(_activated(ordered, watched)):
+            pending.write(f"{name} -\n")
+    for control, _ in ordered:
         for word, *names in control.triggers:
             if word.startswith("interest"):
                 line = control.label + ("/noawait" if word == "interest-noawait" else "")
                 for name in names:
                     file, text = ("File", f"{name} {line}") if name[0] == "/" else (name, line)
-                    interests.setdefault(file, []).append(f"{text}\n")
-    for file, lines in interests.items():
-        (admin / "triggers" / file).write_text("".join(lines))
+                    with open(admin / "triggers" / file, "a") as interests:
+                        interests.write(f"{text}\n")
+
+
+def _activated(
+    packages: Iterable[tuple[Control, Sequence[Member]]], watched: Set[str]
+) -> Iterator[str]:
+    """The triggers that packages set off: by name, or by a path at or below a watched one."""
+    for control, members in packages:
+        for word, *names in control.triggers:
+            if word.startswith("activate"):
+                yield from names
+        for path in watched:
+            if any(f"{one.path}/".startswith(f"{path}/") for one in members):
+                yield path
 
 
 def _status(control: Control) -> str:

@@ -8,7 +8,7 @@ those become folders of the other name. A diverted file is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.bootstrap.archive import Member
@@ -16,15 +16,16 @@ from pipeline.bootstrap.database import ADMIN
 from pipeline.errors import PipelineError
 
 
-def apply_diversions(tree: Path, shipped: Mapping[str, Sequence[Member]]) -> None:
-    """Make the diverted folders; `shipped` maps a package to its entries.
+def apply_diversions(tree: Path, packages: Mapping[str, tuple[object, Sequence[Member]]]) -> None:
+    """Make the diverted folders; `packages` maps a name to what it is and its entries.
 
     Raises PipelineError where a package's file or link would have been diverted.
     """
     diverted = {path: (other, by) for path, other, by in read_diversions(tree)}
     if not diverted:
         return
-    for package, member in _entries(shipped):
+    entries = ((name, one) for name in sorted(packages) for one in packages[name][1])
+    for package, member in entries:
         other, by = diverted.get(member.path, ("", ""))
         if not other or by == package:
             continue
@@ -39,10 +40,6 @@ def apply_diversions(tree: Path, shipped: Mapping[str, Sequence[Member]]) -> Non
             os.chown(folder, member.uid, member.gid)
             os.chmod(folder, member.mode)
             os.utime(folder, (member.mtime, member.mtime))
-
-
-def _entries(shipped: Mapping[str, Sequence[Member]]) -> Iterable[tuple[str, Member]]:
-    return ((package, member) for package in sorted(shipped) for member in shipped[package])
 
 
 def read_diversions(tree: Path) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,30 +20,31 @@ from pipeline.bootstrap.archive import Member, read_deb, read_members
 from pipeline.bootstrap.database import (
     ADMIN,
     Control,
+    add_packages,
+    begin_database,
     read_control,
-    write_database,
     write_package,
 )
-from pipeline.bootstrap.dependencies import Dependencies
 from pipeline.bootstrap.diversions import apply_diversions
-from pipeline.bootstrap.order import FAILURE, Deb, Order, read_order
+from pipeline.bootstrap.fetching import Fetcher
+from pipeline.bootstrap.order import FAILURE, FAILURE_KEYS, Deb, Order, read_order
 from pipeline.bootstrap.scripts import Chroot, mounted
 from pipeline.bootstrap.skeleton import forbid_services, lay_out, mark_automatic, tidy
 from pipeline.bootstrap.unpacking import Tree
 from pipeline.command import run
 from pipeline.errors import PipelineError
-from pipeline.fetch import fetch_file
 
 CONNECTIONS = 4
 _FIRST = "base-files"  # has the links of / where the suite ships them
 
 
 @dataclass(frozen=True)
-class Unpacked:
-    """A package whose files are in the tree."""
+class Loaded:
+    """A package in memory: what it is, and the entries of its tar with their content."""
 
     control: Control
     members: tuple[Member, ...]
+    tar: bytes
 
 
 def main(path: Path) -> int:
@@ -52,7 +53,7 @@ def main(path: Path) -> int:
     try:
         make_tree(read_order(path))
     except PipelineError as error:
-        table = {"brief": error.brief, "details": error.details, "hint": error.hint}
+        table: dict[str, object] = {key: getattr(error, key) for key in FAILURE_KEYS}
         print(f"{FAILURE}{json.dumps(table)}", flush=True)
         return 1
     return 0
@@ -60,76 +61,113 @@ def main(path: Path) -> int:
 
 def make_tree(order: Order) -> None:
     """Fetch, unpack, configure, tidy, pack. Raises PipelineError."""
-    work = Path(order.work)
-    tree = work / "tree"
-    with _step("fetch and unpack"):
-        lay_out(tree, order)
-        found = _unpack_all(tree, order)
-        controls = [one.control for one in found]
-        write_database(tree, controls)
-    with _step("maintainer scripts"):
-        dependencies = Dependencies(controls)
-        mark_automatic(tree, set(order.automatic) - dependencies.essential, order.arch)
-        forbid_services(tree)
-        with mounted(tree, work):
-            _configure(tree, found, dependencies.waves(), epoch=order.epoch)
-        tidy(tree)
+    tree = Path(order.work) / "tree"
+    lay_out(tree, order)
+    begin_database(tree)
+    mark_automatic(tree, order.automatic, order.arch)
+    with Workshop(tree, order) as workshop:
+        workshop.make()
+    tidy(tree)
     with _step("pack"):
         _pack(tree, order)
 
 
-def _unpack_all(tree: Path, order: Order) -> list[Unpacked]:
-    """Unpack on every core what four connections fetch, the largest first."""
-    place = Tree(tree)
-    first = [deb for deb in order.debs if deb.name == _FIRST]
-    rest = sorted((deb for deb in order.debs if deb.name != _FIRST), key=lambda deb: -deb.size)
-    with (
-        ThreadPoolExecutor(CONNECTIONS) as fetchers,
-        ThreadPoolExecutor(os.cpu_count() or 1) as unpackers,
-    ):
-        coming = [(deb, fetchers.submit(_fetch, deb, order)) for deb in (*first, *rest)]
-        try:
-            found = [_unpack(place, *one) for one in coming[: len(first)]]
-            found += unpackers.map(lambda one: _unpack(place, *one), coming[len(first) :])
-        except BaseException:
-            fetchers.shutdown(wait=False, cancel_futures=True)
-            unpackers.shutdown(wait=False, cancel_futures=True)
-            raise
-    place.settle()
-    return found
+class Workshop:
+    """Two kinds of threads at work on one tree, and the scripts that run in it.
 
+    While the scripts of the essential packages run on one core, the other packages are fetched and
+    unpacked into memory; they come into the tree only afterwards, so what those scripts see does
+    not depend on speed.
+    """
 
-def _fetch(deb: Deb, order: Order) -> Path:
-    target = Path(order.cache) / deb.sha256
-    return fetch_file(deb.url, target, size=deb.size, sha256=deb.sha256)
+    def __init__(self, tree: Path, order: Order) -> None:
+        self._tree, self._order = tree, order
+        self._place = Tree(tree)
+        self._packages: dict[str, tuple[Control, Sequence[Member]]] = {}
+        self._fetcher = Fetcher(Path(order.cache))
+        self._fetchers = ThreadPoolExecutor(CONNECTIONS)
+        self._unpackers = ThreadPoolExecutor(os.cpu_count() or 1)
 
+    def __enter__(self) -> Workshop:
+        return self
 
-def _unpack(tree: Tree, deb: Deb, coming: Future[Path]) -> Unpacked:
-    archive = read_deb(coming.result(), name=deb.name)
-    control = read_control(archive, name=deb.name)
-    members = tuple(read_members(archive.files, name=deb.name))
-    for member in members:
-        tree.place(member, archive.files, package=deb.name, pending=control.conffiles)
-    write_package(Path(tree.root) / ADMIN / "info", control, members, archive.files)
-    print(f"Unpacking {deb.name}", flush=True)
-    return Unpacked(control, members)
+    def __exit__(self, *_: object) -> None:
+        for pool in (self._fetchers, self._unpackers):
+            pool.shutdown(wait=True, cancel_futures=True)
 
+    def make(self) -> None:
+        """Bring all packages into the tree and configure them."""
+        essential, *others = self._order.waves
+        first = [deb for deb in essential if deb.name == _FIRST]
+        rest = [deb for deb in essential if deb.name != _FIRST]
+        with _step("essential packages, unpacked"):
+            fetched = [self._fetch(part) for part in (first, rest, sum(others, ()))]
+            placed = [self._put(_load(*one)) for one in fetched[0]]
+            coming = [self._unpackers.submit(self._load_and_put, *one) for one in fetched[1]]
+            later = [self._unpackers.submit(_load, *one) for one in fetched[2]]
+            self._note([*placed, *(one.result() for one in coming)])
+        forbid_services(self._tree)
+        with mounted(self._tree, Path(self._order.work)):
+            chroot = Chroot(self._tree, epoch=self._order.epoch)
+            with _step("essential packages, configured"):
+                self._prepare(chroot, essential)
+                chroot.configure([self._label(deb) for deb in essential])
+            with _step("other packages, unpacked"):
+                self._note(self._unpackers.map(self._put_coming, later))
+                later.clear()  # 100 MB
+            with _step("other packages, configured"):
+                for wave in others:
+                    self._prepare(chroot, wave)
+                    if wave is not others[-1]:
+                        chroot.configure([self._label(deb) for deb in wave])
+                chroot.configure_rest()
 
-def _configure(tree: Path, found: list[Unpacked], waves: list[set[str]], *, epoch: int) -> None:
-    chroot = Chroot(tree, epoch=epoch)
-    by_name = {one.control.name: one.control for one in found}
-    shipped = {one.control.name: one.members for one in found}
-    version = by_name["dpkg"].fields["Version"]
-    waiting = {name for name, control in by_name.items() if "preinst" in control.files}
-    for wave in waves:
+    def _fetch(self, debs: Iterable[Deb]) -> list[tuple[Deb, Future[Path]]]:
+        """Start to fetch packages, the largest first."""
+        ordered = sorted(debs, key=lambda deb: -deb.size)
+        return [(deb, self._fetchers.submit(self._fetcher.fetch, deb)) for deb in ordered]
+
+    def _load_and_put(self, deb: Deb, file: Future[Path]) -> Loaded:
+        return self._put(_load(deb, file))
+
+    def _put_coming(self, coming: Future[Loaded]) -> Loaded:
+        return self._put(coming.result())
+
+    def _put(self, one: Loaded) -> Loaded:
+        """Place a package's files; what it holds in memory is let go."""
+        name, tar = one.control.name, one.tar
+        for member in one.members:
+            self._place.place(member, tar, package=name, pending=one.control.conffiles)
+        write_package(self._tree / ADMIN / "info", one.control, one.members, tar)
+        print(f"Unpacking {name}", flush=True)
+        return Loaded(one.control, one.members, b"")
+
+    def _note(self, placed: Iterable[Loaded]) -> None:
+        """Enter packages whose files are in the tree into dpkg's database."""
+        new = {one.control.name: (one.control, one.members) for one in placed}
+        self._place.settle()
+        add_packages(self._tree, new)
+        self._packages |= new
+        apply_diversions(self._tree, self._packages)
+
+    def _label(self, deb: Deb) -> str:
+        return self._packages[deb.name][0].label
+
+    def _prepare(self, chroot: Chroot, wave: Sequence[Deb]) -> None:
+        """Run the preinst of those that have one, then do what they divert."""
+        version = self._packages["dpkg"][0].fields["Version"]
         # base-passwd's makes /etc/passwd, without which others cannot name an owner
-        for name in sorted(wave & waiting, key=lambda name: (name != "base-passwd", name)):
-            chroot.run_preinst(by_name[name], version=version)
-        waiting -= wave
-        apply_diversions(tree, shipped)
-        if wave is not waves[-1]:
-            chroot.configure(sorted(by_name[name].label for name in wave))
-    chroot.configure_rest()
+        for deb in sorted(wave, key=lambda deb: (deb.name != "base-passwd", deb.name)):
+            control = self._packages[deb.name][0]
+            if control.has_working_preinst:
+                chroot.run_preinst(control, version=version)
+        apply_diversions(self._tree, self._packages)
+
+
+def _load(deb: Deb, file: Future[Path]) -> Loaded:
+    archive = read_deb(file.result(), name=deb.name)
+    control = read_control(archive, name=deb.name)
+    return Loaded(control, tuple(read_members(archive.files, name=deb.name)), archive.files)
 
 
 def _pack(tree: Path, order: Order) -> None:

@@ -3,78 +3,95 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.archive.snapshot import Snapshot
 from pipeline.bootstrap.order import FAILURE, Order
 from pipeline.bootstrap.resolution import resolve
-from pipeline.errors import CommandFailed, PipelineError
-from pipeline.host.namespace import Mount, isolated
+from pipeline.errors import (
+    CommandFailed,
+    EnvironmentFault,
+    PipelineError,
+    UsageError,
+    VerificationError,
+)
+from pipeline.host.namespace import has_memory_for_tmpfs, isolated, tmpfs
+from pipeline.host.packages import installed_version
+from pipeline.host.scratch import remove_tree
 from pipeline.progress import progress_bar
-from pipeline.suites import Suite
+from pipeline.spec import Spec
 
-SUPPORTED = ("bookworm",)
+REVISION = 1  # raise when the same inputs would give a different tree
+TREE_MIB = 1500
+# compared with mmdebstrap's tree, see docs/bootstrap.md for these and for the ones left out
+SUPPORTED = ("bullseye", "bookworm", "trixie", "noble")
 _ROOT = Path(__file__).resolve().parent.parent.parent
-_MERGED = {
-    "amd64": ("bin", "sbin", "lib", "lib32", "lib64", "libx32"),
-    "i386": ("bin", "sbin", "lib", "lib64", "libx32"),
-}
+_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # debootstrap's for amd64
+_FAILURES: tuple[type[PipelineError], ...] = (PipelineError, EnvironmentFault, VerificationError)
+_OTHER_WAY = "bootstrap=mmdebstrap makes the same tree, one package after the other"
 
 
-def is_supported(suite: str) -> bool:
-    """Whether this bootstrap is known to make the same tree of a suite as mmdebstrap."""
-    return suite in SUPPORTED
+def is_supported(suite: str, arch: str = "amd64") -> bool:
+    """Whether this bootstrap is known to make the same tree as mmdebstrap."""
+    return suite in SUPPORTED and arch == "amd64"
+
+
+def version() -> str:
+    """What changes the tree besides its packages: this recipe, and the apt that resolves."""
+    return f"{REVISION}, apt {installed_version('apt')}"
 
 
 def make_base(
-    packages: Sequence[str],
+    spec: Spec,
     snapshot: Snapshot,
     *,
-    suite: Suite,
-    arch: str,
     scratch: Path,
     tar: Path,
-    lists: Path,
     cache: Path,
-    mounts: Sequence[Mount],
     run: Callable[..., str],
 ) -> None:
-    """Make the base tree of a suite with these packages as `tar`.
+    """Make the base tree of a spec as `tar`, with `scratch` for what is needed meanwhile.
 
-    `lists` is the snapshot as apt's lists folder; `mounts` cover `scratch`/work; `run` starts
-    commands with the stage's log. Raises PipelineError, UsageError for a suite without support.
+    `cache` keeps packages by digest; `run` starts commands with the stage's log. Raises UsageError
+    for a suite that is not supported, PipelineError for what goes wrong.
     """
-    extra = ("usr-is-merged",) if suite.needs_merged_usr else ()
-    found = resolve(
-        [*packages, *extra],
-        snapshot.sources,
-        suite=suite.name,
-        arch=arch,
-        lists=lists,
-        keyring=snapshot.keyring,
-        folder=scratch / "apt",
-        run=run,
-    )
+    if not is_supported(spec.suite, spec.arch):
+        raise UsageError(
+            f"bootstrap=parallel is not known to make the right tree of {spec.suite} {spec.arch}",
+            hint=f"use bootstrap=mmdebstrap; known are, on amd64, {', '.join(SUPPORTED)}",
+        )
+    merges = spec.suite_facts.needs_merged_usr
+    wanted = list(spec.suite_facts.base_packages(spec.init, spec.arch))
+    wanted += ["usr-is-merged"] if merges else []
+    folder, work = scratch / "bootstrap", scratch / "work"
+    found = resolve(wanted, snapshot, suite=spec.suite, arch=spec.arch, folder=folder, run=run)
     order = Order(
-        work=str(scratch / "work"),
+        work=str(work),
         tar=str(tar),
         cache=str(cache),
-        arch=arch,
+        arch=spec.arch,
         epoch=snapshot.epoch,
-        debs=found.debs,
-        automatic=found.additional,
+        waves=found.waves,
+        automatic=found.automatic,
         sources=tuple(source.one_line() for source in snapshot.sources),
-        links=_MERGED[arch] if suite.needs_merged_usr else (),
+        links=_LINKS if merges else (),
     )
-    order.write(scratch / "order.json")
-    argv = [sys.executable, "-m", "pipeline.bootstrap.inside", scratch / "order.json"]
-    with progress_bar("bootstrapping", total=2 * len(order.debs), unit="steps") as bar:
+    work.mkdir()
+    _carry_out(order, folder / "order.json", run)
+    remove_tree(work)
+    remove_tree(folder)
+
+
+def _carry_out(order: Order, path: Path, run: Callable[..., str]) -> None:
+    order.write(path)
+    mounts = [tmpfs(Path(order.work))] if has_memory_for_tmpfs(TREE_MIB) else []
+    argv = [sys.executable, "-m", "pipeline.bootstrap.inside", path]
+    with progress_bar("bootstrapping", total=2 * sum(map(len, order.waves)), unit="steps") as bar:
 
         def count(line: str) -> None:
-            if re.match(r"Unpacking |Setting up ", line):
+            if line.startswith(("Unpacking ", "Setting up ")):
                 bar.advance()
 
         try:
@@ -87,5 +104,9 @@ def _reported(error: CommandFailed) -> PipelineError:
     """The failure that the process inside printed as its last line, if it got so far."""
     last = error.details.splitlines()[-1:] or [""]
     if not last[0].startswith(FAILURE):
+        error.hint = error.hint or _OTHER_WAY
         return error
-    return PipelineError(**json.loads(last[0].removeprefix(FAILURE)))
+    table = json.loads(last[0].removeprefix(FAILURE))
+    known = {kind.exit_code: kind for kind in _FAILURES}
+    kind = known.get(table["exit_code"], PipelineError)
+    return kind(table["brief"], details=table["details"], hint=table["hint"] or _OTHER_WAY)

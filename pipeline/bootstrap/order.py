@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FAILURE = "failed: "
+FAILURE_KEYS = ("brief", "details", "hint", "exit_code")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Deb:
     """A package to fetch: its name, address, size in bytes and digest."""
 
@@ -23,7 +24,8 @@ class Deb:
 class Order:
     """One tree to make below `work`, packed into `tar`.
 
-    `automatic` are the packages that nobody asked for by name; `sources` are the lines of
+    `waves` are the packages in the order of configuring, first the essential ones with what they
+    need; `automatic` are the packages that nobody asked for by name; `sources` are the lines of
     sources.list; `links` are the folders of / that become links into /usr before anything else;
     `epoch` is SOURCE_DATE_EPOCH in seconds since 1970. Paths are absolute.
     """
@@ -33,7 +35,7 @@ class Order:
     cache: str
     arch: str
     epoch: int
-    debs: tuple[Deb, ...]
+    waves: tuple[tuple[Deb, ...], ...]
     automatic: tuple[str, ...]
     sources: tuple[str, ...]
     links: tuple[str, ...]
@@ -46,6 +48,6 @@ class Order:
 def read_order(path: Path) -> Order:
     """The order in a file."""
     table = json.loads(path.read_text())
-    table["debs"] = tuple(Deb(**deb) for deb in table["debs"])
+    table["waves"] = tuple(tuple(Deb(**deb) for deb in wave) for wave in table["waves"])
     lists = ("automatic", "sources", "links")
     return Order(**table | {key: tuple(table[key]) for key in lists})

@@ -9,69 +9,75 @@ essential packages, required ones and the include list (apt-patterns(7)).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
-from pipeline.archive.sources import Source
+from pipeline.archive.snapshot import Snapshot
 from pipeline.bootstrap.order import Deb
+from pipeline.bootstrap.relations import Relations, read_fields
+from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.errors import PipelineError
 
-_URI = re.compile(r"^'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$")
+_URI = re.compile(r"^'(?P<url>[^']+)' \S+ (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$")
 _ADDITIONAL = "The following additional packages will be installed:"
-_FOLDERS = ("etc/apt/preferences.d", "cache/archives/partial", "state")
+_FOLDERS = ("etc/apt/preferences.d", "cache/archives/partial")
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """The packages of a tree, and which of them are there only because others need them."""
+    """The packages of a tree, in the waves that they are configured in.
 
-    debs: tuple[Deb, ...]
-    additional: tuple[str, ...]
+    `automatic` are those that are there only because others need them.
+    """
+
+    waves: tuple[tuple[Deb, ...], ...]
+    automatic: tuple[str, ...]
 
 
 def resolve(
     packages: Sequence[str],
-    sources: Sequence[Source],
+    snapshot: Snapshot,
     *,
     suite: str,
     arch: str,
-    lists: Path,
-    keyring: Path,
     folder: Path,
     run: Callable[..., str],
 ) -> Resolution:
     """Ask apt; `run` starts it, `folder` is for its files. Raises what `run` raises."""
-    config = _write_config(folder, sources, arch=arch, lists=lists, keyring=keyring)
+    stanzas = write_selected_lists(snapshot, arch, packages, folder / "lists")
+    config = _write_config(snapshot, arch=arch, folder=folder)
     narrow = f"?or(?archive(^{suite}$),?codename(^{suite}$)),?architecture({arch})"
     wanted = [f"?narrow({narrow},{which})" for which in ("?essential", "?priority(required)")]
     output = run(
         ["apt-get", "--yes", "--print-uris", "install", *wanted, *packages],
         env={"APT_CONFIG": str(config)},
     )
-    return read_answer(output)
+    return read_answer(output, stanzas)
 
 
-def read_answer(output: str) -> Resolution:
-    """What apt-get printed; raises PipelineError when it names nothing to fetch."""
+def read_answer(output: str, stanzas: Iterable[bytes]) -> Resolution:
+    """What apt-get printed, with the stanzas of its lists; PipelineError when it names nothing."""
     lines = output.splitlines()
-    debs = tuple(
-        Deb(
-            name=unquote(match["file"].partition("_")[0]),
-            url=match["url"],
-            size=int(match["size"]),
-            sha256=match["sha256"],
-        )
-        for match in map(_URI.match, lines)
-        if match
-    )
+    matches = {match["sha256"]: match for match in map(_URI.match, lines) if match}
+    packages: dict[str, dict[str, str]] = {}
+    debs: dict[str, Deb] = {}
+    for stanza in stanzas:
+        fields = read_fields(stanza.decode("utf-8"))
+        match = matches.get(fields.get("SHA256", ""))
+        if match:
+            name = fields["Package"]
+            packages[name] = fields
+            debs[name] = Deb(name, match["url"], int(match["size"]), match["sha256"])
     if not debs:
         raise PipelineError(
             "apt names no package to fetch for the base tree",
             hint="see the end of the stage's log; bootstrap=mmdebstrap resolves in another way",
         )
-    return Resolution(debs, tuple(_additional(lines)))
+    relations = Relations(packages)
+    waves = tuple(tuple(debs[name] for name in sorted(wave)) for wave in relations.waves())
+    automatic = set(_additional(lines)) - relations.essential
+    return Resolution(waves, tuple(sorted(automatic)))
 
 
 def _additional(lines: Sequence[str]) -> list[str]:
@@ -84,22 +90,17 @@ def _additional(lines: Sequence[str]) -> list[str]:
     return found
 
 
-def _write_config(
-    folder: Path, sources: Sequence[Source], *, arch: str, lists: Path, keyring: Path
-) -> Path:
+def _write_config(snapshot: Snapshot, *, arch: str, folder: Path) -> Path:
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    lines = [source.one_line(keyring=keyring) for source in sources]
+    lines = [source.one_line(keyring=snapshot.keyring) for source in snapshot.sources]
     (folder / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in lines))
-    (folder / "state/status").touch()
+    (folder / "status").touch()
     settings = {
         "Dir": folder,
-        "Dir::State::Status": folder / "state/status",
-        "Dir::State::Lists": lists,
+        "Dir::State::Status": folder / "status",
+        "Dir::State::Lists": folder / "lists",
         "Dir::Cache": folder / "cache",
-        # 70 MB that nobody reads again
-        "Dir::Cache::pkgcache": "",
-        "Dir::Cache::srcpkgcache": "",
         "APT::Architecture": arch,
         "APT::Architectures": arch,
         "APT::Install-Recommends": "false",

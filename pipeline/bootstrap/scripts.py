@@ -18,8 +18,7 @@ from pipeline.command import run
 
 _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
-# mmdebstrap too has dpkg go on where a dependency is a circle
-_DPKG = ("dpkg", "--force-unsafe-io", "--force-depends")
+_DPKG = ("dpkg", "--force-unsafe-io")
 _STARTER = "sbin/start-stop-daemon"
 
 
@@ -70,7 +69,8 @@ class Chroot:
 
     def configure(self, labels: Sequence[str]) -> None:
         """Configure these packages, in an order that dpkg chooses; triggers may stay pending."""
-        self.run([*_DPKG, "--no-triggers", "--configure", *labels])
+        # mmdebstrap too lets dpkg go on where essential packages need one another
+        self.run([*_DPKG, "--force-depends", "--no-triggers", "--configure", *labels])
 
     def configure_rest(self) -> None:
         """Configure all that is still only unpacked, and run every pending trigger."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Collection
 from pathlib import Path
 
@@ -38,8 +37,8 @@ class Tree:
         if member.path == "/.":
             return
         suffix = PENDING if member.path in pending else ""
-        path = self.locate(member.path) + suffix
         try:
+            path = self.locate(member.path) + suffix
             if member.kind == "5":
                 self._make_folder(path, member, package)
             elif member.kind == "0":
@@ -52,12 +51,15 @@ class Tree:
                 raise damaged(package, f"{member.path} is a device or a pipe")
         except FileExistsError:
             raise _taken(member.path, package) from None
+        except FileNotFoundError:
+            raise damaged(package, f"it ships {member.path} without its folder") from None
 
     def settle(self) -> None:
         """Give empty folders their package's time; the others got theirs from what is in them."""
         for path, mtime in self._ages.items():
             if not os.listdir(path):
                 os.utime(path, (mtime, mtime))
+        self._ages.clear()
 
     def locate(self, path: str) -> str:
         """Where a path of the tree is on the host; links on the way to it are followed."""
@@ -147,7 +149,7 @@ def _taken(path: str, package: str) -> PipelineError:
 def _disagree(
     path: str, first: tuple[int, int, int, str], second: tuple[int, int, int, str]
 ) -> PipelineError:
-    said = [f"{who}: {stat.filemode(mode)} {uid}:{gid}" for mode, uid, gid, who in (first, second)]
+    said = [f"{who}: {mode:o} {uid}:{gid}" for mode, uid, gid, who in (first, second)]
     return PipelineError(
         f"packages disagree about the folder {path} ({'; '.join(said)})",
         hint="use bootstrap=mmdebstrap, where the first one in order decides",

@@ -11,7 +11,7 @@ from pipeline.proof.errors import GuestFailed
 
 LAST_LINES = 40
 POLL_S = 1.0
-_CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
+_CONTROL = re.compile(rb"\x00|\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
 # what the guest says when it will not go on, so that nobody waits for the time limit
 _FATAL = re.compile(
     r"Kernel panic|^initrd: .*(?:cannot be mounted|did not appear|no root=|has no root)"

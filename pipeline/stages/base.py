@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import Snapshot, read_snapshot
-from pipeline.bootstrap.making import make_base
+from pipeline.bootstrap import making
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.host.namespace import (
     Mount,
@@ -35,7 +35,9 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
     """The packages that the suite's table names for this init, and the bootstrap tool's version."""
     return {
         "base packages": list(spec.suite_facts.base_packages(spec.init, spec.arch)),
-        spec.bootstrap: installed_version(spec.bootstrap),
+        spec.bootstrap: making.version()
+        if spec.bootstrap == "parallel"
+        else installed_version(spec.bootstrap),
     }
 
 
@@ -45,7 +47,11 @@ def build(job: Job) -> None:
     if job.spec.bootstrap == "debootstrap":
         _run_debootstrap(job, snapshot)
     elif job.spec.bootstrap == "parallel":
-        _run_parallel(job, snapshot)
+        debs = job.project.output / "cache" / "debs"
+        scratch = job.scratch
+        making.make_base(
+            job.spec, snapshot, scratch=scratch, tar=scratch / TAR, cache=debs, run=job.run
+        )
     else:
         _run_mmdebstrap(job, snapshot)
 
@@ -86,25 +92,6 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
         job.run(isolated(argv, mounts=mounts), env=env, on_line=count)
     work.rmdir()
     shutil.rmtree(lists)
-
-
-def _run_parallel(job: Job, snapshot: Snapshot) -> None:
-    spec, work = job.spec, job.scratch / "work"
-    work.mkdir()
-    make_base(
-        spec.suite_facts.base_packages(spec.init, spec.arch),
-        snapshot,
-        suite=spec.suite_facts,
-        arch=spec.arch,
-        scratch=job.scratch,
-        tar=job.scratch / TAR,
-        cache=job.project.output / "cache" / "debs",
-        mounts=_work_mounts(work),
-        run=job.run,
-    )
-    for path in job.scratch.iterdir():
-        if path.name != TAR:
-            remove_tree(path) if path.is_dir() else path.unlink()
 
 
 def _hooks(spec: Spec) -> list[str]:
@@ -214,6 +201,7 @@ STAGE = Stage(
     tools={
         "mmdebstrap": "mmdebstrap",
         "debootstrap": "debootstrap",
+        "apt-get": "apt",
         "setpriv": "util-linux",
         "unshare": "util-linux",
         "tar": "tar",

@@ -49,7 +49,7 @@ class Project:
         return self.output / "volumes" / guest
 
     def identity(self, guest: str) -> Path:
-        """Kept between builds, and what makes the guest itself: host keys, machine-id; mode 0700."""
+        """What makes the guest itself and is kept: host keys, machine-id; mode 0700."""
         return self.output / "identity" / guest
 
     def log(self, guest: str, stage: str) -> Path:

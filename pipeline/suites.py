@@ -32,10 +32,9 @@ EXT2 = "none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
 class Suite:
     """The facts of one release.
 
-    `needs_merged_usr`: the bootstrap makes the /usr links, else usrmerge brings perl (40 MB, 4 s).
+    `needs_merged_usr`: the bootstrap makes the links, else usrmerge brings perl (40 MB, 4 s).
     `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
-    `hash_prefixes` are those that the guest's crypt() understands. `xfs_options` go to mkfs.xfs, so
-    that a newer build host makes what the guest's kernel can mount.
+    `hash_prefixes`: what its crypt() understands. `xfs_options`: for mkfs.xfs of a newer host.
     """
 
     name: str

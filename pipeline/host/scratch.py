@@ -35,10 +35,10 @@ def scratch_folder(root: Path, name: str) -> Iterator[Path]:
         folder.mkdir(mode=0o755)
         yield folder
     finally:
-        _open_scratches.discard(folder)
+        # only what is really gone is forgotten: an interruption waits for the rest
         remove_tree(folder)
-        with suppress(FileNotFoundError):
-            lock.unlink()
+        lock.unlink(missing_ok=True)
+        _open_scratches.discard(folder)
         os.close(descriptor)
 
 
@@ -82,13 +82,16 @@ def remove_open() -> None:
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder with all in it, also when its files belong to subordinate ids."""
-    if not folder.exists():
-        return
-    try:
-        shutil.rmtree(folder)
-    except PermissionError:
-        if is_root():
-            raise
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            continue  # someone else is removing it too
+        except PermissionError:
+            if is_root():
+                raise
+            break
+    if folder.exists():
         command.run(isolated(["rm", "-rf", "--one-file-system", "--", folder]), is_cleanup=True)
 
 

@@ -40,6 +40,8 @@ _CREATE: tuple[tuple[str, str], ...] = (
     (r"unrecogni[sz]ed|config parsing error", "xl does not understand the configuration"),
 )
 
+_IS_UP = re.compile(r"Reached target multi-user|Started serial-getty|INIT: Entering runlevel")
+
 
 def likely_causes(*, console: str, create: str, has_lease: bool, has_login: bool) -> list[str]:
     """The known causes that fit, most telling first; may be empty."""
@@ -59,6 +61,11 @@ def likely_causes(*, console: str, create: str, has_lease: bool, has_login: bool
             )
         else:
             found.append("no network file of the guest names its card, or none asks for DHCP")
-    if not has_login and not found and re.search(r"multi-user|INIT: Entering runlevel", console):
-        found.append("the guest started, but no getty runs on hvc0")
+    if not has_login and not found and _IS_UP.search(console):
+        has_getty = re.search(r"Started serial-getty@hvc0|Started getty on hvc0", console)
+        found.append(
+            "the guest was still starting when the time was over: a busy machine, or a slow unit"
+            if has_getty
+            else "the guest started, but no getty runs on hvc0"
+        )
     return found

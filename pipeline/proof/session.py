@@ -27,9 +27,6 @@ from pipeline.proof.handover import bridges_of, make_bridges, plug_disks
 from pipeline.proof.machine import Machine
 from pipeline.proof.shell import Shell
 
-# QEMU's processor does not promise a constant TSC, so Xen would trap each of the guest's readings
-# of it, thousands a second; xl reads this line after the emitted file
-ADDED = ('tsc_mode="native"',)
 LOGIN = r"\blogin: ?$"
 CREATE_S = 180.0
 # PVH under emulated SVM on a busy machine took 240 s
@@ -101,7 +98,7 @@ class Session:
         make_bridges(self.host, self.artifact)
 
     def _create(self) -> None:
-        words = ["xl", "create", str(self.artifact.configuration), *ADDED]
+        words = ["xl", "create", str(self.artifact.configuration)]
         reply = self.host.agent.run(words, timeout_s=CREATE_S)
         self.create_output = reply.output if reply.status else ""
         if reply.status:

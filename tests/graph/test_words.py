@@ -76,6 +76,12 @@ def test_both_classic_command_lines_are_understood_but_for_the_volume_group(
     assert "debootstrap" not in said.replace("note:", "")
 
 
+def test_a_password_in_a_mirrors_url_is_refused_and_not_repeated(shop: Workshop) -> None:
+    said = refused(shop.doit("build", "name=web1", "mirror=http://me:Kanari3nvogel@m/debian"))
+    assert "auth.conf.d" in said
+    assert "Kanari3nvogel" not in said
+
+
 def test_guests_lists_them_with_what_to_type_next(shop: Workshop) -> None:
     outcome = shop.doit("guests")
     assert outcome.code == 0

@@ -107,3 +107,12 @@ def test_a_silent_guest_and_a_missing_disk_have_their_causes() -> None:
     missing = "initrd: root device /dev/xvda9 did not appear within 30 s"
     causes = likely_causes(console=missing, create="", has_lease=False, has_login=False)
     assert "does not name the disk's vdev" in causes[0]
+
+
+def test_a_slow_guest_is_told_apart_from_one_without_a_getty() -> None:
+    up = "[  OK  ] Reached target multi-user.target - Multi-User System.\n"
+    getty = "[  OK  ] Started serial-getty@hvc0.service - Serial Getty on hvc0.\n"
+    slow = likely_causes(console=getty + up, create="", has_lease=False, has_login=False)
+    without = likely_causes(console=up, create="", has_lease=False, has_login=False)
+    assert "still starting" in slow[0]
+    assert "no getty runs on hvc0" in without[0]

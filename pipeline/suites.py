@@ -1,7 +1,7 @@
 """What differs between releases: one frozen `Suite` for each, all of them in `SUITES`.
 
 Package names were checked against the indexes of bullseye to sid, jammy and noble; facts about
-older releases come from their release notes and from reference/field.md and trust.md.
+older releases come from their release notes and are untried.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ _ETCH = replace(
     name="etch",
     version="4.0",
     security_suite="etch/updates",
-    console="tty1",  # 2.6.18-xen: the console is tty1, hvc0 came with 2.6.26 (reference/field.md)
+    console="tty1",  # 2.6.18-xen: the console is tty1, hvc0 came with 2.6.26
     disk_device="sda",
     password_hash="md5",  # glibc 2.3.6; SHA-crypt came with 2.7
     hash_prefixes=("$1$",),

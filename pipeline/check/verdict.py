@@ -12,7 +12,7 @@ _SHOWN = 150
 
 @dataclass(frozen=True)
 class Verdict:
-    """One named check. `row` is that of MISSION.md; `seen` is what the artifact really has."""
+    """One named check. `row` is that of docs/checks.md; `seen` is what the artifact really has."""
 
     row: str
     name: str

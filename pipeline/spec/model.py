@@ -133,7 +133,7 @@ def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
 
 def _suite_defaults(suite: Suite, filled: dict[str, Any]) -> dict[str, Any]:
     arch = str(filled.get("arch", "amd64"))
-    # Debian's GRUB for Xen cannot unpack the cloud kernel's LZ4 (RECIPES R1).
+    # Debian's GRUB for Xen cannot unpack the cloud kernel's LZ4 (no such decompressor in it).
     is_pv_grub = filled.get("boot") == "grub" and filled.get("type", "pv") == "pv"
     kernel = suite.generic_kernel(arch) if is_pv_grub else suite.default_kernel(arch)
     defaults: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """xen-create-image's options in our words: what each becomes, or why there is nothing to become.
 
-The table itself is in option_table.py; the facts come from reference/field.md, section 4.
+The table itself is in option_table.py; the facts come from xen-create-image(8) of 4.9.2.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pipeline.spec import Spec, known_variables, parse_overrides, translate_opti
 from pipeline.spec.option_table import OPTIONS
 from pipeline.spec.options import find_option, render_options_page
 
-# reference/field.md, section 4, line by line
+# the options of xen-create-image(8), line by line
 FIELD = """
 hostname dir lvm lvm_thin evms zpool image-dev swap-dev dontformat size swap noswap memory maxmem
 vcpus image fs partitions dist arch mirror keyring apt_proxy install-method install-source

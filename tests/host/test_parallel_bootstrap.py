@@ -185,19 +185,25 @@ def test_the_same_snapshot_gives_the_same_bytes(bench: Bench, made: Path, tmp_pa
 
 
 def test_dpkg_and_apt_of_the_tree_are_content(bench: Bench, made: Path, tmp_path: Path) -> None:
-    lists, tree = tmp_path / "lists", tmp_path / "tree"
+    lists, tree, config = tmp_path / "lists", tmp_path / "tree", tmp_path / "apt.conf"
     tree.mkdir()
     write_lists(bench.snapshot, bench.spec.arch, lists)
+    config.write_text(
+        f'Dir "{tree}";\nDir::State::Status "{tree}/var/lib/dpkg/status";\n'
+        'APT::Architectures "amd64";\n'
+    )
     script = f"""
         tar -C {tree} -xf {made}
         cp -r {lists}/. {tree}/var/lib/apt/lists/
         mount --rbind /dev {tree}/dev
         mount -t proc proc {tree}/proc
+        # Ubuntu's apt is not "required": there the host's looks into the tree
+        [ -e {tree}/usr/bin/apt-get ] && apt='chroot {tree}' || apt='env APT_CONFIG={config}'
         for words in 'dpkg --audit' 'dpkg --verify' 'apt-get check' 'apt-get -s install nano' \\
             'apt-get -s autoremove' 'apt-mark showauto'
         do
             echo "== $words"
-            chroot {tree} $words 2>&1
+            case $words in dpkg*) chroot {tree} $words ;; *) $apt $words ;; esac 2>&1
         done"""
     output = command.run(isolated(["sh", "-euc", script], mounts=[tmpfs(tree)]))
     said = dict(part.split("\n", 1) for part in output.split("== ")[1:])
@@ -206,8 +212,9 @@ def test_dpkg_and_apt_of_the_tree_are_content(bench: Bench, made: Path, tmp_path
     assert "Inst nano " in said["apt-get -s install nano"]
     assert "Remv" not in said["apt-get -s autoremove"]
     shown = set(said["apt-mark showauto"].split())
+    asked_for = bench.spec.suite_facts.base_packages(bench.spec.init)
     assert len(shown) > 20
-    assert not shown & {"systemd", "openssh-server", "bash", "apt"}
+    assert not shown & {*asked_for, "bash", "apt"}
 
 
 def test_apt_answers_from_the_selected_lists_as_from_all(bench: Bench, tmp_path: Path) -> None:

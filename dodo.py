@@ -42,36 +42,6 @@ def task_config():
     yield from GRAPH.stage_tasks("config")
 
 
-def task_build():
-    """build guests up to their artifact folder"""
-    yield from GRAPH.word("build", words.say_built, after="config", doc="build the guest")
-
-
-def task_create():
-    """write guests/NAME.toml from key=value words, and build it"""
-    yield from GRAPH.word("create", words.say_built, after="config", doc="write a spec, build it")
-
-
-def task_why():
-    """say why each stage would or would not run"""
-    yield from GRAPH.word("why", words.explain, doc="say why each stage would run")
-
-
-def task_check():
-    """read the finished image and verify it, without mounting or booting"""
-    yield from GRAPH.word("check", words.check, doc="verify the finished image")
-
-
-def task_prove():
-    """boot the artifact under real Xen and ask the guest"""
-    yield from GRAPH.word("prove", words.prove, doc="boot under real Xen, ask the guest")
-
-
-def task_guests():
-    """list the guests and what to type next"""
-    return GRAPH.single(words.list_guests, doc="list the guests and what to type next")
-
-
-def task_test():
-    """run the tests"""
-    return GRAPH.single(words.run_tests, doc="run the tests")
+def task_building():
+    """build guests, and ask about them"""
+    yield from GRAPH.words(words.building.WORDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,10 @@ from pipeline.recipe import Recipe
 from pipeline.reporter import StageFailed, StageReporter, print_error
 from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translate_options
 from pipeline.stages import STAGES
+from pipeline.words import OPTIONS, Word
 
 Task = dict[str, Any]
-RUN_OPTIONS = frozenset({"replace", "prove_key", "prove_long"})
+RUN_OPTIONS = OPTIONS | {"replace"}
 MOST_THREADS = 4
 
 
@@ -141,29 +142,33 @@ class Graph:
             return StageFailed(error)
         return None
 
-    def word(
-        self, name: str, action: Callable[..., None], *, after: str = "", doc: str
-    ) -> Iterator[Task]:
-        """A word such as build or check: one task a guest, narrowed to the chosen by name=."""
-        yield {"name": None, "doc": doc}
-        for guest in self.chosen if name != "create" or _is_creating() else ():
-            yield {
-                "name": guest,
-                "doc": f"{doc}: {self.specs[guest].description or guest}",
-                "actions": [(_guarded, [action, self.recipe, self.specs[guest]])],
-                "task_dep": [f"{after}:{guest}"] if after else [],
-                "io": {"capture": False},
-                "meta": {"word": name},
-            }
+    def words(self, table: Iterable[Word]) -> Iterator[Task]:
+        """The words of a table, each under its own name: one task a guest, or a single one."""
+        for word in table:
+            if word.is_single:
+                yield {
+                    "basename": word.name,
+                    "doc": word.doc,
+                    "actions": [(_guarded, [word.action, self.recipe, self.specs])],
+                    "io": {"capture": False},
+                    "meta": {"word": word.name},
+                }
+            else:
+                yield {"basename": word.name, "name": None, "doc": word.doc}
+                yield from self._word_tasks(word)
 
-    def single(self, action: Callable[..., None], *, doc: str) -> Task:
-        """A word that is not about one guest."""
-        return {
-            "doc": doc,
-            "actions": [(_guarded, [action, self.recipe, self.specs])],
-            "io": {"capture": False},
-            "meta": {"word": "single"},
-        }
+    def _word_tasks(self, word: Word) -> Iterator[Task]:
+        """One task a guest, narrowed to the chosen by name=."""
+        for guest in self.chosen if word.name != "create" or _is_creating() else ():
+            yield {
+                "basename": word.name,
+                "name": guest,
+                "doc": f"{word.doc}: {self.specs[guest].description or guest}",
+                "actions": [(_guarded, [word.action, self.recipe, self.specs[guest]])],
+                "task_dep": [f"{word.after}:{guest}"] if word.after else [],
+                "io": {"capture": False},
+                "meta": {"word": word.name},
+            }
 
 
 def _is_creating() -> bool:

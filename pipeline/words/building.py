@@ -1,4 +1,4 @@
-"""The words of the command line that are not stages: what each prints or does."""
+"""The words for building guests and for asking about them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.progress import print_line
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
+from pipeline.words.word import Word
 
 
 def say_built(recipe: Recipe, spec: Spec) -> None:
@@ -80,3 +81,19 @@ def _short(path: Path) -> Path:
         return path.relative_to(Path.cwd())
     except ValueError:
         return path
+
+
+WORDS = (
+    Word("build", "build the guest", say_built, after="config"),
+    Word("create", "write a spec, build it", say_built, after="config"),
+    Word("why", "say why each stage would run", explain),
+    Word("check", "verify the finished image", check),
+    Word(
+        "prove",
+        "boot under real Xen, ask the guest",
+        prove,
+        options=frozenset({"prove_key", "prove_long"}),
+    ),
+    Word("guests", "list the guests and what to type next", list_guests, is_single=True),
+    Word("test", "run the tests", run_tests, is_single=True),
+)

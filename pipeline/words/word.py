@@ -1,0 +1,23 @@
+"""What a word of the command line is: `doit WORD name=GUEST key=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word that is not a stage.
+
+    `action` gets the recipe and the guest's spec, or all specs by name where the word `is_single`.
+    `after` is the stage that must be current first. `options` are the variables that say how to do
+    it (recipe.options), not what to build: they are no spec keys.
+    """
+
+    name: str
+    doc: str
+    action: Callable[..., None]
+    after: str = ""
+    options: frozenset[str] = frozenset()
+    is_single: bool = False

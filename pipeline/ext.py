@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import PipelineError
-from pipeline.identity import IdentityFile
+from pipeline.guest.identity import IdentityFile
 
 Run = Callable[..., str]
 

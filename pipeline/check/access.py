@@ -9,7 +9,7 @@ from pipeline.check.facts import Facts
 from pipeline.check.sshd import find_openings
 from pipeline.check.tree import Tree
 from pipeline.check.verdict import Verdict, compare, judge
-from pipeline.identity import authorized_lines
+from pipeline.guest.identity import authorized_lines
 from pipeline.stages.names import KNOWN_HOSTS
 
 KEYS = "/root/.ssh/authorized_keys"

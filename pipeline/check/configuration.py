@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from pipeline.check.facts import SWAP, Facts
 from pipeline.check.verdict import Verdict, judge
-from pipeline.domains import make_domain
+from pipeline.guest.domains import make_domain
 from pipeline.stages.names import disk_name
 from pipeline.xen import keys, libvirt, xl, xm
 from pipeline.xen.domain import Direct, Domain

@@ -13,8 +13,8 @@ from pipeline.check.image import FileSystem, ImageReader, read_file_system
 from pipeline.check.tree import Tree
 from pipeline.command import run
 from pipeline.errors import PipelineError
+from pipeline.guest.identity import MACHINE_ID
 from pipeline.host.in_use import refuse_if_used
-from pipeline.identity import MACHINE_ID
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec

@@ -13,8 +13,8 @@ from pipeline.check.network import network_names
 from pipeline.check.system import find_gettys
 from pipeline.check.tree import Tree
 from pipeline.check.verdict import Level, Verdict, compare, judge
-from pipeline.domains import command_line
-from pipeline.identity import ROOT_DEVICE
+from pipeline.guest.domains import command_line
+from pipeline.guest.identity import ROOT_DEVICE
 from pipeline.xen.bootability import BootFacts, lint
 from pipeline.xen.grub_menu import parse_grub_cfg, parse_menu_lst
 from pipeline.xen.text import SyntaxFault

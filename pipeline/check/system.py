@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipeline.check.facts import Facts
 from pipeline.check.tree import Tree
 from pipeline.check.verdict import Verdict, compare, judge
-from pipeline.identity import ROOT_DEVICE, SWAP_DEVICE
+from pipeline.guest.identity import ROOT_DEVICE, SWAP_DEVICE
 from pipeline.spec import Spec
 
 _MOVING = re.compile(r"\b(old)?(old)?(stable|testing|unstable)\b")

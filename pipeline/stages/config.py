@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pipeline.canonical import digest_file
 from pipeline.changes import RECORD
-from pipeline.domains import make_domain
 from pipeline.errors import UsageError
+from pipeline.guest.domains import make_domain
 from pipeline.manifest import render_manifest
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage

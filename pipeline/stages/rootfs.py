@@ -14,10 +14,10 @@ from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import read_snapshot
 from pipeline.archive.sources import find_archive
 from pipeline.canonical import digest_tree
-from pipeline.domains import command_line
 from pipeline.errors import UsageError
+from pipeline.guest.domains import command_line
+from pipeline.guest.identity import ROOT_DEVICE
 from pipeline.host.namespace import has_memory_for_tmpfs, isolated
-from pipeline.identity import ROOT_DEVICE
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage

@@ -11,9 +11,14 @@ from pipeline.archive.snapshot import read_snapshot
 from pipeline.canonical import digest_file, fingerprint
 from pipeline.errors import InUseError, PipelineError
 from pipeline.ext import fixed_clock, read_text, write_files
+from pipeline.guest.identity import (
+    authorized_lines,
+    identity_files,
+    keep_identity,
+    render_known_hosts,
+)
+from pipeline.guest.passwords import read_root_hash
 from pipeline.host.in_use import refuse_if_used
-from pipeline.identity import authorized_lines, identity_files, keep_identity, render_known_hosts
-from pipeline.passwords import read_root_hash
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage

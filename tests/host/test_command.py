@@ -11,8 +11,8 @@ import pytest
 from pipeline import command
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 from pipeline.ext import read_text, write_files
+from pipeline.guest.identity import IdentityFile
 from pipeline.host.namespace import isolated, tmpfs
-from pipeline.identity import IdentityFile
 
 pytestmark = pytest.mark.integration
 EPOCH = 1_700_000_000

@@ -9,8 +9,8 @@ from pipeline.check.boot_reading import BootFiles
 from pipeline.check.configuration import expected_domain
 from pipeline.check.image import FileSystem
 from pipeline.check.tree import Node
-from pipeline.identity import render_fstab, render_hosts
-from pipeline.network import network_files
+from pipeline.guest.identity import render_fstab, render_hosts
+from pipeline.guest.network import network_files
 from pipeline.xen import libvirt, xl, xm
 from pipeline.xen.kernel_image import KernelFacts
 from tests.unit.check_facts import by_name, failed, make_facts, make_tree

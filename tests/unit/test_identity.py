@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.identity import (
+from pipeline.guest.identity import (
     identity_files,
     keep_identity,
     render_fstab,
     render_hosts,
     render_known_hosts,
 )
-from pipeline.passwords import hash_password, read_root_hash, replace_root_password
+from pipeline.guest.passwords import hash_password, read_root_hash, replace_root_password
 from pipeline.spec import Spec
 
 SHADOW = "root:*:20000:0:99999:7:::\ndaemon:*:20000:0:99999:7:::\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.network import network_files
+from pipeline.guest.network import network_files
 from pipeline.spec import Spec
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.canonical import write_durably
-from pipeline.network import network_files
-from pipeline.passwords import replace_root_password
+from pipeline.guest.network import network_files
+from pipeline.guest.passwords import replace_root_password
 from pipeline.spec import Spec, read_authorized_keys
 
 MACHINE_ID = "machine-id"

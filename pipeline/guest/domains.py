@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from pipeline.identity import ROOT_DEVICE, SWAP_DEVICE
+from pipeline.guest.identity import ROOT_DEVICE, SWAP_DEVICE
 from pipeline.spec import Spec
 from pipeline.xen.domain import (
     Boot,

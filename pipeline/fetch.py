@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import io
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -185,7 +185,7 @@ def _check_status(url: str, status: int) -> None:
         )
     if status == 401:
         raise PipelineError(f"{shown}: the mirror asks for a password (401)", hint=AUTH_HINT)
-    answer = f"{shown}: the mirror answers {status} {http.client.responses.get(status, '')}"
+    answer = f"{shown}: the mirror answers {status} {_phrase(status)}"
     if status >= 500 or status == 429:
         raise _ServerTrouble(f"{answer.rstrip()} (tried {ATTEMPTS} times)", hint=_CHOOSE)
     raise PipelineError(answer.rstrip(), hint="check the mirror, or choose another with mirror=URL")
@@ -196,3 +196,11 @@ def _local(url: str) -> Path:
     if not path.is_file() or not os.access(path, os.R_OK):
         raise NotFound(f"{path}: not found or not readable", hint="check mirror=file:/...")
     return path
+
+
+def _phrase(status: int) -> str:
+    """A status code in words, as RFC 9110 has them; "" for one that it does not know."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
+import importlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +13,8 @@ from pipeline.archive.sources import Source
 from pipeline.errors import PipelineError
 from pipeline.fetch import NotFound, fetch_file
 
-_OPENERS: dict[str, Callable[[bytes], bytes]] = {
-    ".xz": lzma.decompress,
-    ".gz": gzip.decompress,
-    ".bz2": bz2.decompress,
-    "": bytes,
-}
+# the module that unpacks it, in the order of preference
+_OPENERS = {".xz": "lzma", ".gz": "gzip", ".bz2": "bz2", "": ""}
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,9 @@ def _urls(source: Source, release: Release, entry: IndexFile) -> Iterable[str]:
 
 def read_index(path: Path) -> bytes:
     """A Packages file's content, uncompressed."""
-    return _OPENERS[path.suffix](path.read_bytes())
+    packed = path.read_bytes()
+    module = _OPENERS[path.suffix]
+    return importlib.import_module(module).decompress(packed) if module else packed
 
 
 class PackageIndex:

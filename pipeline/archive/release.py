@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from pipeline.archive.signature import verify_signature
@@ -118,6 +117,8 @@ def _pocket(suite: str) -> str:
 
 def _read_date(text: str) -> datetime:
     """RFC 5322 date; "-0000" and a missing zone mean UTC, as the repository format says."""
+    from email.utils import parsedate_to_datetime  # 15 ms, only where a Release is read
+
     found = parsedate_to_datetime(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 

@@ -26,7 +26,7 @@ SECRET_KEYS = frozenset({"root_password_hash"})
 class Spec(Naming, Origin, Software, Boot, Resources, CardKeys, Access, Screen, Life):
     """What one guest is to be: frozen, checked, with the defaults of its suite filled in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     interfaces: tuple[CardKeys, ...] = Field(
         (), description="Second and further network cards: tables of the same network keys."

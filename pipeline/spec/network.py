@@ -18,7 +18,7 @@ _XEN_OUI = "00:16:3E"
 class CardKeys(BaseModel):
     """Network: the guest's first card. Further cards are tables of these keys in `interfaces`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     dhcp: StrictBool = Field(
         True, description="Ask for an address by DHCP. Default: true when no address is given."

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.canonical import digest_file
 from pipeline.changes import RECORD
 from pipeline.errors import UsageError
-from pipeline.guest.domains import make_domain
 from pipeline.manifest import render_manifest
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 from pipeline.stages.names import KNOWN_HOSTS, SUMS, disk_name
 from pipeline.store import read_buildinfo
-from pipeline.xen import libvirt, xl, xm
-from pipeline.xen.domain import Domain
-from pipeline.xen.text import Unsupported
+
+if TYPE_CHECKING:
+    from pipeline.xen.domain import Domain
 
 REVISION = 1
 
@@ -53,6 +52,9 @@ def build(job: Job) -> None:
 
 def _write_configurations(job: Job) -> None:
     """xl always; xm and libvirt where they can express the domain, else the reason in a file."""
+    from pipeline.guest.domains import make_domain  # only a build pays for the renderers
+    from pipeline.xen import xl
+
     spec = job.spec
     swap = "swap.img" if spec.swap_mib else ""
     try:
@@ -65,6 +67,9 @@ def _write_configurations(job: Job) -> None:
 
 
 def _write_other(job: Job, domain: Domain) -> None:
+    from pipeline.xen import libvirt, xm
+    from pipeline.xen.text import Unsupported
+
     for suffix, render in (("xm", xm.render), ("xml", libvirt.render)):
         file = job.scratch / f"{job.spec.name}.{suffix}"
         try:
@@ -84,6 +89,8 @@ def _write_record(job: Job) -> None:
 
 def _write_sums(scratch: Path) -> None:
     """SHA256SUMS in the form of sha256sum(1)."""
+    from concurrent.futures import ThreadPoolExecutor
+
     files = sorted(scratch.iterdir())
     with ThreadPoolExecutor() as pool:  # hashing frees the interpreter's lock
         digests = list(pool.map(digest_file, files))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ from pipeline.initrd.modules import ModuleFolder
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
-from pipeline.xen.kernel_image import read_kernel
 
 REVISION = 2
 _PART = re.compile(r"linux-(image|modules|modules-extra)-")
@@ -120,12 +119,14 @@ def _resolve(packages: PackageIndex, name: str, version: str) -> list[Package]:
 
 def _find_files(spec: Spec) -> KernelFiles:
     if spec.kernel_source == "host":
-        abi = platform.release()
+        abi = os.uname().release
         vmlinuz, modules = Path(f"/boot/vmlinuz-{abi}"), Path(f"/lib/modules/{abi}")
     else:
         vmlinuz = Path(spec.kernel)
         if not vmlinuz.is_file():
             raise UsageError(f"kernel {vmlinuz}: no such file", hint="correct kernel=")
+        from pipeline.xen.kernel_image import read_kernel
+
         abi = read_kernel(vmlinuz.read_bytes()).version.partition(" ")[0]
         modules = Path(spec.modules or f"/lib/modules/{abi}")
     if not vmlinuz.is_file():

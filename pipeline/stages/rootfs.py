@@ -15,7 +15,6 @@ from pipeline.archive.snapshot import read_snapshot
 from pipeline.archive.sources import find_archive
 from pipeline.canonical import digest_tree
 from pipeline.errors import UsageError
-from pipeline.guest.domains import command_line
 from pipeline.guest.identity import ROOT_DEVICE
 from pipeline.host.namespace import has_memory_for_tmpfs, isolated
 from pipeline.progress import progress_bar
@@ -178,6 +177,8 @@ def _element_variables(job: Job) -> dict[str, str]:
     if spec.is_kernel_inside:
         own["DIB_GRUB_MENUS_KERNEL"] = spec.kernel
         own["DIB_GRUB_MENUS_ROOT"] = ROOT_DEVICE
+        from pipeline.guest.domains import command_line
+
         own["DIB_GRUB_MENUS_OPTIONS"] = command_line(spec)
     else:
         own["DIB_KERNEL_MODULES_TAR"] = job.upstream("kernel") / "modules.tar"

@@ -31,15 +31,24 @@ def digest_file(path: Path) -> str:
     with open(path, "rb", buffering=0) as stream:
         handle, size = stream.fileno(), path.stat().st_size
         position = 0
-        while position < size:
-            data = _seek(handle, position, os.SEEK_DATA, size)
+        for data, hole in data_extents(handle, size):
             _update_zeros(digest, data - position)
-            hole = _seek(handle, data, os.SEEK_HOLE, size)
             os.lseek(handle, data, os.SEEK_SET)
             for start in range(data, hole, CHUNK):
                 digest.update(stream.read(min(CHUNK, hole - start)))
             position = hole
+        _update_zeros(digest, size - position)
     return digest.hexdigest()
+
+
+def data_extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, end) in bytes of what is no hole in an open file (lseek(2), SEEK_DATA)."""
+    position = 0
+    while position < size:
+        start = _seek(descriptor, position, os.SEEK_DATA, size)
+        position = _seek(descriptor, start, os.SEEK_HOLE, size)
+        if start < size:
+            yield start, position
 
 
 def _seek(handle: int, position: int, whence: int, size: int) -> int:

@@ -98,7 +98,7 @@ def _read_deb822(text: str) -> Iterator[HostSource]:
 def _paragraphs(text: str) -> Iterator[dict[str, str]]:
     """The stanzas of a sources file, their fields by name in lower case (sources.list(5)).
 
-    Read here because python-debian takes 50 ms to import, a tenth of a run in which nothing is done.
+    Read here because python-debian takes 50 ms to import, a tenth of a run that builds nothing.
     """
     stanza: dict[str, str] = {}
     field = ""

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.canonical import digest_file
 from pipeline.check import access, configuration, contents, kernels, naming, network, system
-from pipeline.check.contents import check_sums, read_sums
+from pipeline.check.contents import check_sums
 from pipeline.check.facts import Facts, read_facts, require_artifact
 from pipeline.check.verdict import Verdict, render_table, summarize
 from pipeline.command import require_tools
@@ -21,7 +20,7 @@ from pipeline.host.scratch import remove_abandoned, scratch_folder
 from pipeline.progress import print_line
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.stages.names import SUMS
+from pipeline.sums import DISK_SUMS, SUMS, digest_as, read_sums
 
 TOOLS = {"debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs"}
 
@@ -78,8 +77,8 @@ def judge_facts(facts: Facts) -> list[Verdict]:
 
 def _start_digests(pool: ThreadPoolExecutor, folder: Path) -> dict[str, Callable[[], str]]:
     """For each listed file a function that waits for its digest, made in another thread."""
-    sums = folder / SUMS
-    names = read_sums(sums.read_text()) if sums.is_file() else {}
-    files = [folder / name for name in names if (folder / name).is_file()]
+    sums = [folder / name for name in (SUMS, DISK_SUMS) if (folder / name).is_file()]
+    listed = read_sums("".join(path.read_text() for path in sums))
+    files = [folder / name for name in listed if (folder / name).is_file()]
     files.sort(key=lambda path: path.stat().st_size, reverse=True)  # the longest first
-    return {path.name: pool.submit(digest_file, path).result for path in files}
+    return {path.name: pool.submit(digest_as, listed[path.name], path).result for path in files}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.canonical import digest_file
 from pipeline.check.facts import SWAP, Facts
 from pipeline.check.verdict import Verdict, compare, judge
 from pipeline.errors import PipelineError
 from pipeline.manifest import render_manifest
-from pipeline.stages.names import SUMS, disk_name
+from pipeline.stages.names import disk_name
+from pipeline.sums import DISK_SUMS, SUMS, read_sums
 
 MIB = 1 << 20
 STATUS = "/var/lib/dpkg/status"
@@ -97,9 +97,9 @@ def check_secrets(facts: Facts) -> Iterator[Verdict]:
     yield judge("C13", "private keys inside", foreign, ok="host keys only", hint="remove them")
 
 
-def check_sums(facts: Facts, digest: Callable[[Path], str] = digest_file) -> Iterator[Verdict]:
-    """C12: SHA256SUMS has every file, each as it is; a disk that its guest wrote to is let be."""
-    listed = read_sums(facts.texts.get(SUMS, ""))
+def check_sums(facts: Facts, digest: Callable[[Path], str]) -> Iterator[Verdict]:
+    """C12: the sums have every file, each as it is; a disk that its guest wrote to is let be."""
+    listed = read_sums(facts.texts.get(SUMS, "") + facts.texts.get(DISK_SUMS, ""))
     checked = [name for name in sorted(listed) if name not in facts.written]
     faults = [f"no {name}" for name in checked if not (facts.folder / name).is_file()]
     faults += [
@@ -115,12 +115,6 @@ def check_sums(facts: Facts, digest: Callable[[Path], str] = digest_file) -> Ite
         names = ", ".join(sorted(facts.written & set(listed)))
         text = f"{names}: the guest has written to it since it was built; not compared"
         yield Verdict("C12", "disks", "warn", text)
-
-
-def read_sums(text: str) -> Mapping[str, str]:
-    """File name to sha256, of the form that sha256sum(1) writes."""
-    found = re.findall(r"^([0-9a-f]{64})  ([^/\n]+)$", text, re.MULTILINE)
-    return {name: digest for digest, name in found}
 
 
 def _is_key(text: str) -> bool:

@@ -9,20 +9,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.canonical import digest_file
 from pipeline.changes import RECORD
 from pipeline.errors import UsageError
 from pipeline.manifest import render_manifest
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
-from pipeline.stages.names import KNOWN_HOSTS, SUMS, disk_name
+from pipeline.stages.names import DISKS, KNOWN_HOSTS, disk_name
 from pipeline.store import read_buildinfo
+from pipeline.sums import write_sums
 
 if TYPE_CHECKING:
     from pipeline.xen.domain import Domain
 
-REVISION = 1
+REVISION = 2
 
 
 def inputs(spec: Spec, project: Project) -> Inputs:
@@ -47,7 +47,7 @@ def build(job: Job) -> None:
     resolved = json.dumps(spec.as_json(), indent=1, sort_keys=True)
     (scratch / "spec.json").write_text(f"{resolved}\n")
     _write_record(job)
-    _write_sums(scratch)
+    write_sums(scratch, disks=DISKS)
 
 
 def _write_configurations(job: Job) -> None:
@@ -85,17 +85,6 @@ def _write_record(job: Job) -> None:
         assert found is not None, stage
         record[stage] = asdict(found)
     (job.scratch / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-
-
-def _write_sums(scratch: Path) -> None:
-    """SHA256SUMS in the form of sha256sum(1)."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    files = sorted(scratch.iterdir())
-    with ThreadPoolExecutor() as pool:  # hashing frees the interpreter's lock
-        digests = list(pool.map(digest_file, files))
-    lines = [f"{digest}  {path.name}\n" for digest, path in zip(digests, files, strict=True)]
-    (scratch / SUMS).write_text("".join(lines))
 
 
 def folder(project: Project, guest: str) -> Path:
@@ -143,5 +132,5 @@ STAGE = Stage(
     ),
     inputs=inputs,
     folder=folder,
-    mutable=("disk.*", "swap.img"),
+    mutable=DISKS,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.spec import Spec
 
 KNOWN_HOSTS = "known_hosts"
-SUMS = "SHA256SUMS"
+DISKS = ("disk.*", "swap.img")
 
 
 def disk_name(spec: Spec) -> str:

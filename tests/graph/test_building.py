@@ -39,7 +39,7 @@ def test_every_shipped_guest_is_built_and_passes_its_check(workshop: Workshop, n
     folder = workshop.built(name)
     names = {path.name for path in folder.iterdir()}
     assert {"disk.img", "swap.img", f"{name}.cfg", "known_hosts", "manifest", "spec.json"} <= names
-    assert {"buildinfo.json", "stages.json", "SHA256SUMS"} <= names
+    assert {"buildinfo.json", "stages.json", "SHA256SUMS", "FSVERITY"} <= names
     has_kernel = json.loads((folder / "spec.json").read_text())["boot"] == "direct"
     assert ({"vmlinuz", "initrd.img"} <= names) == has_kernel
     assert (folder / "disk.img").stat().st_size == 4 << 30

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.stages import STAGES
+from pipeline.sums import read_sums
+from pipeline.verity import measure_file
 
 ROOT = Path(__file__).resolve().parents[2]
 GUEST = "test-drbd"
@@ -75,5 +77,7 @@ def test_an_interruption_in_any_stage_is_harmless(tmp_path: Path, number: signal
         ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, capture_output=True
     )
     assert check.returncode == 0, check.stdout
+    disks = read_sums((folder / "FSVERITY").read_text())
+    assert disks == {name: measure_file(folder / name) for name in ("disk.img", "swap.img")}
     again = Build(tmp_path)
     assert " built " not in again.finish()

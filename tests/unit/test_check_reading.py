@@ -7,12 +7,12 @@ import pytest
 import zstandard
 
 from pipeline.check.boot_reading import judge_files, unpack_lz4, unpack_zstd
-from pipeline.check.contents import read_sums
 from pipeline.check.image import _is_fault
 from pipeline.check.network import read_interfaces, read_sections
 from pipeline.check.sshd import find_openings
 from pipeline.check.system import find_settings, read_suites
 from pipeline.check.verdict import Verdict, compare, judge, render_table
+from pipeline.sums import read_sums
 from tests.unit.check_facts import make_tree
 
 KEYS_ONLY = "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"

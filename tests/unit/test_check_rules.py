@@ -284,8 +284,8 @@ def test_an_artifact_of_an_older_spec_names_the_keys_that_changed() -> None:
 
 
 def test_sums_leave_a_disk_alone_that_its_guest_wrote_to() -> None:
-    sums = f"{'a' * 64}  disk.img\n"
-    facts = replace(make_facts(), texts={"SHA256SUMS": sums}, written=frozenset({"disk.img"}))
+    sums = f"sha256:{'a' * 64} disk.img\n"
+    facts = replace(make_facts(), texts={"FSVERITY": sums}, written=frozenset({"disk.img"}))
     verdicts = by_name(contents.check_sums(facts, lambda path: "b" * 64))
     assert verdicts["disks"].level == "warn"
     assert "disk.img has changed" not in verdicts["SHA256SUMS"].seen

@@ -13,6 +13,7 @@ from pipeline.archive.guest_sources import render_guest_sources
 from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import read_snapshot
 from pipeline.archive.sources import find_archive
+from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.canonical import digest_tree
 from pipeline.errors import UsageError
 from pipeline.guest.identity import ROOT_DEVICE
@@ -97,9 +98,9 @@ def build(job: Job) -> None:
     elements = elements_of(job.spec)
     _find_all(elements, _search_path(job.spec, job.project))
     program = Path(sys.executable).with_name("disk-image-create")
-    for name in ("dib", "home", "lists"):
+    for name in ("dib", "home"):
         (job.scratch / name).mkdir()
-    write_lists(read_snapshot(job.upstream("mirror")), job.spec.arch, job.scratch / "lists")
+    _write_lists(job)
     argv = [program, "-n", "-t", "raw", "-a", job.spec.arch, "-o", job.scratch / "unused"]
     with progress_bar("running elements", unit="scripts") as bar:
 
@@ -111,13 +112,24 @@ def build(job: Job) -> None:
         job.run(
             isolated(["private-dev", *argv, *elements]), env=env, cwd=job.scratch, on_line=count
         )
-    for name in ("dib", "home", "lists"):
+    for name in ("dib", "home", "lists", "short-lists"):
         job.run(isolated(["rm", "-rf", "--one-file-system", job.scratch / name]))
     for path in job.scratch.iterdir():
         if path.name not in (TAR,):
             path.unlink()
     status = job.run(["tar", "-xOf", job.scratch / TAR, "./var/lib/dpkg/status"])
     (job.scratch / STATUS).write_text(status)
+
+
+def _write_lists(job: Job) -> None:
+    """apt's lists twice: whole, for any element, and what the spec's own packages lead to."""
+    snapshot = read_snapshot(job.upstream("mirror"))
+    write_lists(snapshot, job.spec.arch, job.scratch / "lists")
+    (job.scratch / "short-lists").mkdir()
+    if job.spec.packages:
+        write_selected_lists(
+            snapshot, job.spec.arch, job.spec.packages, job.scratch / "short-lists"
+        )
 
 
 def _environment(job: Job) -> dict[str, str]:
@@ -165,6 +177,7 @@ def _element_variables(job: Job) -> dict[str, str]:
         "DIB_DOMU_EXPORT": scratch / TAR,
         "DIB_DOMU_PACKAGES": " ".join(packages_of(spec, guest_sources.read_text())),
         "DIB_DOMU_APT_LISTS": scratch / "lists",
+        "DIB_DOMU_APT_SHORT_LISTS": scratch / "short-lists",
         "DIB_DOMU_APT_CACHE": debs,
         "DIB_DOMU_BUILD_SOURCES": build_sources,
         "DIB_DOMU_NETWORK_TOOL": spec.suite_facts.network_tool(spec.init),

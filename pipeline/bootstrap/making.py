@@ -22,20 +22,14 @@ from pipeline.host.packages import installed_version
 from pipeline.host.scratch import remove_tree
 from pipeline.progress import progress_bar
 from pipeline.spec import Spec
+from pipeline.suites import SUITES
 
 REVISION = 1  # raise when the same inputs would give a different tree
 TREE_MIB = 1500
-# compared with mmdebstrap's tree, see docs/bootstrap.md for these and for the ones left out
-SUPPORTED = ("bullseye", "bookworm", "trixie", "noble")
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # debootstrap's for amd64
 _FAILURES: tuple[type[PipelineError], ...] = (PipelineError, EnvironmentFault, VerificationError)
 _OTHER_WAY = "bootstrap=mmdebstrap makes the same tree, one package after the other"
-
-
-def is_supported(suite: str, arch: str = "amd64") -> bool:
-    """Whether this bootstrap is known to make the same tree as mmdebstrap."""
-    return suite in SUPPORTED and arch == "amd64"
 
 
 def version() -> str:
@@ -57,10 +51,11 @@ def make_base(
     `cache` keeps packages by digest; `run` starts commands with the stage's log. Raises UsageError
     for a suite that is not supported, PipelineError for what goes wrong.
     """
-    if not is_supported(spec.suite, spec.arch):
+    if spec.suite_facts.default_bootstrap(spec.arch) != "parallel":
+        known = [name for name, facts in SUITES.items() if facts.has_parallel_bootstrap]
         raise UsageError(
             f"bootstrap=parallel is not known to make the right tree of {spec.suite} {spec.arch}",
-            hint=f"use bootstrap=mmdebstrap; known are, on amd64, {', '.join(SUPPORTED)}",
+            hint=f"use bootstrap=mmdebstrap; known are, on amd64, {', '.join(known)}",
         )
     merges = spec.suite_facts.needs_merged_usr
     wanted = list(spec.suite_facts.base_packages(spec.init, spec.arch))

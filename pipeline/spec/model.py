@@ -141,5 +141,6 @@ def _suite_defaults(suite: Suite, filled: dict[str, Any]) -> dict[str, Any]:
         "init": suite.init_default,
         "locale": suite.default_locale,
         "fs": suite.default_fs,
+        "bootstrap": suite.default_bootstrap(arch),
     }
     return defaults | ({"kernel": kernel} if kernel else {})

@@ -77,7 +77,9 @@ class Origin(BaseModel):
         examples=["24h", "7d", "0"],
     )
     bootstrap: Literal["mmdebstrap", "debootstrap", "parallel"] = Field(
-        "mmdebstrap", description="The program that makes the base tree."
+        "",  # type: ignore[arg-type]
+        description="How the base tree is made; `parallel` is this pipeline's own way to the same "
+        "tree. Default: parallel where it is known to (docs/bootstrap.md), else mmdebstrap.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What differs between releases: one frozen `Suite` for each, all of them in `SUITES`.
+"""The releases, newest first; each says what was different in it from the one after.
 
 Package names were checked against the indexes of bullseye to sid, jammy and noble; facts about
 older releases come from their release notes and are untried.
@@ -6,108 +6,9 @@ older releases come from their release notes and are untried.
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-InitName = Literal["systemd", "sysvinit"]
-HashName = Literal["yescrypt", "sha512", "md5"]
-
-_KEYRINGS = "/usr/share/keyrings"
-# mke2fs -O wants the whole list: without "none" it would add the build host's own defaults.
-EXT4_MODERN = (
-    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"
-    "sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
-)
-# e2fsprogs before 1.43 (stretch) refuses metadata_csum.
-EXT4_OLD = (
-    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,"
-    "sparse_super,large_file,huge_file,dir_nlink,extra_isize,uninit_bg"
-)
-EXT3 = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
-EXT2 = "none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Suite:
-    """The facts of one release.
-
-    `needs_merged_usr`: the bootstrap makes the links, else usrmerge brings perl (40 MB, 4 s).
-    `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
-    `hash_prefixes`: what its crypt() understands. `xfs_options`: for mkfs.xfs of a newer host.
-    """
-
-    name: str
-    distribution: Literal["debian", "ubuntu"]
-    version: str
-    init_default: InitName
-    inits: tuple[InitName, ...]
-    kernels: dict[str, tuple[str, str]]
-    system_packages: dict[InitName, tuple[str, ...]]
-    keyring: str = f"{_KEYRINGS}/debian-archive-keyring.gpg"
-    keyring_package: str = "debian-archive-keyring"
-    components: tuple[str, ...] = ("main",)
-    is_archived: bool = False
-    security_suite: str = ""
-    security_path: str = "debian-security"
-    updates_suite: str = ""
-    sources_form: Literal["one-line", "deb822"] = "one-line"
-    console: str = "hvc0"
-    disk_device: str = "xvda"
-    nic_naming: Literal["eth", "enX"] = "eth"
-    has_networkd: bool = False
-    needs_merged_usr: bool = False
-    password_hash: HashName = "sha512"
-    hash_prefixes: tuple[str, ...] = ("$6$", "$5$", "$1$")
-    ext4_features: str = EXT4_MODERN
-    inode_size: int = 256
-    xfs_options: tuple[str, ...] = ()
-    default_fs: str = "ext4"
-    filesystems: tuple[str, ...] = ("ext4", "ext3", "ext2", "xfs", "btrfs")
-    default_locale: str = "C.UTF-8"
-    openssh: tuple[int, int] = (9, 2)
-    needs_vsyscall: bool = False
-    libc_xen_package: str = ""
-
-    @property
-    def checks_valid_until(self) -> bool:
-        """Whether an outdated Release file is refused: always, but for archived suites."""
-        return not self.is_archived
-
-    @property
-    def understands_ed25519(self) -> bool:
-        """Whether sshd accepts ed25519 keys: from OpenSSH 6.5 (its release notes)."""
-        return self.openssh >= (6, 5)
-
-    @property
-    def understands_security_keys(self) -> bool:
-        """Whether sshd accepts FIDO keys (sk-...): from OpenSSH 8.2 (its release notes)."""
-        return self.openssh >= (8, 2)
-
-    def network_tool(self, init: InitName) -> Literal["networkd", "ifupdown"]:
-        """What configures the network of a guest with this init."""
-        return "networkd" if self.has_networkd and init == "systemd" else "ifupdown"
-
-    def default_kernel(self, arch: str) -> str:
-        """The leanest kernel package for a DomU; empty when the architecture has none."""
-        return self.kernels.get(arch, ("", ""))[0]
-
-    def generic_kernel(self, arch: str) -> str:
-        """The kernel package that PV GRUB can load (the lean one may be LZ4, which it cannot)."""
-        return self.kernels.get(arch, ("", ""))[1]
-
-    def base_packages(self, init: InitName, arch: str = "amd64") -> tuple[str, ...]:
-        """What a lean DomU holds besides the essential packages; raises KeyError for no such init.
-
-        On i386 old releases get libc6-xen too: their libc's TLS is slow under PV (Debian's wiki).
-        """
-        extra = (self.libc_xen_package,) if self.libc_xen_package and arch == "i386" else ()
-        return self.system_packages[init] + extra
-
-    def mke2fs_features(self, fs: str) -> str:
-        """The argument of `mke2fs -O` for ext2, ext3 or ext4; raises KeyError otherwise."""
-        return {"ext4": self.ext4_features, "ext3": EXT3, "ext2": EXT2}[fs]
-
+from pipeline.suites.suite import EXT4_OLD, KEYRINGS, Suite
 
 _SERVING = ("openssh-server", "iproute2", "netbase")
 _DAILY = ("udev", "kmod", "tzdata", "e2fsprogs", *_SERVING)
@@ -125,8 +26,7 @@ _CLOUD = ("linux-image-cloud-amd64", "linux-image-amd64")
 _PAE = ("linux-image-686-pae", "linux-image-686-pae")
 _VIRTUAL = ("linux-image-virtual", "linux-image-generic")
 _YESCRYPT = ("$y$", "$gy$", "$7$", "$2b$", "$2y$", "$6$", "$5$", "$1$")  # libxcrypt's, crypt(5)
-_REMOVED_KEYS = f"{_KEYRINGS}/debian-archive-removed-keys.gpg"
-# Newest first; each release says what was different in it from the one after.
+_REMOVED_KEYS = f"{KEYRINGS}/debian-archive-removed-keys.gpg"
 _SID = Suite(
     name="sid",
     distribution="debian",
@@ -153,6 +53,7 @@ _TRIXIE = replace(
     _FORKY,
     name="trixie",
     version="13",
+    has_parallel_bootstrap=True,
     security_suite="trixie-security",
     updates_suite="trixie-updates",
 )
@@ -185,6 +86,7 @@ _BUSTER = replace(
     _BULLSEYE,
     name="buster",
     version="10",
+    has_parallel_bootstrap=False,
     keyring=_REMOVED_KEYS,
     is_archived=True,
     security_suite="buster/updates",
@@ -264,10 +166,11 @@ _NOBLE = replace(
     name="noble",
     distribution="ubuntu",
     version="24.04",
+    has_parallel_bootstrap=True,
     inits=("systemd",),
     kernels={"amd64": _VIRTUAL},
     system_packages={"systemd": (*_SYSTEMD_RESOLVED, "ubuntu-keyring")},
-    keyring=f"{_KEYRINGS}/ubuntu-archive-keyring.gpg",
+    keyring=f"{KEYRINGS}/ubuntu-archive-keyring.gpg",
     keyring_package="ubuntu-keyring",
     components=("main", "universe"),
     security_suite="noble-security",
@@ -279,6 +182,7 @@ _JAMMY = replace(
     _NOBLE,
     name="jammy",
     version="22.04",
+    has_parallel_bootstrap=False,
     security_suite="jammy-security",
     updates_suite="jammy-updates",
     system_packages={"systemd": (*_SYSTEMD, "ubuntu-keyring")},
@@ -293,8 +197,3 @@ _ALL = (
     *(_SQUEEZE, _LENNY, _ETCH, _NOBLE, _JAMMY),
 )
 SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}
-
-
-def nearest_suite(name: str) -> str:
-    """The known suite whose name is most like this one; empty when none is."""
-    return next(iter(difflib.get_close_matches(name, SUITES, n=1)), "")

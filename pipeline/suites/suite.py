@@ -1,0 +1,110 @@
+"""What a release is to the pipeline: its facts, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+InitName = Literal["systemd", "sysvinit"]
+HashName = Literal["yescrypt", "sha512", "md5"]
+
+KEYRINGS = "/usr/share/keyrings"
+# mke2fs -O wants the whole list: without "none" it would add the build host's own defaults.
+EXT4_MODERN = (
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"
+    "sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+)
+# e2fsprogs before 1.43 (stretch) refuses metadata_csum.
+EXT4_OLD = (
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,"
+    "sparse_super,large_file,huge_file,dir_nlink,extra_isize,uninit_bg"
+)
+EXT3 = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
+EXT2 = "none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """The facts of one release.
+
+    `needs_merged_usr`: the bootstrap makes the links, else usrmerge brings perl (40 MB, 4 s).
+    `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
+    `has_parallel_bootstrap`: its tree is known to be mmdebstrap's, on amd64.
+    `hash_prefixes`: what its crypt() understands. `xfs_options`: for mkfs.xfs of a newer host.
+    """
+
+    name: str
+    distribution: Literal["debian", "ubuntu"]
+    version: str
+    init_default: InitName
+    inits: tuple[InitName, ...]
+    kernels: dict[str, tuple[str, str]]
+    system_packages: dict[InitName, tuple[str, ...]]
+    keyring: str = f"{KEYRINGS}/debian-archive-keyring.gpg"
+    keyring_package: str = "debian-archive-keyring"
+    components: tuple[str, ...] = ("main",)
+    is_archived: bool = False
+    security_suite: str = ""
+    security_path: str = "debian-security"
+    updates_suite: str = ""
+    sources_form: Literal["one-line", "deb822"] = "one-line"
+    console: str = "hvc0"
+    disk_device: str = "xvda"
+    nic_naming: Literal["eth", "enX"] = "eth"
+    has_networkd: bool = False
+    needs_merged_usr: bool = False
+    password_hash: HashName = "sha512"
+    hash_prefixes: tuple[str, ...] = ("$6$", "$5$", "$1$")
+    ext4_features: str = EXT4_MODERN
+    inode_size: int = 256
+    xfs_options: tuple[str, ...] = ()
+    default_fs: str = "ext4"
+    filesystems: tuple[str, ...] = ("ext4", "ext3", "ext2", "xfs", "btrfs")
+    default_locale: str = "C.UTF-8"
+    openssh: tuple[int, int] = (9, 2)
+    needs_vsyscall: bool = False
+    has_parallel_bootstrap: bool = False
+    libc_xen_package: str = ""
+
+    @property
+    def checks_valid_until(self) -> bool:
+        """Whether an outdated Release file is refused: always, but for archived suites."""
+        return not self.is_archived
+
+    @property
+    def understands_ed25519(self) -> bool:
+        """Whether sshd accepts ed25519 keys: from OpenSSH 6.5 (its release notes)."""
+        return self.openssh >= (6, 5)
+
+    @property
+    def understands_security_keys(self) -> bool:
+        """Whether sshd accepts FIDO keys (sk-...): from OpenSSH 8.2 (its release notes)."""
+        return self.openssh >= (8, 2)
+
+    def default_bootstrap(self, arch: str) -> Literal["parallel", "mmdebstrap"]:
+        """The fastest program that is known to make the right base tree (docs/bootstrap.md)."""
+        return "parallel" if self.has_parallel_bootstrap and arch == "amd64" else "mmdebstrap"
+
+    def network_tool(self, init: InitName) -> Literal["networkd", "ifupdown"]:
+        """What configures the network of a guest with this init."""
+        return "networkd" if self.has_networkd and init == "systemd" else "ifupdown"
+
+    def default_kernel(self, arch: str) -> str:
+        """The leanest kernel package for a DomU; empty when the architecture has none."""
+        return self.kernels.get(arch, ("", ""))[0]
+
+    def generic_kernel(self, arch: str) -> str:
+        """The kernel package that PV GRUB can load (the lean one may be LZ4, which it cannot)."""
+        return self.kernels.get(arch, ("", ""))[1]
+
+    def base_packages(self, init: InitName, arch: str = "amd64") -> tuple[str, ...]:
+        """What a lean DomU holds besides the essential packages; raises KeyError for no such init.
+
+        On i386 old releases get libc6-xen too: their libc's TLS is slow under PV (Debian's wiki).
+        """
+        extra = (self.libc_xen_package,) if self.libc_xen_package and arch == "i386" else ()
+        return self.system_packages[init] + extra
+
+    def mke2fs_features(self, fs: str) -> str:
+        """The argument of `mke2fs -O` for ext2, ext3 or ext4; raises KeyError otherwise."""
+        return {"ext4": self.ext4_features, "ext3": EXT3, "ext2": EXT2}[fs]

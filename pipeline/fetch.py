@@ -15,6 +15,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.archive.credentials import AUTH_HINT, find_credentials, without_credentials
+from pipeline.archive.way import Way
 from pipeline.canonical import CHUNK, digest_file
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.progress import progress_bar
@@ -25,6 +26,10 @@ TIMEOUT_S: tuple[float, float] = (10, 30)
 ATTEMPTS = 3
 PAUSE_S = 0.5
 BAR_FROM_BYTES = 4 << 20
+# a mirror that drips keeps every read within its timeout: slower than this is as good as dead
+SLOW_AFTER_S = 20.0
+SLOW_BYTES_PER_S = 2048
+_PLAIN = Way()
 _CHOOSE = "check that the mirror or its proxy runs, or choose another with mirror=URL"
 # what a network error says -> what it means; whether trying again may help
 _TROUBLES: tuple[tuple[str, str, bool], ...] = (
@@ -47,17 +52,17 @@ class NotFound(PipelineError):
 
 
 class _ServerTrouble(PipelineError):
-    """The mirror answers 5xx or 429: it may be better in a moment."""
+    """The mirror answers 5xx or 429, or drips: it may be better in a moment."""
 
 
-def fetch_bytes(url: str, *, limit: int = 16 << 20) -> bytes:
+def fetch_bytes(url: str, *, way: Way = _PLAIN, limit: int = 16 << 20) -> bytes:
     """A small file's content, at most `limit` bytes; raises PipelineError or NotFound."""
     if url.startswith("file:"):
         return _local(url).read_bytes()
-    return _retry(url, lambda: _collect(url, limit))
+    return _retry(url, lambda: _collect(url, way, limit))
 
 
-def fetch_file(url: str, target: Path, *, size: int, sha256: str) -> Path:
+def fetch_file(url: str, target: Path, *, size: int, sha256: str, way: Way = _PLAIN) -> Path:
     """Fetch into `target`; VerificationError unless size in bytes and sha256 (hex) match.
 
     Nothing appears at `target` unless it is right. A wrong file that is there already is replaced.
@@ -70,7 +75,7 @@ def fetch_file(url: str, target: Path, *, size: int, sha256: str) -> Path:
         if url.startswith("file:"):
             shutil.copyfile(_local(url), part)
         else:
-            _retry(url, lambda: _download(url, part, size))
+            _retry(url, lambda: _download(url, part, size, way))
         _check(url, part, size=size, sha256=sha256)
         os.replace(part, target)
     except OSError as error:
@@ -85,16 +90,16 @@ def fetch_file(url: str, target: Path, *, size: int, sha256: str) -> Path:
     return target
 
 
-def _collect(url: str, limit: int) -> bytes:
+def _collect(url: str, way: Way, limit: int) -> bytes:
     sink = io.BytesIO()
-    _get(url, limit, sink.write)
+    _get(url, way, limit, sink.write)
     return sink.getvalue()
 
 
-def _download(url: str, part: Path, size: int) -> None:
+def _download(url: str, part: Path, size: int, way: Way) -> None:
     with open(part, "wb") as stream:
         if size < BAR_FROM_BYTES:
-            _get(url, size, stream.write)
+            _get(url, way, size, stream.write)
             return
         name = url.rpartition("/")[2]
         name = "a package index" if "/by-hash/" in url else name
@@ -104,7 +109,7 @@ def _download(url: str, part: Path, size: int) -> None:
                 stream.write(piece)
                 bar.advance(len(piece))
 
-            _get(url, size, write)
+            _get(url, way, size, write)
 
 
 def _check(url: str, part: Path, *, size: int, sha256: str) -> None:
@@ -130,7 +135,7 @@ def _retry(url: str, attempt: Callable[[], T]) -> T:
     shown = without_credentials(url)
     trouble: PipelineError | None = None
     for number in range(ATTEMPTS):
-        time.sleep(number * PAUSE_S)
+        time.sleep(PAUSE_S * (2**number - 1))
         try:
             return attempt()
         except _ServerTrouble as error:
@@ -154,24 +159,33 @@ def name_trouble(error: Exception) -> tuple[str, bool]:
     return f"the connection failed ({type(error).__name__})", True
 
 
-def _get(url: str, limit: int, write: Callable[[bytes], object]) -> None:
+def _get(url: str, way: Way, limit: int, write: Callable[[bytes], object]) -> None:
     import requests
 
     with requests.get(
         url,
         stream=True,
         timeout=TIMEOUT_S,
-        auth=find_credentials(url),
+        auth=find_credentials(url, own=way.credentials),
+        proxies=way.proxies,
         headers={"Accept-Encoding": "identity"},
     ) as response:
         _check_status(url, response.status_code)
-        total = 0
+        total, begun = 0, time.monotonic()
         # raw: a server that calls a .gz file "gzip-encoded" must not make us unpack it
-        for piece in response.raw.stream(CHUNK, decode_content=False):
+        while piece := response.raw.read1(CHUNK, decode_content=False):
             total += len(piece)
             if total > limit:
                 raise _wrong_bytes(url, f"more than the expected {limit} bytes")
             write(piece)
+            _check_speed(url, total, time.monotonic() - begun)
+
+
+def _check_speed(url: str, total: int, seconds: float) -> None:
+    if seconds > SLOW_AFTER_S and total < seconds * SLOW_BYTES_PER_S:
+        raise _ServerTrouble(
+            f"{without_credentials(url)}: too slow ({total} bytes in {seconds:.0f} s)", hint=_CHOOSE
+        )
 
 
 def _check_status(url: str, status: int) -> None:

@@ -39,14 +39,17 @@ def refuse_credentials(url: str, *, where: str) -> None:
         )
 
 
-def find_credentials(url: str, folder: Path | None = None) -> tuple[str, str] | None:
+def find_credentials(
+    url: str, folder: Path | None = None, *, own: str = ""
+) -> tuple[str, str] | None:
     """User and password for a URL from auth.conf and auth.conf.d/*.conf, the first that fits.
 
-    Files that this user may not read are passed over, as apt does. Raises EnvironmentFault for a
-    file that cannot be understood.
+    `own` is a file of the mirror's own, looked at first. Files that this user may not read are
+    passed over, as apt does. Raises EnvironmentFault for a file that cannot be understood.
     """
     parts = urlsplit(url)
-    for path in _auth_files(folder or APT_FOLDER):
+    first = [Path(own)] if own else []
+    for path in [*first, *_auth_files(folder or APT_FOLDER)]:
         try:
             entries = netrc.netrc(str(path)).hosts
         except netrc.NetrcParseError as error:

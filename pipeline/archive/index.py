@@ -10,9 +10,11 @@ from pathlib import Path
 
 from pipeline.archive.release import IndexFile, Release
 from pipeline.archive.sources import Source
+from pipeline.archive.way import Way
 from pipeline.errors import PipelineError
 from pipeline.fetch import NotFound, fetch_file
 
+_PLAIN = Way()
 # the module that unpacks it, in the order of preference
 _OPENERS = {".xz": "lzma", ".gz": "gzip", ".bz2": "bz2", "": ""}
 
@@ -36,7 +38,13 @@ class Package:
 
 
 def fetch_index(
-    source: Source, release: Release, component: str, arch: str, *, cache: Path
+    source: Source,
+    release: Release,
+    component: str,
+    arch: str,
+    *,
+    cache: Path,
+    way: Way = _PLAIN,
 ) -> Path | None:
     """The Packages file of one component, compressed as served, in `cache` by digest.
 
@@ -53,7 +61,7 @@ def fetch_index(
     last: NotFound | None = None
     for url in _urls(source, release, entry):
         try:
-            return fetch_file(url, target, size=entry.size, sha256=entry.sha256)
+            return fetch_file(url, target, size=entry.size, sha256=entry.sha256, way=way)
         except NotFound as error:
             last = error
     assert last is not None
@@ -75,19 +83,28 @@ def read_index(path: Path) -> bytes:
 
 
 class PackageIndex:
-    """The packages of all indexes of a snapshot; each is (archive root, Packages file)."""
+    """The packages of all indexes of a snapshot; each is (archive root, Packages file).
 
-    def __init__(self, files: Iterable[tuple[str, Path]]) -> None:
+    Those of `spare` count only where a version is asked for by name: backports.
+    """
+
+    def __init__(
+        self, files: Iterable[tuple[str, Path]], spare: Iterable[tuple[str, Path]] = ()
+    ) -> None:
         self._files = list(files)
+        self._spare = list(spare)
         self._texts: list[tuple[str, str]] = []
 
     def find(self, name: str, version: str = "") -> Package:
         """The newest (or exactly that) version of a package; raises PipelineError if absent."""
         from debian.debian_support import Version
 
-        found = [package for package in self._all(name) if version in ("", package.version)]
+        every = self._all(name)
+        if version:
+            every = [*every, *PackageIndex(self._spare)._all(name)]
+        found = [package for package in every if version in ("", package.version)]
         if not found:
-            others = sorted({package.version for package in self._all(name)})
+            others = sorted({package.version for package in every})
             known = f"it has {', '.join(others)}" if others else "no package of that name"
             wanted = f"{name}={version}" if version else name
             raise PipelineError(

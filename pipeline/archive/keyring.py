@@ -13,6 +13,7 @@ from pipeline import command
 from pipeline.archive.index import Package, PackageIndex, fetch_index
 from pipeline.archive.release import read_release
 from pipeline.archive.sources import Source, host_archive
+from pipeline.archive.terms import Terms
 from pipeline.errors import EnvironmentFault
 from pipeline.fetch import fetch_bytes, fetch_file
 from pipeline.spec import Spec
@@ -78,7 +79,7 @@ def _find_in_lender(package: str, inrelease: Path, *, cache: Path, log: Path) ->
         _LENDER_KEYRING,
         source.suite,
         where=source.inrelease_url,
-        is_archived=False,
+        terms=Terms(),
         log=log,
     )
     inrelease.unlink()

@@ -21,7 +21,8 @@ def write_lists(snapshot: Snapshot, arch: str, folder: Path) -> None:
     (folder / "partial").mkdir(exist_ok=True)
     for source in snapshot.sources:
         stem = list_name(f"{source.uri}/dists/{source.suite}/")
-        shutil.copyfile(snapshot.folder / f"InRelease-{source.role}", folder / f"{stem}InRelease")
+        for signed in snapshot.signed_files(source):
+            shutil.copyfile(signed, folder / f"{stem}{signed.name.replace(f'-{source.role}', '')}")
         for component in source.components:
             name = f"{stem}{list_name(component + '/')}binary-{arch}_Packages"
             index = snapshot.folder / index_name(source, component)

@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.archive.signature import verify_signature
+from pipeline.archive.terms import Terms
 from pipeline.canonical import fingerprint
 from pipeline.errors import VerificationError
+from pipeline.suites import SUITES
 
 CLOCK_SLACK = timedelta(hours=12)
 
@@ -36,17 +38,20 @@ class Release:
     signed_by: tuple[str, ...]
     has_by_hash: bool
     files: dict[str, IndexFile]
+    origin: str = ""
 
 
 def read_release(
-    path: Path, keyring: Path, suite: str, *, where: str, is_archived: bool, log: Path | None
+    path: Path, keyring: Path, suite: str, *, where: str, terms: Terms, log: Path | None
 ) -> Release:
-    """An InRelease file that is signed, of that suite and of our time; else VerificationError."""
-    text, signers = verify_signature(path, keyring, where=where, is_archived=is_archived, log=log)
-    release = parse_release(text, signers, where=where)
-    check_release(
-        release, suite, now=present_time(), checks_valid_until=not is_archived, where=where
+    """An InRelease file (or a Release with its .gpg beside it) that is signed, of that suite and
+    of our time as the terms say; else VerificationError.
+    """
+    text, signers = verify_signature(
+        path, keyring, where=where, is_archived=terms.is_archived, log=log
     )
+    release = parse_release(text, signers, where=where)
+    check_release(release, suite, now=present_time(), terms=terms, where=where)
     return release
 
 
@@ -69,6 +74,7 @@ def parse_release(text: str, signed_by: tuple[str, ...], *, where: str) -> Relea
             signed_by=signed_by,
             has_by_hash=fields.get("Acquire-By-Hash", "no") == "yes",
             files=files,
+            origin=" ".join(fields.get(key, "") for key in ("Origin", "Label")).strip(),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise VerificationError(
@@ -77,9 +83,7 @@ def parse_release(text: str, signed_by: tuple[str, ...], *, where: str) -> Relea
         ) from error
 
 
-def check_release(
-    release: Release, suite: str, *, now: datetime, checks_valid_until: bool, where: str
-) -> None:
+def check_release(release: Release, suite: str, *, now: datetime, terms: Terms, where: str) -> None:
     """Refuse a Release of another suite, from the future, or past its Valid-Until."""
     if not _is_of(release, suite):
         raise VerificationError(
@@ -91,12 +95,24 @@ def check_release(
             f"{where}: dated {release.date:%Y-%m-%d %H:%M}, which is in the future",
             hint="is this machine's clock right?",
         )
-    if checks_valid_until and release.valid_until and now > release.valid_until:
+    if not terms.checks_valid_until or not release.valid_until:
+        return
+    if (now - release.valid_until).total_seconds() > terms.grace_s:
         raise VerificationError(
             f"{where}: expired, Valid-Until was {release.valid_until:%Y-%m-%d %H:%M} UTC",
-            hint="the mirror is frozen or the suite's support has ended: choose another mirror=, "
-            "or leave that part out (security=no, updates=no)",
+            hint=f"{explain_age(suite, now)}choose another mirror=, leave that part out "
+            '(security=no, updates=no), or take it knowingly: valid_until = "ignore" in '
+            "mirrors/NAME.toml (docs/mirrors.md)",
         )
+
+
+def explain_age(suite: str, now: datetime) -> str:
+    """Why a suite's Release may have expired at that time, from its dates; ends in a space."""
+    facts = SUITES.get(suite.partition("/")[0].partition("-")[0])
+    end = facts.supported_until if facts else ""
+    if end and now.date().isoformat() > end:
+        return f"support of {facts.name if facts else suite} ended on {end}: "
+    return "the mirror is frozen: "
 
 
 def _is_of(release: Release, suite: str) -> bool:

@@ -5,6 +5,7 @@ Facts: gpgv(1); GnuPG's doc/DETAILS for the status lines; RFC 4880, 9.4, for the
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,18 @@ def verify_signature(
 ) -> tuple[str, tuple[str, ...]]:
     """The signed text of an InRelease file and the fingerprints that signed it.
 
+    Where PATH.gpg lies beside it, that is the signature of the whole file: Release, Release.gpg.
     An archived suite's expired key and SHA-1 are accepted. Raises VerificationError, one reason
     each: not signed, damaged, tampered, unknown, expired or revoked key, expired or weak signature.
     """
     text = path.with_name(f"{path.name}.text")
-    argv = ["gpgv", "--status-fd", "1", "--keyring", keyring, "--output", text, path]
+    detached = path.with_name(f"{path.name}.gpg")
+    argv: list[object] = ["gpgv", "--status-fd", "1", "--keyring", keyring]
+    if detached.is_file():
+        shutil.copyfile(path, text)
+        argv += [detached, path]
+    else:
+        argv += ["--output", text, path]
     output = command.run(argv, log=log, accept=(0, 1, 2))
     found = _read_status(output)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.archive.index import PackageIndex
+from pipeline.archive.route import Mirror, Route
 from pipeline.archive.sources import Source
 
 SNAPSHOT = "snapshot.json"
@@ -27,6 +28,12 @@ class Snapshot:
     epoch: int
     identity: str
     index_files: tuple[tuple[str, str], ...]
+    mirrors: tuple[Mirror, ...] = ()
+
+    @property
+    def route(self) -> Route:
+        """How its packages are fetched: from the mirrors that it knows, one after the other."""
+        return Route({source.role: source.uri for source in self.sources}, self.mirrors)
 
     @property
     def keyring(self) -> Path:
@@ -36,7 +43,17 @@ class Snapshot:
     @property
     def packages(self) -> PackageIndex:
         """The packages of all its indexes."""
-        return PackageIndex((root, self.folder / name) for root, name in self.index_files)
+        files = [(root, self.folder / name) for root, name in self.index_files]
+        spare = [one for one in files if one[1].name.startswith("Packages-backports-")]
+        return PackageIndex([one for one in files if one not in spare], spare)
+
+    def signed_files(self, source: Source) -> tuple[Path, ...]:
+        """What was verified of a source: InRelease, or Release and Release.gpg."""
+        whole = self.folder / f"InRelease-{source.role}"
+        if whole.is_file():
+            return (whole,)
+        apart = self.folder / f"Release-{source.role}"
+        return apart, apart.with_name(f"{apart.name}.gpg")
 
 
 def index_name(source: Source, component: str) -> str:
@@ -58,4 +75,5 @@ def read_snapshot(folder: Path) -> Snapshot:
         epoch=int(table["epoch"]),
         identity=table["identity"],
         index_files=tuple((root, name) for root, name in table["indexes"]),
+        mirrors=tuple(Mirror.from_table(entry) for entry in table.get("mirrors", ())),
     )

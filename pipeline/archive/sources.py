@@ -1,27 +1,21 @@
-"""Where packages come from: the build host's own apt sources, or the mirror that was named.
+"""A source of packages, and those that the build host's own apt uses (sources.list(5), both forms).
 
-No public mirror's name stands here: everything is read from the host's configuration
-(sources.list(5), both forms) or given by the user.
+No public mirror's name stands here: everything is read from the host's configuration.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.archive.credentials import refuse_credentials
-from pipeline.errors import PipelineError, UsageError
-from pipeline.spec import Spec
+from pipeline.errors import PipelineError
 from pipeline.suites import Suite
 
 APT_FOLDER = Path("/etc/apt")
 _FETCHABLE = ("http", "https", "file")
-_MIRROR_KEYS = ("url", "security_url", "keyring")
 
 
 @dataclass(frozen=True)
@@ -137,65 +131,38 @@ def _archives(folder: Path) -> list[HostSource]:
     ]
 
 
-def host_archive(distribution: str, folder: Path = APT_FOLDER) -> str:
-    """The host's archive root for a distribution ("debian", "ubuntu").
+def host_archives(distribution: str, folder: Path = APT_FOLDER) -> tuple[str, ...]:
+    """The host's archive roots for a distribution ("debian", "ubuntu"), in the host's order.
 
-    A host of one distribution is taken to reach the other's archive at the same server. Raises
+    A host of one distribution is taken to reach the other's archive at the same servers. Raises
     PipelineError when the host names no archive at all.
     """
-    sources = _archives(folder)
-    for source in sources:
-        if source.path.endswith(f"/{distribution}"):
-            return source.uri
+    uris = [source.uri for source in _archives(folder)]
+    found = [uri for uri in uris if urlsplit(uri).path.endswith(f"/{distribution}")]
     other = "ubuntu" if distribution == "debian" else "debian"
-    for source in sources:
-        if source.path.endswith(f"/{other}"):
-            return source.uri.removesuffix(other) + distribution
+    if not found:
+        same = [uri for uri in uris if urlsplit(uri).path.endswith(f"/{other}")]
+        found = [uri.removesuffix(other) + distribution for uri in same]
+    if found:
+        return tuple(dict.fromkeys(found))
     raise PipelineError(
         f"{folder}: no {distribution} archive among this machine's apt sources",
         hint="name a mirror: mirror=URL",
     )
 
 
-def host_security(suite: Suite, folder: Path = APT_FOLDER) -> str:
+def host_archive(distribution: str, folder: Path = APT_FOLDER) -> str:
+    """The first of `host_archives`."""
+    return host_archives(distribution, folder)[0]
+
+
+def host_security(suite: Suite, folder: Path = APT_FOLDER, root: str = "") -> str:
     """The host's security archive, which may be on another server than the main one."""
-    root = host_archive(suite.distribution, folder)
     if suite.security_path and suite.security_path != suite.distribution:
         for source in _archives(folder):
             if source.path.endswith(f"/{suite.security_path}"):
                 return source.uri
-    return security_root(root, suite)
-
-
-@dataclass(frozen=True)
-class Archive:
-    """The roots of one archive: main and, where it is apart, security."""
-
-    root: str
-    security_root: str
-    keyring: str = ""
-
-
-def find_archive(spec: Spec, mirrors: Path) -> Archive:
-    """The archive that a spec's `mirror` names; see docs/mirrors.md for the forms."""
-    return resolve_mirror(spec.mirror, spec.suite_facts, mirrors)
-
-
-def resolve_mirror(mirror: str, suite: Suite, mirrors: Path) -> Archive:
-    """The archive behind host, a URL, host:port, file:/folder or a name in the folder `mirrors`.
-
-    Raises UsageError for an unknown name and for a URL with a user or password in it.
-    """
-    if mirror == "host":
-        archive = Archive(host_archive(suite.distribution), host_security(suite))
-    elif "/" in mirror or ":" in mirror:
-        root = complete_url(mirror, suite.distribution)
-        archive = Archive(root, security_root(root, suite))
-    else:
-        archive = _read_named(mirror, suite, mirrors)
-    for url in (archive.root, archive.security_root):
-        refuse_credentials(url, where="apt's source" if mirror == "host" else "mirror")
-    return archive
+    return security_root(root or host_archive(suite.distribution, folder), suite)
 
 
 def complete_url(mirror: str, distribution: str) -> str:
@@ -214,52 +181,3 @@ def security_root(root: str, suite: Suite) -> str:
     if not suite.security_path or suite.security_path == suite.distribution:
         return root
     return f"{root.removesuffix('/' + suite.distribution)}/{suite.security_path}"
-
-
-def _read_named(name: str, suite: Suite, mirrors: Path) -> Archive:
-    path = mirrors / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in mirrors.glob("*.toml"))) or "none"
-        raise UsageError(
-            f"mirror '{name}': no file {path}",
-            hint=f"give host, a URL, host:port, or one of mirrors/: {known}",
-        )
-    table = _read_table(path)
-    root = complete_url(table["url"], suite.distribution)
-    security = table.get("security_url", "").rstrip("/")
-    keyring = table.get("keyring", "")
-    return Archive(
-        root,
-        security or security_root(root, suite),
-        str(path.parent / keyring) if keyring else "",
-    )
-
-
-def _read_table(path: Path) -> dict[str, str]:
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}", hint="see docs/mirrors.md for its form") from error
-    wrong = [f"unknown key {key}" for key in sorted(set(table) - set(_MIRROR_KEYS))]
-    known = {key: table[key] for key in _MIRROR_KEYS if key in table}
-    wrong += [f"{key} is not a text" for key, value in known.items() if not isinstance(value, str)]
-    if "url" not in table:
-        wrong.append("no url")
-    if wrong:
-        raise UsageError(
-            f"{path}: {', '.join(wrong)}",
-            hint='write url = "http://host/debian", and if wanted security_url and keyring',
-        )
-    return known
-
-
-def sources_of(spec: Spec, archive: Archive) -> tuple[Source, ...]:
-    """The suites that a guest is built from: main, then updates and security where asked for."""
-    suite = spec.suite_facts
-    components = tuple(spec.components)
-    found = [Source(archive.root, suite.name, components, "main")]
-    if spec.updates and suite.updates_suite:
-        found.append(Source(archive.root, suite.updates_suite, components, "updates"))
-    if spec.security and suite.security_suite:
-        found.append(Source(archive.security_root, suite.security_suite, components, "security"))
-    return tuple(found)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.archive.route import Route
 from pipeline.bootstrap.archive import Member, read_deb, read_members
 from pipeline.bootstrap.database import (
     ADMIN,
@@ -27,7 +28,7 @@ from pipeline.bootstrap.database import (
 )
 from pipeline.bootstrap.diversions import apply_diversions
 from pipeline.bootstrap.fetching import Fetcher
-from pipeline.bootstrap.order import FAILURE, FAILURE_KEYS, Deb, Order, read_order
+from pipeline.bootstrap.order import FAILURE, FAILURE_KEYS, NOTE, Deb, Order, read_order
 from pipeline.bootstrap.scripts import Chroot, mounted
 from pipeline.bootstrap.skeleton import forbid_services, lay_out, mark_automatic, tidy
 from pipeline.bootstrap.unpacking import Tree
@@ -84,7 +85,7 @@ class Workshop:
         self._tree, self._order = tree, order
         self._place = Tree(tree)
         self._packages: dict[str, tuple[Control, Sequence[Member]]] = {}
-        self._fetcher = Fetcher(Path(order.cache))
+        self._fetcher = Fetcher(Path(order.cache), Route.from_table(order.route, say=_say))
         self._fetchers = ThreadPoolExecutor(CONNECTIONS)
         self._unpackers = ThreadPoolExecutor(os.cpu_count() or 1)
 
@@ -162,6 +163,10 @@ class Workshop:
             if control.has_working_preinst:
                 chroot.run_preinst(control, version=version)
         apply_diversions(self._tree, self._packages)
+
+
+def _say(line: str) -> None:
+    print(f"{NOTE}{line}", flush=True)
 
 
 def _load(deb: Deb, file: Future[Path]) -> Loaded:

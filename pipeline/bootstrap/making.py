@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.archive.snapshot import Snapshot
-from pipeline.bootstrap.order import FAILURE, Order
+from pipeline.bootstrap.order import FAILURE, NOTE, Order
 from pipeline.bootstrap.resolution import resolve
 from pipeline.errors import (
     CommandFailed,
@@ -20,7 +20,7 @@ from pipeline.errors import (
 from pipeline.host.namespace import has_memory_for_tmpfs, isolated, tmpfs
 from pipeline.host.packages import installed_version
 from pipeline.host.scratch import remove_tree
-from pipeline.progress import progress_bar
+from pipeline.progress import print_line, progress_bar
 from pipeline.spec import Spec
 from pipeline.suites import SUITES
 
@@ -72,6 +72,7 @@ def make_base(
         automatic=found.automatic,
         sources=tuple(source.one_line() for source in snapshot.sources),
         links=_LINKS if merges else (),
+        route=snapshot.route.to_table(),
     )
     work.mkdir()
     _carry_out(order, folder / "order.json", run)
@@ -88,6 +89,8 @@ def _carry_out(order: Order, path: Path, run: Callable[..., str]) -> None:
         def count(line: str) -> None:
             if line.startswith(("Unpacking ", "Setting up ")):
                 bar.advance()
+            elif line.startswith(NOTE):
+                print_line(line.removeprefix(NOTE).rstrip("\n"))
 
         try:
             run(isolated(argv, mounts=mounts), cwd=_ROOT, on_line=count)

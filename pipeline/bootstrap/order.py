@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 FAILURE = "failed: "
+NOTE = "note: "
 FAILURE_KEYS = ("brief", "details", "hint", "exit_code")
 
 
@@ -27,6 +29,7 @@ class Order:
     `waves` are the packages in the order of configuring, first the essential ones with what they
     need; `automatic` are the packages that nobody asked for by name; `sources` are the lines of
     sources.list; `links` are the folders of / that become links into /usr before anything else;
+    `route` is how packages are fetched, as Route.to_table has it;
     `epoch` is SOURCE_DATE_EPOCH in seconds since 1970. Paths are absolute.
     """
 
@@ -39,6 +42,7 @@ class Order:
     automatic: tuple[str, ...]
     sources: tuple[str, ...]
     links: tuple[str, ...]
+    route: dict[str, Any]
 
     def write(self, path: Path) -> None:
         """Write it for `read_order`."""

@@ -35,8 +35,9 @@ def write_selected_lists(
     texts: list[bytes] = []
     for source in snapshot.sources:
         stem = list_name(f"{source.uri}/dists/{source.suite}/")
-        release = snapshot.folder / f"InRelease-{source.role}"
-        (folder / f"{stem}InRelease").write_bytes(release.read_bytes())
+        for signed in snapshot.signed_files(source):
+            name = signed.name.replace(f"-{source.role}", "")
+            (folder / f"{stem}{name}").write_bytes(signed.read_bytes())
         for component in source.components:
             index = snapshot.folder / index_name(source, component)
             if index.is_file():

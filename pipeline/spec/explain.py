@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -58,7 +58,7 @@ def _try_spec(
         for found in error.errors():
             key = _show_place(found["loc"])
             source = merged.sources.get(_first_key(key), fallback)
-            message, hint = _explain_one(dict(found), source)
+            message, hint = explain_mistake(dict(found), _suggest_key, source)
             problems.append(Problem(source, key, message, hint))
             broken.add(_first_key(key))
         return None
@@ -75,14 +75,18 @@ def _explain_clashes(
             yield Problem(source, clash.key, clash.message, clash.hint)
 
 
-def _explain_one(found: dict[str, Any], source: str) -> tuple[str, str]:
-    """The message and the hint for one error of pydantic."""
+def explain_mistake(
+    found: dict[str, Any],
+    suggest: Callable[[tuple[int | str, ...]], str],
+    source: str = "",
+) -> tuple[str, str]:
+    """The message and the hint for one error of pydantic; `suggest` knows the keys there are."""
     mistake = found.get("ctx", {}).get("error")
     if isinstance(mistake, WrongValueError):
         return mistake.message, mistake.hint
     kind, shown = found["type"], _show_value(found)
     if kind == "extra_forbidden":
-        return "no such key", _suggest_key(found["loc"])
+        return "no such key", suggest(found["loc"])
     if kind == "literal_error":
         return _explain_choice(found, shown)
     if kind in _WRONG_KINDS:

@@ -45,7 +45,7 @@ def _find_missing(spec: Spec) -> Iterator[tuple[str, str, str, str]]:
             yield key, path, "folder", ""
     for key in ("mirror", "guest_mirror"):
         name = getattr(spec, key)
-        if name != "host" and not set(":/") & set(name):
+        if name not in ("host", "proxy") and not set(":/") & set(name):
             known = sorted(path.stem for path in MIRRORS.glob("*.toml"))
             if name not in known:
                 hint = suggest_nearest(name, known) or "host, a URL, HOST:PORT, or a file there"

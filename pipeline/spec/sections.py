@@ -48,9 +48,9 @@ class Origin(BaseModel):
     mirror: values.Mirror = Field(
         "host",
         description=(
-            "Where packages come from: host (this machine's own apt sources), a URL, HOST:PORT"
-            " (meaning http://HOST:PORT/debian, or /ubuntu), file:/FOLDER, or the name of a file"
-            " in mirrors/."
+            "Where packages come from: host (this machine's own apt sources), proxy (the caching"
+            " proxy of `doit mirror-proxy`), a URL, HOST:PORT (meaning http://HOST:PORT/debian, or"
+            " /ubuntu), file:/FOLDER, or the name of a file in mirrors/."
         ),
         examples=["host", "http://monmiroir:9999/debian/", "monmiroir:9999"],
     )

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.archive.index import Package, PackageIndex
+from pipeline.archive.route import Route
 from pipeline.archive.snapshot import read_snapshot
 from pipeline.canonical import digest_file, digest_tree, fingerprint
 from pipeline.errors import PipelineError, UsageError
-from pipeline.fetch import fetch_file
 from pipeline.initrd import build as initrd_build
 from pipeline.initrd.modules import ModuleFolder
 from pipeline.project import Project
@@ -56,9 +56,12 @@ def build(job: Job) -> None:
     if job.spec.is_kernel_inside:
         (job.scratch / "kernel.json").write_text('{"inside": true}\n')
         return
-    packages = read_snapshot(job.upstream("mirror")).packages
-    tree = job.scratch / "tree"
-    found = _unpack_packages(job, packages, tree) if _is_package(job) else _find_files(job.spec)
+    snapshot = read_snapshot(job.upstream("mirror"))
+    packages, route, tree = snapshot.packages, snapshot.route, job.scratch / "tree"
+    if _is_package(job):
+        found = _unpack_packages(job, packages, route, tree)
+    else:
+        found = _find_files(job.spec)
     folder = tree / "lib/modules" / found.abi
     if found.modules != folder:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -69,9 +72,9 @@ def build(job: Job) -> None:
     shutil.copyfile(found.vmlinuz, job.scratch / "vmlinuz")
     if found.config:
         shutil.copyfile(found.config, job.scratch / "config")
-    initrd_modules = _place_initrd(job, packages, ModuleFolder(folder), found.abi)
+    initrd_modules = _place_initrd(job, (packages, route), ModuleFolder(folder), found.abi)
     pack = ["tar", "--sort=name", "--numeric-owner", "--owner=0", "--group=0", "--mode=go-w"]
-    epoch = read_snapshot(job.upstream("mirror")).epoch
+    epoch = snapshot.epoch
     job.run(
         [*pack, f"--mtime=@{epoch}", "-C", tree]
         + ["-cf", job.scratch / "modules.tar", f"lib/modules/{found.abi}"]
@@ -84,12 +87,12 @@ def _is_package(job: Job) -> bool:
     return job.spec.kernel_source == "package"
 
 
-def _unpack_packages(job: Job, packages: PackageIndex, tree: Path) -> KernelFiles:
+def _unpack_packages(job: Job, packages: PackageIndex, route: Route, tree: Path) -> KernelFiles:
     name, _, version = job.spec.kernel.partition("=")
     parts = _resolve(packages, name, version)
     cache = job.project.output / "cache/debs"
     for part in parts:
-        deb = fetch_file(part.url, cache / part.sha256, size=part.size, sha256=part.sha256)
+        deb = route.fetch(part.url, cache / part.sha256, size=part.size, sha256=part.sha256)
         job.run(["dpkg-deb", "-x", deb, tree])
     images = sorted((tree / "boot").glob("vmlinuz-*"))
     if len(images) != 1:
@@ -143,15 +146,16 @@ def _find_files(spec: Spec) -> KernelFiles:
 
 
 def _place_initrd(
-    job: Job, packages: PackageIndex, folder: ModuleFolder, abi: str
+    job: Job, origin: tuple[PackageIndex, Route], folder: ModuleFolder, abi: str
 ) -> tuple[str, ...]:
     target = job.scratch / "initrd.img"
     if job.spec.initrd:
         shutil.copyfile(job.spec.initrd, target)
         return ()
+    packages, route = origin
     busybox = packages.find("busybox-static")
-    cache = job.project.output / "cache/debs"
-    deb = fetch_file(busybox.url, cache / busybox.sha256, size=busybox.size, sha256=busybox.sha256)
+    cache = job.project.output / "cache/debs" / busybox.sha256
+    deb = route.fetch(busybox.url, cache, size=busybox.size, sha256=busybox.sha256)
     unpacked = job.scratch / "busybox"
     job.run(["dpkg-deb", "-x", deb, unpacked])
     # bin/, or usr/bin/ since the /usr merge; other files of that name are not the program

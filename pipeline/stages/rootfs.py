@@ -11,8 +11,8 @@ from pathlib import Path
 from pipeline import command
 from pipeline.archive.guest_sources import render_guest_sources
 from pipeline.archive.lists import write_lists
+from pipeline.archive.mirrors import find_archive
 from pipeline.archive.snapshot import read_snapshot
-from pipeline.archive.sources import find_archive
 from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.canonical import digest_tree
 from pipeline.errors import UsageError

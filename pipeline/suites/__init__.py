@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import difflib
 
-from pipeline.suites.suite import InitName, Suite
-from pipeline.suites.table import SUITES
+from pipeline.suites.debian import DEBIAN
+from pipeline.suites.suite import EXT2, EXT3, EXT4_MODERN, EXT4_OLD, HashName, InitName, Suite
+from pipeline.suites.ubuntu import UBUNTU
 
-__all__ = ["SUITES", "InitName", "Suite", "nearest_suite"]
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (*DEBIAN, *UBUNTU)}
+
+__all__ = [
+    "EXT2",
+    "EXT3",
+    "EXT4_MODERN",
+    "EXT4_OLD",
+    "SUITES",
+    "HashName",
+    "InitName",
+    "Suite",
+    "nearest_suite",
+]
 
 
 def nearest_suite(name: str) -> str:

@@ -1,8 +1,9 @@
-"""What a release is to the pipeline: its facts, and what follows from them."""
+"""What a suite's facts are: the fields of `Suite`, with the meaning of each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 InitName = Literal["systemd", "sysvinit"]
@@ -29,8 +30,12 @@ class Suite:
 
     `needs_merged_usr`: the bootstrap makes the links, else usrmerge brings perl (40 MB, 4 s).
     `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
-    `has_parallel_bootstrap`: its tree is known to be mmdebstrap's, on amd64.
     `hash_prefixes`: what its crypt() understands. `xfs_options`: for mkfs.xfs of a newer host.
+    `has_parallel_bootstrap`: its tree is known to be mmdebstrap's, on amd64.
+    `released` and `supported_until` (the last day that anybody is known to publish free security
+    updates, LTS included) are ISO dates, "" for none. `xen_modules` maps an architecture to the
+    package with the modules of its Xen kernel, where that is one of its own. `has_inrelease` is
+    false where the signature is apart, in Release.gpg. `script` is debootstrap's.
     """
 
     name: str
@@ -63,13 +68,34 @@ class Suite:
     default_locale: str = "C.UTF-8"
     openssh: tuple[int, int] = (9, 2)
     needs_vsyscall: bool = False
-    has_parallel_bootstrap: bool = False
     libc_xen_package: str = ""
+    has_parallel_bootstrap: bool = False
+    released: str = ""
+    supported_until: str = ""
+    xen_modules: Mapping[str, str] = field(default_factory=dict)
+    has_inrelease: bool = True
+    script: str = ""
+    kernel_version: tuple[int, int] = (6, 1)
 
     @property
     def checks_valid_until(self) -> bool:
         """Whether an outdated Release file is refused: always, but for archived suites."""
         return not self.is_archived
+
+    @property
+    def backports_suite(self) -> str:
+        """The suite of its backports; archived releases and sid have none."""
+        return f"{self.name}-backports" if self.updates_suite else ""
+
+    @property
+    def debootstrap_script(self) -> str:
+        """debootstrap's script for it."""
+        return self.script or self.name
+
+    @property
+    def accepts_sha1(self) -> bool:
+        """Whether a signature with SHA-1 is taken: archived releases have no other."""
+        return self.is_archived
 
     @property
     def understands_ed25519(self) -> bool:

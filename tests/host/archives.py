@@ -65,6 +65,14 @@ class Keys:
         self._gpg(argv, days_ago=days_ago)
         return signed.read_bytes()
 
+    def sign_apart(self, path: Path, *fingerprints: str, days_ago: int = 0) -> Path:
+        """PATH.gpg, as archives had it before InRelease."""
+        made = path.with_name(f"{path.name}.gpg")
+        users = [word for key in fingerprints for word in ("--local-user", f"{key}!")]
+        argv = [*users, "--armor", "--output", made, "--detach-sign", path]
+        self._gpg(argv, days_ago=days_ago)
+        return made
+
     def close(self) -> None:
         """End the agent that gpg started."""
         _run(["gpgconf", "--homedir", self._home, "--kill", "all"])
@@ -93,6 +101,7 @@ class ReleaseForm:
     dated_days_ago: float = 1
     valid_days: float = 30
     has_by_hash: bool = True
+    has_inrelease: bool = True
     signers: tuple[str, ...] = ()
     signed_days_ago: int = 0
     hash_name: str = "SHA256"
@@ -131,7 +140,7 @@ class SmallArchive:
         return deb
 
     def publish(self, name: str, form: ReleaseForm, area: str = "debian") -> Path:
-        """Write dists/<name> anew from the area's pool, signed; returns its InRelease."""
+        """Write dists/<name> anew from the area's pool; returns what was signed."""
         home, suite = self.root / area, self.root / area / "dists" / name
         binary = suite / "main" / f"binary-{ARCH}"
         shutil.rmtree(binary, ignore_errors=True)
@@ -142,6 +151,10 @@ class SmallArchive:
         text = self._release(suite, form)
         if form.has_by_hash:
             self._add_by_hash(binary)
+        if not form.has_inrelease:
+            (suite / "Release").write_text(text)
+            self.keys.sign_apart(suite / "Release", *form.signers, days_ago=form.signed_days_ago)
+            return suite / "Release"
         inrelease = suite / "InRelease"
         inrelease.write_bytes(
             self.keys.sign(

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import fetch
-from pipeline.archive import credentials
-from pipeline.stages import mirror as mirror_stage
+from pipeline.archive import credentials, taking
 from tests.conftest import require
 from tests.host.archives import Keys, ReleaseForm, SmallArchive, missing_tools
 from tests.host.mirror_bench import Bench, lay_out
@@ -53,7 +52,7 @@ def bench(
 ) -> Iterator[Bench]:
     monkeypatch.setattr(fetch, "TIMEOUT_S", (1.0, 1.0))
     monkeypatch.setattr(fetch, "PAUSE_S", 0.0)
-    monkeypatch.setattr(mirror_stage, "RACE_PAUSE_S", 0.0)
+    monkeypatch.setattr(taking, "RACE_PAUSE_S", 0.0)
     monkeypatch.setattr(credentials, "APT_FOLDER", tmp_path / "apt")
     root, form = pristine
     shutil.copytree(root, tmp_path / "srv")

@@ -151,3 +151,14 @@ def hang(handler: _Answerer, _content: bytes) -> None:
     """Say nothing until the test ends."""
     handler.owner.closing.wait()
     handler.close_connection = True
+
+
+def drip(handler: _Answerer, content: bytes) -> None:
+    """Send a byte now and then, each in time for any timeout, until the test ends."""
+    handler.answer(200, b"", length=max(len(content), 1000))
+    while not handler.owner.closing.wait(0.1):
+        try:
+            handler.wfile.write(b"x")
+        except OSError:
+            break
+    handler.close_connection = True

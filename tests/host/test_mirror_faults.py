@@ -11,6 +11,7 @@ import pytest
 from pipeline import fetch
 from pipeline.archive import credentials
 from pipeline.archive.snapshot import read_snapshot
+from pipeline.archive.way import Way
 from pipeline.errors import UsageError
 from tests.host.mirror_bench import INRELEASE, SECRET, Bench
 from tests.host.misbehaving import (
@@ -135,9 +136,9 @@ def test_a_full_disk_is_one_clear_error(
 ) -> None:
     real = fetch._download
 
-    def into_full_device(url: str, part: Path, size: int) -> None:
+    def into_full_device(url: str, part: Path, size: int, way: Way) -> None:
         part.symlink_to("/dev/full")
-        real(url, part, size)
+        real(url, part, size, way)
 
     monkeypatch.setattr(fetch, "_download", into_full_device)
     error = bench.refuse()
@@ -158,7 +159,7 @@ def test_a_password_in_a_mirror_file_is_refused_before_anything_is_written(bench
     with pytest.raises(UsageError) as caught:
         bench.build(mirror=in_a_file(bench))
     error = caught.value
-    assert "auth.conf.d" in error.hint
+    assert "auth.conf.d" in error.brief
     assert SECRET not in f"{error.brief} {error.hint} {error.details}"
     assert bench.mirror.requests.total() == 0
     bench.assert_no_secret()

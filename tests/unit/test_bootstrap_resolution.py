@@ -93,6 +93,7 @@ ORDER = Order(
     automatic=("libc6",),
     sources=("deb http://mirror bookworm main",),
     links=("bin",),
+    route={"roots": {}, "mirrors": []},
 )
 
 

@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.archive.guest_sources import render_guest_sources
-from pipeline.archive.sources import (
-    Archive,
-    find_archive,
-    host_archive,
-    host_security,
-    read_host_sources,
-)
+from pipeline.archive.mirrors import Archive, find_archive
+from pipeline.archive.sources import host_archive, host_security, read_host_sources
 from pipeline.errors import UsageError
 from pipeline.spec import Spec
 from pipeline.suites import SUITES
@@ -68,18 +63,13 @@ def test_a_password_in_a_mirror_file_is_refused(tmp_path: Path, key: str) -> Non
     (tmp_path / "lab.toml").write_text("".join(f'{k} = "{v}"\n' for k, v in urls.items()))
     with pytest.raises(UsageError) as caught:
         find_archive(spec_of(mirror="lab"), tmp_path)
-    assert "secret" not in caught.value.brief and "auth.conf" in caught.value.hint
+    assert "secret" not in caught.value.brief and "auth.conf" in caught.value.brief
 
 
 def test_a_mirror_file_names_its_keyring_relative_to_itself(tmp_path: Path) -> None:
     (tmp_path / "lab.toml").write_text('url = "http://m/debian"\nkeyring = "lab.gpg"\n')
+    (tmp_path / "lab.gpg").touch()
     assert find_archive(spec_of(mirror="lab"), tmp_path).keyring == str(tmp_path / "lab.gpg")
-
-
-def test_a_mirror_file_with_several_mistakes_names_them_all(tmp_path: Path) -> None:
-    (tmp_path / "lab.toml").write_text("keyring = 3\nkey = 4\n")
-    with pytest.raises(UsageError, match="unknown key key, keyring is not a text, no url"):
-        find_archive(spec_of(mirror="lab"), tmp_path)
 
 
 def test_a_guest_mirror_may_be_a_name_in_mirrors(tmp_path: Path) -> None:

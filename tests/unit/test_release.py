@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,9 +11,11 @@ from pipeline.archive.release import (
     CLOCK_SLACK,
     Release,
     check_release,
+    explain_age,
     identity_of,
     parse_release,
 )
+from pipeline.archive.terms import Terms
 from pipeline.errors import VerificationError
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -32,8 +35,8 @@ def release(suite: str, codename: str, **changes: datetime | None) -> Release:
     return Release(suite, codename, moments["date"] or NOW, moments["valid_until"], (), True, {})
 
 
-def check(found: Release, suite: str, *, checks_valid_until: bool = True) -> None:
-    check_release(found, suite, now=NOW, checks_valid_until=checks_valid_until, where="mirror")
+def check(found: Release, suite: str, *, grace_s: float = 0) -> None:
+    check_release(found, suite, now=NOW, terms=Terms(grace_s=grace_s), where="mirror")
 
 
 def test_the_fields_of_a_release_are_read() -> None:
@@ -100,11 +103,18 @@ def test_a_clock_that_is_a_little_slow_is_forgiven() -> None:
         check(release("", "bookworm", date=NOW + CLOCK_SLACK + timedelta(minutes=1)), "bookworm")
 
 
-def test_only_an_archived_suite_may_be_past_its_valid_until() -> None:
+def test_valid_until_counts_unless_the_terms_forgive_it() -> None:
     expired = release("", "bookworm", valid_until=NOW - timedelta(seconds=1))
-    check(expired, "bookworm", checks_valid_until=False)
+    check(expired, "bookworm", grace_s=math.inf)
+    check(expired, "bookworm", grace_s=60)
     with pytest.raises(VerificationError, match="expired, Valid-Until was 2026-03-01 11:59 UTC"):
         check(expired, "bookworm")
+
+
+def test_an_expired_suite_whose_support_ended_is_told_so() -> None:
+    late = datetime(2031, 1, 1, tzinfo=UTC)
+    assert "support of bookworm ended on 2028-06-30" in explain_age("bookworm-security", late)
+    assert "frozen" in explain_age("sid", late) and "frozen" in explain_age("lab", late)
 
 
 def test_the_identity_is_the_same_for_the_same_digests_in_any_order() -> None:

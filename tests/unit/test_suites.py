@@ -89,7 +89,7 @@ def test_resolved_is_asked_for_where_it_is_a_package_of_its_own() -> None:
         for name in ALL
         if "systemd-resolved" in SUITES[name].system_packages.get("systemd", ())
     }
-    assert with_package == {"bookworm", "trixie", "forky", "sid", "noble"}
+    assert with_package == {"bookworm", "trixie", "forky", "sid", "noble", "resolute"}
 
 
 def test_password_hashes_follow_the_libc() -> None:

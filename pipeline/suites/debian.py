@@ -1,7 +1,7 @@
-"""The releases, newest first; each says what was different in it from the one after.
+"""Debian's releases, newest first; each says what was different in it from the one after.
 
-Package names were checked against the indexes of bullseye to sid, jammy and noble; facts about
-older releases come from their release notes and are untried.
+Package names were checked against the indexes of bullseye to sid; facts about older releases come
+from their release notes and are untried.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pipeline.suites.suite import EXT4_OLD, KEYRINGS, Suite
 
 _SERVING = ("openssh-server", "iproute2", "netbase")
 _DAILY = ("udev", "kmod", "tzdata", "e2fsprogs", *_SERVING)
-_SYSTEMD = ("systemd", "systemd-sysv", "dbus", *_DAILY)
+SYSTEMD = ("systemd", "systemd-sysv", "dbus", *_DAILY)
 # systemd-resolved is a package of its own from 251 on (bookworm, noble); before, part of systemd.
-_SYSTEMD_RESOLVED = (*_SYSTEMD, "systemd-resolved")
-_SYSTEMD_IFUPDOWN = (*_SYSTEMD, "ifupdown", "isc-dhcp-client")
+SYSTEMD_RESOLVED = (*SYSTEMD, "systemd-resolved")
+_SYSTEMD_IFUPDOWN = (*SYSTEMD, "ifupdown", "isc-dhcp-client")
 # initscripts is only recommended by sysv-rc; from trixie on it is what ships /etc/init.d/udev.
 _SYSVINIT = ("sysvinit-core", "sysvinit-utils", "initscripts", *_DAILY, "ifupdown")
 _SYSVINIT_DHCLIENT = (*_SYSVINIT, "isc-dhcp-client")
@@ -24,26 +24,26 @@ _OLD_INIT = ("sysvinit", "sysvinit-utils", "initscripts", "udev", "ifupdown")
 _OLD = (*_OLD_INIT, "openssh-server", "iproute", "netbase", "tzdata", "e2fsprogs")
 _CLOUD = ("linux-image-cloud-amd64", "linux-image-amd64")
 _PAE = ("linux-image-686-pae", "linux-image-686-pae")
-_VIRTUAL = ("linux-image-virtual", "linux-image-generic")
 _YESCRYPT = ("$y$", "$gy$", "$7$", "$2b$", "$2y$", "$6$", "$5$", "$1$")  # libxcrypt's, crypt(5)
 _REMOVED_KEYS = f"{KEYRINGS}/debian-archive-removed-keys.gpg"
-_SID = Suite(
+SID = Suite(
     name="sid",
     distribution="debian",
     version="unstable",
     init_default="systemd",
     inits=("systemd", "sysvinit"),
     kernels={"amd64": _CLOUD},  # i386 lost its kernels in trixie
-    system_packages={"systemd": _SYSTEMD_RESOLVED, "sysvinit": _SYSVINIT_DHCPCD},
+    system_packages={"systemd": SYSTEMD_RESOLVED, "sysvinit": _SYSVINIT_DHCPCD},
     sources_form="deb822",
     nic_naming="enX",
     has_networkd=True,
     password_hash="yescrypt",
     hash_prefixes=_YESCRYPT,
     openssh=(10, 0),
+    kernel_version=(6, 12),
 )
 _FORKY = replace(
-    _SID,
+    SID,
     name="forky",
     version="14",
     security_suite="forky-security",
@@ -52,20 +52,26 @@ _FORKY = replace(
 _TRIXIE = replace(
     _FORKY,
     name="trixie",
-    version="13",
     has_parallel_bootstrap=True,
+    released="2025-08-09",
+    supported_until="2030-06-30",
+    kernel_version=(6, 12),
+    version="13",
     security_suite="trixie-security",
     updates_suite="trixie-updates",
 )
 _BOOKWORM = replace(
     _TRIXIE,
     name="bookworm",
+    released="2023-06-10",
+    supported_until="2028-06-30",
+    kernel_version=(6, 1),
     version="12",
     needs_merged_usr=True,
     security_suite="bookworm-security",
     updates_suite="bookworm-updates",
     kernels={"amd64": _CLOUD, "i386": _PAE},
-    system_packages={"systemd": _SYSTEMD_RESOLVED, "sysvinit": _SYSVINIT_DHCLIENT},
+    system_packages={"systemd": SYSTEMD_RESOLVED, "sysvinit": _SYSVINIT_DHCLIENT},
     sources_form="one-line",
     xfs_options=("-i", "nrext64=0"),
     openssh=(9, 2),
@@ -73,11 +79,14 @@ _BOOKWORM = replace(
 _BULLSEYE = replace(
     _BOOKWORM,
     name="bullseye",
+    released="2021-08-14",
+    supported_until="2026-08-31",
+    kernel_version=(5, 10),
     version="11",
     needs_merged_usr=False,
     security_suite="bullseye-security",
     updates_suite="bullseye-updates",
-    system_packages={"systemd": _SYSTEMD, "sysvinit": _SYSVINIT_DHCLIENT},
+    system_packages={"systemd": SYSTEMD, "sysvinit": _SYSVINIT_DHCLIENT},
     nic_naming="eth",
     xfs_options=("-i", "nrext64=0", "-m", "bigtime=0,inobtcount=0"),
     openssh=(8, 4),
@@ -85,8 +94,11 @@ _BULLSEYE = replace(
 _BUSTER = replace(
     _BULLSEYE,
     name="buster",
-    version="10",
     has_parallel_bootstrap=False,
+    released="2019-07-06",
+    supported_until="2024-06-30",
+    kernel_version=(4, 19),
+    version="10",
     keyring=_REMOVED_KEYS,
     is_archived=True,
     security_suite="buster/updates",
@@ -101,6 +113,9 @@ _BUSTER = replace(
 _STRETCH = replace(
     _BUSTER,
     name="stretch",
+    released="2017-06-17",
+    supported_until="2022-06-30",
+    kernel_version=(4, 9),
     version="9",
     security_suite="stretch/updates",
     xfs_options=("-i", "nrext64=0,sparse=0", "-m", "bigtime=0,inobtcount=0,reflink=0,rmapbt=0"),
@@ -109,6 +124,9 @@ _STRETCH = replace(
 _JESSIE = replace(
     _STRETCH,
     name="jessie",
+    released="2015-04-25",
+    supported_until="2020-06-30",
+    kernel_version=(3, 16),
     version="8",
     security_suite="jessie/updates",
     ext4_features=EXT4_OLD,
@@ -117,6 +135,9 @@ _JESSIE = replace(
 _WHEEZY = replace(
     _JESSIE,
     name="wheezy",
+    released="2013-05-04",
+    supported_until="2018-05-31",
+    kernel_version=(3, 2),
     version="7",
     security_suite="wheezy/updates",
     init_default="sysvinit",
@@ -131,16 +152,24 @@ _WHEEZY = replace(
 _SQUEEZE = replace(
     _WHEEZY,
     name="squeeze",
+    released="2011-02-06",
+    supported_until="2016-02-29",
+    kernel_version=(2, 6),
     version="6",
     security_suite="squeeze/updates",
     kernels={"amd64": ("linux-image-2.6-amd64",) * 2, "i386": ("linux-image-2.6-686-bigmem",) * 2},
     system_packages={"sysvinit": (*_OLD, "module-init-tools", "isc-dhcp-client")},
+    has_inrelease=False,  # from wheezy on
     default_locale="C",  # C.UTF-8 came with wheezy's libc-bin
     openssh=(5, 5),
 )
 _LENNY = replace(
     _SQUEEZE,
     name="lenny",
+    xen_modules={"amd64": "linux-modules-2.6-xen-amd64", "i386": "linux-modules-2.6-xen-686"},
+    released="2009-02-14",
+    supported_until="2012-02-06",
+    kernel_version=(2, 6),
     version="5.0",
     security_suite="lenny/updates",
     kernels={"amd64": ("linux-image-2.6-xen-amd64",) * 2, "i386": ("linux-image-2.6-xen-686",) * 2},
@@ -153,6 +182,9 @@ _LENNY = replace(
 _ETCH = replace(
     _LENNY,
     name="etch",
+    released="2007-04-08",
+    supported_until="2010-02-15",
+    kernel_version=(2, 6),
     version="4.0",
     security_suite="etch/updates",
     console="tty1",  # 2.6.18-xen: the console is tty1, hvc0 came with 2.6.26
@@ -161,39 +193,8 @@ _ETCH = replace(
     hash_prefixes=("$1$",),
     openssh=(4, 3),
 )
-_NOBLE = replace(
-    _SID,
-    name="noble",
-    distribution="ubuntu",
-    version="24.04",
-    has_parallel_bootstrap=True,
-    inits=("systemd",),
-    kernels={"amd64": _VIRTUAL},
-    system_packages={"systemd": (*_SYSTEMD_RESOLVED, "ubuntu-keyring")},
-    keyring=f"{KEYRINGS}/ubuntu-archive-keyring.gpg",
-    keyring_package="ubuntu-keyring",
-    components=("main", "universe"),
-    security_suite="noble-security",
-    security_path="ubuntu",
-    updates_suite="noble-updates",
-    openssh=(9, 6),
-)
-_JAMMY = replace(
-    _NOBLE,
-    name="jammy",
-    version="22.04",
-    has_parallel_bootstrap=False,
-    security_suite="jammy-security",
-    updates_suite="jammy-updates",
-    system_packages={"systemd": (*_SYSTEMD, "ubuntu-keyring")},
-    sources_form="one-line",
-    nic_naming="eth",
-    xfs_options=("-i", "nrext64=0"),
-    openssh=(8, 9),
-)
 
-_ALL = (
-    *(_SID, _FORKY, _TRIXIE, _BOOKWORM, _BULLSEYE, _BUSTER, _STRETCH, _JESSIE, _WHEEZY),
-    *(_SQUEEZE, _LENNY, _ETCH, _NOBLE, _JAMMY),
+DEBIAN = (
+    *(SID, _FORKY, _TRIXIE, _BOOKWORM, _BULLSEYE, _BUSTER, _STRETCH, _JESSIE, _WHEEZY),
+    *(_SQUEEZE, _LENNY, _ETCH),
 )
-SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}

@@ -1,0 +1,43 @@
+"""The caching proxy that `doit mirror-proxy` runs: where it listens, what it fetches from.
+
+`mirrors/proxy.toml` may say otherwise than the defaults below.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.archive.definition import read_table
+
+MANAGED = "proxy"
+LOCALHOST = "127.0.0.1"
+Engine = Literal["approx", "apt-cacher-ng"]
+
+
+class ProxySettings(BaseModel):
+    """The managed proxy's settings, each with its default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    proxy: Engine = "approx"
+    port: Annotated[int, Field(ge=1, le=65535)] = 9999
+    upstream: str = "host"
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        return f"{LOCALHOST}:{self.port}"
+
+
+def read_settings(mirrors: Path) -> ProxySettings:
+    """The settings in mirrors/proxy.toml, or the defaults; raises SpecError with every mistake."""
+    path = mirrors / f"{MANAGED}.toml"
+    return read_table(path, ProxySettings) if path.is_file() else ProxySettings()
+
+
+def managed_root(mirrors: Path, distribution: str) -> str:
+    """The root of a distribution's archive behind the managed proxy."""
+    return f"http://{read_settings(mirrors).address}/{distribution}"

@@ -45,3 +45,8 @@ def task_config():
 def task_building():
     """build guests, and ask about them"""
     yield from GRAPH.words(words.building.WORDS)
+
+
+def task_keeping():
+    """what is kept: the store, the package cache, locks"""
+    yield from GRAPH.words(words.keeping.WORDS)

@@ -7,7 +7,9 @@ publishes by rename. doit is not known here.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from pipeline import command
 from pipeline.canonical import fingerprint, write_durably
 from pipeline.changes import describe_changes, read_record
 from pipeline.errors import PipelineError
-from pipeline.host.scratch import remove_abandoned, scratch_folder
+from pipeline.host.scratch import remove_abandoned, remove_tree, scratch_folder
+from pipeline.progress import print_line
 from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.store import BUILDINFO, BuildInfo, list_files, publish_folder, read_buildinfo
@@ -209,20 +212,38 @@ class Recipe:
         scratch_root = self.project.output / "scratch"
         scratch_root.mkdir(parents=True, exist_ok=True)
         remove_abandoned(scratch_root)
-        with scratch_folder(scratch_root, f"{stage.name}-{spec.name}") as scratch:
-            artifacts = self._artifacts(stage, spec)
+        with ExitStack() as stack:
+            artifacts = self._open_upstream(stage, spec, stack)
+            scratch = stack.enter_context(scratch_folder(scratch_root, f"{stage.name}-{spec.name}"))
             started = time.monotonic()
             may_replace = self.options.get("replace") == "yes"
             stage.build(Job(spec, self.project, scratch, log, artifacts, may_replace))
             seconds = time.monotonic() - started
             self._publish(stage, state, scratch, seconds)
 
-    def _artifacts(self, stage: Stage, spec: Spec) -> dict[str, Path]:
+    def _open_upstream(self, stage: Stage, spec: Spec, stack: ExitStack) -> dict[str, Path]:
+        """The folders of all earlier stages, verified, and kept from removal by `stack`."""
         found: dict[str, Path] = {}
         for upper in stage.after:
-            found.update(self._artifacts(self.stages[upper], spec))
-            found[upper] = self.state(upper, spec).folder
+            found.update(self._open_upstream(self.stages[upper], spec, stack))
+            state = self.state(upper, spec)
+            found[upper] = state.folder
+            if self.stages[upper].is_shared:
+                self._mend(upper, spec, state)
+                stack.enter_context(self._store.reading(upper, state.fingerprint))
         return found
+
+    def _mend(self, name: str, spec: Spec, state: State) -> None:
+        """Build an artifact of the store again whose bytes are not what they were."""
+        damaged = self._store.find_damage(name, state.fingerprint)
+        if not damaged:
+            return
+        print_line(f"  {name:<8} {damaged} is damaged in the store: building it again")
+        with self._store.lock(name, state.fingerprint):
+            grave = self.project.output / "scratch" / f"damaged-{uuid.uuid4().hex[:8]}"
+            self._store.discard(name, state.fingerprint, grave)
+        remove_tree(grave)
+        self.build(name, spec)
 
     def _publish(self, stage: Stage, state: State, scratch: Path, seconds: float) -> None:
         files = list_files(scratch, without=stage.mutable)

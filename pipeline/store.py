@@ -16,7 +16,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,12 +105,12 @@ def publish_folder(scratch: Path, final: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive flock(2) on `path` (made if absent); waits for whoever has it."""
+def locked(path: Path, *, is_shared: bool = False) -> Iterator[None]:
+    """Hold an exclusive or shared flock(2) on `path` (made if absent); waits for who has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -131,17 +131,65 @@ class Store:
         found = read_buildinfo(self.location(stage, fingerprint))
         return found if found and found.fingerprint == fingerprint else None
 
+    def lock_path(self, stage: str, fingerprint: str) -> Path:
+        """The file that is locked while an artifact is built, and shared while it is read."""
+        return self.root / ".locks" / f"{stage}-{fingerprint[:32]}"
+
     @contextmanager
     def lock(self, stage: str, fingerprint: str) -> Iterator[None]:
         """One builder at a time for one fingerprint."""
-        with locked(self.root / ".locks" / f"{stage}-{fingerprint[:32]}"):
+        with locked(self.lock_path(stage, fingerprint)):
             yield
+
+    @contextmanager
+    def reading(self, stage: str, fingerprint: str) -> Iterator[None]:
+        """While an artifact is read nobody removes it (`doit gc`); counts as its use."""
+        with locked(self.lock_path(stage, fingerprint), is_shared=True):
+            self.touch(stage, fingerprint)
+            yield
+
+    def find_damage(self, stage: str, fingerprint: str) -> str:
+        """The first file whose bytes are not the recorded ones, "" when all are.
+
+        Digests are compared once for each start of the machine: memory and cables may fail, but
+        reading a gigabyte before every build would cost more than the build.
+        """
+        folder = self.location(stage, fingerprint)
+        stamp = self._stamp(stage, fingerprint)
+        found = self.read(stage, fingerprint)
+        if found is None:
+            return BUILDINFO
+        if stamp.is_file() and stamp.read_text() == str(found.built_at):
+            return ""
+        for name, facts in found.files.items():
+            if digest_file(folder / name) != facts["sha256"]:
+                return name
+        self._note_verified(stage, found)
+        return ""
+
+    def _note_verified(self, stage: str, buildinfo: BuildInfo) -> None:
+        stamp = self._stamp(stage, buildinfo.fingerprint)
+        for old in stamp.parent.parent.glob("*"):
+            if old != stamp.parent:
+                shutil.rmtree(old, ignore_errors=True)  # another process may do the same
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(str(buildinfo.built_at))
+
+    def _stamp(self, stage: str, fingerprint: str) -> Path:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return self.root / ".verified" / boot / f"{stage}-{fingerprint[:32]}"
+
+    def discard(self, stage: str, fingerprint: str, scratch: Path) -> None:
+        """Take an artifact out of the store, by a rename to `scratch`; nothing if there is none."""
+        with suppress(FileNotFoundError):
+            os.rename(self.location(stage, fingerprint), scratch)
 
     def publish(self, scratch: Path, buildinfo: BuildInfo) -> Path:
         """Write buildinfo.json, then make the scratch folder the artifact."""
         write_durably(scratch / BUILDINFO, buildinfo.to_json())
         final = self.location(buildinfo.stage, buildinfo.fingerprint)
         publish_folder(scratch, final)
+        self._note_verified(buildinfo.stage, buildinfo)
         return final
 
     def touch(self, stage: str, fingerprint: str) -> None:

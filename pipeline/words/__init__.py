@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.words import building
+from pipeline.words import building, keeping
 from pipeline.words.word import Word
 
-TABLES = (building.WORDS,)
+TABLES = (building.WORDS, keeping.WORDS)
 OPTIONS = frozenset(option for table in TABLES for word in table for option in word.options)
 
-__all__ = ["OPTIONS", "TABLES", "Word", "building"]
+__all__ = ["OPTIONS", "TABLES", "Word", "building", "keeping"]

@@ -1,0 +1,80 @@
+"""The words for what the pipeline keeps: the store, the package cache, locks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.progress import print_line
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+from pipeline.words.word import Word
+
+_MIB = 1 << 20
+_DEFAULT_KEEP = "20G"
+
+
+def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """Remove what no guest and no spec needs, oldest first, until the rest is within keep=SIZE."""
+    from pipeline.host.scratch import remove_abandoned
+    from pipeline.spec.mistakes import WrongValueError
+    from pipeline.spec.sizes import parse_size
+    from pipeline.store_gc import Entry, collect, list_entries, plan_collection
+
+    asked = recipe.options.get("keep", _DEFAULT_KEEP)
+    try:
+        limit = 0 if asked == "0" else parse_size(asked) * _MIB
+    except WrongValueError as mistake:
+        raise UsageError(f"keep={asked}: {mistake.message}", hint=mistake.hint) from mistake
+    is_dry = recipe.options.get("dry") == "yes"
+    entries = list_entries(recipe.project, _current_folders(recipe, specs))
+    plan = plan_collection(entries, limit)
+
+    def show(entry: Entry, verb: str = "removed") -> None:
+        name = entry.path.relative_to(recipe.project.output)
+        print_line(f"  {verb} {_show_size(entry.size):>9}  {name}")
+
+    if is_dry:
+        for entry in plan.doomed:
+            show(entry, "would remove")
+        busy: list[Entry] = []
+    else:
+        scratch = recipe.project.output / "scratch"
+        if scratch.is_dir():
+            for folder in remove_abandoned(scratch):
+                print_line(f"  removed abandoned {folder.name}")
+        busy = collect(recipe.project, plan, show)
+    for entry in busy:
+        show(entry, "in use, left")
+    needed = sum(entry.size for entry in plan.kept)
+    freed = plan.freed - sum(entry.size for entry in busy)
+    print_line(
+        f"{_show_size(freed)} {'would go' if is_dry else 'removed'}, "
+        f"{_show_size(plan.left + plan.freed - freed)} left, "
+        f"of it {_show_size(needed)} needed by guests and specs; keep={asked}"
+    )
+
+
+def _current_folders(recipe: Recipe, specs: Mapping[str, Spec]) -> list[Path]:
+    return [
+        recipe.state(name, spec).folder
+        for spec in specs.values()
+        for name, stage in recipe.stages.items()
+        if stage.is_shared
+    ]
+
+
+def _show_size(size: int) -> str:
+    return f"{size / _MIB / 1024:.2f} GiB" if size >= 1024 * _MIB else f"{size / _MIB:.1f} MiB"
+
+
+WORDS = (
+    Word(
+        "gc",
+        "remove what nobody needs, oldest first: keep=20G dry=yes",
+        collect_garbage,
+        options=frozenset({"keep", "dry"}),
+        is_single=True,
+    ),
+)

@@ -1,0 +1,119 @@
+"""What the store keeps: damage is found and mended, a collection leaves what is needed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.canonical import digest_file
+from tests.workshop import Workshop
+
+pytestmark = [pytest.mark.integration, pytest.mark.build]
+
+TINY = 'suite = "bookworm"\nsize = "1G"\nswap = "64M"\n'
+
+
+@pytest.fixture
+def bench(workshop: Workshop, tmp_path: Path) -> Workshop:
+    """A store of its own with all that this session has built: links, so it costs nothing."""
+    workshop.built("test-drbd")
+    subprocess.run(["cp", "-al", workshop.output / "store", tmp_path / "output-store"], check=True)
+    output, guests = tmp_path / "output", tmp_path / "guests"
+    output.mkdir()
+    (tmp_path / "output-store").rename(output / "store")
+    shutil.copytree(workshop.output / "cache", output / "cache")
+    guests.mkdir()
+    (guests / "defaults.toml").write_text("")
+    (guests / "tiny.toml").write_text(TINY)
+    return Workshop(output, guests)
+
+
+def artifact_of(bench: Workshop, stage: str) -> Path:
+    record = json.loads((bench.output / "guests/tiny/stages.json").read_text())
+    return bench.output / "store" / stage / record[stage]["fingerprint"][:32]
+
+
+def spoil(path: Path) -> None:
+    """One bit of a copy, the rest and the size as they were."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.unlink()  # the session's own file is the same inode
+    path.write_bytes(content)
+
+
+def build(bench: Workshop, *words: str) -> str:
+    outcome = bench.doit("build", "name=tiny", *words)
+    assert outcome.code == 0, outcome.said
+    assert "Traceback" not in outcome.said
+    return outcome.said
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "change"),
+    [
+        ("image", "golden.img", "hostname=other"),
+        ("kernel", "vmlinuz", "memory=384M"),
+        ("image", "buildinfo.json", "hostname=other"),
+    ],
+)
+def test_a_flipped_bit_is_found_and_built_again(
+    bench: Workshop, stage: str, name: str, change: str
+) -> None:
+    build(bench)
+    right = artifact_of(bench, stage)
+    before = digest_file(right / name)
+    spoil(right / name)
+    shutil.rmtree(bench.output / "store/.verified")  # as after a new start of the machine
+    said = build(bench, change)
+    if name != "buildinfo.json":
+        assert f"{name} is damaged in the store: building it again" in said
+        assert digest_file(right / name) == before
+    assert bench.doit("check", "name=tiny", change).code == 0
+    assert not list((bench.output / "scratch").iterdir())
+
+
+def test_digests_are_compared_once_for_each_start_of_the_machine(bench: Workshop) -> None:
+    build(bench)
+    spoil(artifact_of(bench, "image") / "golden.img")
+    assert "damaged" not in build(bench, "hostname=other")
+
+
+def test_a_collection_leaves_what_guests_and_specs_need_and_what_is_in_use(
+    bench: Workshop,
+) -> None:
+    build(bench)
+    store = bench.output / "store"
+    needed = {path for path in store.glob("[a-z]*/*")}
+    for name in ("f" * 32, "e" * 32):
+        shutil.copytree(artifact_of(bench, "kernel"), store / "kernel" / name)
+    held = os.open(store / ".locks" / f"kernel-{'e' * 32}", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    dry = bench.doit("gc", "keep=0", "dry=yes")
+    assert dry.code == 0, dry.said
+    assert "would remove" in dry.said and "f" * 32 in dry.said
+    assert (store / "kernel" / ("f" * 32)).is_dir()
+    done = bench.doit("gc", "keep=0")
+    os.close(held)
+    assert done.code == 0, done.said
+    assert not (store / "kernel" / ("f" * 32)).exists()
+    assert (store / "kernel" / ("e" * 32)).is_dir(), "a build was reading it"
+    assert {artifact_of(bench, stage) for stage in ("base", "kernel", "rootfs", "image")} <= needed
+    assert all(
+        artifact_of(bench, stage).is_dir()
+        for stage in ("mirror", "base", "kernel", "rootfs", "image")
+    )
+    assert not list((bench.output / "cache/debs").glob("[0-9a-f]*"))
+    assert " built " not in build(bench)
+    assert not list((bench.output / "scratch").iterdir())
+
+
+def test_a_bound_that_is_no_size_is_refused(bench: Workshop) -> None:
+    outcome = bench.doit("gc", "keep=lots")
+    assert outcome.code == 2
+    assert "keep=lots" in outcome.said

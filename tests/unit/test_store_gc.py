@@ -1,0 +1,40 @@
+"""What a collection removes: the oldest first, never what is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.store_gc import Entry, plan_collection
+
+
+def entry(name: str, *, used_at: float, size: int = 10, needed_by: str = "") -> Entry:
+    return Entry(Path(name), size, used_at, needed_by)
+
+
+def names(entries: tuple[Entry, ...]) -> list[str]:
+    return [one.path.name for one in entries]
+
+
+def test_the_least_recently_used_goes_first_and_no_more_than_must() -> None:
+    entries = [entry("new", used_at=3), entry("old", used_at=1), entry("middle", used_at=2)]
+    plan = plan_collection(entries, 20)
+    assert names(plan.doomed) == ["old"]
+    assert names(plan.spared) == ["middle", "new"]
+    assert (plan.freed, plan.left) == (10, 20)
+
+
+def test_what_is_needed_stays_even_beyond_the_limit() -> None:
+    entries = [
+        entry("golden", used_at=0, size=100, needed_by="guest web1"),
+        entry("other", used_at=9),
+    ]
+    plan = plan_collection(entries, 50)
+    assert names(plan.doomed) == ["other"]
+    assert names(plan.kept) == ["golden"]
+    assert plan.left == 100
+
+
+def test_within_the_limit_nothing_goes() -> None:
+    plan = plan_collection([entry("one", used_at=1), entry("two", used_at=2)], 20)
+    assert plan.doomed == ()
+    assert plan_collection([], 0).freed == 0

@@ -25,7 +25,16 @@ from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LAST_LINES = 20
 
-_PASSED_ON = ("HOME", "USER", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
+_PASSED_ON = (
+    "HOME",
+    "USER",
+    "TMPDIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "DOMU_OFFLINE",
+)
 
 _live: set[subprocess.Popen[bytes]] = set()
 _live_lock = threading.RLock()  # a signal's handler may come while its own thread holds it

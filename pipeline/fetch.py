@@ -23,6 +23,7 @@ from pipeline.progress import progress_bar
 T = TypeVar("T")
 
 TIMEOUT_S: tuple[float, float] = (10, 30)
+OFFLINE = "DOMU_OFFLINE"  # 1 in the environment forbids the network, in every process
 ATTEMPTS = 3
 PAUSE_S = 0.5
 BAR_FROM_BYTES = 4 << 20
@@ -129,6 +130,11 @@ def _wrong_bytes(url: str, seen: str) -> VerificationError:
 
 def _retry(url: str, attempt: Callable[[], T]) -> T:
     """Try again on passing trouble, ATTEMPTS times at most."""
+    if os.environ.get(OFFLINE) == "1":
+        raise EnvironmentFault(
+            f"offline=yes: {url.rpartition('/')[2]} is not kept here, and the network is forbidden",
+            hint="while there is a network: doit lock name=GUEST keeps everything that it needs",
+        )
     import requests  # 90 ms, only where something is fetched
     import urllib3.exceptions
 

@@ -16,6 +16,7 @@ import doit.doit_cmd
 from doit.exceptions import TaskFailed
 
 from pipeline.errors import PipelineError, UsageError
+from pipeline.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.reporter import StageFailed, StageReporter, print_error
@@ -87,8 +88,12 @@ class Graph:
             variables = {}
         specs = load_all(project.guests, name or None, variables)
         project.output.mkdir(parents=True, exist_ok=True)
+        # modes in an artifact must not depend on who builds it; output/ itself has the user's
+        os.umask(0o022)
         recipe = Recipe(project, STAGES, options=options)
-        return cls(project, recipe, specs, (name,) if name else tuple(sorted(specs)))
+        chosen = (name,) if name else tuple(sorted(specs))
+        _prepare_kept(recipe, [specs[one] for one in chosen])
+        return cls(project, recipe, specs, chosen)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -181,6 +186,17 @@ def _print_notes(variables: Mapping[str, str]) -> None:
     options = {key: text for key, text in variables.items() if key not in Spec.model_fields}
     for note in translate_options(options).notes:
         print(f"note: {note}")
+
+
+def _prepare_kept(recipe: Recipe, specs: Iterable[Spec]) -> None:
+    """locked=yes and offline=yes: the state to build from is put in place before anything runs."""
+    if recipe.options.get("offline") == "yes":
+        os.environ[OFFLINE] = "1"
+    if recipe.options.get("locked") == "yes":
+        from pipeline.locking import prepare_locked
+
+        for spec in specs:
+            prepare_locked(recipe, spec)
 
 
 def _guarded(action: Callable[..., None], *arguments: Any) -> TaskFailed | None:

@@ -42,7 +42,8 @@ class Stage:
 
     `keys` are the spec keys that change its bytes; `inputs` adds what is not in the spec (files,
     tool versions). `identity` reads from an artifact what later stages depend on, where that is
-    more than the fingerprint. `is_stale` gives a reason to build again although no input changed.
+    more than the fingerprint. `is_stale` gives a reason to build again although no input changed;
+    where that is age alone (`ages`), locked=yes and offline=yes do without.
     `folder` is set for the guest half, whose artifacts live outside the store. Files matching
     `mutable` may change after the build: a guest writes to its disk.
     """
@@ -58,6 +59,7 @@ class Stage:
     is_stale: Callable[[Path, Spec], str] = _never_stale
     folder: Callable[[Project, str], Path] | None = None
     mutable: tuple[str, ...] = ()
+    ages: bool = False
     tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -161,8 +163,13 @@ class Recipe:
         elif found is None:
             reason = self._explain(stage, spec, inputs, upstream)
         else:
-            reason = "" if folder in self._just_built else stage.is_stale(folder, spec)
+            reason = "" if self._is_kept(stage, folder) else stage.is_stale(folder, spec)
         return State(inputs, upstream, key, folder, found, reason)
+
+    def _is_kept(self, stage: Stage, folder: Path) -> bool:
+        """Whether age is no reason: it was built a moment ago, or it is the state to build from."""
+        is_fixed = "yes" in (self.options.get("locked"), self.options.get("offline"))
+        return folder in self._just_built or (stage.ages and is_fixed)
 
     def _find(self, stage: Stage, spec: Spec, key: str) -> tuple[Path, BuildInfo | None]:
         if stage.folder is None:

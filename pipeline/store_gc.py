@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.changes import read_record
 from pipeline.host.scratch import remove_tree
+from pipeline.locking import kept_snapshot, read_lock
 from pipeline.project import Project
 
 CACHES = ("cache/debs", "cache/apt", "cache/indexes")
@@ -75,6 +76,7 @@ def plan_collection(entries: Iterable[Entry], limit: int) -> Plan:
 def list_entries(project: Project, current: Iterable[Path]) -> list[Entry]:
     """Everything in store and cache; `current` are folders that today's specs use."""
     needed = dict.fromkeys(current, "a spec uses it") | dict(_needed_by_guests(project))
+    needed |= dict(_needed_by_locks(project))
     store = project.output / "store"
     folders = (path for path in store.glob("*/*") if not path.parent.name.startswith("."))
     found = [
@@ -82,10 +84,19 @@ def list_entries(project: Project, current: Iterable[Path]) -> list[Entry]:
         for path in folders
         if path.is_dir()
     ]
+    found += [
+        Entry(path, _size_of(path), path.stat().st_mtime, needed.get(path, ""))
+        for path in sorted((project.output / "locked").glob("[0-9a-f]*"))
+    ]
     for cache in CACHES:
         files = sorted((project.output / cache).glob("*"))
         found += [
-            Entry(path, _size_of(path), max(path.stat().st_atime, path.stat().st_mtime))
+            Entry(
+                path,
+                _size_of(path),
+                max(path.stat().st_atime, path.stat().st_mtime),
+                needed.get(path, ""),
+            )
             for path in files
             if path.is_file() and path.name not in _APT_OWN and not path.name.startswith(".")
         ]
@@ -96,6 +107,15 @@ def _needed_by_guests(project: Project) -> Iterator[tuple[Path, str]]:
     for artifact in sorted((project.output / "guests").glob("*")):
         for stage, buildinfo in read_record(artifact).items():
             yield project.store.location(stage, buildinfo.fingerprint), f"guest {artifact.name}"
+
+
+def _needed_by_locks(project: Project) -> Iterator[tuple[Path, str]]:
+    for path in sorted(project.guests.glob("*.lock.json")):
+        guest = path.name.removesuffix(".lock.json")
+        lock = read_lock(project, guest)
+        yield kept_snapshot(project, lock.identity), f"lock of {guest}"
+        for package in lock.packages:
+            yield project.output / "cache/debs" / package.sha256, f"lock of {guest}"
 
 
 def _size_of(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.bootstrap import making
 from pipeline.errors import EnvironmentFault, PipelineError
+from pipeline.fetch import OFFLINE
 from pipeline.host.namespace import (
     Mount,
     bind,
@@ -44,6 +46,11 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
 def build(job: Job) -> None:
     """Bootstrap with the tool that the spec names."""
     snapshot = read_snapshot(job.upstream("mirror"))
+    if job.spec.bootstrap != "parallel" and os.environ.get(OFFLINE) == "1":
+        raise EnvironmentFault(
+            f"offline=yes: {job.spec.bootstrap} fetches its packages itself",
+            hint="bootstrap=parallel takes them from those that are kept here",
+        )
     if job.spec.bootstrap == "debootstrap":
         _run_debootstrap(job, snapshot)
     elif job.spec.bootstrap == "parallel":

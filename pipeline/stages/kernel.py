@@ -20,7 +20,7 @@ from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 
-REVISION = 2
+REVISION = 3
 _PART = re.compile(r"linux-(image|modules|modules-extra)-")
 
 
@@ -72,15 +72,15 @@ def build(job: Job) -> None:
     shutil.copyfile(found.vmlinuz, job.scratch / "vmlinuz")
     if found.config:
         shutil.copyfile(found.config, job.scratch / "config")
-    initrd_modules = _place_initrd(job, (packages, route), ModuleFolder(folder), found.abi)
-    pack = ["tar", "--sort=name", "--numeric-owner", "--owner=0", "--group=0", "--mode=go-w"]
+    initrd = _place_initrd(job, (packages, route), ModuleFolder(folder), found.abi)
+    pack = ["tar", "--sort=name", "--numeric-owner", "--owner=0", "--group=0", "--mode=u=rwX,go=rX"]
     epoch = snapshot.epoch
     job.run(
         [*pack, f"--mtime=@{epoch}", "-C", tree]
         + ["-cf", job.scratch / "modules.tar", f"lib/modules/{found.abi}"]
     )
     shutil.rmtree(tree)
-    _describe(job, found, initrd_modules)
+    _describe(job, found, *initrd)
 
 
 def _is_package(job: Job) -> bool:
@@ -147,11 +147,12 @@ def _find_files(spec: Spec) -> KernelFiles:
 
 def _place_initrd(
     job: Job, origin: tuple[PackageIndex, Route], folder: ModuleFolder, abi: str
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], tuple[Package, ...]]:
+    """Its modules, and the packages that it was made from."""
     target = job.scratch / "initrd.img"
     if job.spec.initrd:
         shutil.copyfile(job.spec.initrd, target)
-        return ()
+        return (), ()
     packages, route = origin
     busybox = packages.find("busybox-static")
     cache = job.project.output / "cache/debs" / busybox.sha256
@@ -163,14 +164,20 @@ def _place_initrd(
     made = initrd_build.build_initrd(program.read_bytes(), folder, abi, file_system=job.spec.fs)
     shutil.rmtree(unpacked)
     target.write_bytes(made.content)
-    return made.modules
+    return made.modules, (busybox,)
 
 
-def _describe(job: Job, found: KernelFiles, initrd_modules: tuple[str, ...]) -> None:
+def _describe(
+    job: Job,
+    found: KernelFiles,
+    initrd_modules: tuple[str, ...],
+    initrd_packages: tuple[Package, ...],
+) -> None:
     facts = {
         "abi": found.abi,
         "source": job.spec.kernel,
         "packages": {part.name: [part.version, part.sha256] for part in found.packages},
+        "initrd_packages": {part.name: [part.version, part.sha256] for part in initrd_packages},
         "initrd_modules": initrd_modules,
     }
     (job.scratch / "kernel.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")

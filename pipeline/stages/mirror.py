@@ -104,5 +104,6 @@ STAGE = Stage(
     inputs=inputs,
     identity=identity,
     is_stale=is_stale,
+    ages=True,
     tools={"gpgv": "gpgv", "dpkg-deb": "dpkg"},
 )

@@ -17,6 +17,10 @@ from pipeline.words.word import Word
 def say_built(recipe: Recipe, spec: Spec) -> None:
     """Where the artifact is and how to start it."""
     folder = recipe.project.artifact(spec.name)
+    if recipe.options.get("locked") == "yes":
+        from pipeline.locking import compare_with_lock, read_lock
+
+        compare_with_lock(read_lock(recipe.project, spec.name), folder / "manifest")
     shown = _short(folder)
     print_line(f"{spec.name} is ready in {shown}")
     print_line(f"  start it:  xl create {shown / (spec.name + '.cfg')}")
@@ -83,8 +87,10 @@ def _short(path: Path) -> Path:
         return path
 
 
+KEPT = frozenset({"locked", "offline"})
+
 WORDS = (
-    Word("build", "build the guest", say_built, after="config"),
+    Word("build", "build the guest", say_built, after="config", options=KEPT),
     Word("create", "write a spec, build it", say_built, after="config"),
     Word("why", "say why each stage would run", explain),
     Word("check", "verify the finished image", check),

@@ -56,6 +56,21 @@ def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     )
 
 
+def lock(recipe: Recipe, spec: Spec) -> None:
+    """Write the guest's lock and keep what it names."""
+    from pipeline.locking import lock_path, make_lock
+
+    made = make_lock(recipe, spec)
+    print_line(
+        f"{lock_path(recipe.project, spec.name).name}: {len(made.packages)} packages, "
+        f"{_show_size(sum(package.size for package in made.packages))}; suites "
+        + ", ".join(f"{suite} {digest[:12]}" for suite, digest in sorted(made.sources.items()))
+    )
+    for name in made.unknown:
+        print_line(f"  not from the mirror, and not kept: {name}")
+    print_line(f"  build from exactly these: doit build name={spec.name} locked=yes [offline=yes]")
+
+
 def _current_folders(recipe: Recipe, specs: Mapping[str, Spec]) -> list[Path]:
     return [
         recipe.state(name, spec).folder
@@ -70,6 +85,7 @@ def _show_size(size: int) -> str:
 
 
 WORDS = (
+    Word("lock", "record and keep every package of the guest", lock, after="config"),
     Word(
         "gc",
         "remove what nobody needs, oldest first: keep=20G dry=yes",

@@ -89,7 +89,7 @@ def test_a_collection_leaves_what_guests_and_specs_need_and_what_is_in_use(
 ) -> None:
     build(bench)
     store = bench.output / "store"
-    needed = {path for path in store.glob("[a-z]*/*")}
+    needed = set(store.glob("[a-z]*/*"))
     for name in ("f" * 32, "e" * 32):
         shutil.copytree(artifact_of(bench, "kernel"), store / "kernel" / name)
     held = os.open(store / ".locks" / f"kernel-{'e' * 32}", os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,0 +1,143 @@
+"""The same packages give the same bytes in another folder, time zone, language, umask."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require
+from tests.workshop import ROOT, Workshop
+
+pytestmark = [pytest.mark.integration, pytest.mark.build]
+
+GUEST = "test-drbd"
+STAGES = ("base", "kernel", "rootfs", "image")
+OTHERWISE = {"TZ": "Pacific/Auckland", "LANG": "de_DE.UTF-8", "LC_ALL": "tr_TR.UTF-8"}
+
+
+@pytest.fixture
+def locked(workshop: Workshop, tmp_path: Path) -> Iterator[Workshop]:
+    """A copy of the guests with a lock, and an empty output that holds only what the lock keeps."""
+    require(os.geteuid() == 0, "a network namespace without interfaces")
+    guests, output = tmp_path / "guests", tmp_path / "otherwhere" / "output"
+    shutil.copytree(workshop.guests, guests)
+    here = Workshop(workshop.output, guests)
+    done = here.doit("lock", f"name={GUEST}")
+    assert done.code == 0, done.said
+    (output / "cache").mkdir(parents=True)
+    for name in ("locked", "cache/debs", "identity"):
+        subprocess.run(["cp", "-a", workshop.output / name, output / name], check=True)
+    yield Workshop(output, guests)
+
+
+def without_network(bench: Workshop, *words: str) -> subprocess.CompletedProcess[str]:
+    """doit in a network namespace without interfaces, as another machine would run it."""
+    script = 'umask 077; hostname elsewhere; test "$(ls /sys/class/net)" = lo || exit 9; exec "$@"'
+    return subprocess.run(
+        ["unshare", "--net", "--uts", "--mount", "sh", "-c", f"mount -t sysfs sys /sys; {script}"]
+        + ["sh", sys.executable, "-m", "doit", *words],
+        cwd=ROOT,
+        env={**bench.environment(), **OTHERWISE},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def record_of(bench: Workshop) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        (bench.output / "guests" / GUEST / "stages.json").read_text()
+    )
+    return found
+
+
+def name_difference(one: Workshop, other: Workshop, stage: str) -> str:
+    """Which files differ, down to the entries of the tar where the stage has one."""
+    mine, theirs = (record_of(bench)[stage] for bench in (one, other))
+    names = [name for name in mine["files"] if mine["files"][name] != theirs["files"].get(name)]
+    lines = [f"{stage}: {', '.join(names)}"]
+    for name in (name for name in names if name.endswith(".tar")):
+        trees = [
+            bench.output / "store" / stage / record["fingerprint"][:32] / name
+            for bench, record in ((one, mine), (other, theirs))
+        ]
+        if shutil.which("diffoscope"):
+            lines.append(
+                subprocess.run(["diffoscope", *trees], capture_output=True, text=True).stdout
+            )
+        entries = [list_entries(tree) for tree in trees]
+        lines += sorted({path for path, _ in entries[0].items() ^ entries[1].items()})
+    return "\n".join(lines)
+
+
+def list_entries(tree: Path) -> dict[str, tuple[Any, ...]]:
+    with tarfile.open(tree) as archive:
+        return {
+            member.name: (
+                *(member.mode, member.uid, member.gid, member.mtime, member.linkname),
+                (archive.extractfile(member).read() if member.isfile() else b""),  # type: ignore[union-attr]
+            )
+            for member in archive
+        }
+
+
+def test_a_locked_build_without_network_gives_the_same_bytes(
+    workshop: Workshop, locked: Workshop
+) -> None:
+    done = without_network(locked, "build", f"name={GUEST}", "locked=yes", "offline=yes")
+    print(done.stdout)
+    assert done.returncode == 0
+    assert socket.gethostname() != "elsewhere"
+    ours, theirs = record_of(workshop), record_of(locked)
+    for stage in STAGES:
+        same = ours[stage]["files"] == theirs[stage]["files"]
+        assert same, name_difference(workshop, locked, stage)
+    mine, other = (bench.output / "guests" / GUEST for bench in (workshop, locked))
+    for name in ("FSVERITY", "manifest", "known_hosts", "vmlinuz", "initrd.img"):
+        assert (mine / name).read_bytes() == (other / name).read_bytes(), name
+    for suffix in ("cfg", "xm", "xml"):
+        text = (other / f"{GUEST}.{suffix}").read_text().replace(str(other), str(mine))
+        assert text == (mine / f"{GUEST}.{suffix}").read_text()
+
+
+def test_without_network_what_is_not_kept_is_named(locked: Workshop) -> None:
+    lock = json.loads((locked.guests / f"{GUEST}.lock.json").read_text())
+    gone = next(one for one in lock["packages"] if one["name"] == "bash")
+    (locked.output / "cache/debs" / gone["sha256"]).unlink()
+    done = without_network(locked, "build", f"name={GUEST}", "locked=yes", "offline=yes")
+    assert done.returncode == 3, done.stdout
+    assert "offline=yes: bash_" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not list((locked.output / "scratch").iterdir())
+
+
+def test_without_network_and_snapshot_one_message_says_what_is_missing(locked: Workshop) -> None:
+    shutil.rmtree(locked.output / "locked")
+    done = without_network(locked, "build", f"name={GUEST}", "locked=yes", "offline=yes")
+    assert done.returncode == 3, done.stdout
+    assert "the locked state of its mirror is not kept here" in done.stdout
+
+
+def test_a_lock_that_is_missing_or_broken_is_refused(locked: Workshop) -> None:
+    path = locked.guests / f"{GUEST}.lock.json"
+    path.write_text('{"form": 1')
+    broken = locked.doit("build", f"name={GUEST}", "locked=yes")
+    assert broken.code == 2
+    assert "is not a lock" in broken.said
+    path.unlink()
+    missing = locked.doit("build", f"name={GUEST}", "locked=yes")
+    assert missing.code == 2
+    assert f"doit lock name={GUEST}" in missing.said

@@ -21,9 +21,14 @@ def fixed_clock(epoch: int) -> dict[str, str]:
 def run_debugfs(run: Run, image: Path, script: Path, epoch: int) -> None:
     """Apply a debugfs script; debugfs ends with 0 even after a failure, so its words count."""
     output = run(["debugfs", "-w", "-f", script, image], env=fixed_clock(epoch))
+    refuse_complaints(output, image.name)
+
+
+def refuse_complaints(output: str, name: str) -> None:
+    """Raises PipelineError when debugfs said anything but what it did."""
     for line in output.splitlines():
         if line and not line.startswith(("debugfs", "Allocated inode:")):
-            raise PipelineError(f"{image.name}: debugfs says: {line}")
+            raise PipelineError(f"{name}: debugfs says: {line}")
 
 
 def read_text(run: Run, image: Path, path: str) -> str:
@@ -51,6 +56,13 @@ def write_files(
 
     /root/.ssh is made with mode 0700. Raises PipelineError with debugfs's own words.
     """
+    run_debugfs(run, image, plan_writing(run, image, files, work=work, epoch=epoch), epoch)
+
+
+def plan_writing(
+    run: Run, image: Path, files: Iterable[IdentityFile], *, work: Path, epoch: int
+) -> Path:
+    """The debugfs script that writes these files into this image or one with the same tree."""
     entries = list(files)
     script = work / "script"
     parents = sorted({str(parent) for entry in entries for parent in _parents(entry.path)})
@@ -71,7 +83,7 @@ def write_files(
         lines.append(f'write "{source}" "{entry.path}"')
         lines += _attributes(entry.path, stat.S_IFREG | entry.mode, epoch)
     script.write_text("\n".join(lines) + "\n")
-    run_debugfs(run, image, script, epoch)
+    return script
 
 
 def _parents(path: str) -> list[PurePosixPath]:

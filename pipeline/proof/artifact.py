@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.canonical import digest_file
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.spec import Spec
 from pipeline.xen import xl
 from pipeline.xen.boot import Direct
@@ -72,6 +72,11 @@ def read_artifact(folder: Path, spec: Spec) -> Artifact:
         raise PipelineError(
             f"{path}: {error}", hint=f"build it: doit build name={spec.name}"
         ) from error
+    if spec.clone == "cow":
+        raise UsageError(
+            f"{spec.name}: the test host cannot reach the golden image that its disk rests on",
+            hint="prove a guest with clone=full from the same golden image, or: doit flatten",
+        )
     artifact = Artifact(folder, spec, domain)
     for file in [*artifact.boot_files, *(disk for disk, _ in artifact.disks)]:
         if not file.exists():

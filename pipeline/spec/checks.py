@@ -144,6 +144,10 @@ def check_resources(spec: Spec) -> Iterator[Clash]:
         yield Clash("lvm_thin", "a thin pool needs its volume group", "write lvm = 'VG0' too")
     if spec.lvm and spec.format == "qcow2":
         yield Clash("format", "a logical volume holds no qcow2", "leave format out", ("lvm",))
+    if spec.clone == "cow" and spec.format != "qcow2":
+        yield Clash("format", "a copy-on-write disk is qcow2", "leave format out", ("clone",))
+    if spec.clone == "cow" and not spec.fs.startswith("ext"):
+        yield Clash("clone", f"not done for {spec.fs}", "use ext4, or clone = 'full'", ("fs",))
 
 
 def check_screen(spec: Spec) -> Iterator[Clash]:

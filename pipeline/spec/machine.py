@@ -76,6 +76,11 @@ class Resources(BaseModel):
         description="File system of the root disk. Default by suite: ext4, ext3 up to lenny.",
     )
     format: Literal["raw", "qcow2"] = Field("raw", description="Format of the disk images.")
+    clone: Literal["full", "cow"] = Field(
+        "full",
+        description="full: the disk is a copy of the golden image; cow: a qcow2 file with what "
+        "differs from it, which needs the golden image in the store for as long as it lives.",
+    )
     lvm: values.GroupName = Field(
         "", description="Volume group that holds the guest's disks.", examples=["VG0"]
     )

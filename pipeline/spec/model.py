@@ -124,6 +124,8 @@ def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
     filled.setdefault("guest_mirror", filled["mirror"])
     if "name" in filled:
         filled.setdefault("hostname", filled["name"])
+    if filled.get("clone") == "cow":
+        filled.setdefault("format", "qcow2")
     if filled.get("vnc") is True and "vncunused" not in filled:
         filled["vncunused"] = filled.get("vncdisplay") is None
     named = filled.get("suite", "bookworm")

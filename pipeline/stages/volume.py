@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import uuid
 from pathlib import Path
 
 from pipeline.archive.snapshot import read_snapshot
 from pipeline.canonical import digest_file, fingerprint
+from pipeline.command import require_tools
 from pipeline.errors import InUseError, PipelineError
-from pipeline.ext import fixed_clock, read_text, write_files
+from pipeline.ext import fixed_clock, plan_writing, read_text, refuse_complaints, write_files
 from pipeline.guest.identity import (
+    IdentityFile,
     authorized_lines,
     identity_files,
     keep_identity,
@@ -24,6 +27,7 @@ from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 from pipeline.stages.names import KNOWN_HOSTS, disk_name
+from pipeline.volumes.overlay import TOOLS, edit_overlay, make_overlay
 
 REVISION = 1
 MIB = 1 << 20
@@ -50,16 +54,22 @@ def build(job: Job) -> None:
     epoch = read_snapshot(job.upstream("mirror")).epoch
     image, work = job.scratch / "disk.img", job.scratch / "work"
     work.mkdir()
+    _refuse_too_small(spec, golden)
     with progress_bar("writing the disk", total=4, unit="steps") as bar:
-        job.run(["cp", "--sparse=always", "--reflink=auto", golden, image])
-        bar.advance()
-        _write_identity(job, image, work, epoch)
-        bar.advance()
-        _grow(job, image, epoch)
-        bar.advance()
+        if spec.clone == "cow":
+            _make_clone(job, golden, work, epoch)
+            bar.advance(3)
+        else:
+            job.run(["cp", "--sparse=always", "--reflink=auto", golden, image])
+            bar.advance()
+            _write_identity(job, image, work, epoch)
+            bar.advance()
+            _grow(job, image, epoch)
+            bar.advance()
         if spec.swap_mib:
             _make_swap(job)
-        _convert(job)
+        if spec.clone == "full":
+            _convert(job)
         bar.advance()
     for path in work.iterdir():
         path.unlink()
@@ -72,26 +82,51 @@ def _identity_uuid(spec: Spec, what: str) -> str:
     return str(uuid.uuid5(_UUIDS, f"{spec.name} {what}"))
 
 
-def _write_identity(job: Job, image: Path, work: Path, epoch: int) -> None:
+def _make_clone(job: Job, golden: Path, work: Path, epoch: int) -> None:
+    """The steps of a full copy, on an overlay; one namespace for all of them."""
+    require_tools(TOOLS)
+    overlay = job.scratch / disk_name(job.spec)
+    size = job.spec.size_mib * MIB
+    make_overlay(job.run, overlay, golden=golden, size_bytes=size)
+    script = plan_writing(job.run, golden, _identity(job, golden), work=work, epoch=epoch)
+    steps = [
+        f'tune2fs -U {_identity_uuid(job.spec, "root")} "$1" >&2',
+        f'debugfs -w -f {shlex.quote(str(script))} "$1" > {shlex.quote(str(work / "said"))} 2>&1',
+        'resize2fs "$1"',
+        'e2fsck -f -n "$1"',
+    ]
+    edit_overlay(job.run, overlay, steps, work=work, env=fixed_clock(epoch))
+    refuse_complaints((work / "said").read_text(), overlay.name)
+
+
+def _identity(job: Job, golden: Path) -> list[IdentityFile]:
+    """The guest's own files; known_hosts is written beside its disk."""
     spec = job.spec
     kept = keep_identity(job.project.identity(spec.name), spec)
     root_hash = read_root_hash(spec, job.project.guests)
-    shadow = read_text(job.run, image, "/etc/shadow")
-    files = list(identity_files(spec, kept, shadow=shadow, root_hash=root_hash))
-    job.run(["tune2fs", "-U", _identity_uuid(spec, "root"), image], env=fixed_clock(epoch))
-    write_files(job.run, image, files, work=work, epoch=epoch)
+    shadow = read_text(job.run, golden, "/etc/shadow")
     (job.scratch / KNOWN_HOSTS).write_text(render_known_hosts(spec, kept))
+    return list(identity_files(spec, kept, shadow=shadow, root_hash=root_hash))
+
+
+def _write_identity(job: Job, image: Path, work: Path, epoch: int) -> None:
+    files = _identity(job, image)
+    uuid_words = ["tune2fs", "-U", _identity_uuid(job.spec, "root"), image]
+    job.run(uuid_words, env=fixed_clock(epoch))
+    write_files(job.run, image, files, work=work, epoch=epoch)
+
+
+def _refuse_too_small(spec: Spec, golden: Path) -> None:
+    need = golden.stat().st_size // MIB
+    if spec.size_mib < need:
+        raise PipelineError(
+            f"size={spec.size}: the guest's files and journal need {need} MiB",
+            hint=f"write size={need}M or more, or install less",
+        )
 
 
 def _grow(job: Job, image: Path, epoch: int) -> None:
-    size = job.spec.size_mib * MIB
-    if size < image.stat().st_size:
-        need = image.stat().st_size // MIB
-        raise PipelineError(
-            f"size={job.spec.size}: the guest's files and journal need {need} MiB",
-            hint=f"write size={need}M or more, or install less",
-        )
-    os.truncate(image, size)
+    os.truncate(image, job.spec.size_mib * MIB)
     job.run(["resize2fs", image], env=fixed_clock(epoch))
     job.run(["e2fsck", "-f", "-n", image], env=fixed_clock(epoch))
 
@@ -158,6 +193,7 @@ STAGE = Stage(
         "swap",
         "fs",
         "format",
+        "clone",
         "init",
         "dhcp",
         "address",

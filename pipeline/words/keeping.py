@@ -71,6 +71,15 @@ def lock(recipe: Recipe, spec: Spec) -> None:
     print_line(f"  build from exactly these: doit build name={spec.name} locked=yes [offline=yes]")
 
 
+def flatten(recipe: Recipe, spec: Spec) -> None:
+    """Make the guest's copy-on-write disk one that needs no golden image."""
+    from pipeline.volumes.flattening import flatten_guest
+
+    backing = flatten_guest(recipe.project, spec.name)
+    print_line(f"{spec.name}: its disk stands on its own; it rested on {backing}")
+    print_line("  write clone = 'full' into its spec, or the next new build is an overlay again")
+
+
 def _current_folders(recipe: Recipe, specs: Mapping[str, Spec]) -> list[Path]:
     return [
         recipe.state(name, spec).folder
@@ -85,6 +94,7 @@ def _show_size(size: int) -> str:
 
 
 WORDS = (
+    Word("flatten", "make a clone=cow disk stand on its own", flatten),
     Word("lock", "record and keep every package of the guest", lock, after="config"),
     Word(
         "gc",

@@ -6,6 +6,7 @@ import json
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,6 +189,40 @@ def test_qcow2_is_written_and_whole(bench: Workshop) -> None:
     shown = subprocess.run(["qemu-img", "check", disk], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stdout
     assert "format=qcow2" in (bench.output / "guests/tiny/tiny.cfg").read_text()
+
+
+def test_a_copy_on_write_guest_is_itself_and_can_stand_on_its_own(bench: Workshop) -> None:
+    build(bench)
+    own = [read_file(bench, path) for path in ("/etc/hostname", "/etc/machine-id")]
+    build(bench, "clone=cow", "hostname=clone")
+    folder = bench.output / "guests/tiny"
+    disk = folder / "disk.qcow2"
+    about = ask_qemu("info", disk)
+    assert about["backing-filename"].startswith(str(bench.output / "store/image"))
+    assert about["actual-size"] < 64 << 20
+    checked = bench.doit("check", "name=tiny", "clone=cow", "hostname=clone")
+    assert checked.code == 0, checked.said
+    with open(disk, "rb") as held:
+        holder = subprocess.Popen(["sleep", "60"], stdin=held)
+    refused = bench.doit("flatten", "name=tiny")
+    holder.kill()
+    holder.wait()
+    assert refused.code == 4, refused.said
+    done = bench.doit("flatten", "name=tiny")
+    assert done.code == 0, done.said
+    assert "backing-filename" not in ask_qemu("info", disk)
+    assert disk.stat().st_ino == (bench.output / "volumes/tiny/disk.qcow2").stat().st_ino
+    again = bench.doit("flatten", "name=tiny")
+    assert again.code == 2, again.said
+    build(bench)
+    assert own == [read_file(bench, path) for path in ("/etc/hostname", "/etc/machine-id")]
+    assert not list((bench.output / "scratch").iterdir())
+
+
+def ask_qemu(word: str, disk: Path) -> dict[str, Any]:
+    argv = ["qemu-img", word, "--output=json", str(disk)]
+    found: dict[str, Any] = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)
+    return found
 
 
 def read_file(bench: Workshop, path: str) -> str:

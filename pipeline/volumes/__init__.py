@@ -1,0 +1,1 @@
+"""What a guest boots from, besides a plain copy of the golden image."""

@@ -50,3 +50,8 @@ def task_building():
 def task_keeping():
     """what is kept: the store, the package cache, locks"""
     yield from GRAPH.words(words.keeping.WORDS)
+
+
+def task_supplying():
+    """mirrors, the caching proxy, releases"""
+    yield from GRAPH.words(words.supplying.WORDS)

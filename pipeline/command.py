@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -87,7 +88,9 @@ def run(
     with _live_lock:
         if _ending.is_set() and not is_cleanup:
             raise PipelineError("interrupted")
-        child = _start(words, cwd=cwd, env=env, has_stdin=stdin is not None)
+        child = _start(
+            words, cwd=cwd, env=env, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE
+        )
         _live.add(child)
     try:
         lines = _follow(child, words, log=log, stdin=stdin, on_line=on_line)
@@ -111,7 +114,7 @@ def started(argv: Sequence[str | Path], *, log: Path) -> Iterator[Callable[[], b
     with open(log, "ab") as journal:
         journal.write(f"+ {shlex.join(words)}\n".encode())
         journal.flush()
-        child = _start(words, cwd=None, env=None, has_stdin=False, output=journal)
+        child = _start(words, cwd=None, env=None, output=journal)
     with _live_lock:
         _live.add(child)
     try:
@@ -120,6 +123,43 @@ def started(argv: Sequence[str | Path], *, log: Path) -> Iterator[Callable[[], b
         _end(child)
         with _live_lock:
             _live.discard(child)
+
+
+def serve_connection(argv: Sequence[str | Path], connection: socket.socket) -> None:
+    """inetd's way: a program whose standard input and output are an accepted connection."""
+    words = [str(word) for word in argv]
+    with _live_lock:
+        child = _start(
+            words, cwd=None, env=None, stdin=connection.fileno(), output=connection.fileno()
+        )
+        _live.add(child)
+    try:
+        child.wait()
+    finally:
+        _end(child)
+        with _live_lock:
+            _live.discard(child)
+
+
+def start_daemon(
+    argv: Sequence[str | Path], *, log: Path, is_tethered: bool
+) -> subprocess.Popen[bytes]:
+    """A program that goes on beside ours, or after it; what it prints goes to `log`.
+
+    A tethered one has a pipe as its standard input that closes when our process ends, however it
+    ends: it has to end then (PR_SET_PDEATHSIG would look at the thread that started it).
+    """
+    words = [str(word) for word in argv]
+    with open(log, "ab") as journal:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE if is_tethered else subprocess.DEVNULL,
+            stdout=journal,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            cwd=Path(__file__).resolve().parent.parent,
+            start_new_session=True,
+        )
 
 
 def end_all() -> None:
@@ -136,7 +176,7 @@ def _start(
     *,
     cwd: Path | None,
     env: Mapping[str, str] | None,
-    has_stdin: bool,
+    stdin: int = subprocess.DEVNULL,
     output: int | IO[bytes] = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     program = find_tool(words[0])
@@ -147,9 +187,9 @@ def _start(
     # pdeathsig: a command must not outlive a build that was killed
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "--", program, *words[1:]],
-        stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
+        stdin=stdin,
         stdout=output,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.STDOUT if stdin < 0 else None,  # a connection is for the answer alone
         cwd=cwd,
         env=environment(env),
         start_new_session=True,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.archive.credentials import AUTH_HINT, find_credentials, without_credentials
@@ -19,6 +19,9 @@ from pipeline.archive.way import Way
 from pipeline.canonical import CHUNK, digest_file
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.progress import progress_bar
+
+if TYPE_CHECKING:
+    import requests
 
 T = TypeVar("T")
 
@@ -89,6 +92,22 @@ def fetch_file(url: str, target: Path, *, size: int, sha256: str, way: Way = _PL
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def measure(url: str, *, way: Way = _PLAIN, limit: int) -> float:
+    """Bytes a second over the first `limit` bytes of a file; raises PipelineError or NotFound."""
+    if url.startswith("file:"):
+        return float(len(_local(url).read_bytes()) << 10)
+    return _retry(url, lambda: _measure(url, way, limit))
+
+
+def _measure(url: str, way: Way, limit: int) -> float:
+    taken, begun = 0, time.monotonic()
+    with _asked(url, way) as response:
+        _check_status(url, response.status_code)
+        while taken < limit and (piece := response.raw.read1(CHUNK, decode_content=False)):
+            taken += len(piece)
+    return taken / max(time.monotonic() - begun, 0.001)
 
 
 def _collect(url: str, way: Way, limit: int) -> bytes:
@@ -165,17 +184,21 @@ def name_trouble(error: Exception) -> tuple[str, bool]:
     return f"the connection failed ({type(error).__name__})", True
 
 
-def _get(url: str, way: Way, limit: int, write: Callable[[bytes], object]) -> None:
+def _asked(url: str, way: Way) -> requests.Response:
     import requests
 
-    with requests.get(
+    return requests.get(
         url,
         stream=True,
         timeout=TIMEOUT_S,
         auth=find_credentials(url, own=way.credentials),
         proxies=way.proxies,
         headers={"Accept-Encoding": "identity"},
-    ) as response:
+    )
+
+
+def _get(url: str, way: Way, limit: int, write: Callable[[bytes], object]) -> None:
+    with _asked(url, way) as response:
         _check_status(url, response.status_code)
         total, begun = 0, time.monotonic()
         # raw: a server that calls a .gz file "gzip-encoded" must not make us unpack it

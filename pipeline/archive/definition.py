@@ -131,6 +131,8 @@ def _explain(found: dict[str, object], known: list[str]) -> tuple[str, str]:
     def suggest(place: tuple[int | str, ...]) -> str:
         return suggest_nearest(str(place[-1]), known) or f"keys are {', '.join(known)}"
 
+    if not found["loc"]:
+        return str(found["msg"]).removeprefix("Value error, "), ""
     if found["type"] == "missing":
         return "is missing", 'write url = "http://HOST:PORT/debian", or a list of such'
     return explain_mistake(dict(found), suggest)

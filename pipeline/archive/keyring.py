@@ -44,7 +44,7 @@ def place_keyring(spec: Spec, given: str, target: Path, *, cache: Path, log: Pat
             f"keyring {path}: no such file",
             hint=f"apt-get install {package}, or give keyring=/path",
         )
-    _borrow(package, path.name, target, cache=cache, log=log)
+    borrow_keyring(package, path.name, target, cache=cache, log=log)
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -56,7 +56,8 @@ def _copy(path: Path, target: Path) -> None:
     shutil.copyfile(path, target)
 
 
-def _borrow(package: str, name: str, target: Path, *, cache: Path, log: Path) -> None:
+def borrow_keyring(package: str, name: str, target: Path, *, cache: Path, log: Path) -> None:
+    """Put a keyring from a package at `target`, verified by Debian's own; raises PipelineError."""
     found = _find_in_lender(package, target.with_name("lender-InRelease"), cache=cache, log=log)
     deb = fetch_file(found.url, cache / "debs" / found.sha256, size=found.size, sha256=found.sha256)
     unpacked = target.with_name("lender")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.archive.definition import read_table
 
@@ -25,6 +25,12 @@ class ProxySettings(BaseModel):
     proxy: Engine = "approx"
     port: Annotated[int, Field(ge=1, le=65535)] = 9999
     upstream: str = "host"
+
+    @model_validator(mode="after")
+    def _fit_engine(self) -> ProxySettings:
+        if self.proxy == "apt-cacher-ng" and self.port > 32767:
+            raise ValueError("apt-cacher-ng cannot listen on ports above 32767 (as of 3.7.4)")
+        return self
 
     @property
     def address(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from pipeline.archive.way import Place, Way
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.fetch import NotFound, fetch_file
 from pipeline.progress import print_line
-
-Purge = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,7 @@ class Mirror:
 
     def to_table(self) -> dict[str, Any]:
         """For snapshot.json."""
-        way = {"proxy": self.way.proxy, "credentials": self.way.credentials}
-        return {"roots": self.roots, "way": way}
+        return {"roots": self.roots, "way": asdict(self.way)}
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Mirror:
@@ -47,8 +44,7 @@ class Mirror:
 class Route:
     """Fetches what the archive roots in `roots` (role -> URL) vouch for, from any of the mirrors.
 
-    `purge` makes a caching proxy forget its copy of a URL and says whether it could; safe to use
-    from several threads.
+    Safe to use from several threads.
     """
 
     def __init__(
@@ -56,12 +52,10 @@ class Route:
         roots: Mapping[str, str],
         mirrors: Sequence[Mirror] = (),
         *,
-        purge: Purge | None = None,
         say: Callable[[str], object] = print_line,
     ) -> None:
         self._roots = dict(roots)
         self._mirrors = tuple(mirrors)
-        self._purge = purge
         self._say = say
         self._left: dict[Mirror | None, str] = {}
         self._lock = threading.Lock()
@@ -98,9 +92,17 @@ class Route:
             return fetch_file(place.url, target, size=size, sha256=sha256, way=place.way)
         except VerificationError:
             # a cache in between may hold a damaged copy: it forgets it, and is asked once more
-            if self._purge is None or not self._purge(place.url):
+            if not place.drop_copy():
                 raise
+            self._say(f"     {place.url}: the proxy's copy was damaged and is dropped")
+        try:
             return fetch_file(place.url, target, size=size, sha256=sha256, way=place.way)
+        except VerificationError as error:
+            error.hint = (
+                "the proxy's copy was dropped and fetched anew, so it is not to blame: the mirror "
+                "behind it (upstream of mirrors/proxy.toml) serves wrong bytes, choose another"
+            )
+            raise
 
     def _candidates(self, url: str) -> list[tuple[Mirror | None, Place]]:
         role = next((role for role, root in self._roots.items() if url.startswith(f"{root}/")), "")

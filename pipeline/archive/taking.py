@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pipeline.archive.route import combine
 from pipeline.archive.seen import Seen
 from pipeline.archive.snapshot import KEYRING, index_name
 from pipeline.archive.sources import Source
+from pipeline.archive.way import Place
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError, VerificationError
 from pipeline.fetch import NotFound, fetch_bytes
 from pipeline.progress import print_line
@@ -36,13 +37,12 @@ class Verified:
 
 @dataclass
 class Taking:
-    """The folders that a snapshot is made in; `purge` makes a caching proxy forget a URL."""
+    """The folders that a snapshot is made in, and the mirrors that failed meanwhile."""
 
     scratch: Path
     cache: Path
     log: Path
     arch: str
-    purge: Callable[[str], bool] | None = None
 
     def __post_init__(self) -> None:
         self._left: set[str] = set()
@@ -84,14 +84,17 @@ class Taking:
         try:
             return self._verify(archive, source, content)
         except (VerificationError, NotFound):
-            if self.purge:
-                for name, _ in content:
-                    self.purge(f"{source.uri}/dists/{source.suite}/{name}")
+            for name in [*(name for name, _ in content), *self._index_names(source)]:
+                Place(f"{source.uri}/dists/{source.suite}/{name}", archive.way).drop_copy()
             time.sleep(RACE_PAUSE_S)
             again = self._fetch_signed(archive, source)
-            if again == content:
+            if again == content and not archive.way.cache:
                 raise
             return self._verify(archive, source, again)
+
+    def _index_names(self, source: Source) -> list[str]:
+        ends = ("Packages.xz", "Packages.gz", "Packages")
+        return [f"{one}/binary-{self.arch}/{end}" for one in source.components for end in ends]
 
     def _fetch_signed(self, archive: Archive, source: Source) -> Signed:
         """InRelease, or what archives had before it: Release and Release.gpg."""

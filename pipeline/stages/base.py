@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.archive.lists import write_lists
+from pipeline.archive.relay import relaying
 from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.bootstrap import making
 from pipeline.errors import EnvironmentFault, PipelineError
-from pipeline.fetch import OFFLINE
 from pipeline.host.namespace import (
     Mount,
     bind,
@@ -24,10 +24,11 @@ from pipeline.host.packages import installed_version
 from pipeline.host.scratch import remove_tree
 from pipeline.progress import progress_bar
 from pipeline.project import Project
+from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 
-REVISION = 1
+REVISION = 2
 TREE_MIB = 1500
 TAR = "base.tar"
 MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
@@ -45,25 +46,26 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
 
 def build(job: Job) -> None:
     """Bootstrap with the tool that the spec names."""
+    require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
-    if job.spec.bootstrap != "parallel" and os.environ.get(OFFLINE) == "1":
-        raise EnvironmentFault(
-            f"offline=yes: {job.spec.bootstrap} fetches its packages itself",
-            hint="bootstrap=parallel takes them from those that are kept here",
-        )
-    if job.spec.bootstrap == "debootstrap":
-        _run_debootstrap(job, snapshot)
-    elif job.spec.bootstrap == "parallel":
-        debs = job.project.output / "cache" / "debs"
+    cache = job.project.output / "cache"
+    if job.spec.bootstrap == "parallel":
         scratch = job.scratch
         making.make_base(
-            job.spec, snapshot, scratch=scratch, tar=scratch / TAR, cache=debs, run=job.run
+            job.spec,
+            snapshot,
+            scratch=scratch,
+            tar=scratch / TAR,
+            cache=cache / "debs",
+            run=job.run,
         )
-    else:
-        _run_mmdebstrap(job, snapshot)
+        return
+    with relaying(snapshot, cache=cache) as relay:
+        run = _run_debootstrap if job.spec.bootstrap == "debootstrap" else _run_mmdebstrap
+        run(job, relay.snapshot, relay.environment)
 
 
-def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
+def _run_mmdebstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> None:
     work, lists = job.scratch / "work", job.scratch / "lists"
     work.mkdir()
     packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
@@ -81,7 +83,8 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
         "--skip=update",
         f"--setup-hook={give_lists}",
         *_hooks(job.spec),
-        *_apt_options(job.spec),
+        '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=force-unsafe-io",
         job.spec.suite,
         job.scratch / TAR,
         *(source.one_line(keyring=snapshot.keyring) for source in snapshot.sources),
@@ -95,7 +98,7 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot) -> None:
             elif line.startswith("Setting up "):
                 bar.advance()
 
-        env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch)}
+        env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch), **relay}
         job.run(isolated(argv, mounts=mounts), env=env, on_line=count)
     work.rmdir()
     shutil.rmtree(lists)
@@ -113,18 +116,11 @@ def _hooks(spec: Spec) -> list[str]:
     return hooks
 
 
-def _apt_options(spec: Spec) -> list[str]:
-    options = ['--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io"]
-    if not spec.suite_facts.checks_valid_until:
-        options.append('--aptopt=Acquire::Check-Valid-Until "false"')
-    return options
-
-
 def _work_mounts(work: Path) -> list[Mount]:
     return [tmpfs(work, mode="0755")] if has_memory_for_tmpfs(TREE_MIB) else []
 
 
-def _run_debootstrap(job: Job, snapshot: Snapshot) -> None:
+def _run_debootstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> None:
     """debootstrap knows one suite only: updates and security follow with its own apt."""
     if not is_root():
         raise EnvironmentFault(
@@ -148,7 +144,7 @@ def _run_debootstrap(job: Job, snapshot: Snapshot) -> None:
     command = isolated(
         [*pack, "-cf", job.scratch / TAR, "."], mounts=_work_mounts(tree), before=steps
     )
-    env = {"DEBIAN_FRONTEND": "noninteractive", "SOURCE_DATE_EPOCH": str(snapshot.epoch)}
+    env = {"DEBIAN_FRONTEND": "noninteractive", "SOURCE_DATE_EPOCH": str(snapshot.epoch), **relay}
     with progress_bar("bootstrapping", unit=" steps") as bar:
         job.run(command, env=env, on_line=lambda line: bar.advance() if line[:2] == "I:" else None)
     _check_snapshot(lists, snapshot)
@@ -179,8 +175,8 @@ def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object
         steps.append(["cp", "--remove-destination", "--preserve=mode", path, tree / name])
     options = ["-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root"]
     options += ["-o", "APT::Update::Error-Mode=any"]
-    if not job.spec.suite_facts.checks_valid_until:
-        options += ["-o", "Acquire::Check-Valid-Until=false"]
+    # the mirror stage has judged the dates, on the mirror's own terms
+    options += ["-o", "Acquire::Check-Valid-Until=false"]
     for words in (["update"], ["-y", "--no-install-recommends", "dist-upgrade"], ["clean"]):
         steps.append(["chroot", tree, "apt-get", *options, *words])
     steps.append(["rm", *(tree / name for name in files if not name.endswith("sources.list"))])

@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.initrd import build as initrd_build
 from pipeline.initrd.modules import ModuleFolder
 from pipeline.project import Project
+from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 
@@ -56,6 +57,7 @@ def build(job: Job) -> None:
     if job.spec.is_kernel_inside:
         (job.scratch / "kernel.json").write_text('{"inside": true}\n')
         return
+    require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
     packages, route, tree = snapshot.packages, snapshot.route, job.scratch / "tree"
     if _is_package(job):

@@ -17,6 +17,7 @@ from pipeline.archive.sources import Source
 from pipeline.archive.taking import Taking, Verified
 from pipeline.canonical import digest_file
 from pipeline.project import Project
+from pipeline.proxy.control import require_proxy, with_cache
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 
@@ -39,7 +40,8 @@ def inputs(spec: Spec, project: Project) -> Inputs:
 
 def build(job: Job) -> None:
     """Fetch and verify every Release file, then the indexes that they name."""
-    archives = find_archives(job.spec, job.project.mirrors)
+    require_proxy(job.spec, job.project)
+    archives = with_cache(job.spec, job.project, find_archives(job.spec, job.project.mirrors))
     cache = job.project.output / "cache"
     place_keyring(job.spec, archives[0].keyring, job.scratch / KEYRING, cache=cache, log=job.log)
     taking = Taking(job.scratch, cache, job.log, job.spec.arch)

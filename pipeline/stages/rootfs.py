@@ -12,7 +12,8 @@ from pipeline import command
 from pipeline.archive.guest_sources import render_guest_sources
 from pipeline.archive.lists import write_lists
 from pipeline.archive.mirrors import find_archive
-from pipeline.archive.snapshot import read_snapshot
+from pipeline.archive.relay import relaying
+from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.canonical import digest_tree
 from pipeline.errors import UsageError
@@ -20,6 +21,7 @@ from pipeline.guest.identity import ROOT_DEVICE
 from pipeline.host.namespace import has_memory_for_tmpfs, isolated
 from pipeline.progress import progress_bar
 from pipeline.project import Project
+from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 
@@ -100,7 +102,8 @@ def build(job: Job) -> None:
     program = Path(sys.executable).with_name("disk-image-create")
     for name in ("dib", "home"):
         (job.scratch / name).mkdir()
-    _write_lists(job)
+    require_proxy(job.spec, job.project)
+    snapshot = read_snapshot(job.upstream("mirror"))
     argv = [program, "-n", "-t", "raw", "-a", job.spec.arch, "-o", job.scratch / "unused"]
     with progress_bar("running elements", unit="scripts") as bar:
 
@@ -108,10 +111,12 @@ def build(job: Job) -> None:
             if "dib-run-parts" in line and " Running " in line:
                 bar.advance()
 
-        env = _environment(job)
-        job.run(
-            isolated(["private-dev", *argv, *elements]), env=env, cwd=job.scratch, on_line=count
-        )
+        with relaying(snapshot, cache=job.project.output / "cache") as relay:
+            _write_lists(job, relay.snapshot)
+            env = {**_environment(job, relay.snapshot), **relay.environment}
+            job.run(
+                isolated(["private-dev", *argv, *elements]), env=env, cwd=job.scratch, on_line=count
+            )
     for name in ("dib", "home", "lists", "short-lists"):
         job.run(isolated(["rm", "-rf", "--one-file-system", job.scratch / name]))
     for path in job.scratch.iterdir():
@@ -121,9 +126,8 @@ def build(job: Job) -> None:
     (job.scratch / STATUS).write_text(status)
 
 
-def _write_lists(job: Job) -> None:
+def _write_lists(job: Job, snapshot: Snapshot) -> None:
     """apt's lists twice: whole, for any element, and what the spec's own packages lead to."""
-    snapshot = read_snapshot(job.upstream("mirror"))
     write_lists(snapshot, job.spec.arch, job.scratch / "lists")
     (job.scratch / "short-lists").mkdir()
     if job.spec.packages:
@@ -132,7 +136,7 @@ def _write_lists(job: Job) -> None:
         )
 
 
-def _environment(job: Job) -> dict[str, str]:
+def _environment(job: Job, snapshot: Snapshot) -> dict[str, str]:
     """What disk-image-create and the elements are told, and nothing of the caller's environment."""
     scratch = job.scratch
     tools = [str(SHIMS), str(Path(sys.executable).parent), command.PATH]
@@ -142,7 +146,7 @@ def _environment(job: Job) -> dict[str, str]:
         "USER": "root",
         "TMP_DIR": str(scratch / "dib"),
         "TMPDIR": str(scratch / "dib"),
-        "SOURCE_DATE_EPOCH": str(read_snapshot(job.upstream("mirror")).epoch),
+        "SOURCE_DATE_EPOCH": str(snapshot.epoch),
         "ELEMENTS_PATH": ":".join(map(str, _search_path(job.spec, job.project)[:-1])),
         "DIB_NO_TMPFS": "0" if has_memory_for_tmpfs(TREE_MIB) else "1",
         "DIB_MIN_TMPFS": "2",
@@ -152,14 +156,13 @@ def _environment(job: Job) -> dict[str, str]:
         "DIB_LOCKFILES": str(scratch / "home" / "locks"),
         "DIB_PYTHON_EXEC": str(SHIMS / "dib-python"),
         "DIB_DOMU_PYTHON": sys.executable,
-        **_element_variables(job),
+        **_element_variables(job, snapshot),
     }
 
 
-def _element_variables(job: Job) -> dict[str, str]:
+def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
     """The documented variables of our elements, see their README.rst."""
     spec, scratch = job.spec, job.scratch
-    snapshot = read_snapshot(job.upstream("mirror"))
     build_sources = scratch / "build-sources.list"
     lines = [source.one_line(keyring=snapshot.keyring) for source in snapshot.sources]
     build_sources.write_text("".join(f"{line}\n" for line in lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from pipeline.suites.ages import describe_age, facts_of
 from pipeline.suites.debian import DEBIAN
 from pipeline.suites.suite import EXT2, EXT3, EXT4_MODERN, EXT4_OLD, HashName, InitName, Suite
 from pipeline.suites.ubuntu import UBUNTU
@@ -19,6 +20,8 @@ __all__ = [
     "HashName",
     "InitName",
     "Suite",
+    "describe_age",
+    "facts_of",
     "nearest_suite",
 ]
 

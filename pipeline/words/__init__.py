@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.words import building, keeping
+from pipeline.words import building, keeping, supplying
 from pipeline.words.word import Word
 
-TABLES = (building.WORDS, keeping.WORDS)
+TABLES = (building.WORDS, keeping.WORDS, supplying.WORDS)
 OPTIONS = frozenset(option for table in TABLES for word in table for option in word.options)
 
-__all__ = ["OPTIONS", "TABLES", "Word", "building", "keeping"]
+__all__ = ["OPTIONS", "TABLES", "Word", "building", "keeping", "supplying"]

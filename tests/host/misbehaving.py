@@ -21,7 +21,7 @@ class MisbehavingMirror:
     `requests` counts the paths asked for, also those that failed.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, port: int = 0) -> None:
         self.root = root
         self.faults: dict[str, Fault] = {}
         self.once: dict[str, Fault] = {}
@@ -34,7 +34,7 @@ class MisbehavingMirror:
         class Bound(_Answerer):
             owner = mirror
 
-        self._server = ThreadingHTTPServer((LOCALHOST, 0), Bound)
+        self._server = ThreadingHTTPServer((LOCALHOST, port), Bound)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 

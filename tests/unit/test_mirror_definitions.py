@@ -142,3 +142,6 @@ def test_the_managed_proxy_listens_where_the_notes_have_it_unless_told_otherwise
     with pytest.raises(SpecError) as caught:
         read_settings(tmp_path)
     assert {one.key for one in caught.value.problems} == {"proxy", "port"}
+    (tmp_path / "proxy.toml").write_text('proxy = "apt-cacher-ng"\nport = 40000\n')
+    with pytest.raises(SpecError, match="above 32767"):
+        read_settings(tmp_path)

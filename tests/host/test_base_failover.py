@@ -1,0 +1,98 @@
+"""Whole base trees from mirrors that die half way or ask for a password, with each bootstrap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from pipeline.archive.sources import host_archive
+from pipeline.errors import PipelineError
+from pipeline.project import Project
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+from pipeline.stages import base, mirror
+from tests.conftest import ROOT, require
+from tests.host.forwarding import ForwardingMirror
+
+pytestmark = pytest.mark.integration
+SECRET = "se3cret-of-a-mirror"
+BOOTSTRAPS = [
+    "mmdebstrap",
+    "parallel",
+    pytest.param("debootstrap", marks=pytest.mark.matrix),
+]
+
+
+def server() -> str:
+    """The server of the host's own Debian archive."""
+    root = host_archive("debian")
+    parts = urlsplit(root)
+    require(parts.scheme == "http" and parts.path == "/debian", "needs http://HOST/debian in apt")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def project_of(folder: Path, text: str) -> Project:
+    """A project with one mirror, named lab."""
+    (folder / "mirrors").mkdir()
+    (folder / "mirrors/lab.toml").write_text(text)
+
+    class Elsewhere(Project):
+        @property
+        def mirrors(self) -> Path:
+            return folder / "mirrors"
+
+    return Elsewhere(ROOT, folder / "output", folder / "guests")
+
+
+def recipe_of(project: Project) -> Recipe:
+    return Recipe(project, [mirror.STAGE, base.STAGE])
+
+
+def spec_of(bootstrap: str) -> Spec:
+    keys = {"name": "web1", "suite": "bookworm", "mirror": "lab", "bootstrap": bootstrap}
+    return Spec.model_validate(keys)
+
+
+@pytest.mark.parametrize("bootstrap", BOOTSTRAPS)
+def test_a_build_that_loses_its_first_mirror_half_way_finishes_and_its_password_stays_unsaid(
+    tmp_path: Path, bootstrap: str
+) -> None:
+    login = f"me:{SECRET}"
+    with (
+        ForwardingMirror(server(), dies_after=40, login=login) as first,
+        ForwardingMirror(server(), login=login) as second,
+    ):
+        both = (first.address, second.address)
+        urls = ", ".join(f'"http://{one}/debian"' for one in both)
+        project = project_of(tmp_path, f'url = [{urls}]\ncredentials = "lab.auth"\n')
+        secret = tmp_path / "mirrors/lab.auth"
+        lines = [f"machine http://{one} login me password {SECRET}\n" for one in both]
+        secret.write_text("".join(lines))
+        secret.chmod(0o600)
+        recipe, spec = recipe_of(project), spec_of(bootstrap)
+        recipe.build("mirror", spec)
+        state = recipe.build("base", spec)
+        assert (state.folder / "base.tar").stat().st_size > 50 << 20
+        assert first.debs == 40
+        assert second.debs >= 60
+    # kept: of all that the first one gave, nothing was fetched again
+    again = set(first.requests) & set(second.requests)
+    assert not [path for path in again if path.endswith(".deb")]
+    for path in project.output.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_bootstrap_without_any_working_mirror_says_which_and_why(tmp_path: Path) -> None:
+    with ForwardingMirror(server(), dies_after=5) as only:
+        recipe = recipe_of(project_of(tmp_path, f'url = "http://{only.address}/debian"\n'))
+        spec = spec_of("mmdebstrap")
+        recipe.build("mirror", spec)
+        with pytest.raises(PipelineError) as caught:
+            recipe.build("base", spec)
+    error = caught.value
+    assert only.address in error.brief and "503" in error.brief
+    assert error.hint and error.log.endswith("base.log")
+    assert not list((tmp_path / "output").glob("scratch/*"))

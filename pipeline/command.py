@@ -37,6 +37,8 @@ _PASSED_ON = (
     "DOMU_OFFLINE",
 )
 
+Daemon = subprocess.Popen[bytes]
+
 _live: set[subprocess.Popen[bytes]] = set()
 _live_lock = threading.RLock()  # a signal's handler may come while its own thread holds it
 _ending = threading.Event()
@@ -141,9 +143,7 @@ def serve_connection(argv: Sequence[str | Path], connection: socket.socket) -> N
             _live.discard(child)
 
 
-def start_daemon(
-    argv: Sequence[str | Path], *, log: Path, is_tethered: bool
-) -> subprocess.Popen[bytes]:
+def start_daemon(argv: Sequence[str | Path], *, log: Path, is_tethered: bool) -> Daemon:
     """A program that goes on beside ours, or after it; what it prints goes to `log`.
 
     A tethered one has a pipe as its standard input that closes when our process ends, however it

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -29,7 +28,7 @@ from pipeline.suites import SUITES
 
 PATIENCE_S = 20.0
 _MODULE = "pipeline.proxy.serve"
-_tethered: dict[Path, subprocess.Popen[bytes]] = {}  # kept: a closed pipe would end it
+_tethered: dict[Path, command.Daemon] = {}  # kept: a closed pipe would end it
 _starting = threading.Lock()
 
 
@@ -150,7 +149,7 @@ class ProxyControl:
             _tethered[self.folder] = child
         self._wait_until_it_answers(child)
 
-    def _wait_until_it_answers(self, child: subprocess.Popen[bytes]) -> None:
+    def _wait_until_it_answers(self, child: command.Daemon) -> None:
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end and child.poll() is None:
             if self._answers():

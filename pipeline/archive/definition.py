@@ -88,12 +88,16 @@ class Definition(BaseModel):
     @property
     def terms(self) -> Terms:
         """What is asked of its Release files."""
-        is_archived = self.state == "archived"
-        grace_s = 0.0 if self.valid_until == "check" else math.inf
-        if self.valid_until not in ("check", "ignore"):
-            grace_s = sizes.parse_duration(self.valid_until)
-        lag_s = math.inf if is_archived else sizes.parse_duration(self.max_lag)
-        return Terms(is_archived, math.inf if is_archived else grace_s, lag_s)
+        if self.state == "archived":
+            return Terms(is_archived=True, grace_s=math.inf, max_lag_s=math.inf)
+        return Terms(False, grace_of(self.valid_until), sizes.parse_duration(self.max_lag))
+
+
+def grace_of(valid_until: str) -> float:
+    """Seconds after its Valid-Until that a state is still taken."""
+    if valid_until in ("check", "ignore"):
+        return math.inf if valid_until == "ignore" else 0.0
+    return sizes.parse_duration(valid_until)
 
 
 def read_definition(path: Path) -> Definition:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from pipeline.archive.definition import read_table
+from pipeline.archive.definition import check_valid_until, read_table
 
 MANAGED = "proxy"
 LOCALHOST = "127.0.0.1"
@@ -25,6 +25,7 @@ class ProxySettings(BaseModel):
     proxy: Engine = "approx"
     port: Annotated[int, Field(ge=1, le=65535)] = 9999
     upstream: str = "host"
+    valid_until: Annotated[str, BeforeValidator(check_valid_until)] = "check"
 
     @model_validator(mode="after")
     def _fit_engine(self) -> ProxySettings:
@@ -42,8 +43,3 @@ def read_settings(mirrors: Path) -> ProxySettings:
     """The settings in mirrors/proxy.toml, or the defaults; raises SpecError with every mistake."""
     path = mirrors / f"{MANAGED}.toml"
     return read_table(path, ProxySettings) if path.is_file() else ProxySettings()
-
-
-def managed_root(mirrors: Path, distribution: str) -> str:
-    """The root of a distribution's archive behind the managed proxy."""
-    return f"http://{read_settings(mirrors).address}/{distribution}"

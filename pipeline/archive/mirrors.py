@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.archive.credentials import refuse_credentials
-from pipeline.archive.definition import Definition, read_definition
-from pipeline.archive.managed import MANAGED, managed_root
+from pipeline.archive.definition import Definition, grace_of, read_definition
+from pipeline.archive.managed import MANAGED, read_settings
 from pipeline.archive.sources import (
     Source,
     complete_url,
@@ -78,8 +78,10 @@ def resolve_mirrors(
         roots = host_archives(suite.distribution)
         found = tuple(Archive(root, host_security(suite, root=root)) for root in roots)
     elif mirror == MANAGED:
-        root = managed_root(mirrors, suite.distribution)
-        found = (Archive(root, security_root(root, suite), way=Way(proxy=DIRECT)),)
+        settings = read_settings(mirrors)
+        root = f"http://{settings.address}/{suite.distribution}"
+        terms = Terms(grace_s=grace_of(settings.valid_until))
+        found = (Archive(root, security_root(root, suite), way=Way(proxy=DIRECT), terms=terms),)
     elif "/" in mirror or ":" in mirror:
         root = complete_url(mirror, suite.distribution)
         found = (Archive(root, security_root(root, suite)),)
@@ -88,8 +90,8 @@ def resolve_mirrors(
     for archive in found:
         for url in (archive.root, archive.security_root):
             refuse_credentials(url, where="apt's source" if mirror == HOST else "mirror")
-    terms = Terms.for_suite(suite)
-    return tuple(replace(one, terms=one.terms.combined(terms)) for one in found)
+    age = Terms.for_suite(suite)
+    return tuple(replace(one, terms=one.terms.combined(age)) for one in found)
 
 
 def resolve_mirror(mirror: str, suite: Suite, mirrors: Path) -> Archive:

@@ -22,6 +22,7 @@ from pipeline.host.namespace import (
 )
 from pipeline.host.packages import installed_version
 from pipeline.host.scratch import remove_tree
+from pipeline.preflight import require_feasible
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.proxy.control import require_proxy
@@ -46,6 +47,7 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
 
 def build(job: Job) -> None:
     """Bootstrap with the tool that the spec names."""
+    require_feasible(job.spec, job.project)
     require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
     cache = job.project.output / "cache"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.archive.definition import read_definition
-from pipeline.archive.managed import ProxySettings, managed_root, read_settings
+from pipeline.archive.managed import ProxySettings, read_settings
 from pipeline.archive.mirrors import find_archives, sources_of
 from pipeline.errors import SpecError, UsageError
 from pipeline.spec import Spec
@@ -135,9 +135,10 @@ def test_the_managed_proxy_listens_where_the_notes_have_it_unless_told_otherwise
     tmp_path: Path,
 ) -> None:
     assert read_settings(tmp_path) == ProxySettings(proxy="approx", port=9999, upstream="host")
-    assert managed_root(tmp_path, "debian") == "http://127.0.0.1:9999/debian"
+    spec = spec_of(mirror="proxy")
+    assert find_archives(spec, tmp_path)[0].root == "http://127.0.0.1:9999/debian"
     (tmp_path / "proxy.toml").write_text('proxy = "apt-cacher-ng"\nport = 3142\n')
-    assert managed_root(tmp_path, "ubuntu") == "http://127.0.0.1:3142/ubuntu"
+    assert read_settings(tmp_path).address == "127.0.0.1:3142"
     (tmp_path / "proxy.toml").write_text('proxy = "squid"\nport = 0\n')
     with pytest.raises(SpecError) as caught:
         read_settings(tmp_path)

@@ -79,11 +79,15 @@ def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
 
 
 def inputs(spec: Spec, project: Project) -> Inputs:
-    """Every file of the elements in use, the guest's apt sources, and the engine's version."""
+    """Every file of the elements in use but their READMEs, the guest's sources, DIB's version."""
     stock = _stock_elements()
     elements = _find_all(elements_of(spec), _search_path(spec, project))
     files = {
-        name: digest_tree(folder)
+        name: {
+            file: digest
+            for file, digest in digest_tree(folder).items()
+            if not file.startswith("README")
+        }
         for name, folder in elements.items()
         if not folder.is_relative_to(stock)
     }

@@ -34,6 +34,24 @@ def explain(recipe: Recipe, spec: Spec) -> None:
         state = recipe.state(name, spec)
         reason = state.reason or "current"
         print_line(f"  {name:<8} {state.fingerprint[:12]}  {reason}")
+    _explain_packages(recipe, spec)
+
+
+def _explain_packages(recipe: Recipe, spec: Spec) -> None:
+    """What another state of the mirror means for the packages of the guest that was built."""
+    from pipeline.archive.snapshot import read_snapshot
+    from pipeline.package_changes import describe_package_changes
+
+    last, now = recipe.last_built(recipe.stages["mirror"], spec), recipe.state("mirror", spec)
+    manifest = recipe.project.artifact(spec.name) / "manifest"
+    if last is None or now.buildinfo is None or not manifest.is_file():
+        return
+    if last.identity == now.identity:
+        return
+    changes = describe_package_changes(manifest.read_text(), read_snapshot(now.folder))
+    print_line(f"  the mirror has {len(changes)} of its packages in another version:")
+    for change in changes:
+        print_line(f"    {change}")
 
 
 def check(recipe: Recipe, spec: Spec) -> None:

@@ -6,3 +6,5 @@ DIB_LEAN_BOOT_GENERATORS_DEFAULT="systemd-gpt-auto-generator systemd-hibernate-r
 systemd-cryptsetup-generator systemd-veritysetup-generator systemd-integritysetup-generator systemd-bless-boot-generator"
 export DIB_LEAN_BOOT_GENERATORS=${DIB_LEAN_BOOT_GENERATORS:-$DIB_LEAN_BOOT_GENERATORS_DEFAULT}
 export DIB_LEAN_BOOT_UNITS=${DIB_LEAN_BOOT_UNITS:-$DIB_LEAN_BOOT_UNITS_DEFAULT}
+DIB_LEAN_BOOT_SUBSYSTEMS_DEFAULT="block net xen pci input graphics drm sound rtc misc virtio usb"
+export DIB_LEAN_BOOT_SUBSYSTEMS=${DIB_LEAN_BOOT_SUBSYSTEMS-$DIB_LEAN_BOOT_SUBSYSTEMS_DEFAULT}

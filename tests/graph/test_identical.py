@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import require
+from tests.golden import digests_of, read_table
 from tests.workshop import ROOT, Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
@@ -141,3 +142,20 @@ def test_a_lock_that_is_missing_or_broken_is_refused(locked: Workshop) -> None:
     missing = locked.doit("build", f"name={GUEST}", "locked=yes")
     assert missing.code == 2
     assert f"doit lock name={GUEST}" in missing.said
+
+
+@pytest.mark.parametrize("name", ["test-drbd", "sysvinit", "trixie"])
+def test_a_fingerprint_gives_the_digests_that_it_gave_before(workshop: Workshop, name: str) -> None:
+    """Only fingerprints in the table can be compared: another mirror state has others."""
+    table = read_table()
+    found = digests_of(workshop.built(name))
+    known = {fingerprint: table[fingerprint] for fingerprint in found if fingerprint in table}
+    print(f"{name}: {len(known)} of {len(found)} fingerprints are in the table")
+    assert {fingerprint: found[fingerprint] for fingerprint in known} == known
+
+
+def test_the_table_of_golden_digests_is_whole() -> None:
+    for fingerprint, digests in read_table().items():
+        assert len(fingerprint) == 64
+        assert digests
+        assert all(len(digest) == 64 for digest in digests.values())

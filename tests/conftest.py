@@ -8,11 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.leaks import Belongings, adopt_orphans, take_stock
 from tests.workshop import Workshop
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# a busy machine is no mistake of the code: nothing here is judged by its speed
+settings.register_profile(
+    "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("house")
 
 
 def pytest_sessionstart() -> None:

@@ -16,6 +16,7 @@ from pipeline import command
 from pipeline.proof.artifact import Artifact
 from pipeline.proof.errors import Broken
 from pipeline.proof.machine import Machine, make_overlay
+from pipeline.proof.patience import patient
 
 HOST = Path(__file__).with_name("host")
 HANDED = "/handover"
@@ -41,8 +42,10 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
         host.plug_disk(overlay, f"disk{number}")
         links[target] = f"{BY_ID}disk{number}"
         devices.append(links[target])
-    if not host.agent.wait_for(devices, timeout_s=SEEN_S):
-        raise Broken(f"the test host does not see its hot-plugged disks after {SEEN_S:.0f} s")
+    if not host.agent.wait_for(devices, timeout_s=patient(SEEN_S)):
+        raise Broken(
+            f"the test host does not see its hot-plugged disks after {patient(SEEN_S):.0f} s"
+        )
     steps = [f"mkdir -p {HANDED}", f"mount -o ro {BY_ID}handover {HANDED}"]
     for path, device in links.items():
         steps.append(f"mkdir -p {shlex.quote(str(path.parent))}")

@@ -25,6 +25,7 @@ from pipeline.proof.errors import GuestFailed
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.handover import bridges_of, make_bridges, plug_disks
 from pipeline.proof.machine import Machine
+from pipeline.proof.patience import patient
 from pipeline.proof.shell import Shell
 
 LOGIN = r"\blogin: ?$"
@@ -77,7 +78,9 @@ class Session:
             with self.evidence.phase("create"):
                 self._create()
             with self.evidence.phase("boot to login"):
-                self.console.wait_for(LOGIN, timeout_s=LOGIN_S, what="login prompt on hvc0")
+                self.console.wait_for(
+                    LOGIN, timeout_s=patient(LOGIN_S), what="login prompt on hvc0"
+                )
                 self.has_login = True
                 self.evidence.add(equal("login prompt on hvc0", "login:", "login:"))
             with self.evidence.phase("network"):
@@ -99,7 +102,7 @@ class Session:
 
     def _create(self) -> None:
         words = ["xl", "create", str(self.artifact.configuration)]
-        reply = self.host.agent.run(words, timeout_s=CREATE_S)
+        reply = self.host.agent.run(words, timeout_s=patient(CREATE_S))
         self.create_output = reply.output if reply.status else ""
         if reply.status:
             raise GuestFailed(f"xl create ended with status {reply.status}", details=reply.output)
@@ -111,7 +114,7 @@ class Session:
         if fixed and not card.dhcp:
             self.has_lease = True
             return str(fixed[0].ip)
-        end = time.monotonic() + LEASE_S
+        end = time.monotonic() + patient(LEASE_S)
         path = f"/run/leases-{bridges_of(self.artifact)[0]}"
         while time.monotonic() < end:
             for line in self.host.agent.read(path, wait_s=0.5).decode().splitlines():
@@ -127,7 +130,7 @@ class Session:
                     return words[2]
             time.sleep(0.3)
         self.evidence.add(holds("address by DHCP", "a lease", "", ok=False))
-        raise GuestFailed(f"the guest asked for no address within {LEASE_S:.0f} s")
+        raise GuestFailed(f"the guest asked for no address within {patient(LEASE_S):.0f} s")
 
     def _ask(self, shell: Shell) -> None:
         key = self.asked.read_key()
@@ -147,7 +150,7 @@ class Session:
         shell.leave()
 
     def _enter(self, shell: Shell, key: bytes) -> None:
-        reply = shell.enter(key, timeout_s=ENTER_S)
+        reply = shell.enter(key, timeout_s=patient(ENTER_S))
         seen = "entered" if reply.status == 0 else reply.output.strip().splitlines()[-1:]
         self.evidence.add(holds("SSH with the key", "entered", str(seen), ok=reply.status == 0))
         if reply.status:
@@ -174,7 +177,7 @@ class Session:
 
     def _knock(self, shell: Shell) -> None:
         """A key that nobody gave the guest must be refused, and no password asked for."""
-        end = time.monotonic() + ENTER_S
+        end = time.monotonic() + patient(ENTER_S)
         while True:
             reply = shell.knock()
             if "Connection refused" not in reply.output and "timed out" not in reply.output:

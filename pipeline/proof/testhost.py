@@ -24,6 +24,7 @@ from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.proof import machine
 from pipeline.proof.errors import Broken
+from pipeline.proof.patience import patient
 from pipeline.recipe import Job, Recipe, Stage
 from pipeline.spec import Spec
 
@@ -198,7 +199,7 @@ def _build_host(job: Job) -> None:
         _make_disk(job, tree / TAR, work)
         bar.advance()
         with machine.boot(scratch, work, log=job.log) as host:
-            host.agent.wait_until_there(timeout_s=READY_S)
+            host.agent.wait_until_there(timeout_s=patient(READY_S))
             bar.advance()
             host.agent.demand(["sync"])
             machine.save_state(host, scratch / machine.STATE)

@@ -22,7 +22,7 @@ from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 
 REVISION = 3
-_PART = re.compile(r"linux-(image|modules|modules-extra)-")
+_PART = re.compile(r"linux-(image|binary|base|modules|modules-extra)-")
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def _unpack_packages(job: Job, packages: PackageIndex, route: Route, tree: Path)
     for part in parts:
         deb = route.fetch(part.url, cache / part.sha256, size=part.size, sha256=part.sha256)
         job.run(["dpkg-deb", "-x", deb, tree])
+    _gather_boot_files(tree)
     images = sorted((tree / "boot").glob("vmlinuz-*"))
     if len(images) != 1:
         raise PipelineError(
@@ -109,6 +110,14 @@ def _unpack_packages(job: Job, packages: PackageIndex, route: Route, tree: Path)
         (tree / "usr/lib/modules" / abi).rename(modules)
     config = tree / "boot" / f"config-{abi}"
     return KernelFiles(abi, images[0], modules, tuple(parts), config if config.is_file() else None)
+
+
+def _gather_boot_files(tree: Path) -> None:
+    """From Linux 7.2 on Debian ships vmlinuz and config beside the modules, not in /boot."""
+    for name in ("vmlinuz", "config"):
+        for path in tree.glob(f"usr/lib/modules/*/{name}"):
+            (tree / "boot").mkdir(exist_ok=True)
+            path.rename(tree / "boot" / f"{name}-{path.parent.name}")
 
 
 def _resolve(packages: PackageIndex, name: str, version: str) -> list[Package]:

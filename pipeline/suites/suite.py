@@ -88,6 +88,11 @@ class Suite:
         return f"{self.name}-backports" if self.updates_suite else ""
 
     @property
+    def apt_knows_signed_by(self) -> bool:
+        """Whether its sources.list may name a keyring: from apt 1.1 (its changelog), stretch."""
+        return self.kernel_version >= (4, 9)
+
+    @property
     def debootstrap_script(self) -> str:
         """debootstrap's script for it."""
         return self.script or self.name

@@ -44,7 +44,9 @@ def test_the_second_build_through_the_proxy_fetches_no_package_upstream(
         settings = f'port = {free_port()}\nupstream = "{upstream.address}"\n'
         # the archive at hand may be a frozen copy, of sid above all
         (tmp_path / "mirrors/proxy.toml").write_text(f'{settings}valid_until = "ignore"\n')
-        spec = Spec.model_validate({"name": "web1", "suite": suite, "mirror": "proxy"})
+        # bullseye's support has ended: its security index names packages that are gone (2026-11)
+        keys = {"name": "web1", "suite": suite, "security": suite != "bullseye"}
+        spec = Spec.model_validate({**keys, "mirror": "proxy"})
         try:
             build_anew(project, spec)
             first = upstream.debs

@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.picture import draw_bars  # noqa: E402
 from pipeline.archive.sources import host_archive  # noqa: E402
 
 SUITE = "bookworm"
@@ -79,8 +80,9 @@ def list_packages(image: Path) -> list[str]:
 
 def build_ours(folder: Path, *words: str) -> Path:
     env = {"DOMU_OUTPUT": str(folder)}
-    call([sys.executable, "-m", "doit", "build", "name=test-drbd", *words], env=env)
-    return folder / "guests/test-drbd/disk.img"
+    call([str(ROOT / "doit"), "build", "name=test-drbd", *words], env=env)
+    image = folder / "guests/test-drbd/disk.img"
+    return image if image.is_file() else image.with_suffix(".qcow2")
 
 
 def build_xen_tools(folder: Path) -> Path:
@@ -124,7 +126,7 @@ def run_warm(rounds: int) -> list[tuple[str, float]]:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name) / "work"
         build_ours(folder)
-        idle, other = [], []
+        idle, other, clone, listed = [], [], [], []
         for number in range(rounds):
             started = time.monotonic()
             build_ours(folder)
@@ -132,10 +134,18 @@ def run_warm(rounds: int) -> list[tuple[str, float]]:
             started = time.monotonic()
             build_ours(folder, f"hostname=other{number}")
             other.append(time.monotonic() - started)
+            started = time.monotonic()
+            build_ours(folder, f"hostname=clone{number}", "clone=cow")
+            clone.append(time.monotonic() - started)
+            started = time.monotonic()
+            call([str(ROOT / "doit"), "list"], env={"DOMU_OUTPUT": str(folder)})
+            listed.append(time.monotonic() - started)
             build_ours(folder)
     return [
         ("nothing to do", statistics.median(idle)),
+        ("`doit list`", statistics.median(listed)),
         ("another guest, same golden image", statistics.median(other)),
+        ("the same, copy-on-write", statistics.median(clone)),
     ]
 
 
@@ -152,7 +162,7 @@ def render(contenders: list[Contender], warm: list[tuple[str, float]], rounds: i
         for found in contenders
     ]
     lines += ["\n| warm, whole process | median | ratio |", "|---|---|---|"]
-    lines += [f"| {name} | {seconds:.1f} s | {seconds / base:.3f} |" for name, seconds in warm]
+    lines += [f"| {name} | {seconds:.2f} s | {seconds / base:.4f} |" for name, seconds in warm]
     return "\n".join(lines) + "\n"
 
 
@@ -176,6 +186,7 @@ def main() -> None:
     contenders = [
         peer,
         Contender("this pipeline", build_ours),
+        Contender("this pipeline, mmdebstrap", lambda at: build_ours(at, "bootstrap=mmdebstrap")),
         Contender("this pipeline, all their packages, pygrub", build_same),
         Contender("mmdebstrap + mke2fs (floor)", build_floor),
     ]
@@ -184,7 +195,10 @@ def main() -> None:
     print(table)
     if options.write:
         head = PAGE.read_text().partition(MARK)[0]
-        PAGE.write_text(f"{head}{MARK}\n\n{table}")
+        PAGE.write_text(f"{head}{MARK}\n\n![medians of a cold build](performance.svg)\n\n{table}")
+        medians = {found.name: found.median for found in contenders}
+        title = f"Cold build of the same guest, median of {options.rounds} rounds"
+        PAGE.with_suffix(".svg").write_text(draw_bars(medians, title=title))
 
 
 if __name__ == "__main__":

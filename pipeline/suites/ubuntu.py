@@ -1,6 +1,7 @@
 """Ubuntu's long-term releases, newest first; each says what was different from the one after.
 
-Package names were checked against the indexes of jammy, noble and resolute; focal is untried.
+Package names were checked against the indexes of jammy and noble. Of resolute only the Release file
+was seen, its debootstrap script and packages are untried, as is focal.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from pipeline.stages import STAGES
 from tests.conftest import ROOT, require
 from tests.workshop import Workshop
 
-pytestmark = [pytest.mark.integration, pytest.mark.build]
+pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
 KINDS = {
     "test-drbd": "PV, direct kernel, systemd",
     "sysvinit": "PV, direct kernel, inittab",

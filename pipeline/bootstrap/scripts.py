@@ -32,6 +32,7 @@ class Chroot:
             "DEBCONF_NONINTERACTIVE_SEEN": "true",
             "SOURCE_DATE_EPOCH": str(epoch),
             "HOME": "/root",
+            "TMPDIR": "/tmp",  # the caller's is a folder of the host
         }
 
     def run(self, argv: Sequence[str], **env: str) -> str:

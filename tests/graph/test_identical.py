@@ -36,6 +36,7 @@ def locked(workshop: Workshop, tmp_path: Path) -> Iterator[Workshop]:
     done = here.doit("lock", f"name={GUEST}")
     assert done.code == 0, done.said
     (output / "cache").mkdir(parents=True)
+    (output.parent / "tmp").mkdir()
     for name in ("locked", "cache/debs", "identity"):
         subprocess.run(["cp", "-a", workshop.output / name, output / name], check=True)
     yield Workshop(output, guests)
@@ -48,7 +49,7 @@ def without_network(bench: Workshop, *words: str) -> subprocess.CompletedProcess
         ["unshare", "--net", "--uts", "--mount", "sh", "-c", f"mount -t sysfs sys /sys; {script}"]
         + ["sh", sys.executable, "-m", "doit", *words],
         cwd=ROOT,
-        env={**bench.environment(), **OTHERWISE},
+        env={**bench.environment(), **OTHERWISE, "TMPDIR": str(bench.output.parent / "tmp")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -107,16 +107,18 @@ def run(
 
 
 @contextmanager
-def started(argv: Sequence[str | Path], *, log: Path) -> Iterator[Callable[[], bool]]:
+def started(
+    argv: Sequence[str | Path], *, log: Path, keep_open: Sequence[int] = ()
+) -> Iterator[Callable[[], bool]]:
     """A command that runs while the block does and is killed at its end; yields whether it lives.
 
-    What it prints goes to the end of `log`.
+    What it prints goes to the end of `log`; it inherits the descriptors `keep_open`.
     """
     words = [str(word) for word in argv]
     with open(log, "ab") as journal:
         journal.write(f"+ {shlex.join(words)}\n".encode())
         journal.flush()
-        child = _start(words, cwd=None, env=None, output=journal)
+        child = _start(words, cwd=None, env=None, output=journal, keep_open=keep_open)
     with _live_lock:
         _live.add(child)
     try:
@@ -178,6 +180,7 @@ def _start(
     env: Mapping[str, str] | None,
     stdin: int = subprocess.DEVNULL,
     output: int | IO[bytes] = subprocess.PIPE,
+    keep_open: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     program = find_tool(words[0])
     if program is None:
@@ -193,6 +196,7 @@ def _start(
         cwd=cwd,
         env=environment(env),
         start_new_session=True,
+        pass_fds=keep_open,
     )
 
 

@@ -57,8 +57,12 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """The session's shared output folder, for the guests that we ship."""
-    return Workshop(tmp_path_factory.mktemp("workshop") / "output")
+    """The session's shared output folder, for the guests that we ship.
+
+    DOMU_TEST_WORKSHOP names one that is kept from session to session, while developing.
+    """
+    kept = os.environ.get("DOMU_TEST_WORKSHOP")
+    return Workshop(Path(kept) if kept else tmp_path_factory.mktemp("workshop") / "output")
 
 
 def require(condition: bool, reason: str) -> None:

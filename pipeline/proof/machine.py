@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from pipeline import command
 from pipeline.proof.agent import Agent
 from pipeline.proof.errors import Broken
-from pipeline.proof.qmp import Monitor, connect
+from pipeline.proof.qmp import Monitor
 
 QEMU = "qemu-system-x86_64"
 MEMORY_MIB = 6144
@@ -83,7 +84,20 @@ class Machine:
         self.used_slots += 1
 
 
-def qemu_argv(host: Path, work: Path, root: Path, ram: Path, *, is_template: bool) -> list[str]:
+@dataclass(frozen=True)
+class Lines:
+    """Descriptors of the sockets that lead to QEMU's monitor and to the agent in the test host.
+
+    No paths: a socket's may have 107 bytes, an output folder's any number.
+    """
+
+    monitor: int = -1
+    agent: int = -1
+
+
+def qemu_argv(
+    host: Path, work: Path, root: Path, ram: Path, lines: Lines, *, is_template: bool
+) -> list[str]:
     """The command line; the same for the first start and for every later one but for `-incoming`.
 
     `is_template` shares the memory file, so that what the machine writes there is kept.
@@ -100,10 +114,11 @@ def qemu_argv(host: Path, work: Path, root: Path, ram: Path, *, is_template: boo
     argv += ["-drive", f"if=none,id=root,file={root},format=qcow2,cache=unsafe"]
     argv += ["-device", "virtio-blk-pci,drive=root"]
     argv += ["-serial", f"file:{work / 'dom0.log'}"]
-    argv += ["-chardev", f"socket,id=agent,path={work / 'agent'},server=on,wait=off"]
+    argv += ["-chardev", f"socket,id=agent,fd={lines.agent}"]
     argv += ["-device", "virtio-serial-pci", "-device", f"virtserialport,chardev=agent,name={PORT}"]
     argv += ["-device", "virtio-rng-pci"]
-    argv += ["-qmp", f"unix:{work / 'monitor'},server=on,wait=off"]
+    argv += ["-chardev", f"socket,id=monitor,fd={lines.monitor}"]
+    argv += ["-mon", "chardev=monitor,mode=control"]
     for slot in range(SLOTS):
         argv += ["-device", f"pcie-root-port,id=slot{slot},chassis={slot + 1},slot={slot + 1}"]
     return argv if is_template else [*argv, "-incoming", "defer"]
@@ -113,14 +128,13 @@ def describe() -> dict[str, object]:
     """What a running snapshot depends on besides the tree: QEMU's version and the machine."""
     version = command.run([QEMU, "--version"]).splitlines()[0]
     here = Path()
-    return {"qemu": version, "argv": qemu_argv(here, here, here, here, is_template=True)}
+    return {"qemu": version, "argv": qemu_argv(here, here, here, here, Lines(), is_template=True)}
 
 
 @contextmanager
 def boot(host: Path, work: Path, *, log: Path) -> Iterator[Machine]:
     """Start the test host from nothing; its memory is kept in the file RAM of its folder."""
-    argv = qemu_argv(host, work, host / ROOT, host / RAM, is_template=True)
-    with _running(argv, work, log) as machine:
+    with _running(host, work, host / ROOT, log=log, is_template=True) as machine:
         yield machine
 
 
@@ -129,8 +143,7 @@ def resume(host: Path, work: Path, *, log: Path) -> Iterator[Machine]:
     """Start the test host from its running snapshot, which stays as it is."""
     root = work / "root.qcow2"
     make_overlay(host / ROOT, root, base_format="qcow2", log=log)
-    argv = qemu_argv(host, work, root, host / RAM, is_template=False)
-    with _running(argv, work, log) as machine:
+    with _running(host, work, root, log=log, is_template=False) as machine:
         _share_memory(machine.monitor)
         machine.monitor.ask("migrate-incoming", uri=f"exec:cat {shlex.quote(str(host / STATE))}")
         machine.monitor.wait_for_migration(timeout_s=60)
@@ -163,11 +176,21 @@ def _share_memory(monitor: Monitor) -> None:
 
 
 @contextmanager
-def _running(argv: list[str], work: Path, log: Path) -> Iterator[Machine]:
+def _running(
+    host: Path, work: Path, root: Path, *, log: Path, is_template: bool
+) -> Iterator[Machine]:
     with ExitStack() as stack:
-        is_alive = stack.enter_context(command.started(argv, log=log))
-        monitor = Monitor(connect(work / "monitor", is_alive=is_alive, timeout_s=20))
+        ours_m, its_m = (stack.enter_context(end) for end in socket.socketpair())
+        ours_a, its_a = (stack.enter_context(end) for end in socket.socketpair())
+        lines = Lines(its_m.fileno(), its_a.fileno())
+        argv = qemu_argv(host, work, root, host / RAM, lines, is_template=is_template)
+        kept = (lines.monitor, lines.agent)
+        stack.enter_context(command.started(argv, log=log, keep_open=kept))
+        # only QEMU's copies stay: its end is the end of the line
+        its_m.close()
+        its_a.close()
+        monitor = Monitor(ours_m)
         stack.callback(monitor.close)
-        agent = Agent(connect(work / "agent", is_alive=is_alive, timeout_s=20))
+        agent = Agent(ours_a)
         stack.callback(agent.close)
         yield Machine(monitor, agent, log)

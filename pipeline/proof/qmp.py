@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pipeline.proof.errors import Broken
@@ -58,24 +56,6 @@ class Monitor:
         except OSError as error:
             raise Broken(f"QEMU does not answer: {error}") from error
         if not line:
-            raise Broken("QEMU ended")
+            raise Broken("QEMU ended", hint="its own words are at the end of the log")
         answer: dict[str, Any] = json.loads(line)
         return answer
-
-
-def connect(path: Path, *, is_alive: Callable[[], bool], timeout_s: float) -> socket.socket:
-    """A connection to a socket that a starting program is about to make; raises Broken."""
-    end = time.monotonic() + timeout_s
-    while True:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.connect(str(path))
-        except OSError as error:
-            connection.close()
-            if not is_alive():
-                raise Broken("QEMU ended at once") from error
-            if time.monotonic() > end:
-                raise Broken(f"QEMU has no {path.name} after {timeout_s:.0f} s") from error
-            time.sleep(0.02)
-        else:
-            return connection

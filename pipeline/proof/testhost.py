@@ -34,7 +34,8 @@ TREE_MIB = 1500
 DISK_MIB = 4096
 READY_S = 240.0
 TAR = "tree.tar"
-# with {xen} the version; qemu-system-xen serves qcow2 disks and screens, as it does on a real host
+# with {xen} the version; qemu-system-xen serves qcow2 disks and screens, as it does on a real host;
+# lvm2 and the last four make dom0 a host that this pipeline itself can run on (tests/dom0.py)
 PACKAGES = (
     "linux-image-amd64",
     "xen-hypervisor-{xen}-amd64",
@@ -49,6 +50,10 @@ PACKAGES = (
     "dnsmasq-base",
     "openssh-client",
     "e2fsprogs",
+    "lvm2",
+    "thin-provisioning-tools",
+    "procps",
+    "qemu-utils",
 )
 TOOLS = {
     machine.QEMU: "qemu-system-x86",

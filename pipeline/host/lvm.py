@@ -1,0 +1,241 @@
+"""LVM2: volume groups, logical volumes and thin pools, read and changed by its own commands.
+
+Every command holds one lock of the machine, so that two builds never look at a half-made change of
+the other. A volume's device node is waited for by the kernel's number, not slept for.
+Names and tags: lvm(8), "VALID NAMES"; the report's fields: lvs(8), vgs(8), lvmreport(7).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.command import find_tool, require_tools
+from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
+from pipeline.host.lvm_report import (
+    FORM,
+    GROUP_FIELDS,
+    VOLUME_FIELDS,
+    Group,
+    Volume,
+    make_group,
+    make_volume,
+    parse_report,
+)
+from pipeline.store import locked
+
+Run = Callable[..., str]
+LOCK = Path("/run/lock/domu-lvm.lock")
+NODE_TIMEOUT_S = 10
+TOOLS = {"lvs": "lvm2", "lvcreate": "lvm2", "dmsetup": "dmsetup"}
+_UDEV = Path("/run/udev/control")
+_QUIET = {"LVM_SUPPRESS_FD_WARNINGS": "1"}
+_held = threading.local()
+
+
+def require_lvm() -> None:
+    """Raises EnvironmentFault without root or without the programs."""
+    require_tools(TOOLS)
+    if os.geteuid() != 0:
+        raise EnvironmentFault(
+            "logical volumes can be made by root only",
+            hint="sudo ./doit ..., or leave lvm out to get an image file",
+        )
+
+
+@contextmanager
+def lvm_lock() -> Iterator[None]:
+    """One at a time on this machine; taken again by whoever has it."""
+    depth = getattr(_held, "depth", 0)
+    if depth:
+        _held.depth = depth + 1
+        try:
+            yield
+        finally:
+            _held.depth -= 1
+        return
+    with locked(LOCK):
+        _held.depth = 1
+        try:
+            yield
+        finally:
+            _held.depth = 0
+
+
+def list_groups(run: Run) -> list[Group]:
+    """All volume groups of this machine."""
+    rows = _report(run, ["vgs", "-o", GROUP_FIELDS], "vg")
+    return [make_group(row) for row in rows]
+
+
+def read_group(run: Run, name: str) -> Group:
+    """One volume group; raises EnvironmentFault when there is none of that name."""
+    groups = {group.name: group for group in list_groups(run)}
+    if name not in groups:
+        known = ", ".join(sorted(groups)) or "none"
+        raise EnvironmentFault(
+            f"there is no volume group '{name}' (this machine has: {known})",
+            hint=f"write lvm = one that exists, or make it: vgcreate {name} /dev/DISK",
+        )
+    return groups[name]
+
+
+def list_volumes(run: Run, group: str = "") -> list[Volume]:
+    """The logical volumes of a group or of all, without LVM's own hidden ones."""
+    argv = ["lvs", "-o", VOLUME_FIELDS, *([group] if group else [])]
+    return [make_volume(row) for row in _report(run, argv, "lv")]
+
+
+def find_volume(run: Run, group: str, name: str) -> Volume | None:
+    """The volume of that name, or None."""
+    return next((found for found in list_volumes(run, group) if found.name == name), None)
+
+
+def create_volume(
+    run: Run, group: str, name: str, *, size_bytes: int, pool: str = "", tags: Sequence[str] = ()
+) -> Volume:
+    """A new volume, of whole extents, or in a thin pool. What it holds is not defined.
+
+    Signatures of former file systems are not asked about (-W n): the caller writes every block.
+    """
+    where = ["--thin", "-V", f"{size_bytes}b"] if pool else ["-Z", "n", "-L", f"{size_bytes}b"]
+    words = [word for tag in tags for word in ("--addtag", tag)]
+    target = f"{group}/{pool}" if pool else group
+    _change(run, ["lvcreate", "-y", "-W", "n", *where, *words, "-n", name, target])
+    return await_node(run, group, name)
+
+
+def create_snapshot(
+    run: Run, group: str, origin: str, name: str, *, tags: Sequence[str] = ()
+) -> Volume:
+    """A writable thin snapshot, active at once."""
+    words = [word for tag in tags for word in ("--addtag", tag)]
+    argv = ["lvcreate", "-y", "-s", "-k", "n", *words, "-n", name, f"{group}/{origin}"]
+    _change(run, argv)
+    return await_node(run, group, name)
+
+
+def rename_volume(run: Run, group: str, old: str, new: str) -> Volume:
+    """Give a volume another name, whether it is active or not."""
+    _change(run, ["lvrename", group, old, new])
+    return await_node(run, group, new)
+
+
+def extend_volume(run: Run, volume: Volume, size_bytes: int) -> Volume:
+    """Make a volume larger; what is in it stays, what is added holds anything."""
+    _change(run, ["lvextend", "-L", f"{size_bytes}b", f"{volume.group}/{volume.name}"])
+    return await_node(run, volume.group, volume.name)
+
+
+def reduce_volume(run: Run, volume: Volume, size_bytes: int) -> Volume:
+    """Cut a volume; its file system must have been made smaller before."""
+    _change(run, ["lvreduce", "-f", "-L", f"{size_bytes}b", f"{volume.group}/{volume.name}"])
+    return await_node(run, volume.group, volume.name)
+
+
+def remove_volume(run: Run, volume: Volume) -> None:
+    """Remove a volume; the caller has made sure that nobody uses it."""
+    _change(run, ["lvremove", "-f", f"{volume.group}/{volume.name}"], is_cleanup=True)
+
+
+def activate_volume(run: Run, volume: Volume) -> Volume:
+    """Make the device appear; nothing where it is there (-K: also of a skipped snapshot)."""
+    if volume.device is None:
+        _change(run, ["lvchange", "-K", "-a", "y", f"{volume.group}/{volume.name}"])
+    return await_node(run, volume.group, volume.name)
+
+
+def change_tags(
+    run: Run, volume: Volume, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+) -> None:
+    """Add and remove tags in one change of the group's metadata."""
+    words = [word for tag in remove for word in ("--deltag", tag)]
+    words += [word for tag in add for word in ("--addtag", tag)]
+    if words:
+        _change(run, ["lvchange", *words, f"{volume.group}/{volume.name}"])
+
+
+def open_count(run: Run, volume: Volume) -> int:
+    """How often the kernel has the device open: also what no O_EXCL finds (xen-blkback)."""
+    if volume.device is None:
+        return 0
+    return dm_open_count(run, volume.device)
+
+
+def dm_open_count(run: Run, device: tuple[int, int]) -> int:
+    """device-mapper's own count for one of its devices."""
+    major, minor = device
+    argv = ["dmsetup", "info", "-c", "--noheadings", "-o", "open"]
+    return int(run([*argv, "-j", major, "-m", minor]).split()[-1])
+
+
+def await_node(run: Run, group: str, name: str) -> Volume:
+    """The volume, once /dev/GROUP/NAME is its device; an inactive one as it is.
+
+    Raises PipelineError when the node does not come.
+    """
+    found = find_volume(run, group, name)
+    if found is None:
+        raise PipelineError(f"{group}/{name} is not there although LVM made it")
+    if found.device is None or _is_node(found):
+        return found
+    if _UDEV.exists() and find_tool("udevadm"):
+        limit = f"--timeout={NODE_TIMEOUT_S}"
+        run(["udevadm", "settle", limit, f"--exit-if-exists={found.path}"], accept=(0, 1))
+    if not _is_node(found):
+        _change(run, ["vgmknodes", group])
+    if not _is_node(found):
+        raise PipelineError(
+            f"{found.path} does not become the device of {group}/{name}",
+            hint="see whether udev works: udevadm settle; dmsetup ls --tree",
+        )
+    return found
+
+
+def _is_node(volume: Volume) -> bool:
+    try:
+        found = os.stat(volume.path)
+    except OSError:
+        return False
+    return stat.S_ISBLK(found.st_mode) and volume.device == (
+        os.major(found.st_rdev),
+        os.minor(found.st_rdev),
+    )
+
+
+def _change(run: Run, argv: Sequence[object], *, is_cleanup: bool = False) -> None:
+    program, *words = argv
+    with lvm_lock():
+        try:
+            run([program, *udevless(), *words], env=_QUIET, is_cleanup=is_cleanup)
+        except CommandFailed as error:
+            raise _translate(error) from error
+
+
+def _report(run: Run, argv: Sequence[object], kind: str) -> list[dict[str, Any]]:
+    program, *words = argv
+    with lvm_lock():
+        text = run([program, *udevless(), *FORM, *words], env=_QUIET, accept=(0, 5))
+    return parse_report(text, kind)
+
+
+def udevless() -> list[str]:
+    """Without udev (a container, a rescue system) LVM itself must make the nodes."""
+    return [] if _UDEV.exists() else ["--config", "activation{udev_sync=0 udev_rules=0}"]
+
+
+def _translate(error: CommandFailed) -> PipelineError:
+    """LVM's own words as one line, with what to do where it is known."""
+    said = [line.strip() for line in error.details.splitlines() if "WARNING" not in line]
+    cause = next((line for line in reversed(said) if line), error.brief)
+    hint = ""
+    if "insufficient free space" in error.details or "Insufficient" in error.details:
+        hint = "make room (lvs; lvremove), add a disk (vgextend), or ask for less: size="
+    elif "already exists" in error.details:
+        hint = "see it with lvs; remove or rename it by hand"
+    return EnvironmentFault(f"{error.argv[0]}: {cause}", details=error.details, hint=hint)

@@ -1,0 +1,61 @@
+"""Real LVM in User-Mode Linux: a volume group, a thin pool, and nothing left by any test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.command import run
+from pipeline.host import lvm
+
+GROUP, POOL = "VG0", "pool"
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="session", autouse=True)
+def group() -> str:
+    """VG0 over the first disk."""
+    run(["pvcreate", "-q", "/dev/ubdb"])
+    run(["vgcreate", "-s", "1M", GROUP, "/dev/ubdb"])
+    return GROUP
+
+
+@pytest.fixture(autouse=True)
+def no_volume_left(group: str) -> Iterator[None]:
+    """The leak check of this side: volumes, mapped devices, mounts, loops."""
+    before = _stock()
+    yield
+    assert _stock() == before
+
+
+def _stock() -> tuple[frozenset[str], ...]:
+    volumes = frozenset(f"{found.name} {found.size}" for found in lvm.list_volumes(run))
+    mapped = frozenset(run(["dmsetup", "ls"]).splitlines())
+    mounts = frozenset(Path("/proc/self/mounts").read_text().splitlines())
+    loops = frozenset(run(["losetup", "-n", "-O", "NAME,BACK-FILE"]).splitlines())
+    swaps = frozenset(Path("/proc/swaps").read_text().splitlines())
+    return volumes, mapped, mounts, loops, swaps
+
+
+@pytest.fixture
+def pool(group: str) -> Iterator[str]:
+    """A thin pool of 64 MiB that is gone afterwards with all in it."""
+    run(["lvcreate", "-y", *lvm.udevless(), "--type", "thin-pool", "-L", "64M", "--zero", "y",
+         "--poolmetadatasize", "4M", "-n", POOL, group])  # fmt: skip
+    yield POOL
+    run(["lvremove", "-y", *lvm.udevless(), f"{group}/{POOL}"])
+
+
+def read_device(path: Path) -> bytes:
+    """Every byte of a device, from the device and not from memory."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        size = os.lseek(handle, 0, os.SEEK_END)
+        os.lseek(handle, 0, os.SEEK_SET)
+        return b"".join(iter(lambda: os.read(handle, 4 * MIB), b"")) if size else b""
+    finally:
+        os.close(handle)

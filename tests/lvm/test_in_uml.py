@@ -1,0 +1,58 @@
+"""The tests below inside/, run with real LVM in one boot of User-Mode Linux; see tests/uml.py."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.conftest import ROOT, require
+from tests.lvm.conftest import IN_UML
+from tests.uml import missing_uml, run_in_uml
+
+pytestmark = [pytest.mark.integration]
+INSIDE = Path(__file__).with_name("inside")
+DISK_MIB = 768
+
+
+def names_of(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [f"{path.stem}.{node.name}" for node in functions if node.name.startswith("test_")]
+
+
+TESTS = [name for path in sorted(INSIDE.glob("test_*.py")) for name in names_of(path)]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Each inner test: what went wrong in each of its cases, "" for a good one."""
+    require(not missing_uml(), missing_uml())
+    work = tmp_path_factory.mktemp("uml")
+    disks = [work / "pv.img", work / "spare.img"]
+    for disk in disks:
+        with open(disk, "wb") as stream:
+            stream.truncate(DISK_MIB << 20)
+    report = "--junitxml=/mnt/results/report.xml"
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", report, INSIDE]
+    ended = run_in_uml(work, argv, folder=ROOT, disks=disks, variables=[f"{IN_UML}=1"])
+    written = work / "results/report.xml"
+    assert written.is_file(), f"{ended.output}\n{ended.console}"
+    found: dict[str, list[str]] = {}
+    for case in ElementTree.parse(written).iter("testcase"):
+        name = f"{case.get('classname', '').rpartition('.')[2]}.{case.get('name', '')}"
+        wrong = [
+            part.text or part.tag for part in case if part.tag in ("failure", "error", "skipped")
+        ]
+        found.setdefault(name.partition("[")[0], []).append("\n".join(wrong))
+    return found
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_with_real_lvm(name: str, outcomes: dict[str, list[str]]) -> None:
+    assert name in outcomes, "it did not run"
+    wrong = "\n".join(filter(None, outcomes[name]))
+    assert not wrong, wrong

@@ -33,12 +33,18 @@ _ZERO_GROUP_HASH = _sha256(_ZERO_HASH * _HASHES)
 
 def measure_file(path: Path) -> str:
     """The fs-verity digest as `fsverity digest` prints it: "sha256:" and 64 hex digits."""
-    size = path.stat().st_size
+    size = _size_of(path)
     # struct fsverity_descriptor: root hash in 64 bytes, no salt, 144 bytes reserved
     descriptor = struct.pack(
         "<BBBBIQ64s32x144x", _VERSION, _SHA256, _LOG_BLOCK, 0, 0, size, _root_hash(path, size)
     )
     return f"sha256:{hashlib.sha256(descriptor).hexdigest()}"
+
+
+def _size_of(path: Path) -> int:
+    """In bytes, of a file or of a block device, whose inode has none."""
+    with open(path, "rb", buffering=0) as stream:
+        return stream.seek(0, os.SEEK_END)
 
 
 def _root_hash(path: Path, size: int) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.canonical import digest_file
 from pipeline.errors import PipelineError, UsageError
+from pipeline.proof.digests import Seal, seal_files
 from pipeline.spec import Spec
 from pipeline.xen import xl
 from pipeline.xen.boot import Direct
@@ -57,10 +57,10 @@ class Artifact:
         """Whether the guest's init is systemd."""
         return self.spec.init == "systemd"
 
-    def digests(self) -> dict[str, str]:
-        """sha256 of everything that boots."""
-        files = [self.configuration, *self.boot_files, *(path for path, _ in self.disks)]
-        return {str(path): digest_file(path) for path in files}
+    def digests(self) -> dict[str, Seal]:
+        """A seal on everything that boots."""
+        files = [self.configuration, *self.boot_files]
+        return seal_files(self.folder, files, [path for path, _ in self.disks])
 
 
 def read_artifact(folder: Path, spec: Spec) -> Artifact:

@@ -12,11 +12,8 @@ from typing import Any
 
 from pipeline.canonical import write_durably
 from pipeline.proof.checks import Check
-
-FOLDER = "proof"
-PROOF = "proof.json"
-CONSOLE = "console.log"
-FORM = 1
+from pipeline.proof.digests import Seal
+from pipeline.proof.names import CONSOLE, FORM, PROOF
 
 
 @dataclass
@@ -29,7 +26,7 @@ class Evidence:
     causes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, Seal] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     console: str = ""
 

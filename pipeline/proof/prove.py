@@ -14,7 +14,8 @@ from pipeline.proof import machine
 from pipeline.proof.artifact import Artifact, read_artifact
 from pipeline.proof.causes import likely_causes
 from pipeline.proof.errors import Broken, GuestFailed
-from pipeline.proof.evidence import FOLDER, PROOF, Evidence
+from pipeline.proof.evidence import Evidence
+from pipeline.proof.names import FOLDER, PROOF
 from pipeline.proof.session import Asked, Session
 from pipeline.proof.testhost import TOOLS, TestHost, ensure_host
 from pipeline.recipe import Recipe

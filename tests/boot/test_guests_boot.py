@@ -17,9 +17,11 @@ from pipeline.proof.evidence import Evidence
 from pipeline.proof.patience import VARIABLE
 from pipeline.proof.prove import prove
 from pipeline.proof.session import Asked
+from pipeline.proof.verdict import read_verdict
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec, load_all
 from pipeline.stages import STAGES
+from pipeline.verity import measure_file
 from tests.conftest import ROOT, require
 from tests.workshop import Workshop
 
@@ -90,7 +92,9 @@ def test_a_guest_boots_and_answers(prover: Prover, name: str) -> None:
     record = json.loads((folder / "proof/proof.json").read_bytes())
     assert record["verdict"] == "proven"
     disk = next(path for path in before if path.startswith("disk."))
-    assert record["digests"][str(folder / disk)] == before[disk]
+    assert record["digests"][disk]["digest"] == measure_file(folder / disk)
+    assert record["digests"][f"{name}.cfg"]["digest"] == before[f"{name}.cfg"]
+    assert read_verdict(folder).is_proven
     assert "login:" in (folder / "proof/console.log").read_text()
 
 

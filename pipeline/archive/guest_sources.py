@@ -23,6 +23,7 @@ def render_guest_sources(spec: Spec, builder: Archive, mirrors: Path = MIRRORS) 
     archive = _archive(spec, builder, mirrors)
     sources = sources_of(spec, archive)
     ignores = not archive.terms.combined(Terms.for_suite(spec.suite_facts)).checks_valid_until
+    ignores = ignores and spec.suite_facts.apt_knows_signed_by
     if spec.suite_facts.sources_form == "deb822":
         return "\n".join(_deb822(spec, source, ignores=ignores) for source in sources)
     return "".join(f"{_one_line(source, ignores=ignores)}\n" for source in sources)

@@ -113,6 +113,10 @@ class PackageIndex:
             )
         return max(found, key=lambda package: Version(package.version))
 
+    def has(self, name: str) -> bool:
+        """Whether there is any version of a package."""
+        return bool(self._all(name))
+
     def _all(self, name: str) -> list[Package]:
         pattern = re.compile(rf"^Package: {re.escape(name)}\n(?:.+\n)*", re.MULTILINE)
         return [

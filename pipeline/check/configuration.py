@@ -7,13 +7,12 @@ from dataclasses import fields
 
 from pipeline.check.facts import SWAP, Facts
 from pipeline.check.verdict import Verdict, judge
-from pipeline.guest.domains import make_domain
+from pipeline.guest.domains import make_domain, xl_version, xm_version
 from pipeline.stages.names import disk_name
 from pipeline.xen import keys, libvirt, xl, xm
 from pipeline.xen.domain import Direct, Domain
 
 _PARSERS = {"cfg": xl.parse, "xm": xm.parse, "xml": libvirt.parse}
-_XM_VERSION = "3.2"
 
 
 def expected_domain(facts: Facts) -> Domain:
@@ -77,7 +76,8 @@ def _differences(facts: Facts, name: str, expected: Domain) -> list[str]:
 
 
 def _ignored(facts: Facts, name: str, suffix: str) -> list[str]:
-    target, xen = ("xl", facts.spec.xen) if suffix == "cfg" else ("xm", _XM_VERSION)
+    is_xl = suffix == "cfg"
+    target, xen = ("xl", xl_version(facts.spec)) if is_xl else ("xm", xm_version(facts.spec))
     try:
         return keys.check_keys(facts.texts.get(name, ""), target=target, xen=xen)
     except ValueError as fault:

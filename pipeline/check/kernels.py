@@ -14,7 +14,6 @@ from pipeline.check.system import find_gettys
 from pipeline.check.tree import Tree
 from pipeline.check.verdict import Level, Verdict, compare, judge
 from pipeline.guest.domains import command_line
-from pipeline.guest.identity import ROOT_DEVICE
 from pipeline.xen.bootability import BootFacts, lint
 from pipeline.xen.grub_menu import parse_grub_cfg, parse_menu_lst
 from pipeline.xen.text import SyntaxFault
@@ -70,7 +69,7 @@ def check_modules(facts: Facts) -> Iterator[Verdict]:
 
 def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Verdict]:
     """Both menus boot every kernel that is installed, and tell it what the spec says."""
-    args = f"root={ROOT_DEVICE} {command_line(facts.spec)}"
+    args = f"root={facts.spec.root_device} {command_line(facts.spec)}"
     for path, parse in MENUS.items():
         try:
             entries = parse(facts.tree.text(path)).entries
@@ -86,7 +85,7 @@ def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Verdict]:
 
 def _check_needed(facts: Facts, abi: str) -> Iterator[Verdict]:
     names = module_names(facts.tree, abi)
-    wanted = [("xen-netfront", ("xen_netfront",)), ("netfilter", NETFILTER)]
+    wanted = [("xen-netfront", ("xen_netfront", "xennet")), ("netfilter", NETFILTER)]
     if re.search(r"^Package: drbd-utils$", facts.tree.text(STATUS), re.MULTILINE):
         wanted.append(("drbd", ("drbd",)))
     for name, alternatives in wanted:
@@ -116,8 +115,10 @@ def built_in_config(tree: Tree, abi: str) -> str | None:
 
 
 def _index(tree: Tree, abi: str, name: str) -> list[str]:
+    """The paths in an index of modules; old ones name them from / on."""
     lines = tree.text(f"{MODULES}/{abi}/{name}").splitlines()
-    return [line.partition(":")[0] for line in lines if line]
+    home = f"{MODULES}/{abi}/"
+    return [line.partition(":")[0].removeprefix(home) for line in lines if line]
 
 
 def _missing_modules(tree: Tree, abi: str) -> list[str]:
@@ -146,7 +147,7 @@ def read_boot_facts(facts: Facts) -> BootFacts:
         initrd_size=facts.boot.initrd_size,
         kernel_config=built_in_config(tree, kernel.release) if kernel else None,
         fstab=tree.text("/etc/fstab"),
-        gettys=find_gettys(tree, spec.init) if spec.suite_facts.console == "hvc0" else None,
+        gettys=find_gettys(tree, spec.init),
         menus={path: tree.text(path) for path in tree.glob("/boot/grub/*") if tree.text(path)},
         files=frozenset(tree.glob("/boot/*")),
         root_fs=journalled if "has_journal" in features else "ext2",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from pipeline.guest.identity import ROOT_DEVICE, SWAP_DEVICE
 from pipeline.spec import Spec
 from pipeline.xen.domain import (
     Boot,
@@ -19,9 +18,11 @@ from pipeline.xen.domain import (
     Pygrub,
 )
 from pipeline.xen.specs import read_rate_kbytes_s
+from pipeline.xen.text import parse_version
 
 # any fixed namespace does (RFC 9562 version 5): a guest keeps its UUID as long as its name
 _UUIDS = uuid.UUID("1c6b9a52-0d5e-5d0b-8a43-51f0c7a0e9a1")
+_FIRST_XL, _LAST_XEND = (4, 2), (4, 4)
 _GRUB_FOLDER = "/usr/lib/grub-xen"
 GRUB_BINARIES = {
     ("pv", "amd64"): f"{_GRUB_FOLDER}/grub-x86_64-xen.bin",
@@ -31,14 +32,26 @@ GRUB_BINARIES = {
 }
 
 
+def xl_version(spec: Spec) -> str:
+    """The Xen that NAME.cfg is for: the spec's, or the first with xl where that had only xend."""
+    return spec.xen if parse_version(spec.xen) >= _FIRST_XL else ".".join(map(str, _FIRST_XL))
+
+
+def xm_version(spec: Spec) -> str:
+    """The Xen that NAME.xm is for: the spec's where it had xend, else the guest's own release's."""
+    if parse_version(spec.xen) <= _LAST_XEND:
+        return spec.xen
+    return spec.suite_facts.own_xen or "3.2"
+
+
 def make_domain(spec: Spec, folder: Path, *, disk: str, swap: str) -> Domain:
     """The domain of a guest whose files are in `folder`; `swap` is "" for none.
 
     Raises ValueError when the spec asks for what no domain can be.
     """
-    disks = [Disk(target=str(folder / disk), vdev=_vdev(ROOT_DEVICE), format=spec.format)]
+    disks = [Disk(target=str(folder / disk), vdev=_vdev(spec.root_device), format=spec.format)]
     if swap:
-        disks.append(Disk(target=str(folder / swap), vdev=_vdev(SWAP_DEVICE)))
+        disks.append(Disk(target=str(folder / swap), vdev=_vdev(spec.swap_device)))
     return Domain(
         name=spec.name,
         uuid=str(uuid.uuid5(_UUIDS, spec.name)),
@@ -72,14 +85,14 @@ def make_boot(spec: Spec, folder: Path) -> Boot:
     return Direct(
         kernel=str(folder / "vmlinuz"),
         ramdisk=str(folder / "initrd.img"),
-        root=ROOT_DEVICE,
+        root=spec.root_device,
         cmdline=command_line(spec),
     )
 
 
 def command_line(spec: Spec) -> str:
     """The kernel's arguments after root=: read-only root, the console, what the spec adds."""
-    words = ["ro", f"rootfstype={spec.fs}", f"console={spec.suite_facts.console}"]
+    words = ["ro", f"rootfstype={spec.fs}", f"console={spec.console}"]
     return " ".join([*words, *spec.cmdline.split()])
 
 

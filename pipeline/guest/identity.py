@@ -17,8 +17,6 @@ from pipeline.guest.passwords import replace_root_password
 from pipeline.spec import Spec, read_authorized_keys
 
 MACHINE_ID = "machine-id"
-ROOT_DEVICE = "/dev/xvda1"
-SWAP_DEVICE = "/dev/xvda2"
 RSA_BITS = 3072
 
 
@@ -131,11 +129,10 @@ def render_hosts(spec: Spec) -> str:
 
 def render_fstab(spec: Spec) -> str:
     """/etc/fstab: the root file system, swap, and where udev does not mount them pts and shm."""
-    lines = [f"{ROOT_DEVICE} / {spec.fs} errors=remount-ro 0 1"]
-    if spec.fs in ("xfs", "btrfs"):
-        lines = [f"{ROOT_DEVICE} / {spec.fs} defaults 0 0"]
+    options = "defaults 0 0" if spec.fs in ("xfs", "btrfs") else "errors=remount-ro 0 1"
+    lines = [f"{spec.root_device} / {spec.fs} {options}"]
     if spec.swap_mib:
-        lines.append(f"{SWAP_DEVICE} none swap sw 0 0")
+        lines.append(f"{spec.swap_device} none swap sw 0 0")
     lines.append("proc /proc proc defaults 0 0")
     if spec.init == "sysvinit":
         lines.append("devpts /dev/pts devpts gid=5,mode=620 0 0")

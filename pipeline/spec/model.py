@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cached_property
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ SECTIONS: tuple[type[BaseModel], ...] = (
 )
 # validation context of the loader, which asks for the clashes itself
 GATHERING = {"clashes": "reported apart"}
+_FIRST_HVC = (2, 6, 20)  # 2.6.18-xen's driver called itself tty1, 2.6.26-xen's hvc0
+_PC_32_BIT = re.compile(r"-[3456]86(-(pae|bigmem))?$")
 SECRET_KEYS = frozenset({"root_password_hash"})
 
 
@@ -100,6 +103,32 @@ class Spec(Naming, Origin, Software, Boot, Resources, CardKeys, Access, Screen, 
         return self.boot != "direct"
 
     @property
+    def root_device(self) -> str:
+        """The root disk's name in the guest."""
+        return self.suite_facts.partition(1)
+
+    @property
+    def swap_device(self) -> str:
+        """The swap disk's name in the guest, if it has one."""
+        return self.suite_facts.partition(2)
+
+    @property
+    def linux(self) -> tuple[int, ...]:
+        """The version of the kernel that boots, as far as its name tells; else the suite's."""
+        named = "" if self.kernel_source == "host" else self.kernel
+        found = re.search(r"-(\d+)\.(\d+)(?:\.(\d+))?", named.rpartition("/")[2])
+        if found is None or (self.kernel_source == "package" and not found[3]):
+            return self.suite_facts.kernel_version
+        return tuple(int(part) for part in found.groups() if part)
+
+    @property
+    def console(self) -> str:
+        """The Xen console's name, which is the kernel's: hvc0, or tty1 with etch's 2.6.18."""
+        if len(self.linux) < 3 or self.linux[0] > 2:
+            return self.suite_facts.console
+        return "hvc0" if self.linux >= _FIRST_HVC else "tty1"
+
+    @property
     def kernel_source(self) -> Literal["package", "host", "files"]:
         """Where the kernel comes from."""
         if self.kernel == "host":
@@ -124,6 +153,8 @@ def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
     filled.setdefault("guest_mirror", filled["mirror"])
     if "name" in filled:
         filled.setdefault("hostname", filled["name"])
+    if _PC_32_BIT.search(str(filled.get("kernel", ""))):
+        filled.setdefault("arch", "i386")
     if filled.get("clone") == "cow":
         filled.setdefault("format", "qcow2")
     if filled.get("vnc") is True and "vncunused" not in filled:

@@ -172,14 +172,14 @@ _TABLE = (
     _becomes(
         _BOOT,
         "disk_device",
-        "by suite; xvda is accepted",
+        "by suite (sda for etch, else xvda); xvda is accepted",
         accept_only("xvda", _FIXED_NAMES),
         status="different",
     ),
     _becomes(
         _BOOT,
         "serial_device",
-        "by suite; hvc0 is accepted",
+        "by kernel (tty1 for 2.6.18, else hvc0); hvc0 is accepted",
         accept_only("hvc0", _FIXED_NAMES),
         status="different",
     ),

@@ -44,7 +44,11 @@ class Origin(BaseModel):
     suite: values.SuiteName = Field(
         "bookworm", description="Release, by its code name.", examples=["bookworm", "noble"]
     )
-    arch: Literal["amd64", "i386"] = Field("amd64", description="Architecture of the guest.")
+    arch: Literal["amd64", "i386"] = Field(
+        "amd64",
+        description="Architecture of the guest. Default: i386 for a kernel whose name ends in 686, "
+        "else amd64.",
+    )
     mirror: values.Mirror = Field(
         "host",
         description=(

@@ -52,14 +52,14 @@ def build(job: Job) -> None:
 
 def _write_configurations(job: Job) -> None:
     """xl always; xm and libvirt where they can express the domain, else the reason in a file."""
-    from pipeline.guest.domains import make_domain  # only a build pays for the renderers
+    from pipeline.guest.domains import make_domain, xl_version  # only a build pays
     from pipeline.xen import xl
 
     spec = job.spec
     swap = "swap.img" if spec.swap_mib else ""
     try:
         domain = make_domain(spec, job.project.artifact(spec.name), disk=disk_name(spec), swap=swap)
-        text = xl.render(domain, xen=spec.xen)
+        text = xl.render(domain, xen=xl_version(spec))
     except ValueError as error:
         raise UsageError(f"{spec.name}: {error}", hint="correct the spec") from error
     (job.scratch / f"{spec.name}.cfg").write_text(text)
@@ -67,13 +67,18 @@ def _write_configurations(job: Job) -> None:
 
 
 def _write_other(job: Job, domain: Domain) -> None:
+    from pipeline.guest.domains import xm_version
     from pipeline.xen import libvirt, xm
     from pipeline.xen.text import Unsupported
 
-    for suffix, render in (("xm", xm.render), ("xml", libvirt.render)):
+    for suffix in ("xm", "xml"):
         file = job.scratch / f"{job.spec.name}.{suffix}"
         try:
-            file.write_text(render(domain))
+            if suffix == "xm":
+                text = xm.render(domain, xen=xm_version(job.spec))
+            else:
+                text = libvirt.render(domain)
+            file.write_text(text)
         except Unsupported as error:
             file.with_name(f"{file.name}.unsupported").write_text(f"{error}\n")
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.archive.index import Package, PackageIndex
@@ -27,11 +27,11 @@ _PART = re.compile(r"linux-(image|binary|base|modules|modules-extra)-")
 
 @dataclass(frozen=True)
 class KernelFiles:
-    """A kernel as found: vmlinuz, its modules folder, and where it came from."""
+    """A kernel as found: vmlinuz, its modules folder if there is one, where it came from."""
 
     abi: str
     vmlinuz: Path
-    modules: Path
+    modules: Path | None
     packages: tuple[Package, ...] = ()
     config: Path | None = None
 
@@ -48,7 +48,7 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
     return {
         **own,
         "vmlinuz": digest_file(files.vmlinuz),
-        "modules files": fingerprint(digest_tree(files.modules)),
+        "modules files": fingerprint(digest_tree(files.modules)) if files.modules else "packaged",
     }
 
 
@@ -64,8 +64,10 @@ def build(job: Job) -> None:
         found = _unpack_packages(job, packages, route, tree)
     else:
         found = _find_files(job.spec)
+    if found.modules is None:
+        found = _unpack_modules(job, packages, route, tree, found)
     folder = tree / "lib/modules" / found.abi
-    if found.modules != folder:
+    if found.modules and found.modules != folder:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(found.modules, folder, symlinks=True)
     for link in ("build", "source"):
@@ -75,6 +77,8 @@ def build(job: Job) -> None:
     if found.config:
         shutil.copyfile(found.config, job.scratch / "config")
     initrd = _place_initrd(job, (packages, route), ModuleFolder(folder), found.abi)
+    if job.spec.suite_facts.has_old_tools:
+        name_whole_paths(folder, found.abi)
     pack = ["tar", "--sort=name", "--numeric-owner", "--owner=0", "--group=0", "--mode=u=rwX,go=rX"]
     epoch = snapshot.epoch
     job.run(
@@ -112,6 +116,44 @@ def _unpack_packages(job: Job, packages: PackageIndex, route: Route, tree: Path)
     return KernelFiles(abi, images[0], modules, tuple(parts), config if config.is_file() else None)
 
 
+def _unpack_modules(
+    job: Job, packages: PackageIndex, route: Route, tree: Path, found: KernelFiles
+) -> KernelFiles:
+    """The modules of a kernel given as a file, from the archive's package for that very ABI."""
+    cache = job.project.output / "cache/debs"
+    for name in (f"linux-modules-{found.abi}", f"linux-image-{found.abi}"):
+        if not packages.has(name):
+            continue
+        part = packages.find(name)
+        deb = route.fetch(part.url, cache / part.sha256, size=part.size, sha256=part.sha256)
+        job.run(["dpkg-deb", "-x", deb, tree])
+        modules = tree / "lib/modules" / found.abi
+        if modules.is_dir():
+            return replace(found, modules=modules, packages=(part,))
+    raise UsageError(
+        f"kernel {found.vmlinuz}: its modules are neither in /lib/modules/{found.abi} nor in a "
+        f"package linux-modules-{found.abi} of {job.spec.suite}",
+        hint="give modules=/lib/modules/ABI",
+    )
+
+
+def name_whole_paths(folder: Path, abi: str) -> None:
+    """modules.dep as modprobe before module-init-tools 3.5 reads it: no path is relative.
+
+    The binary indexes, which that modprobe does not know, would say otherwise: they go.
+    """
+    index = folder / "modules.dep"
+    lines = [line.partition(":") for line in index.read_text().splitlines() if line]
+    home = f"/lib/modules/{abi}"
+    text = "".join(
+        f"{home}/{path}:{''.join(f' {home}/{need}' for need in needs.split())}\n"
+        for path, _, needs in lines
+    )
+    index.write_text(text)
+    for path in folder.glob("modules.*.bin"):
+        path.unlink()
+
+
 def _gather_boot_files(tree: Path) -> None:
     """From Linux 7.2 on Debian ships vmlinuz and config beside the modules, not in /boot."""
     for name in ("vmlinuz", "config"):
@@ -139,21 +181,34 @@ def _find_files(spec: Spec) -> KernelFiles:
         vmlinuz = Path(spec.kernel)
         if not vmlinuz.is_file():
             raise UsageError(f"kernel {vmlinuz}: no such file", hint="correct kernel=")
-        from pipeline.xen.kernel_image import read_kernel
-
-        abi = read_kernel(vmlinuz.read_bytes()).version.partition(" ")[0]
+        abi = _read_abi(vmlinuz)
         modules = Path(spec.modules or f"/lib/modules/{abi}")
     if not vmlinuz.is_file():
         raise UsageError(
             f"kernel=host: this machine has no {vmlinuz}",
             hint="name a package: kernel=linux-image-...",
         )
-    if not modules.is_dir():
+    if not modules.is_dir() and (spec.modules or spec.kernel_source == "host"):
         raise UsageError(
             f"kernel {vmlinuz}: its modules are not in {modules}",
-            hint="give modules=/lib/modules/ABI",
+            hint="give modules=/lib/modules/ABI, or leave it out: the archive's package has them",
         )
-    return KernelFiles(abi, vmlinuz, modules.resolve())
+    return KernelFiles(abi, vmlinuz, modules.resolve() if modules.is_dir() else None)
+
+
+def _read_abi(vmlinuz: Path) -> str:
+    """What `uname -r` will say, which names the folder of the modules."""
+    from pipeline.xen.kernel_image import read_kernel
+
+    try:
+        abi = read_kernel(vmlinuz.read_bytes()).release
+    except ValueError as error:
+        raise UsageError(f"kernel {vmlinuz}: {error}", hint="correct kernel=") from None
+    if not abi:
+        raise UsageError(
+            f"kernel {vmlinuz}: it does not say its version", hint="take a kernel that is whole"
+        )
+    return abi
 
 
 def _place_initrd(

@@ -17,7 +17,6 @@ from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.canonical import digest_tree
 from pipeline.errors import UsageError
-from pipeline.guest.identity import ROOT_DEVICE
 from pipeline.host.namespace import has_memory_for_tmpfs, isolated
 from pipeline.progress import progress_bar
 from pipeline.project import Project
@@ -36,6 +35,8 @@ def elements_of(spec: Spec) -> list[str]:
     """The elements that make this guest: ours by what it is, then those that its spec names."""
     own = ["domu", "xen-udev", "xen-console", "ssh-server", "debconf-priority", "timezone-locale"]
     own += ["guest-sources", "domu-network", "domu-packages"]
+    if spec.suite_facts.has_old_tools:
+        own.append("old-tools")
     own.append("grub-menus" if spec.is_kernel_inside else "kernel-modules")
     if spec.init == "systemd":
         own.append("lean-boot")
@@ -168,7 +169,8 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
     """The documented variables of our elements, see their README.rst."""
     spec, scratch = job.spec, job.scratch
     build_sources = scratch / "build-sources.list"
-    lines = [source.one_line(keyring=snapshot.keyring) for source in snapshot.sources]
+    ring = snapshot.keyring if spec.suite_facts.apt_knows_signed_by else None
+    lines = [source.one_line(keyring=ring) for source in snapshot.sources]
     build_sources.write_text("".join(f"{line}\n" for line in lines))
     form = "sources" if spec.suite_facts.sources_form == "deb822" else "list"
     guest_sources = scratch / f"guest.{form}"
@@ -192,11 +194,13 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
         "DIB_TIMEZONE_LOCALE_ZONE": spec.timezone,
         "DIB_TIMEZONE_LOCALE_LANG": spec.locale,
         "DIB_GUEST_SOURCES_FILE": guest_sources,
-        "DIB_XEN_CONSOLE_DEVICE": spec.suite_facts.console,
+        # archived suites whose apt cannot be told so in a source
+        "DIB_GUEST_SOURCES_DATES": "check" if spec.suite_facts.apt_knows_signed_by else "ignore",
+        "DIB_XEN_CONSOLE_DEVICE": spec.console,
     }
     if spec.is_kernel_inside:
         own["DIB_GRUB_MENUS_KERNEL"] = spec.kernel
-        own["DIB_GRUB_MENUS_ROOT"] = ROOT_DEVICE
+        own["DIB_GRUB_MENUS_ROOT"] = spec.root_device
         from pipeline.guest.domains import command_line
 
         own["DIB_GRUB_MENUS_OPTIONS"] = command_line(spec)

@@ -160,6 +160,7 @@ _SQUEEZE = replace(
     kernels={"amd64": ("linux-image-2.6-amd64",) * 2, "i386": ("linux-image-2.6-686-bigmem",) * 2},
     system_packages={"sysvinit": (*_OLD, "module-init-tools", "isc-dhcp-client")},
     has_inrelease=False,  # from wheezy on
+    has_run=False,  # wheezy's release goal
     default_locale="C",  # C.UTF-8 came with wheezy's libc-bin
     openssh=(5, 5),
 )
@@ -177,6 +178,8 @@ _LENNY = replace(
     filesystems=("ext3", "ext2"),  # 2.6.26 has only ext4dev
     default_fs="ext3",
     inode_size=128,
+    own_xen="3.2",
+    has_old_tools=True,
     openssh=(5, 1),
 )
 _ETCH = replace(
@@ -189,6 +192,7 @@ _ETCH = replace(
     security_suite="etch/updates",
     console="tty1",  # 2.6.18-xen: the console is tty1, hvc0 came with 2.6.26
     disk_device="sda",
+    own_xen="3.0",
     password_hash="md5",  # glibc 2.3.6; SHA-crypt came with 2.7
     hash_prefixes=("$1$",),
     openssh=(4, 3),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 InitName = Literal["systemd", "sysvinit"]
+Bootstrap = Literal["parallel", "mmdebstrap", "debootstrap"]
 HashName = Literal["yescrypt", "sha512", "md5"]
 
 KEYRINGS = "/usr/share/keyrings"
@@ -36,6 +37,9 @@ class Suite:
     updates, LTS included) are ISO dates, "" for none. `xen_modules` maps an architecture to the
     package with the modules of its Xen kernel, where that is one of its own. `has_inrelease` is
     false where the signature is apart, in Release.gpg. `script` is debootstrap's.
+    `own_xen` is the Xen that it shipped where that was xend's (3.0, 3.2). `has_run`: there is /run.
+    `has_old_tools`: module-init-tools before 3.5 (modules.dep names whole paths), mktemp without
+    long options, find without -executable.
     """
 
     name: str
@@ -76,6 +80,13 @@ class Suite:
     has_inrelease: bool = True
     script: str = ""
     kernel_version: tuple[int, int] = (6, 1)
+    own_xen: str = ""
+    has_run: bool = True
+    has_old_tools: bool = False
+
+    def partition(self, number: int) -> str:
+        """The name that its kernel gives a DomU's disk: /dev/xvda1, or /dev/sda1 in etch."""
+        return f"/dev/{self.disk_device}{number}"
 
     @property
     def checks_valid_until(self) -> bool:
@@ -89,7 +100,7 @@ class Suite:
 
     @property
     def apt_knows_signed_by(self) -> bool:
-        """Whether its sources.list may name a keyring: from apt 1.1 (its changelog), stretch."""
+        """Whether its sources.list may have signed-by= and check-valid-until=: apt 1.1, stretch."""
         return self.kernel_version >= (4, 9)
 
     @property
@@ -112,8 +123,13 @@ class Suite:
         """Whether sshd accepts FIDO keys (sk-...): from OpenSSH 8.2 (its release notes)."""
         return self.openssh >= (8, 2)
 
-    def default_bootstrap(self, arch: str) -> Literal["parallel", "mmdebstrap"]:
-        """The fastest program that is known to make the right base tree (docs/bootstrap.md)."""
+    def default_bootstrap(self, arch: str) -> Bootstrap:
+        """The fastest program that is known to make the right base tree (docs/bootstrap.md).
+
+        Releases before wheezy have debootstrap's own scripts, which know their order of unpacking.
+        """
+        if not self.has_inrelease:
+            return "debootstrap"
         return "parallel" if self.has_parallel_bootstrap and arch == "amd64" else "mmdebstrap"
 
     def network_tool(self, init: InitName) -> Literal["networkd", "ifupdown"]:

@@ -50,15 +50,16 @@ def check_console(facts: BootFacts) -> Iterator[Finding]:
     """The Xen console shows the boot and has a login."""
     if isinstance(facts.domain.boot, Firmware):
         return
-    if facts.gettys is not None and not any("hvc0" in line for line in facts.gettys):
+    line = _command_line(facts)
+    device = "tty1" if "console=tty1" in line.split() else "hvc0"  # 2.6.18-xen's console is tty1
+    if facts.gettys is not None and not any(device in line for line in facts.gettys):
         yield Finding(
             "error",
-            "no-hvc0-getty",
-            "no getty on hvc0: `xl console` shows no login prompt",
-            "1:2345:respawn:/sbin/getty 38400 hvc0 in inittab, or serial-getty@hvc0.service",
+            f"no-{device}-getty",
+            f"no getty on {device}: `xl console` shows no login prompt",
+            f"1:2345:respawn:/sbin/getty 38400 {device} in inittab, or serial-getty@hvc0.service",
         )
-    line = _command_line(facts)
-    if line and "console=hvc0" not in re.split(r"[\s,]", line):
+    if device == "hvc0" and line and "console=hvc0" not in re.split(r"[\s,]", line):
         yield Finding(
             "warning",
             "no-console-hvc0",

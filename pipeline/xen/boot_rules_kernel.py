@@ -96,7 +96,7 @@ def check_modules(facts: BootFacts) -> Iterator[Finding]:
     if modules is None or isinstance(facts.domain.boot, Firmware):
         return
     built_in = _built_in(facts.kernel_config)
-    if "xen_blkfront" not in modules and "XEN_BLKDEV_FRONTEND" not in built_in:
+    if not modules & {"xen_blkfront", "xenblk"} and "XEN_BLKDEV_FRONTEND" not in built_in:
         yield Finding(
             "error",
             "no-blkfront",

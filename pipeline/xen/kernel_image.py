@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -78,6 +79,7 @@ def read_kernel(
         unpacked_size = len(elf)
         bits = read_elf_bits(elf)
         notes = read_xen_notes(elf)
+        version = version or _find_banner(elf)
     except (ValueError, struct.error) as fault:
         unread = str(fault)
     return KernelFacts(
@@ -90,6 +92,12 @@ def read_kernel(
         unpacked_size=unpacked_size,
         unread=unread,
     )
+
+
+def _find_banner(elf: bytes) -> str:
+    """The version in the banner that the kernel prints first: a bare ELF file has no other."""
+    found = re.search(rb"Linux version (\d[^\0\n]{0,500})", elf)
+    return found[1].decode("utf-8", "replace") if found else ""
 
 
 def find_compression(stream: bytes) -> str:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.leaks import Belongings, adopt_orphans, take_stock
+from tests.workers import is_worker, live_apart
 from tests.workshop import Workshop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,14 +56,31 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     assert left == Belongings(), f"left behind: {left}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Workers that run side by side do not see each other's mounts and temporary files."""
+    if is_worker():
+        live_apart(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """The session's shared output folder, for the guests that we ship.
+    """The session's output folder, for the guests that we ship.
 
-    DOMU_TEST_WORKSHOP names one that is kept from session to session, while developing.
+    DOMU_TEST_WORKSHOP names one that is kept from session to session, while developing. Workers
+    share the store and the package cache, so that a golden half is built once; locks keep them
+    apart, as they do any two builds.
     """
-    kept = os.environ.get("DOMU_TEST_WORKSHOP")
-    return Workshop(Path(kept) if kept else tmp_path_factory.mktemp("workshop") / "output")
+    if kept := os.environ.get("DOMU_TEST_WORKSHOP"):
+        return Workshop(Path(kept))
+    output = tmp_path_factory.mktemp("workshop") / "output"
+    if is_worker():
+        output.mkdir()
+        for name in ("store", "cache"):
+            shared = tmp_path_factory.getbasetemp().parent / name
+            shared.mkdir(exist_ok=True)
+            (output / name).symlink_to(shared)
+    return Workshop(output)
 
 
 def require(condition: bool, reason: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -45,7 +48,7 @@ class Belongings:
 def take_stock() -> Belongings:
     """The machine as it stands."""
     mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
-    loops = {path.parent.parent.name for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+    loops = set(_loops())
     temporary = {entry.name for entry in Path(tempfile.gettempdir()).iterdir()}
     return Belongings(
         frozenset(mounts),
@@ -53,6 +56,16 @@ def take_stock() -> Belongings:
         frozenset(_descendants()),
         frozenset(name for name in temporary if name.startswith(("dib_", "mmdebstrap.", "tmp."))),
     )
+
+
+def _loops() -> Iterator[str]:
+    """Attached loop devices, but not those on files of another worker of the same session."""
+    own = os.environ.get("PYTEST_XDIST_WORKER", "")
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # it may be detached at this very moment
+            worker = re.search(r"/popen-(gw\d+)/", path.read_text())
+            if not own or worker is None or worker[1] == own:
+                yield path.parent.parent.name
 
 
 def _descendants() -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,14 +88,20 @@ def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
 
 
 def run_tests(recipe: Recipe, _specs: object) -> None:
-    """pytest over the whole tree, its output as it comes."""
+    """pytest over the whole tree, a worker for each core, its output as it comes."""
     root = recipe.project.root
     program = Path(sys.executable).with_name("pytest")
     if not program.is_file():
         raise UsageError(
             "pytest is not installed in this environment", hint="./doit test installs it"
         )
-    command.run([program, "tests"], cwd=root, on_line=lambda line: print(line, end="", flush=True))
+    # a file stays with one worker, so that what its tests share is made once
+    workers = ["-n", str(min(os.cpu_count() or 1, _MOST_WORKERS)), "--dist", "loadfile"]
+    command.run(
+        [program, "tests", *workers, "--no-loadscope-reorder"],
+        cwd=root,
+        on_line=lambda line: print(line, end="", flush=True),
+    )
 
 
 def _short(path: Path) -> Path:
@@ -105,6 +112,8 @@ def _short(path: Path) -> Path:
         return path
 
 
+# each boots emulated machines of 6 GiB
+_MOST_WORKERS = 4
 KEPT = frozenset({"locked", "offline"})
 
 WORDS = (

@@ -23,7 +23,9 @@ TINY = 'suite = "bookworm"\nsize = "1G"\nswap = "64M"\n'
 def bench(workshop: Workshop, tmp_path: Path) -> Workshop:
     """A store of its own with all that this session has built: links, so it costs nothing."""
     workshop.built("test-drbd")
-    subprocess.run(["cp", "-al", workshop.output / "store", tmp_path / "output-store"], check=True)
+    subprocess.run(
+        ["cp", "-al", f"{workshop.output}/store/.", tmp_path / "output-store"], check=True
+    )
     output, guests = tmp_path / "output", tmp_path / "guests"
     output.mkdir()
     (tmp_path / "output-store").rename(output / "store")

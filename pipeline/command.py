@@ -25,6 +25,7 @@ from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LAST_LINES = 20
+CHUNK = 1 << 16
 
 _PASSED_ON = (
     "HOME",
@@ -212,19 +213,25 @@ def _follow(
     if stdin is not None and child.stdin is not None:
         feeder = threading.Thread(target=_feed, args=(child, stdin), daemon=True)
         feeder.start()
-    lines: list[str] = []
+    parts: list[bytes] = []
     begun = time.monotonic()
     with open(log or os.devnull, "ab") as journal:
         journal.write(f"+ {shlex.join(words)}\n".encode())
-        for raw in child.stdout:
+        for raw in child.stdout if on_line else _chunks(child.stdout.fileno()):
             journal.write(raw)
             journal.flush()
-            lines.append(raw.decode("utf-8", "replace"))
+            parts.append(raw)
             if on_line:
-                on_line(lines[-1])
+                on_line(raw.decode("utf-8", "replace"))
         seconds = time.monotonic() - begun
         journal.write(f"= {words[0]}: {seconds:.2f} s\n".encode())
-    return lines
+    return b"".join(parts).decode("utf-8", "replace").splitlines(keepends=True)
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    """What comes, as it comes: nobody asked for lines."""
+    while chunk := os.read(descriptor, CHUNK):
+        yield chunk
 
 
 def _feed(child: subprocess.Popen[bytes], content: bytes) -> None:

@@ -6,6 +6,7 @@ apt names a list by its URI without scheme and user, `/` as `_`, and `_` and oth
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,12 +23,20 @@ def write_lists(snapshot: Snapshot, arch: str, folder: Path) -> None:
     for source in snapshot.sources:
         stem = list_name(f"{source.uri}/dists/{source.suite}/")
         for signed in snapshot.signed_files(source):
-            shutil.copyfile(signed, folder / f"{stem}{signed.name.replace(f'-{source.role}', '')}")
+            _give(signed, folder / f"{stem}{signed.name.replace(f'-{source.role}', '')}")
         for component in source.components:
             name = f"{stem}{list_name(component + '/')}binary-{arch}_Packages"
             index = snapshot.folder / index_name(source, component)
             if index.is_file():
-                shutil.copyfile(index, folder / name)
+                _give(index, folder / name)
+
+
+def _give(kept: Path, name: Path) -> None:
+    """The same file under apt's name: apt replaces lists, it never writes into them."""
+    try:
+        os.link(kept, name)
+    except OSError:  # another file system
+        shutil.copyfile(kept, name)
 
 
 def list_name(uri: str) -> str:

@@ -54,7 +54,7 @@ def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
     machine_id = folder / MACHINE_ID
     if not machine_id.is_file():
         write_durably(machine_id, f"{uuid.uuid4().hex}\n".encode(), mode=0o600)
-    kinds = ["rsa", "ed25519"] if spec.suite_facts.understands_ed25519 else ["rsa"]
+    kinds = _key_kinds(folder, old=not spec.suite_facts.understands_ed25519)
     keys: dict[str, bytes] = {}
     for kind in kinds:
         path = folder / f"ssh_host_{kind}_key"
@@ -69,14 +69,27 @@ def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
     return KeptIdentity(machine_id.read_text().strip(), keys)
 
 
+def _key_kinds(folder: Path, *, old: bool) -> list[str]:
+    """RSA where nothing else is understood, or where the guest has had such a key.
+
+    Making one costs up to a second, and every client of the last ten years knows the other two.
+    """
+    if old:
+        return ["rsa"]
+    kept = ["rsa"] if (folder / "ssh_host_rsa_key").is_file() else []
+    return [*kept, "ecdsa", "ed25519"]
+
+
 def _make_key(kind: str, *, old: bool) -> tuple[bytes, bytes]:
     """A fresh host key: private in OpenSSH's form (PEM where sshd is older than 6.5), public."""
     from cryptography.hazmat.primitives import serialization as form
-    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-    key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+    key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
     if kind == "ed25519":
         key = ed25519.Ed25519PrivateKey.generate()
+    elif kind == "ecdsa":
+        key = ec.generate_private_key(ec.SECP256R1())
     else:
         key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
     shape = form.PrivateFormat.TraditionalOpenSSL if old else form.PrivateFormat.OpenSSH

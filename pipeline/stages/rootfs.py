@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline import command
 from pipeline.archive.guest_sources import render_guest_sources
 from pipeline.archive.lists import write_lists
 from pipeline.archive.mirrors import find_archive
@@ -17,6 +13,7 @@ from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.canonical import digest_tree
 from pipeline.errors import UsageError
+from pipeline.host.dib import prepare_program, program_environment, stock_elements, version
 from pipeline.host.namespace import has_memory_for_tmpfs, isolated
 from pipeline.progress import progress_bar
 from pipeline.project import Project
@@ -27,8 +24,8 @@ from pipeline.spec import Spec
 REVISION = 1
 TAR = "rootfs.tar"
 STATUS = "dpkg-status"
+LIBRARY = "dib-lib"
 TREE_MIB = 2000
-SHIMS = Path(__file__).resolve().parent.parent / "host" / "shims"
 
 
 def elements_of(spec: Spec) -> list[str]:
@@ -48,14 +45,8 @@ def packages_of(spec: Spec, guest_sources: str) -> list[str]:
     return [*spec.packages, *(["ca-certificates"] if "https://" in guest_sources else [])]
 
 
-def _stock_elements() -> Path:
-    found = importlib.util.find_spec("diskimage_builder")
-    assert found is not None and found.origin is not None
-    return Path(found.origin).parent / "elements"
-
-
 def _search_path(spec: Spec, project: Project) -> list[Path]:
-    return [project.elements, *(Path(path) for path in spec.elements_path), _stock_elements()]
+    return [project.elements, *(Path(path) for path in spec.elements_path), stock_elements()]
 
 
 def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
@@ -81,7 +72,7 @@ def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
 
 def inputs(spec: Spec, project: Project) -> Inputs:
     """Every file of the elements in use but their READMEs, the guest's sources, DIB's version."""
-    stock = _stock_elements()
+    stock = stock_elements()
     elements = _find_all(elements_of(spec), _search_path(spec, project))
     files = {
         name: {
@@ -96,7 +87,7 @@ def inputs(spec: Spec, project: Project) -> Inputs:
         "elements used": sorted(elements),
         "elements": files,
         "guest's sources": render_guest_sources(spec, find_archive(spec, project.mirrors)),
-        "diskimage-builder": importlib.metadata.version("diskimage-builder"),
+        "diskimage-builder": version(),
     }
 
 
@@ -104,12 +95,20 @@ def build(job: Job) -> None:
     """Run disk-image-create; the last element's hook writes the finished tree as one tar."""
     elements = elements_of(job.spec)
     _find_all(elements, _search_path(job.spec, job.project))
-    program = Path(sys.executable).with_name("disk-image-create")
     for name in ("dib", "home"):
         (job.scratch / name).mkdir()
     require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
-    argv = [program, "-n", "-t", "raw", "-a", job.spec.arch, "-o", job.scratch / "unused"]
+    argv = [
+        *prepare_program(job.scratch / LIBRARY),
+        "-n",
+        "-t",
+        "raw",
+        "-a",
+        job.spec.arch,
+        "-o",
+        job.scratch / "unused",
+    ]
     with progress_bar("running elements", unit="scripts") as bar:
 
         def count(line: str) -> None:
@@ -122,8 +121,8 @@ def build(job: Job) -> None:
             job.run(
                 isolated(["private-dev", *argv, *elements]), env=env, cwd=job.scratch, on_line=count
             )
-    for name in ("dib", "home", "lists", "short-lists"):
-        job.run(isolated(["rm", "-rf", "--one-file-system", job.scratch / name]))
+    used = [job.scratch / name for name in ("dib", "home", "lists", "short-lists", LIBRARY)]
+    job.run(isolated(["rm", "-rf", "--one-file-system", *used]))
     for path in job.scratch.iterdir():
         if path.name not in (TAR,):
             path.unlink()
@@ -144,9 +143,8 @@ def _write_lists(job: Job, snapshot: Snapshot) -> None:
 def _environment(job: Job, snapshot: Snapshot) -> dict[str, str]:
     """What disk-image-create and the elements are told, and nothing of the caller's environment."""
     scratch = job.scratch
-    tools = [str(SHIMS), str(Path(sys.executable).parent), command.PATH]
     return {
-        "PATH": ":".join(tools),
+        **program_environment(scratch / LIBRARY),
         "HOME": str(scratch / "home"),
         "USER": "root",
         "TMP_DIR": str(scratch / "dib"),
@@ -159,8 +157,6 @@ def _environment(job: Job, snapshot: Snapshot) -> dict[str, str]:
         "DIB_NO_TIMESTAMP": "1",
         "DIB_IMAGE_CACHE": str(scratch / "home" / "cache"),
         "DIB_LOCKFILES": str(scratch / "home" / "locks"),
-        "DIB_PYTHON_EXEC": str(SHIMS / "dib-python"),
-        "DIB_DOMU_PYTHON": sys.executable,
         **_element_variables(job, snapshot),
     }
 

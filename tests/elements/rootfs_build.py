@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.host.dib import prepare_program, program_environment
+
 HERE = Path(__file__).resolve().parent
 ELEMENTS = HERE.parents[1] / "elements"
-SHIMS = HERE.parents[1] / "pipeline/host/shims"
-BIN = Path(sys.executable).parent
 EPOCH = 1_700_000_000
 
 
@@ -57,15 +57,8 @@ def build_rootfs(
     in_user_namespace: bool = False,
 ) -> Build:
     work.mkdir()
-    path = ":".join(
-        [
-            str(SHIMS),
-            str(BIN),
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        ]
-    )
     environment = {
-        "PATH": path,
+        **program_environment(work / "lib"),
         "HOME": str(work),
         "TMPDIR": str(work),
         "TMP_DIR": str(work),
@@ -76,8 +69,6 @@ def build_rootfs(
         "DIB_IMAGE_CACHE": str(work / "cache"),
         "DIB_LOCKFILES": str(work / "locks"),
         "DIB_IMAGE_SIZE": "1",
-        "DIB_PYTHON_EXEC": str(SHIMS / "dib-python"),
-        "DIB_DOMU_PYTHON": sys.executable,
         "DIB_INIT_SYSTEM": init,
         "DIB_RELEASE": host.suite,
         "DISTRO_NAME": host.distro,
@@ -98,7 +89,8 @@ def build_rootfs(
     enter += ["--propagation", "private", "--mount-proc", "--"]
     if in_user_namespace:
         enter = [sys.executable, str(HERE / "user_namespace.py"), *enter]
-    command = ["disk-image-create", "-n", "-t", "raw", "-o", str(work / "image"), "domu", *elements]
+    program = [str(word) for word in prepare_program(work / "lib")]
+    command = [*program, "-n", "-t", "raw", "-o", str(work / "image"), "domu", *elements]
     done = subprocess.run(
         [*enter, "private-dev", *command],
         env=environment,

@@ -107,7 +107,7 @@ FAULTS: dict[str, tuple[Callable[[Witness], None], set[str]]] = {
         {"A3 host keys"},
     ),
     "a host key that others may read": (
-        debugged("sif /etc/ssh/ssh_host_rsa_key mode 0100644"),
+        debugged("sif /etc/ssh/ssh_host_ecdsa_key mode 0100644"),
         {"C13 host keys' modes"},
     ),
     "wrong hosts": (

@@ -64,12 +64,21 @@ def test_a_suite_with_an_old_openssh_gets_only_rsa_in_pem_form(tmp_path: Path) -
     assert kept.host_keys["ssh_host_rsa_key"].startswith(b"-----BEGIN RSA PRIVATE KEY-----")
 
 
+def test_a_new_guest_gets_no_rsa_key_but_one_that_had_it_keeps_it(tmp_path: Path) -> None:
+    kept = keep_identity(tmp_path / "new", spec_of())
+    private = sorted(name for name in kept.host_keys if not name.endswith(".pub"))
+    assert private == ["ssh_host_ecdsa_key", "ssh_host_ed25519_key"]
+    before = keep_identity(tmp_path / "aged", spec_of(suite="wheezy", security=False))
+    after = keep_identity(tmp_path / "aged", spec_of())
+    assert after.host_keys.items() > before.host_keys.items()
+
+
 def test_private_host_keys_are_readable_by_root_only(tmp_path: Path) -> None:
     kept = keep_identity(tmp_path / "web1", spec_of())
     files = {
         entry.path: entry for entry in identity_files(spec_of(), kept, shadow=SHADOW, root_hash="")
     }
-    assert files["/etc/ssh/ssh_host_rsa_key"].mode == 0o600
+    assert files["/etc/ssh/ssh_host_ecdsa_key"].mode == 0o600
     assert files["/etc/shadow"].mode == 0o640
     assert files["/etc/machine-id"].content == f"{kept.machine_id}\n".encode()
     assert "/root/.ssh/authorized_keys" not in files
@@ -79,7 +88,7 @@ def test_known_hosts_names_the_guest_by_name_and_address(tmp_path: Path) -> None
     spec = spec_of(hostname="web1.example.org", address=["192.168.1.10/24"])
     lines = render_known_hosts(spec, keep_identity(tmp_path / "web1", spec)).splitlines()
     assert len(lines) == 2
-    assert all(line.startswith("web1.example.org,web1,192.168.1.10 ssh-") for line in lines)
+    assert all(line.startswith("web1.example.org,web1,192.168.1.10 ") for line in lines)
 
 
 def test_root_is_locked_unless_a_hash_is_given() -> None:

@@ -28,6 +28,7 @@ from pipeline.bootstrap.database import (
 )
 from pipeline.bootstrap.diversions import apply_diversions
 from pipeline.bootstrap.fetching import Fetcher
+from pipeline.bootstrap.filters import PathFilter
 from pipeline.bootstrap.order import FAILURE, FAILURE_KEYS, NOTE, Deb, Order, read_order
 from pipeline.bootstrap.scripts import Chroot, mounted
 from pipeline.bootstrap.skeleton import forbid_services, lay_out, mark_automatic, tidy
@@ -84,6 +85,7 @@ class Workshop:
     def __init__(self, tree: Path, order: Order) -> None:
         self._tree, self._order = tree, order
         self._place = Tree(tree)
+        self._filter = PathFilter.of(order.unwanted)
         self._packages: dict[str, tuple[Control, Sequence[Member]]] = {}
         self._fetcher = Fetcher(Path(order.cache), Route.from_table(order.route, say=_say))
         self._fetchers = ThreadPoolExecutor(CONNECTIONS)
@@ -138,7 +140,8 @@ class Workshop:
         """Place a package's files; what it holds in memory is let go."""
         name, tar = one.control.name, one.tar
         for member in one.members:
-            self._place.place(member, tar, package=name, pending=one.control.conffiles)
+            if not self._filter.skips(member):
+                self._place.place(member, tar, package=name, pending=one.control.conffiles)
         write_package(self._tree / ADMIN / "info", one.control, one.members, tar)
         print(f"Unpacking {name}", flush=True)
         return Loaded(one.control, one.members, b"")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.archive.snapshot import Snapshot
+from pipeline.bootstrap.filters import PathFilter
 from pipeline.bootstrap.order import FAILURE, NOTE, Order
 from pipeline.bootstrap.resolution import resolve
 from pipeline.errors import (
@@ -45,11 +46,13 @@ def make_base(
     tar: Path,
     cache: Path,
     run: Callable[..., str],
+    unwanted: PathFilter | None = None,
 ) -> None:
     """Make the base tree of a spec as `tar`, with `scratch` for what is needed meanwhile.
 
-    `cache` keeps packages by digest; `run` starts commands with the stage's log. Raises UsageError
-    for a suite that is not supported, PipelineError for what goes wrong.
+    `unwanted` says what is not unpacked; `cache` keeps packages by digest; `run` starts commands
+    with the stage's log. Raises UsageError for a suite that is not supported, PipelineError for
+    what goes wrong.
     """
     if spec.suite_facts.default_bootstrap(spec.arch) != "parallel":
         known = [name for name, facts in SUITES.items() if facts.has_parallel_bootstrap]
@@ -73,6 +76,8 @@ def make_base(
         sources=tuple(source.one_line() for source in snapshot.sources),
         links=_LINKS if merges else (),
         route=snapshot.route.to_table(),
+        unwanted=unwanted.rules if unwanted else (),
+        unwanted_text=unwanted.config(spec.locale) if unwanted else "",
     )
     work.mkdir()
     _carry_out(order, folder / "order.json", run)

@@ -30,6 +30,7 @@ class Order:
     need; `automatic` are the packages that nobody asked for by name; `sources` are the lines of
     sources.list; `links` are the folders of / that become links into /usr before anything else;
     `route` is how packages are fetched, as Route.to_table has it;
+    `unwanted` are dpkg's rules for what is not unpacked and `unwanted_text` their file in the tree;
     `epoch` is SOURCE_DATE_EPOCH in seconds since 1970. Paths are absolute.
     """
 
@@ -43,6 +44,8 @@ class Order:
     sources: tuple[str, ...]
     links: tuple[str, ...]
     route: dict[str, Any]
+    unwanted: tuple[tuple[str, str], ...] = ()
+    unwanted_text: str = ""
 
     def write(self, path: Path) -> None:
         """Write it for `read_order`."""
@@ -54,4 +57,5 @@ def read_order(path: Path) -> Order:
     table = json.loads(path.read_text())
     table["waves"] = tuple(tuple(Deb(**deb) for deb in wave) for wave in table["waves"])
     lists = ("automatic", "sources", "links")
+    table["unwanted"] = tuple((kind, pattern) for kind, pattern in table["unwanted"])
     return Order(**table | {key: tuple(table[key]) for key in lists})

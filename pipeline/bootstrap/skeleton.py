@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.bootstrap.filters import CONFIG
 from pipeline.bootstrap.order import Order
 
 _FOLDERS = (
@@ -44,6 +45,8 @@ def lay_out(tree: Path, order: Order) -> None:
     (tree / "var/lib/dpkg/arch").write_text(f"{order.arch}\n")
     for key in _HOST_KEYS:
         (tree / key).touch()
+    if order.unwanted:
+        (tree / CONFIG).write_text(order.unwanted_text)
 
 
 def forbid_services(tree: Path) -> None:

@@ -107,6 +107,12 @@ class Software(BaseModel):
         description="Folders with elements of your own, looked at before ours.",
         examples=[["/srv/elements"]],
     )
+    documentation: StrictBool = Field(
+        False,
+        description="Unpack manual pages, /usr/share/doc and messages in other languages than "
+        "English. Default: only copyright files, and messages where locale names a language. "
+        "Releases before squeeze have all of it.",
+    )
     debconf_priority: Literal["low", "medium", "high", "critical"] = Field(
         "medium", description="Questions of at least this priority are asked by debconf."
     )

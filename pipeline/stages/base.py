@@ -10,6 +10,7 @@ from pipeline.archive.lists import write_lists
 from pipeline.archive.relay import relaying
 from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.bootstrap import making
+from pipeline.bootstrap.filters import CONFIG, PathFilter
 from pipeline.errors import EnvironmentFault
 from pipeline.host.namespace import (
     Mount,
@@ -28,7 +29,7 @@ from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 
-REVISION = 2
+REVISION = 3
 TREE_MIB = 1500
 TAR = "base.tar"
 MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
@@ -37,11 +38,19 @@ MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
 def inputs(spec: Spec, _project: Project) -> Inputs:
     """The packages that the suite's table names for this init, and the bootstrap tool's version."""
     return {
+        "not unpacked": filter_of(spec).options(),
         "base packages": list(spec.suite_facts.base_packages(spec.init, spec.arch)),
         spec.bootstrap: making.version()
         if spec.bootstrap == "parallel"
         else installed_version(spec.bootstrap),
     }
+
+
+def filter_of(spec: Spec) -> PathFilter:
+    """What of the packages the spec does not want in the tree."""
+    if not spec.suite_facts.has_path_filters:
+        return PathFilter()
+    return PathFilter.wanted(documentation=spec.documentation, locale=spec.locale)
 
 
 def build(job: Job) -> None:
@@ -59,6 +68,7 @@ def build(job: Job) -> None:
             tar=scratch / TAR,
             cache=cache / "debs",
             run=job.run,
+            unwanted=filter_of(job.spec),
         )
         return
     with relaying(snapshot, cache=cache) as relay:
@@ -71,6 +81,7 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> N
     work.mkdir()
     packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
     write_lists(snapshot, job.spec.arch, lists)
+    config = _write_filter(job)
     give_lists = f'mkdir -p "$1"/var/lib/apt && cp -a "{lists}" "$1"/var/lib/apt/'
     argv: list[str | Path] = [
         "mmdebstrap",
@@ -84,6 +95,8 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> N
         "--skip=update",
         f"--setup-hook={give_lists}",
         *_hooks(job.spec),
+        *(f"--dpkgopt={option}" for option in filter_of(job.spec).options()),
+        f'--setup-hook=mkdir -p "$1"/etc/dpkg && cp -rT "{config}" "$1"/etc/dpkg/dpkg.cfg.d',
         '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=force-unsafe-io",
         job.spec.suite,
@@ -102,7 +115,17 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> N
         env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch), **relay}
         job.run(isolated(argv, mounts=mounts), env=env, on_line=count)
     work.rmdir()
-    shutil.rmtree(lists)
+    for folder in (lists, config):
+        shutil.rmtree(folder)
+
+
+def _write_filter(job: Job) -> Path:
+    """A dpkg.cfg.d with what is not to be unpacked; empty where everything is."""
+    folder, found = job.scratch / "dpkg.cfg.d", filter_of(job.spec)
+    folder.mkdir()
+    if found.rules:
+        (folder / Path(CONFIG).name).write_text(found.config(job.spec.locale))
+    return folder
 
 
 def _hooks(spec: Spec) -> list[str]:
@@ -139,6 +162,7 @@ def _run_debootstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> 
     pack = ["tar", "-C", tree, "--sort=name", "--numeric-owner", "--xattrs", "--one-file-system"]
     steps = [
         bootstrap,
+        *_sweep_steps(job, tree),
         *(_upgrade_steps(job, snapshot, tree) if len(snapshot.sources) > 1 else ()),
     ]
     command = isolated(
@@ -147,8 +171,25 @@ def _run_debootstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> 
     env = {"DEBIAN_FRONTEND": "noninteractive", "SOURCE_DATE_EPOCH": str(snapshot.epoch), **relay}
     with progress_bar("bootstrapping", unit=" steps") as bar:
         job.run(command, env=env, on_line=lambda line: bar.advance() if line[:2] == "I:" else None)
-    for folder in (tree, job.scratch / "lent"):
+    for folder in (tree, job.scratch / "lent", job.scratch / "dpkg.cfg.d"):
         remove_tree(folder)
+
+
+def _sweep_steps(job: Job, tree: Path) -> list[list[object]]:
+    """debootstrap knows no filter: what the spec does not want goes before anything else comes."""
+    found = filter_of(job.spec)
+    if not found.rules:
+        return []
+    folders = [pattern.removesuffix("/*") for kind, pattern in found.rules if kind == "exclude"]
+    kept = ["!", "-name", "copyright", "!", "-name", "locale.alias"]
+    here = [f"{tree}{folder}" for folder in folders]
+    return [
+        ["cp", "-rT", _write_filter(job), tree / Path(CONFIG).parent],
+        # an essential package may lack one of these folders
+        ["mkdir", "-p", *here],
+        ["find", *here, "-type", "f", *kept, "-delete"],
+        ["find", *here, "-mindepth", "1", "-type", "d", "-empty", "-delete"],
+    ]
 
 
 def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object]]:
@@ -192,7 +233,7 @@ STAGE = Stage(
     build=build,
     revision=REVISION,
     after=("mirror",),
-    keys=("suite", "arch", "init", "bootstrap"),
+    keys=("suite", "arch", "init", "bootstrap", "documentation", "locale"),
     inputs=inputs,
     tools={
         "mmdebstrap": "mmdebstrap",

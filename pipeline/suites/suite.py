@@ -114,6 +114,11 @@ class Suite:
         return self.is_archived
 
     @property
+    def has_path_filters(self) -> bool:
+        """Whether its dpkg knows path-exclude: from 1.15.8, squeeze on (its changelog)."""
+        return not self.has_old_tools
+
+    @property
     def understands_ed25519(self) -> bool:
         """Whether sshd accepts ed25519 keys: from OpenSSH 6.5 (its release notes)."""
         return self.openssh >= (6, 5)

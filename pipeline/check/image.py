@@ -91,7 +91,8 @@ class ImageReader:
         for kernel in kernels:
             index = self._nodes.get(f"{kernel}/modules.dep")
             for line in ((index.content if index else None) or b"").decode().splitlines():
-                folders.add(f"{kernel}/{line.partition(':')[0].rpartition('/')[0]}")
+                path = line.partition(":")[0].removeprefix(f"{kernel}/")  # old ones begin at /
+                folders.add(f"{kernel}/{path.rpartition('/')[0]}")
         self._list(sorted(folders))
 
     def _is_folder(self, path: str) -> bool:

@@ -32,6 +32,11 @@ from pipeline.spec import Spec
 REVISION = 3
 TREE_MIB = 1500
 TAR = "base.tar"
+# debootstrap says why only in the tree's own log, which goes with the tree
+WITH_ITS_LOG = (
+    '"$@" || { code=$?; grep -v " URL:" "$0/debootstrap/debootstrap.log" | tail -n 20 >&2; '
+    "exit $code; }"
+)
 MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
 
 
@@ -155,7 +160,8 @@ def _run_debootstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> 
     tree.mkdir()
     main = snapshot.sources[0]
     packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
-    bootstrap: list[object] = ["debootstrap", "--variant=minbase", "--force-check-gpg"]
+    bootstrap: list[object] = ["sh", "-c", WITH_ITS_LOG, tree]
+    bootstrap += ["debootstrap", "--variant=minbase", "--force-check-gpg"]
     bootstrap += [f"--keyring={snapshot.keyring}", f"--arch={job.spec.arch}"]
     bootstrap += [f"--components={','.join(main.components)}", f"--include={','.join(packages)}"]
     bootstrap += [main.suite, tree, main.uri]
@@ -193,10 +199,12 @@ def _sweep_steps(job: Job, tree: Path) -> list[list[object]]:
 
 
 def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object]]:
-    """Commands that bring a debootstrapped tree to the snapshot's updates and security."""
+    """Commands that bring a debootstrapped tree to the snapshot's updates and security.
+
+    apt gets the verified lists: an old one could not check their signatures any more.
+    """
     lent, keyring = job.scratch / "lent", Path("/tmp/build-keyring.gpg")
-    is_new = job.spec.suite_facts.apt_knows_signed_by
-    ring = keyring if is_new else None
+    ring = keyring if job.spec.suite_facts.apt_knows_signed_by else None
     lines = [source.one_line(keyring=ring) for source in snapshot.sources]
     files = {
         "etc/apt/sources.list": "".join(f"{line}\n" for line in lines).encode(),
@@ -216,12 +224,10 @@ def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object
         # over whatever is there: systemd-resolved's package leaves a link into /run
         steps.append(["cp", "--remove-destination", "--preserve=mode", path, tree / name])
     options = ["-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root"]
-    options += ["-o", "APT::Update::Error-Mode=any"]
-    # the mirror stage has judged the dates, on the mirror's own terms
-    options += ["-o", "Acquire::Check-Valid-Until=false"]
-    if not is_new:  # the relay gives it verified files only; its own keyring has long expired
-        options += ["-o", "APT::Get::AllowUnauthenticated=true"]
-    for words in (["update"], ["-y", "--no-install-recommends", "dist-upgrade"], ["clean"]):
+    write_lists(snapshot, job.spec.arch, lent / "lists")
+    steps.append(["rm", "-rf", tree / "var/lib/apt/lists"])
+    steps.append(["cp", "-r", lent / "lists", tree / "var/lib/apt/lists"])
+    for words in (["-y", "--no-install-recommends", "dist-upgrade"], ["clean"]):
         steps.append(["chroot", tree, "apt-get", *options, *words])
     steps.append(["rm", *(tree / name for name in files if not name.endswith("sources.list"))])
     return [*steps, ["umount", tree / "dev", tree / "proc"]]

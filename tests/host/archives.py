@@ -105,14 +105,16 @@ class ReleaseForm:
     signers: tuple[str, ...] = ()
     signed_days_ago: int = 0
     hash_name: str = "SHA256"
+    packer: str = "xz"
 
 
 class SmallArchive:
     """root/debian and root/debian-security, with one package for each version that was added."""
 
-    def __init__(self, root: Path, keys: Keys) -> None:
+    def __init__(self, root: Path, keys: Keys, arch: str = ARCH) -> None:
         self.root = root
         self.keys = keys
+        self.arch = arch
 
     def add_package(
         self,
@@ -129,12 +131,12 @@ class SmallArchive:
             (tree / path).write_bytes(content)
         (tree / "DEBIAN").mkdir(parents=True)
         (tree / "DEBIAN/control").write_text(
-            f"Package: {name}\nVersion: {version}\nArchitecture: {ARCH}\n"
+            f"Package: {name}\nVersion: {version}\nArchitecture: {self.arch}\n"
             "Maintainer: Tests <tests@example.org>\nDescription: a package for tests\n"
         )
         pool = self.root / area / "pool/main"
         pool.mkdir(parents=True, exist_ok=True)
-        deb = pool / f"{name}_{version}_{ARCH}.deb"
+        deb = pool / f"{name}_{version}_{self.arch}.deb"
         _run(["dpkg-deb", "--root-owner-group", "-Zxz", "-b", tree, deb])
         shutil.rmtree(self.root / "build")
         return deb
@@ -142,12 +144,12 @@ class SmallArchive:
     def publish(self, name: str, form: ReleaseForm, area: str = "debian") -> Path:
         """Write dists/<name> anew from the area's pool; returns what was signed."""
         home, suite = self.root / area, self.root / area / "dists" / name
-        binary = suite / "main" / f"binary-{ARCH}"
+        binary = suite / "main" / f"binary-{self.arch}"
         shutil.rmtree(binary, ignore_errors=True)
         binary.mkdir(parents=True)
         packages = _run(["apt-ftparchive", "packages", "pool"], cwd=home)
         (binary / "Packages").write_bytes(packages)
-        _run(["xz", "-k", binary / "Packages"])
+        _run([form.packer, "-k", binary / "Packages"])
         text = self._release(suite, form)
         if form.has_by_hash:
             self._add_by_hash(binary)
@@ -165,12 +167,12 @@ class SmallArchive:
 
     def index(self, name: str, area: str = "debian") -> Path:
         """The compressed Packages file of a suite's main component."""
-        return self.root / area / "dists" / name / "main" / f"binary-{ARCH}" / "Packages.xz"
+        return self.root / area / "dists" / name / "main" / f"binary-{self.arch}" / "Packages.xz"
 
     def _release(self, suite: Path, form: ReleaseForm) -> str:
         (suite / "InRelease").unlink(missing_ok=True)
         options = {"Suite": form.suite, "Codename": form.codename, "Components": "main"}
-        options |= {"Architectures": ARCH, "Origin": "Tests"}
+        options |= {"Architectures": self.arch, "Origin": "Tests"}
         argv = [
             word
             for key, value in options.items()

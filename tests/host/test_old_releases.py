@@ -1,61 +1,189 @@
-"""etch and lenny from an archive with their layout, by debootstrap's own scripts for them."""
+"""The administrator's two command lines of 2009, word by word, on an archive with that layout."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import tarfile
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from pipeline.archive.snapshot import read_snapshot
-from pipeline.preflight import has_vsyscall
-from pipeline.project import Project
-from pipeline.recipe import Recipe
-from pipeline.spec import Spec
-from pipeline.stages import base, mirror
-from tests.conftest import ROOT, require
+from pipeline.command import run
+from pipeline.ext import read_text
+from pipeline.xen import xm
+from tests.conftest import require
 from tests.host.archives import Keys
-from tests.host.misbehaving import MisbehavingMirror
-from tests.host.old_archive import publish_old
+from tests.host.old.archive import ABIS, fill_pool, publish
+from tests.host.old.kernel import make_initrd, make_vmlinuz
+from tests.host.old.lab import KEYRING, run_in_lab
 
 pytestmark = pytest.mark.integration
 
+LINES = {
+    "lenny": "--hostname test-drbd --kernel /boot/vmlinuz-2.6.26-2-xen-686 "
+    "--initrd /boot/initrd.img-2.6.26-2-xen-686 --dist lenny "
+    "--mirror http://monmiroir:9999/debian/ --dhcp --size 4G --role udev",
+    "etch": "--hostname montest --kernel /boot/vmlinuz-2.6.18-6-xen-686 "
+    "--initrd /boot/initrd.img-2.6.18-6-xen-686 --debootstrap --dist etch "
+    "--mirror monmiroir:9999 --dhcp --size 4G",
+}
 
-@pytest.mark.parametrize("suite", ["etch", "lenny"])
-def test_an_old_release_is_bootstrapped_with_its_own_script_and_layout(
-    tmp_path: Path, keys: Keys, old_key: str, suite: str
-) -> None:
+
+def translate(line: str) -> list[str]:
+    """`--option value` as option=value, `--flag` as flag=yes: nothing else changes."""
+    words = [f" {part}".split() for part in line.split("--") if part.strip()]
+    return [f"{name}={value[0] if value else 'yes'}" for name, *value in words]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A folder with the archive, dom0's /boot and the keyring; runs doit in it."""
+
+    folder: Path
+
+    def doit(self, *words: str) -> str:
+        """What doit said; it must end well."""
+        env = {**os.environ, "DOMU_OUTPUT": str(self.folder / "output")}
+        env["DOMU_GUESTS"] = str(self.folder / "guests")
+        done = run_in_lab(self.folder, sys.executable, "-m", "doit", *words, env=env)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def requests(self) -> str:
+        """Every request that the mirror answered."""
+        return (self.folder / "requests").read_text()
+
+
+@dataclass(frozen=True)
+class OldGuest:
+    """A finished guest; `read` gives the text of a file in its image."""
+
+    suite: str
+    name: str
+    folder: Path
+    lab: Lab
+
+    def read(self, path: str) -> str:
+        """A file of the image, read without mounting it."""
+        return read_text(run, self.folder / "disk.img", path)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, keys: Keys, old_key: str) -> Iterator[Lab]:
     require(os.geteuid() == 0, "debootstrap needs root")
-    require(shutil.which("debootstrap") is not None, "needs debootstrap")
-    require(has_vsyscall(), "the build host's kernel has no vsyscall")
-    publish_old(tmp_path / "srv", keys, old_key, suite)
-    ring = keys.export(tmp_path / "removed-keys.gpg", old_key)
-    project = Project(ROOT, tmp_path / "output", tmp_path / "guests")
-    with MisbehavingMirror(tmp_path / "srv") as archive:
-        spec = Spec.model_validate(
-            {
-                "name": "old1",
-                "suite": suite,
-                "bootstrap": "debootstrap",
-                "mirror": archive.url,
-                "keyring": str(ring),
-                "security": False,
-            }
+    for tool in ("debootstrap", "unshare", "ip"):
+        require(shutil.which(tool) is not None, f"needs {tool}")
+    require(Path(KEYRING).is_file(), f"needs {KEYRING}")
+    folder = tmp_path_factory.mktemp("lab")
+    fill_pool(folder / "srv", folder / "work")
+    (folder / "boot").mkdir()
+    for suite, abi in ABIS.items():
+        publish(folder / "srv", keys, old_key, suite)
+        (folder / f"boot/vmlinuz-{abi}").write_bytes(make_vmlinuz(abi))
+        (folder / f"boot/initrd.img-{abi}").write_bytes(make_initrd(abi))
+    keys.export(folder / "ring.gpg", old_key)
+    shutil.rmtree(folder / "work")
+    yield Lab(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def build(lab: Lab) -> Callable[[str], OldGuest]:
+    built: dict[str, OldGuest] = {}
+
+    def once(suite: str) -> OldGuest:
+        if suite not in built:
+            words = translate(LINES[suite])
+            name = words[0].partition("=")[2]
+            said = lab.doit("create", *words)
+            assert f"{name} is ready" in said
+            built[suite] = OldGuest(suite, name, lab.folder / "output/guests" / name, lab)
+        return built[suite]
+
+    return once
+
+
+@pytest.fixture(params=list(LINES))
+def guest(request: pytest.FixtureRequest, build: Callable[[str], OldGuest]) -> OldGuest:
+    return build(request.param)
+
+
+def test_the_command_line_word_by_word_makes_a_guest_that_passes_every_check(
+    guest: OldGuest,
+) -> None:
+    said = guest.lab.doit("check", f"name={guest.name}")
+    assert ", 0 failed" in said or " ok\n" in said
+    assert "FAIL" not in said
+
+
+def test_its_file_system_is_what_its_kernel_can_mount(guest: OldGuest) -> None:
+    header = subprocess.run(
+        ["dumpe2fs", "-h", guest.folder / "disk.img"], capture_output=True, text=True, check=True
+    ).stdout
+    facts = dict(line.split(":", 1) for line in header.splitlines() if ":" in line)
+    features = set(facts["Filesystem features"].split())
+    assert "has_journal" in features and facts["Inode size"].strip() == "128"
+    assert not features & {"extent", "64bit", "metadata_csum", "flex_bg", "huge_file", "uninit_bg"}
+
+
+def test_console_disks_and_sources_have_the_names_of_that_time(guest: OldGuest) -> None:
+    console, disk = {"etch": ("tty1", "sda"), "lenny": ("hvc0", "xvda")}[guest.suite]
+    inittab = guest.read("/etc/inittab").splitlines()
+    gettys = [line for line in inittab if "getty" in line and not line.startswith("#")]
+    assert gettys == [f"1:2345:respawn:/sbin/getty 38400 {console}"]
+    assert console in guest.read("/etc/securetty").split()
+    fstab = guest.read("/etc/fstab").splitlines()
+    assert fstab[0] == f"/dev/{disk}1 / ext3 errors=remount-ro 0 1"
+    assert fstab[1].startswith(f"/dev/{disk}2 none swap")
+    assert guest.read("/etc/apt/sources.list").splitlines() == [
+        f"deb http://monmiroir:9999/debian {guest.suite} main",
+        f"deb http://monmiroir:9999/debian-security {guest.suite}/updates main",
+    ]
+
+
+def test_xend_gets_a_python_file_of_its_own_version(guest: OldGuest) -> None:
+    version, disk = {"etch": ("3.0", "sda"), "lenny": ("3.2", "xvda")}[guest.suite]
+    text = (guest.folder / f"{guest.name}.xm").read_text()
+    assert f"Xen {version} " in text.splitlines()[0]
+    values = xm.parse_assignments(text)
+    assert values["root"] == f"/dev/{disk}1 ro"
+    disks = values["disk"]
+    assert isinstance(disks, list)
+    assert [one.split(",")[1:] for one in disks] == [[f"{disk}1", "w"], [f"{disk}2", "w"]]
+    for name in ("vmlinuz", "initrd.img"):
+        kept = guest.lab.folder / f"boot/{name}-{ABIS[guest.suite]}"
+        assert (guest.folder / name).read_bytes() == kept.read_bytes()
+
+
+def test_modules_come_from_the_archives_own_package_and_its_modprobe_finds_them(
+    guest: OldGuest,
+) -> None:
+    abi = ABIS[guest.suite]
+    assert not Path(f"/lib/modules/{abi}").exists()
+    home = f"/lib/modules/{abi}/kernel/fs"
+    index = guest.read(f"/lib/modules/{abi}/modules.dep").splitlines()
+    assert f"{home}/ext3/ext3.ko: {home}/jbd/jbd.ko" in index
+    assert f"linux-modules-{abi}_" in guest.lab.requests()
+
+
+def test_its_packages_are_32_bit_configured_and_upgraded_by_its_own_apt(guest: OldGuest) -> None:
+    status = guest.read("/var/lib/dpkg/status")
+    assert status.count("Status: install ok installed") == status.count("Package: ")
+    assert "Architecture: amd64" not in status
+    assert "Package: libc6-xen\n" in status
+    assert "Version: 1.0+security1\n" in status
+
+
+def test_what_helped_the_build_is_gone(guest: OldGuest) -> None:
+    for path in ("/usr/local/bin/find", "/usr/local/bin/mktemp", "/usr/sbin/policy-rc.d"):
+        said = subprocess.run(
+            ["debugfs", "-R", f"stat {path}", guest.folder / "disk.img"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
-        recipe = Recipe(project, [mirror.STAGE, base.STAGE])
-        snapshot = read_snapshot(recipe.build("mirror", spec).folder)
-        assert {path.name for path in snapshot.signed_files(snapshot.sources[0])} == {
-            "Release-main",
-            "Release-main.gpg",
-        }
-        state = recipe.build("base", spec)
-    with tarfile.open(state.folder / "base.tar") as tar:
-        names = {name.removeprefix("./") for name in tar.getnames()}
-        status = tar.extractfile("./var/lib/dpkg/status")
-        assert status is not None
-        installed = status.read().decode()
-    assert {"etc/inittab", "sbin/init", "etc/passwd", "var/lib/sysvinit-configured"} <= names
-    assert "Package: udev\n" in installed and "Package: sysvinit\n" in installed
-    assert installed.count("Status: install ok installed") == installed.count("Package: ")
+        assert "File not found" in said.stderr, path

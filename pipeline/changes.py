@@ -33,16 +33,21 @@ def describe_changes(
         for name in sorted({*last.upstream, *upstream})
         if last.upstream.get(name) != upstream.get(name)
     ]
-    before, now = flatten(last.inputs), flatten(inputs)
-    changed = [
-        _describe(key, before.get(key), now.get(key))
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    ]
+    changed = describe_values(last.inputs, inputs)
     if len(changed) > MOST_SHOWN:
         rest = len(changed) - MOST_SHOWN
         changed = [*changed[:MOST_SHOWN], f"and {rest} more"]
     return changes + changed
+
+
+def describe_values(last: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each key whose value is another: "memory: 256M -> 512M"."""
+    before, after = flatten(last), flatten(now)
+    return [
+        _describe(key, before.get(key), after.get(key))
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
 
 
 def _describe(key: str, before: Any, now: Any) -> str:

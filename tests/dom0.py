@@ -93,7 +93,7 @@ def running_dom0(
         stream.truncate(empty_mib << 20)
     log = work / "dom0-qemu.log"
     log.touch()
-    with machine.resume(host.folder, work, log=log) as running:
+    with machine.resume(host.folder, work, host.accelerator, log=log) as running:
         running.plug_disk(image, "project")
         running.plug_disk(empty, "empty")
         assert running.agent.wait_for([f"{BY_ID}project", EMPTY_DISK], timeout_s=120)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,44 @@ from pipeline.proof.names import CONSOLE, FORM, PROOF
 
 @dataclass
 class Evidence:
-    """What has been seen so far; `verdict` is proven, failed (the guest) or broken (the host)."""
+    """What has been seen so far; `verdict` is proven, failed (the guest) or broken (the host).
+
+    `seconds` of the clock by phase; `work` the seconds that an emulator computed in them, read
+    from `meter` where there is one.
+    """
 
     guest: str
     verdict: str = "broken"
     reason: str = ""
     causes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    work: dict[str, float] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     digests: dict[str, Seal] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     console: str = ""
+    meter: Callable[[], float] | None = None
+    trend: str = ""
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Note how long the block took, in seconds."""
-        started = time.monotonic()
+        started, worked = time.monotonic(), self.meter() if self.meter else None
         try:
             yield
         finally:
             self.seconds[name] = round(time.monotonic() - started, 2)
+            if self.meter and worked is not None:
+                self.work[name] = round(self.meter() - worked, 2)
+
+    def stop_meter(self) -> None:
+        """From here on nothing computes any more."""
+        self.meter = None
+
+    def describe_times(self) -> str:
+        """Every phase with its seconds, in the order in which they came."""
+        phases = (name for name in self.seconds if name != "total")
+        return ", ".join(f"{name} {self.seconds[name]:.1f}" for name in phases)
 
     @property
     def failed(self) -> list[Check]:
@@ -50,8 +68,9 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """proof.json as docs/proof.md describes it."""
-        table = asdict(self)
-        del table["console"]
+        table = asdict(replace(self, meter=None))
+        for name in ("console", "meter", "trend"):
+            del table[name]
         return {"form": FORM, "proven_at": int(time.time()), **table}
 
     def write(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 from collections.abc import Iterator
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import command
+from pipeline.proof.accelerators import QEMU, TCG, Accelerator
 from pipeline.proof.agent import Agent
 from pipeline.proof.errors import Broken
 from pipeline.proof.qmp import Monitor
 
-QEMU = "qemu-system-x86_64"
 MEMORY_MIB = 6144
 DOM0_MIB = 768
 SLOTS = 6
@@ -30,19 +31,8 @@ XEN_WORDS = (
 DOM0_WORDS = (
     "console=hvc0 root=/dev/vda rw rootflags=noatime init=/proof/init mitigations=off quiet"
 )
-
-
-@dataclass(frozen=True)
-class Accelerator:
-    """How QEMU runs the processor: `tcg` everywhere, `kvm` where the machine has it."""
-
-    name: str
-    words: tuple[str, ...]
-
-
-# with the models EPYC and max Xen's dom0 dies at once in QEMU's emulation; qemu64 works, and its
-# emulated SVM with nested paging carries PVH guests
-TCG = Accelerator("tcg", ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64,+npt"))
+# for a try of an accelerator: the kernel's first lines come on Xen's console
+TRIED_WORDS = "console=hvc0 earlyprintk=xen"
 
 
 @dataclass
@@ -53,6 +43,16 @@ class Machine:
     agent: Agent
     log: Path
     used_slots: int = 0
+
+    def work_s(self) -> float:
+        """Processor seconds that QEMU has used so far; 0 when it has ended."""
+        thread = self.monitor.ask("query-cpus-fast")[0]["thread-id"]
+        try:
+            # a thread's own folder tells of its whole process: proc(5), /proc/PID/task
+            fields = Path(f"/proc/{thread}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def plug_disk(self, image: Path, serial: str, *, read_only: bool = False) -> None:
         """Hot-plug a qcow2 overlay or a raw image, to be found as by-id/virtio-<serial>."""
@@ -95,25 +95,48 @@ class Lines:
     agent: int = -1
 
 
-def qemu_argv(
-    host: Path, work: Path, root: Path, ram: Path, lines: Lines, *, is_template: bool
-) -> list[str]:
-    """The command line; the same for the first start and for every later one but for `-incoming`.
+@dataclass(frozen=True)
+class Start:
+    """What a start of the machine needs: the folder with its files, and where else what is.
 
     `is_template` shares the memory file, so that what the machine writes there is kept.
     """
-    share = "on" if is_template else "off"
-    modules = f"{host / KERNEL} {DOM0_WORDS},{host / INITRD}"
+
+    host: Path
+    work: Path
+    root: Path
+    accelerator: Accelerator
+    is_template: bool
+
+
+def boot_words(folder: Path, dom0_words: str = DOM0_WORDS) -> list[str]:
+    """QEMU's words for Xen, dom0's kernel and its ramdisk, which are multiboot modules."""
+    modules = f"{folder / KERNEL} {dom0_words},{folder / INITRD}"
+    return ["-kernel", str(folder / XEN), "-append", XEN_WORDS, "-initrd", modules]
+
+
+def qemu_argv(start: Start, lines: Lines) -> list[str]:
+    """The command line; the first start's differs from every later one's by `-incoming` only."""
+    share = "on" if start.is_template else "off"
     argv = [QEMU, "-nodefaults", "-no-user-config", "-machine", "q35,memory-backend=ram"]
-    argv += [*TCG.words, "-smp", "2", "-m", f"{MEMORY_MIB}M", "-display", "none", "-no-reboot"]
+    argv += [
+        *start.accelerator.words,
+        "-smp",
+        "2",
+        "-m",
+        f"{MEMORY_MIB}M",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]
     argv += [
         "-object",
-        f"memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path={ram},share={share}",
+        f"memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path={start.host / RAM},share={share}",
     ]
-    argv += ["-kernel", str(host / XEN), "-append", XEN_WORDS, "-initrd", modules]
-    argv += ["-drive", f"if=none,id=root,file={root},format=qcow2,cache=unsafe"]
+    argv += boot_words(start.host)
+    argv += ["-drive", f"if=none,id=root,file={start.root},format=qcow2,cache=unsafe"]
     argv += ["-device", "virtio-blk-pci,drive=root"]
-    argv += ["-serial", f"file:{work / 'dom0.log'}"]
+    argv += ["-serial", f"file:{start.work / 'dom0.log'}"]
     argv += ["-chardev", f"socket,id=agent,fd={lines.agent}"]
     argv += ["-device", "virtio-serial-pci", "-device", f"virtserialport,chardev=agent,name={PORT}"]
     argv += ["-device", "virtio-rng-pci"]
@@ -121,29 +144,32 @@ def qemu_argv(
     argv += ["-mon", "chardev=monitor,mode=control"]
     for slot in range(SLOTS):
         argv += ["-device", f"pcie-root-port,id=slot{slot},chassis={slot + 1},slot={slot + 1}"]
-    return argv if is_template else [*argv, "-incoming", "defer"]
+    return argv if start.is_template else [*argv, "-incoming", "defer"]
 
 
-def describe() -> dict[str, object]:
+def describe(accelerator: Accelerator = TCG) -> dict[str, object]:
     """What a running snapshot depends on besides the tree: QEMU's version and the machine."""
     version = command.run([QEMU, "--version"]).splitlines()[0]
-    here = Path()
-    return {"qemu": version, "argv": qemu_argv(here, here, here, here, Lines(), is_template=True)}
+    argv = qemu_argv(Start(Path(), Path(), Path(), accelerator, is_template=True), Lines())
+    processor = {"processor": accelerator.processor} if accelerator.processor else {}
+    return {"qemu": version, "argv": argv, **processor}
 
 
 @contextmanager
-def boot(host: Path, work: Path, *, log: Path) -> Iterator[Machine]:
+def boot(host: Path, work: Path, accelerator: Accelerator, *, log: Path) -> Iterator[Machine]:
     """Start the test host from nothing; its memory is kept in the file RAM of its folder."""
-    with _running(host, work, host / ROOT, log=log, is_template=True) as machine:
+    start = Start(host, work, host / ROOT, accelerator, is_template=True)
+    with _running(start, log) as machine:
         yield machine
 
 
 @contextmanager
-def resume(host: Path, work: Path, *, log: Path) -> Iterator[Machine]:
+def resume(host: Path, work: Path, accelerator: Accelerator, *, log: Path) -> Iterator[Machine]:
     """Start the test host from its running snapshot, which stays as it is."""
     root = work / "root.qcow2"
     make_overlay(host / ROOT, root, base_format="qcow2", log=log)
-    with _running(host, work, root, log=log, is_template=False) as machine:
+    start = Start(host, work, root, accelerator, is_template=False)
+    with _running(start, log) as machine:
         _share_memory(machine.monitor)
         machine.monitor.ask("migrate-incoming", uri=f"exec:cat {shlex.quote(str(host / STATE))}")
         machine.monitor.wait_for_migration(timeout_s=60)
@@ -176,14 +202,12 @@ def _share_memory(monitor: Monitor) -> None:
 
 
 @contextmanager
-def _running(
-    host: Path, work: Path, root: Path, *, log: Path, is_template: bool
-) -> Iterator[Machine]:
+def _running(start: Start, log: Path) -> Iterator[Machine]:
     with ExitStack() as stack:
         ours_m, its_m = (stack.enter_context(end) for end in socket.socketpair())
         ours_a, its_a = (stack.enter_context(end) for end in socket.socketpair())
         lines = Lines(its_m.fileno(), its_a.fileno())
-        argv = qemu_argv(host, work, root, host / RAM, lines, is_template=is_template)
+        argv = qemu_argv(start, lines)
         kept = (lines.monitor, lines.agent)
         stack.enter_context(command.started(argv, log=log, keep_open=kept))
         # only QEMU's copies stay: its end is the end of the line

@@ -15,7 +15,9 @@ from pipeline.proof.artifact import Artifact, read_artifact
 from pipeline.proof.causes import likely_causes
 from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
+from pipeline.proof.history import note_proof
 from pipeline.proof.names import FOLDER, PROOF
+from pipeline.proof.readiness import choose_spec, refuse_wrong_key
 from pipeline.proof.session import Asked, Session
 from pipeline.proof.testhost import TOOLS, TestHost, ensure_host
 from pipeline.recipe import Recipe
@@ -29,7 +31,9 @@ def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
     """
     require_tools(TOOLS)
     asked = asked or Asked()
-    asked.read_key()
+    spec = choose_spec(recipe, spec, as_is=asked.as_is)
+    if key := asked.read_key():
+        refuse_wrong_key(spec, key, asked.key_path)
     artifact = read_artifact(recipe.project.artifact(spec.name), spec)
     log = recipe.project.log(spec.name, "prove")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +52,7 @@ def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
         raise
     finally:
         evidence.write(artifact.folder / FOLDER)
+        evidence.trend = note_proof(recipe.project.output, evidence.to_json())
     return evidence
 
 
@@ -57,6 +62,8 @@ def say_proven(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> None:
     total = evidence.seconds["total"]
     done = sum(check.ok is True for check in evidence.checks)
     print_line(f"{spec.name} is proven: {done} checks under Xen in {total:.0f} s")
+    print_line(f"  times:     {evidence.describe_times()}")
+    print_line(f"  {evidence.trend}")
     for check in evidence.checks:
         if check.ok is None:
             print_line(f"  not asked: {check.name} ({check.seen})")
@@ -65,7 +72,7 @@ def say_proven(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> None:
 
 def _facts(host: TestHost, spec: Spec) -> dict[str, object]:
     kind = {key: getattr(spec, key) for key in ("suite", "type", "boot", "init", "format")}
-    accelerator = machine.TCG.name
+    accelerator = host.accelerator.name
     return {**kind, "xen": host.xen, "test host": host.fingerprint, "accelerator": accelerator}
 
 
@@ -77,7 +84,11 @@ def _prove(
     try:
         with evidence.phase("total"), ExitStack() as stack:
             with evidence.phase("resume"):
-                running = stack.enter_context(machine.resume(host.folder, work, log=log))
+                running = stack.enter_context(
+                    machine.resume(host.folder, work, host.accelerator, log=log)
+                )
+            evidence.meter = running.work_s
+            stack.callback(evidence.stop_meter)
             digests.start()
             stack.callback(digests.join)
             session = Session(running, artifact, evidence, asked)

@@ -38,10 +38,19 @@ ENTER_S = 60.0
 
 @dataclass(frozen=True)
 class Asked:
-    """What the person wants: a private key to enter with, and whether the long checks are made."""
+    """What the person wants: a private key to enter with, and whether the long checks are made.
+
+    `as_is`: the artifact is judged by the spec that it was built from, whatever the spec is now.
+    """
 
     key: Path | None = None
     thorough: bool = False
+    as_is: bool = False
+
+    @property
+    def key_path(self) -> Path:
+        """Where the key is, for messages."""
+        return self.key or Path()
 
     def read_key(self) -> bytes:
         """The private key's bytes; b"" for none. Raises UsageError."""

@@ -20,9 +20,10 @@ from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.canonical import digest_file
 from pipeline.errors import PipelineError
 from pipeline.host.namespace import has_memory_for_tmpfs, is_root, isolated, tmpfs
-from pipeline.progress import progress_bar
+from pipeline.progress import print_line, progress_bar
 from pipeline.project import Project
-from pipeline.proof import machine
+from pipeline.proof import accelerators, machine
+from pipeline.proof.accelerators import TCG, Accelerator
 from pipeline.proof.errors import Broken
 from pipeline.proof.patience import patient
 from pipeline.recipe import Job, Recipe, Stage
@@ -56,7 +57,7 @@ PACKAGES = (
     "qemu-utils",
 )
 TOOLS = {
-    machine.QEMU: "qemu-system-x86",
+    accelerators.QEMU: "qemu-system-x86",
     "qemu-img": "qemu-utils",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
@@ -72,6 +73,7 @@ class TestHost:
     folder: Path
     fingerprint: str
     xen: str
+    accelerator: Accelerator = TCG
 
 
 def ensure_host(recipe: Recipe, spec: Spec) -> TestHost:
@@ -90,16 +92,32 @@ def ensure_host(recipe: Recipe, spec: Spec) -> TestHost:
     )
     try:
         snapshot = read_snapshot(recipe.build("mirror", own).folder)
-        own_recipe = Recipe(recipe.project, (_tree_stage(snapshot), _host_stage()))
-        own_recipe.build("testhost-tree", own)
-        state = own_recipe.build("testhost", own)
+        return _start_host(recipe.project, own, snapshot, is_nested=spec.type != "pv")
     except PipelineError as error:
         if isinstance(error, Broken):
             raise
         broken = Broken(f"the test host: {error.brief}", details=error.details, hint=error.hint)
         broken.log, broken.stage, broken.guest = error.log, error.stage, error.guest
         raise broken from error
-    return TestHost(state.folder, state.fingerprint, spec.xen)
+
+
+def _start_host(project: Project, own: Spec, snapshot: Snapshot, *, is_nested: bool) -> TestHost:
+    """The running snapshot, made under KVM where that can run Xen."""
+    tree_stage, log = _tree_stage(snapshot), project.log(own.name, "kvm")
+    tree = Recipe(project, (tree_stage,)).build("testhost-tree", own).folder
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = machine.boot_words(tree, machine.TRIED_WORDS)
+    chosen = accelerators.choose_accelerator(project.output, words, is_nested=is_nested, log=log)
+    try:
+        state = Recipe(project, (tree_stage, _host_stage(chosen))).build("testhost", own)
+    except PipelineError as error:
+        if chosen == TCG:
+            raise
+        print_line(f"  note: the test host does not start under KVM ({error}): it is emulated")
+        accelerators.note_answer(project.output, str(error))
+        chosen = TCG
+        state = Recipe(project, (tree_stage, _host_stage(chosen))).build("testhost", own)
+    return TestHost(state.folder, state.fingerprint, own.xen, chosen)
 
 
 def _mirror_for(spec: Spec) -> str:
@@ -133,16 +151,16 @@ def _tree_stage(snapshot: Snapshot) -> Stage:
     )
 
 
-def _host_stage() -> Stage:
+def _host_stage(accelerator: Accelerator) -> Stage:
     return Stage(
         name="testhost",
         summary="Xen test host, running",
-        build=_build_host,
+        build=lambda job: _build_host(job, accelerator),
         revision=1,
         after=("testhost-tree",),
         inputs=lambda _spec, _project: {
             "scripts": {name: digest_file(HOST / name) for name in ("init", "agent")},
-            "machine": machine.describe(),
+            "machine": machine.describe(accelerator),
         },
         tools=TOOLS,
     )
@@ -194,7 +212,7 @@ def _is_bootable(name: str) -> bool:
     return not name.endswith((".config", ".efi"))
 
 
-def _build_host(job: Job) -> None:
+def _build_host(job: Job, accelerator: Accelerator) -> None:
     tree, scratch = job.upstream("testhost-tree"), job.scratch
     for name in (machine.XEN, machine.KERNEL, machine.INITRD):
         os.link(tree / name, scratch / name)
@@ -203,7 +221,7 @@ def _build_host(job: Job) -> None:
     with progress_bar("starting the test host", total=3, unit="steps") as bar:
         _make_disk(job, tree / TAR, work)
         bar.advance()
-        with machine.boot(scratch, work, log=job.log) as host:
+        with machine.boot(scratch, work, accelerator, log=job.log) as host:
             host.agent.wait_until_there(timeout_s=patient(READY_S))
             bar.advance()
             host.agent.demand(["sync"])

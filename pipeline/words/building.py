@@ -68,7 +68,11 @@ def prove(recipe: Recipe, spec: Spec) -> None:
     from pipeline.proof.session import Asked
 
     key = recipe.options.get("prove_key")
-    asked = Asked(Path(key) if key else None, thorough=recipe.options.get("prove_long") == "yes")
+    asked = Asked(
+        Path(key).expanduser() if key else None,
+        thorough=recipe.options.get("prove_long") == "yes",
+        as_is=recipe.options.get("prove_as_is") == "yes",
+    )
     say_proven(recipe, spec, asked)
 
 
@@ -125,7 +129,7 @@ WORDS = (
         "prove",
         "boot under real Xen, ask the guest",
         prove,
-        options=frozenset({"prove_key", "prove_long"}),
+        options=frozenset({"prove_key", "prove_long", "prove_as_is"}),
     ),
     Word("guests", "list the guests and what to type next", list_guests, is_single=True),
     Word("test", "run the tests", run_tests, is_single=True),

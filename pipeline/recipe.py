@@ -21,7 +21,7 @@ from pipeline.errors import PipelineError
 from pipeline.host.scratch import remove_abandoned, remove_tree, scratch_folder
 from pipeline.progress import print_line
 from pipeline.project import Project
-from pipeline.spec import Spec
+from pipeline.spec import Spec, values_of
 from pipeline.store import BUILDINFO, BuildInfo, list_files, publish_folder, read_buildinfo
 
 Inputs = Mapping[str, Any]
@@ -44,8 +44,9 @@ class Stage:
     tool versions). `identity` reads from an artifact what later stages depend on, where that is
     more than the fingerprint. `is_stale` gives a reason to build again although no input changed;
     where that is age alone (`ages`), locked=yes and offline=yes do without.
-    `folder` is set for the guest half, whose artifacts live outside the store. Files matching
-    `mutable` may change after the build: a guest writes to its disk.
+    `folder` is set for the guest half, whose artifacts live outside the store; `publish` puts such
+    a finished folder in its place where a rename is not all. Files matching `mutable` may change
+    after the build: a guest writes to its disk.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Stage:
     identity: Callable[[Path], str] | None = None
     is_stale: Callable[[Path, Spec], str] = _never_stale
     folder: Callable[[Project, str], Path] | None = None
+    publish: Callable[[Job, Path], None] | None = None
     mutable: tuple[str, ...] = ()
     ages: bool = False
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -135,14 +137,15 @@ class Recipe:
 
     def group_of(self, stage: str, spec: Spec) -> str:
         """Guests with the same value share this stage's artifact; part of the task's name."""
-        values = {key: spec.as_json()[key] for key in self.keys_of(stage)}
+        known = values_of(spec)
+        values = {key: known[key] for key in self.keys_of(stage)}
         return fingerprint(values)[:8]
 
     def inputs_of(self, stage: Stage, spec: Spec) -> Inputs:
         """Everything that changes the stage's bytes, as JSON values."""
         memo = (stage.name, spec.name)
         if memo not in self._inputs:
-            values = spec.as_json()
+            values = values_of(spec)
             from_spec = {key: values[key] for key in stage.keys}
             self._inputs[memo] = {**from_spec, **stage.inputs(spec, self.project)}
         return self._inputs[memo]
@@ -224,9 +227,10 @@ class Recipe:
             scratch = stack.enter_context(scratch_folder(scratch_root, f"{stage.name}-{spec.name}"))
             started = time.monotonic()
             may_replace = self.options.get("replace") == "yes"
-            stage.build(Job(spec, self.project, scratch, log, artifacts, may_replace))
+            job = Job(spec, self.project, scratch, log, artifacts, may_replace)
+            stage.build(job)
             seconds = time.monotonic() - started
-            self._publish(stage, state, scratch, seconds)
+            self._publish(stage, state, job, seconds)
 
     def _open_upstream(self, stage: Stage, spec: Spec, stack: ExitStack) -> dict[str, Path]:
         """The folders of all earlier stages, verified, and kept from removal by `stack`."""
@@ -252,7 +256,8 @@ class Recipe:
         remove_tree(grave)
         self.build(name, spec)
 
-    def _publish(self, stage: Stage, state: State, scratch: Path, seconds: float) -> None:
+    def _publish(self, stage: Stage, state: State, job: Job, seconds: float) -> None:
+        scratch = job.scratch
         files = list_files(scratch, without=stage.mutable)
         buildinfo = BuildInfo(
             stage=stage.name,
@@ -269,5 +274,8 @@ class Recipe:
             self._store.publish(scratch, buildinfo)
         else:
             write_durably(scratch / BUILDINFO, buildinfo.to_json())
-            publish_folder(scratch, state.folder)
+            if stage.publish:
+                stage.publish(job, state.folder)
+            else:
+                publish_folder(scratch, state.folder)
         self._just_built.add(state.folder)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from pipeline.check.facts import SWAP, Facts
+from pipeline.check.facts import Facts
 from pipeline.check.verdict import Verdict, judge
 from pipeline.guest.domains import make_domain, xl_version, xm_version
-from pipeline.stages.names import disk_name
 from pipeline.xen import keys, libvirt, xl, xm
 from pipeline.xen.domain import Direct, Domain
 
@@ -17,8 +16,7 @@ _PARSERS = {"cfg": xl.parse, "xm": xm.parse, "xml": libvirt.parse}
 
 def expected_domain(facts: Facts) -> Domain:
     """The domain that the spec means."""
-    swap = SWAP if facts.spec.swap_mib else ""
-    return make_domain(facts.spec, facts.folder, disk=disk_name(facts.spec), swap=swap)
+    return make_domain(facts.spec, facts.project)
 
 
 def read_domains(facts: Facts) -> dict[str, Domain]:

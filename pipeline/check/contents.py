@@ -6,11 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.check.facts import SWAP, Facts
+from pipeline.check.facts import Facts
 from pipeline.check.verdict import Verdict, compare, judge
 from pipeline.errors import PipelineError
 from pipeline.manifest import render_manifest
-from pipeline.stages.names import disk_name
 from pipeline.sums import DISK_SUMS, SUMS, read_sums
 
 MIB = 1 << 20
@@ -38,7 +37,8 @@ def check_file_system(facts: Facts) -> Iterator[Verdict]:
     """B3: clean, of the spec's size, with the suite's features; swap likewise."""
     spec, found = facts.spec, facts.file_system
     yield judge("B3", "e2fsck", [found.faults] if found.faults else [], ok="clean")
-    disk = facts.sizes.get(disk_name(spec), 0)
+    root, *others = facts.targets
+    disk = facts.sizes.get(root.path.name, 0)
     expected = f"{spec.size_mib} MiB"
     yield compare("B3", "disk size", expected=expected, seen=_mib(disk))
     yield compare("B3", "file system size", expected=expected, seen=_mib(found.size))
@@ -51,9 +51,10 @@ def check_file_system(facts: Facts) -> Iterator[Verdict]:
     yield judge("B3", "UUID", faults, ok=found.uuid)
     magic, at = _SWAP_MAGIC
     has_magic = facts.swap_page[at : at + len(magic)] == magic
+    swap = next((target.path.name for target in others if target.part.is_swap), "swap.img")
     seen = (
-        f"{_mib(facts.sizes[SWAP])}{'' if has_magic else ', unsigned'}"
-        if SWAP in facts.sizes
+        f"{_mib(facts.sizes[swap])}{'' if has_magic else ', unsigned'}"
+        if facts.sizes.get(swap)
         else ""
     )
     expected = f"{spec.swap_mib} MiB" if spec.swap_mib else ""
@@ -107,7 +108,8 @@ def check_sums(facts: Facts, digest: Callable[[Path], str]) -> Iterator[Verdict]
         for name in checked
         if (facts.folder / name).is_file() and digest(facts.folder / name) != listed[name]
     ]
-    needed = {disk_name(facts.spec), f"{facts.spec.name}.cfg", "spec.json", "manifest"}
+    needed = {f"{facts.spec.name}.cfg", "spec.json", "manifest"}
+    needed |= {target.path.name for target in facts.targets if target.kind == "file"}
     faults += [f"{name} is not in it" for name in sorted(needed - set(listed))]
     hint = f"build it again: doit build name={facts.spec.name} replace=yes"
     yield judge("C12", SUMS, faults, ok=f"{len(checked)} files", hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,8 @@ from pipeline.host.in_use import refuse_if_used
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.stages.names import disk_name
+from pipeline.volumes.target import AnyTarget, targets_of
 
-SWAP = "swap.img"
 WRITTEN = "written.json"
 _MOST_TEXT = 1 << 20
 _SWAP_PAGE = 4096
@@ -30,15 +30,16 @@ _SWAP_PAGE = 4096
 class Facts:
     """One guest as it was built, and what it should be.
 
-    `texts` are the artifact's text files by name, `sizes` its files in bytes (a disk's is the size
-    that the guest sees). `swap_page` is the first page of the swap image. `machine_ids` are those
-    of the other guests. `keys` are those of the spec that the artifact depends on. `written` names
-    the disks that changed since they were built. `secret` is root's password where the builder can
-    read it.
+    `texts` are the artifact's text files by name, `sizes` its files and its volumes in bytes (a
+    disk's is the size that the guest sees). `swap_page` is the first page of its swap.
+    `machine_ids` are those of the other guests. `keys` are those of the spec that the artifact
+    depends on. `written` names the disks that changed since they were built. `secret` is root's
+    password where the builder can read it.
     """
 
     spec: Spec
     folder: Path
+    project: Project = Project(Path("/srv"), Path("/srv"), Path("/srv"))
     tree: Tree
     file_system: FileSystem
     boot: BootFiles = BootFiles()
@@ -49,6 +50,11 @@ class Facts:
     keys: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
     secret: bytes = field(default=b"", repr=False)
+
+    @property
+    def targets(self) -> tuple[AnyTarget, ...]:
+        """Where the guest's disks are."""
+        return targets_of(self.spec, self.project)
 
     def record(self, name: str) -> Mapping[str, Any]:
         """A JSON file of the artifact; empty when it is not there or cannot be read."""
@@ -65,15 +71,18 @@ def require_artifact(project: Project, spec: Spec) -> Path:
     Raises PipelineError when there is no artifact, InUseError when somebody has its disk open.
     """
     folder = project.artifact(spec.name)
-    disk = folder / disk_name(spec)
-    if not (folder / f"{spec.name}.cfg").is_file() or not disk.is_file():
+    disk = targets_of(spec, project)[0].path
+    if not (folder / f"{spec.name}.cfg").is_file() or not disk.exists():
         raise PipelineError(
             f"{spec.name}: there is no finished artifact in {folder}",
             hint=f"build it first: doit build name={spec.name}",
         )
-    if spec.fs not in ("ext2", "ext3", "ext4"):
+    unread = [part for part in spec.parts if not part.is_swap and part.fs[:3] != "ext"]
+    if unread or len(spec.layout.split()) > 1:
+        what = f"fs={unread[0].fs}" if unread else f"{len(spec.layout.split())} file systems"
         raise PipelineError(
-            f"fs={spec.fs}: check reads ext2, ext3 and ext4 only", hint="prove this guest by a boot"
+            f"{what}: check reads a guest in one ext2, ext3 or ext4 file system",
+            hint=f"prove this guest by a boot: doit prove name={spec.name}",
         )
     refuse_if_used(disk)
     return disk
@@ -84,22 +93,25 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
 
     Raises VerificationError when the disk holds no file system of a guest.
     """
-    project, folder = recipe.project, disk.parent
+    project, folder = recipe.project, recipe.project.artifact(spec.name)
+    targets = targets_of(spec, project)
     image = _raw_image(disk, work, spec)
     reader = ImageReader(image, work / "taken")
     zone = f"/usr/share/zoneinfo/{spec.timezone}".rpartition("/")[0]
     tree = reader.read_tree([zone])
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    sizes[disk.name] = image.stat().st_size
+    sizes |= {target.path.name: _size_of(target.path) for target in targets}
+    sizes[disk.name] = _size_of(image)
     return Facts(
         spec=spec,
+        project=project,
         folder=folder,
         tree=tree,
         file_system=read_file_system(image),
         boot=read_boot_files(spec, folder, tree, reader),
         texts=_read_texts(folder),
         sizes=sizes,
-        swap_page=_first_page(folder / SWAP),
+        swap_page=b"".join(_first_page(one.path) for one in targets if one.part.is_swap),
         machine_ids=_other_machine_ids(project, spec.name),
         keys=frozenset(recipe.keys_of("config")),
         written=_written_disks(project, folder, spec.name),
@@ -111,7 +123,8 @@ def _raw_image(disk: Path, work: Path, spec: Spec) -> Path:
     if spec.format == "raw":
         return disk
     raw = work / "disk.raw"
-    run(["qemu-img", "convert", "-f", spec.format, "-O", "raw", disk, raw])
+    kind = {"vhd": "vpc"}.get(spec.format, spec.format)
+    run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk, raw])
     return raw
 
 
@@ -125,8 +138,16 @@ def _read_texts(folder: Path) -> dict[str, str]:
     return texts
 
 
+def _size_of(path: Path) -> int:
+    """Bytes of a file or a block device, 0 for what is not there."""
+    if not path.exists():
+        return 0
+    with open(path, "rb") as stream:
+        return stream.seek(0, os.SEEK_END)
+
+
 def _first_page(swap: Path) -> bytes:
-    if not swap.is_file():
+    if not swap.exists():
         return b""
     with open(swap, "rb") as stream:
         return stream.read(_SWAP_PAGE)

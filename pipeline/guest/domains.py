@@ -5,7 +5,9 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+from pipeline.project import Project
 from pipeline.spec import Spec
+from pipeline.volumes.target import targets_of
 from pipeline.xen.domain import (
     Boot,
     Card,
@@ -44,14 +46,16 @@ def xm_version(spec: Spec) -> str:
     return spec.suite_facts.own_xen or "3.2"
 
 
-def make_domain(spec: Spec, folder: Path, *, disk: str, swap: str) -> Domain:
-    """The domain of a guest whose files are in `folder`; `swap` is "" for none.
+def make_domain(spec: Spec, project: Project) -> Domain:
+    """The domain of a guest of this project.
 
     Raises ValueError when the spec asks for what no domain can be.
     """
-    disks = [Disk(target=str(folder / disk), vdev=_vdev(spec.root_device), format=spec.format)]
-    if swap:
-        disks.append(Disk(target=str(folder / swap), vdev=_vdev(spec.swap_device)))
+    folder = project.artifact(spec.name)
+    disks = [
+        Disk(target=str(target.path), vdev=target.part.vdev, format=target.format)
+        for target in targets_of(spec, project)
+    ]
     return Domain(
         name=spec.name,
         uuid=str(uuid.uuid5(_UUIDS, spec.name)),
@@ -68,10 +72,6 @@ def make_domain(spec: Spec, folder: Path, *, disk: str, swap: str) -> Domain:
         on_reboot=spec.on_reboot,
         on_crash=spec.on_crash,
     )
-
-
-def _vdev(device: str) -> str:
-    return device.removeprefix("/dev/")
 
 
 def make_boot(spec: Spec, folder: Path) -> Boot:

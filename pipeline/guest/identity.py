@@ -141,11 +141,15 @@ def render_hosts(spec: Spec) -> str:
 
 
 def render_fstab(spec: Spec) -> str:
-    """/etc/fstab: the root file system, swap, and where udev does not mount them pts and shm."""
-    options = "defaults 0 0" if spec.fs in ("xfs", "btrfs") else "errors=remount-ro 0 1"
-    lines = [f"{spec.root_device} / {spec.fs} {options}"]
-    if spec.swap_mib:
-        lines.append(f"{spec.swap_device} none swap sw 0 0")
+    """/etc/fstab: file systems, swap, and where udev does not mount them pts and shm."""
+    lines = []
+    for part in spec.parts:
+        if part.is_swap:
+            lines.append(f"{part.node} none swap {part.options} 0 0")
+            continue
+        # xfs and btrfs check themselves when they are mounted (fsck.xfs(8), fsck.btrfs(8))
+        order = 0 if part.fs in ("xfs", "btrfs") else 1 if part.is_root else 2
+        lines.append(f"{part.node} {part.mountpoint} {part.fs} {part.options} 0 {order}")
     lines.append("proc /proc proc defaults 0 0")
     if spec.init == "sysvinit":
         lines.append("devpts /dev/pts devpts gid=5,mode=620 0 0")

@@ -1,66 +1,42 @@
-"""Who uses a file: a running guest, a loop device, any process that has it open."""
+"""Whether a disk may be written: never while anybody uses it, whatever the flags.
+
+A disk that only a stopped guest's configuration names may be replaced when the user says so.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pipeline.errors import InUseError
+from pipeline.host.holders import Subject, find_holders
+from pipeline.host.xen_domains import find_defined, find_running
 
 
 def refuse_if_used(path: Path) -> None:
-    """Raise InUseError naming the holder when a file is open or behind a loop device.
+    """Raise InUseError naming each holder of a file or block device: mounted, swapped on, under md
+    or device-mapper, behind a loop device, open in a process, attached to a domain.
 
-    Covers qemu, blktap and dom0's loop devices; what a user may not see (other users' processes)
-    stays unseen.
+    What a user may not see (other users' processes) stays unseen.
     """
-    try:
-        wanted = path.stat()
-    except FileNotFoundError:
+    subject = Subject.of(path)
+    if subject is None:
         return
-    holders = [*_loop_devices(path), *_processes((wanted.st_dev, wanted.st_ino))]
+    holders = [*find_running(subject), *find_holders(subject)]
     if holders:
         raise InUseError(
             f"{path} is in use by {', '.join(holders)}",
-            hint="shut the guest down (xl shutdown NAME) or detach it, then build again",
+            hint="shut the guest down (xl shutdown NAME), unmount or detach it, then try again",
         )
 
 
-def _loop_devices(path: Path) -> list[str]:
-    found: list[str] = []
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            if backing.read_text().strip() == str(path):
-                found.append(f"/dev/{backing.parent.parent.name}")
-        except OSError:
-            continue
-    return found
+def refuse_if_defined(path: Path) -> None:
+    """Raise InUseError when a configuration of Xen's or libvirt's names this disk.
 
-
-def _processes(wanted: tuple[int, int]) -> list[str]:
-    found: list[str] = []
-    own = str(os.getpid())
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or entry.name == own:
-            continue
-        if _has_open(Path(entry.path), wanted):
-            found.append(f"process {entry.name} ({_name_of(Path(entry.path))})")
-    return found
-
-
-def _has_open(process: Path, wanted: tuple[int, int]) -> bool:
-    try:
-        for handle in os.scandir(process / "fd"):
-            state = os.stat(handle.path)
-            if (state.st_dev, state.st_ino) == wanted:
-                return True
-    except OSError:
-        return False
-    return False
-
-
-def _name_of(process: Path) -> str:
-    try:
-        return (process / "comm").read_text().strip()
-    except OSError:
-        return "ended"
+    Callers ask only where the user has not said replace=yes.
+    """
+    subject = Subject.of(path)
+    if subject is not None and (found := find_defined(subject)):
+        raise InUseError(
+            f"{path} is a disk of the guest that {', '.join(found)} defines",
+            hint="replace=yes writes it anew and loses what that guest wrote",
+        )

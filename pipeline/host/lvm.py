@@ -115,7 +115,7 @@ def create_snapshot(
 ) -> Volume:
     """A writable thin snapshot, active at once."""
     words = [word for tag in tags for word in ("--addtag", tag)]
-    argv = ["lvcreate", "-y", "-s", "-k", "n", *words, "-n", name, f"{group}/{origin}"]
+    argv = ["lvcreate", "-y", "-s", "-k", "n", "-p", "rw", *words, "-n", name, f"{group}/{origin}"]
     _change(run, argv)
     return await_node(run, group, name)
 
@@ -148,6 +148,11 @@ def activate_volume(run: Run, volume: Volume) -> Volume:
     if volume.device is None:
         _change(run, ["lvchange", "-K", "-a", "y", f"{volume.group}/{volume.name}"])
     return await_node(run, volume.group, volume.name)
+
+
+def make_read_only(run: Run, volume: Volume) -> None:
+    """Nobody writes to it from now on; snapshots of it may be written to."""
+    _change(run, ["lvchange", "-p", "r", f"{volume.group}/{volume.name}"])
 
 
 def change_tags(

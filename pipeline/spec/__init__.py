@@ -3,7 +3,7 @@
 from pipeline.spec.create import create_spec
 from pipeline.spec.keys import read_authorized_keys
 from pipeline.spec.load import list_guests, load_all, load_guest
-from pipeline.spec.model import SECRET_KEYS, Spec
+from pipeline.spec.model import SECRET_KEYS, Spec, values_of
 from pipeline.spec.network import Card, derive_mac
 from pipeline.spec.options import Translation, translate_options
 from pipeline.spec.overrides import known_variables, parse_overrides
@@ -22,4 +22,5 @@ __all__ = [
     "parse_overrides",
     "read_authorized_keys",
     "translate_options",
+    "values_of",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.spec.check_disks import find_disk_clashes
 from pipeline.spec.check_network import find_card_clashes
 from pipeline.spec.clashes import Clash
 
@@ -133,21 +134,13 @@ def check_xen(spec: Spec) -> Iterator[Clash]:
 
 
 def check_resources(spec: Spec) -> Iterator[Clash]:
-    """Memory, processors and volumes."""
+    """Memory and processors."""
     if spec.maxmem_mib < spec.memory_mib:
         yield Clash("maxmem", f"{spec.maxmem} is less than memory = {spec.memory}", "", ("memory",))
     if spec.maxvcpus is not None and spec.maxvcpus < spec.vcpus:
         yield Clash(
             "maxvcpus", f"{spec.maxvcpus} is less than vcpus = {spec.vcpus}", "", ("vcpus",)
         )
-    if spec.lvm_thin and not spec.lvm:
-        yield Clash("lvm_thin", "a thin pool needs its volume group", "write lvm = 'VG0' too")
-    if spec.lvm and spec.format == "qcow2":
-        yield Clash("format", "a logical volume holds no qcow2", "leave format out", ("lvm",))
-    if spec.clone == "cow" and spec.format != "qcow2":
-        yield Clash("format", "a copy-on-write disk is qcow2", "leave format out", ("clone",))
-    if spec.clone == "cow" and not spec.fs.startswith("ext"):
-        yield Clash("clone", f"not done for {spec.fs}", "use ext4, or clone = 'full'", ("fs",))
 
 
 def check_screen(spec: Spec) -> Iterator[Clash]:
@@ -189,5 +182,5 @@ def check_password(spec: Spec) -> Iterator[Clash]:
 
 CHECKS: tuple[Callable[[Spec], Iterator[Clash]], ...] = (
     *(check_names, check_release, check_kernel_files, check_boot, check_xen),
-    *(check_resources, find_card_clashes, check_screen, check_password),
+    *(check_resources, find_disk_clashes, find_card_clashes, check_screen, check_password),
 )

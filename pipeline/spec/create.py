@@ -42,12 +42,16 @@ def create_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Pa
 
 def render_spec(name: str, layer: Layer) -> str:
     """The text of a spec file: each key with what it means, in the order of the reference."""
-    values = merge_layers([layer]).values
+    values = merge_layers([layer], []).values
     lines = [f"# Guest {name}: doit build name={name}", "# docs/spec.md explains every key."]
+    tables = values.pop("partitions", [])
     for key in (key for section in SECTIONS for key in section.model_fields):
         if key in values and key != "name":
             first = (Spec.model_fields[key].description or "").partition(". ")[0].rstrip(".")
             lines += ["", f"# {first}", f"{key} = {_render_value(values[key])}"]
+    for table in tables if isinstance(tables, list) else []:
+        lines += ["", "[[partitions]]"]
+        lines += [f"{key} = {_render_value(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"
 
 

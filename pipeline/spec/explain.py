@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import Problem
 from pipeline.spec.checks import find_clashes
+from pipeline.spec.disks import PartitionKeys
 from pipeline.spec.layers import Merged
 from pipeline.spec.mistakes import WrongValueError, suggest_nearest
 from pipeline.spec.model import GATHERING, SECRET_KEYS, Spec
@@ -24,7 +25,11 @@ _WRONG_KINDS = {
     "int_type": ("is not a whole number", "write it without quotes: 2", "write it as 2"),
     "string_type": ("is not a text", 'put it in quotes: "..."', ""),
     "tuple_type": ("is not a list", 'write it as ["...", "..."]', ""),
-    "model_type": ("is not a table", "write [[interfaces]] and its keys below", ""),
+    "model_type": (
+        "is not a table",
+        "write [[partitions]] or [[interfaces]] and its keys below",
+        "",
+    ),
 }
 
 
@@ -106,7 +111,8 @@ def _suggest_key(place: tuple[int | str, ...]) -> str:
     option = find_option(name)
     if option is not None and len(place) == 1:
         return f"xen-create-image's --{name.replace('_', '-')} is here: {option.answer}"
-    known = CardKeys.model_fields if len(place) > 1 else Spec.model_fields
+    tables: dict[str, type[BaseModel]] = {"partitions": PartitionKeys, "interfaces": CardKeys}
+    known = tables[str(place[0])].model_fields if len(place) > 1 else Spec.model_fields
     return suggest_nearest(name, known) or "docs/spec.md lists the keys"
 
 

@@ -9,17 +9,20 @@ from pathlib import Path
 
 from pipeline.errors import Problem
 from pipeline.spec.keys import is_key_path
+from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.options import COMMAND_LINE
 from pipeline.spec.overrides import read_overrides
+from pipeline.spec.xen_tools_partitions import find_partitions_file, read_partitions_file
 
 DEFAULTS = "defaults"
 _PATH_KEYS = ("keyring", "root_password_file")
 _PATH_LIST_KEYS = ("elements_path", "authorized_keys")
-_OWN_KEYS = ("name", "hostname", "address", "mac", "vifname", "vncdisplay")
+_OWN_KEYS = ("name", "hostname", "address", "mac", "vifname", "vncdisplay", "image_dev", "swap_dev")
 # a key of a later layer takes those of the earlier ones away that would contradict it
 _REPLACES = {
     "address": ("dhcp", "netmask"),
     "kernel": ("initrd", "modules"),
+    "partitions": ("size", "swap", "fs", "image_dev", "swap_dev"),
     "root_password_file": ("root_password_hash",),
     "root_password_hash": ("root_password_file",),
     "vncdisplay": ("vncunused",),
@@ -73,8 +76,11 @@ def read_command_layer(overrides: Mapping[str, str], problems: list[Problem]) ->
     return Layer(COMMAND_LINE, Path.cwd(), values)
 
 
-def merge_layers(layers: Iterable[Layer]) -> Merged:
-    """The layers as one, the later ones winning; paths become absolute."""
+def merge_layers(layers: Iterable[Layer], problems: list[Problem]) -> Merged:
+    """The layers as one, the later ones winning; paths become absolute, a partitions file tables.
+
+    What is wrong with that file is added to `problems`.
+    """
     merged = Merged({}, {})
     for layer in layers:
         for key, value in layer.values.items():
@@ -83,9 +89,19 @@ def merge_layers(layers: Iterable[Layer]) -> Merged:
                 if merged.sources.get(other) != layer.source:
                     merged.values.pop(other, None)
         for key, value in layer.values.items():
+            if key == "partitions" and isinstance(value, str):
+                value = _read_partitions(value, layer, problems)
             merged.values[key] = _resolve_paths(key, value, layer.folder)
             merged.sources[key] = layer.source
     return merged
+
+
+def _read_partitions(name: str, layer: Layer, problems: list[Problem]) -> object:
+    try:
+        return read_partitions_file(find_partitions_file(name, layer.folder))
+    except WrongValueError as mistake:
+        problems.append(Problem(layer.source, "partitions", mistake.message, mistake.hint))
+        return []
 
 
 def _resolve_paths(key: str, value: object, folder: Path) -> object:

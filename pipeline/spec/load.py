@@ -11,7 +11,6 @@ from pipeline.spec.files import find_missing_files
 from pipeline.spec.layers import (
     DEFAULTS,
     Layer,
-    Merged,
     merge_layers,
     read_command_layer,
     read_file_layer,
@@ -121,30 +120,16 @@ def _validate(
     name: str, layers: list[Layer], problems: list[Problem], *, checks_files: bool
 ) -> Spec | None:
     """The spec, as far as it could be read; what is wrong is added to `problems`."""
-    merged = merge_layers(layers)
+    merged = merge_layers(layers, problems)
     own = next((layer for layer in reversed(layers) if layer.source != COMMAND_LINE), layers[-1])
     if merged.values.setdefault("name", name) != name:
         message = f"{merged.values['name']!r} is not '{name}', which it is asked for as"
         problems.append(Problem(merged.sources["name"], "name", message, "leave name out"))
         merged.values["name"] = name
     spec = read_spec(merged, problems, fallback=own.source)
-    problems += _find_unwritten(merged)
     if spec is not None and checks_files:
         problems += find_missing_files(spec, merged, fallback=own.source)
     return spec
-
-
-def _find_unwritten(merged: Merged) -> list[Problem]:
-    hint = "leave lvm out to get an image file; install it by hand with dd"
-    problems = [
-        Problem(merged.sources[key], key, "LVM volumes are not written yet", hint)
-        for key in ("lvm", "lvm_thin")
-        if merged.values.get(key)
-    ]
-    if (kind := merged.values.get("fs")) in ("xfs", "btrfs"):
-        message = f"{kind} file systems are not written yet"
-        problems.append(Problem(merged.sources["fs"], "fs", message, "use ext4, ext3 or ext2"))
-    return problems
 
 
 def _find_shared_macs(specs: Mapping[str, Spec], guests_dir: Path) -> list[Problem]:

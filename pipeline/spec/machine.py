@@ -1,4 +1,4 @@
-"""The keys of a spec about the virtual machine: boot, size, screen and life in the host."""
+"""The keys of a spec about the virtual machine: boot, memory, screen and life in the host."""
 
 from __future__ import annotations
 
@@ -61,32 +61,10 @@ class Boot(BaseModel):
 
 
 class Resources(BaseModel):
-    """Disk, memory and processors."""
+    """Memory and processors."""
 
     model_config = _FROZEN
 
-    size: values.DiskSize = Field(
-        "4G", description="Size of the root disk, 256M to 16T.", examples=["4G", "1.5G", "2000Mb"]
-    )
-    swap: values.SwapSize = Field(
-        "512M", description="Size of the swap disk; 0: none.", examples=["512M", "0"]
-    )
-    fs: Literal["ext4", "ext3", "ext2", "xfs", "btrfs"] = Field(
-        "",  # type: ignore[arg-type]
-        description="File system of the root disk. Default by suite: ext4, ext3 up to lenny.",
-    )
-    format: Literal["raw", "qcow2"] = Field("raw", description="Format of the disk images.")
-    clone: Literal["full", "cow"] = Field(
-        "full",
-        description="full: the disk is a copy of the golden image; cow: a qcow2 file with what "
-        "differs from it, which needs the golden image in the store for as long as it lives.",
-    )
-    lvm: values.GroupName = Field(
-        "", description="Volume group that holds the guest's disks.", examples=["VG0"]
-    )
-    lvm_thin: values.GroupName = Field(
-        "", description="Thin pool of that volume group.", examples=["pool"]
-    )
     memory: values.MemorySize = Field(
         "256M", description="Memory, at least 64M; a plain number is MiB.", examples=["256M", 512]
     )

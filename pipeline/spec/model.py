@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validat
 
 from pipeline.spec import sizes
 from pipeline.spec.checks import ClashError, find_clashes
+from pipeline.spec.disks import Disks, Part, fill_from_partitions, resolve_parts
 from pipeline.spec.machine import Boot, Life, Resources, Screen
 from pipeline.spec.network import Card, CardKeys, resolve_card
 from pipeline.spec.sections import Access, Naming, Origin, Software
 from pipeline.suites import SUITES, Suite
 
 SECTIONS: tuple[type[BaseModel], ...] = (
-    *(Naming, Origin, Software, Boot, Resources, CardKeys, Access, Screen, Life),
+    *(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, Screen, Life),
 )
 # validation context of the loader, which asks for the clashes itself
 GATHERING = {"clashes": "reported apart"}
@@ -26,7 +27,7 @@ _PC_32_BIT = re.compile(r"-[3456]86(-(pae|bigmem))?$")
 SECRET_KEYS = frozenset({"root_password_hash"})
 
 
-class Spec(Naming, Origin, Software, Boot, Resources, CardKeys, Access, Screen, Life):
+class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, Screen, Life):
     """What one guest is to be: frozen, checked, with the defaults of its suite filled in."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -90,6 +91,16 @@ class Spec(Naming, Origin, Software, Boot, Resources, CardKeys, Access, Screen, 
         return sizes.parse_duration(self.snapshot_max_age)
 
     @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The disks: root, swap, then the others, parents of mount points first."""
+        return resolve_parts(self, self.suite_facts.partition)
+
+    @property
+    def layout(self) -> str:
+        """Which file systems the golden image consists of, the root first: `/:ext4 /var:xfs`."""
+        return " ".join(f"{part.mountpoint}:{part.fs}" for part in self.parts if not part.is_swap)
+
+    @cached_property
     def cards(self) -> tuple[Card, ...]:
         """The network cards, the first one from the keys of the spec itself."""
         keys = (self, *self.interfaces)
@@ -144,6 +155,11 @@ class Spec(Naming, Origin, Software, Boot, Resources, CardKeys, Access, Screen, 
         return values
 
 
+def values_of(spec: Spec) -> dict[str, Any]:
+    """What a stage's `keys` name: every key, and what the disks come to, `layout`."""
+    return spec.as_json() | {"layout": spec.layout}
+
+
 def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
     """The same values with those added that follow from the name, the mirror and the suite.
 
@@ -155,7 +171,8 @@ def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
         filled.setdefault("hostname", filled["name"])
     if _PC_32_BIT.search(str(filled.get("kernel", ""))):
         filled.setdefault("arch", "i386")
-    if filled.get("clone") == "cow":
+    fill_from_partitions(filled)
+    if filled.get("clone") == "cow" and not filled.get("lvm"):
         filled.setdefault("format", "qcow2")
     if filled.get("vnc") is True and "vncunused" not in filled:
         filled["vncunused"] = filled.get("vncdisplay") is None

@@ -63,6 +63,8 @@ def convert_text(key: str, text: str) -> object:
         return text.lower() in YES
     if kind is int and text.isascii() and text.isdigit():
         return int(text)
+    if key == "partitions":
+        return text  # the name of a file
     if is_list(annotation):
         return _split_list(key, text)
     return text

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.spec.kinds import strip_annotation
+from pipeline.spec.disks import PartitionKeys
+from pipeline.spec.kinds import strip_annotation, table_of
 from pipeline.spec.model import SECTIONS, Spec
 from pipeline.spec.network import CardKeys
 from pipeline.spec.options import render_options_page
@@ -45,6 +46,8 @@ def render_reference() -> str:
         lines += [f"{rest}\n"] if rest else []
         lines += ["| key | value | meaning |", "|---|---|---|"]
         lines += [_render_row(key, section.model_fields[key]) for key in section.model_fields]
+    lines += ["\n## Partitions\n", "| key | value | meaning |", "|---|---|---|"]
+    lines += [_render_row(key, field) for key, field in PartitionKeys.model_fields.items()]
     lines += ["\n## Further network cards\n", "| key | value | meaning |", "|---|---|---|"]
     lines.append(_render_row("interfaces", Spec.model_fields["interfaces"]))
     lines += [
@@ -82,6 +85,7 @@ def documents() -> dict[str, str]:
 def _properties(model: type[BaseModel]) -> dict[str, Any]:
     keys = [key for section in SECTIONS for key in section.model_fields]
     ordered = [key for key in (*keys, "interfaces") if key in model.model_fields]
+    ordered = ordered if model in (Spec, CardKeys) else list(model.model_fields)
     return {key: _describe(model.model_fields[key]) for key in ordered}
 
 
@@ -100,11 +104,11 @@ def _describe_type(annotation: Any) -> dict[str, Any]:
     if get_origin(kind) is Literal:
         return {"type": "string", "enum": [word for word in get_args(kind) if word]}
     if get_origin(kind) is tuple:
-        item = strip_annotation(get_args(kind)[0])
-        if item is CardKeys:
+        if keys := table_of(annotation):
             table = {"type": "object", "additionalProperties": False}
-            return {"type": "array", "items": {**table, "properties": _properties(CardKeys)}}
-        items = _describe_type(item)
+            listed = {"type": "array", "items": {**table, "properties": _properties(keys)}}
+            return {"anyOf": [listed, {"type": "string"}]} if keys is PartitionKeys else listed
+        items = _describe_type(strip_annotation(get_args(kind)[0]))
         return {"anyOf": [{"type": "array", "items": items}, items]}
     return {"type": _JSON_NAMES[kind]}
 
@@ -122,7 +126,7 @@ def _render_row(key: str, field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         value = ", ".join(word for word in get_args(kind) if word)
     elif get_origin(kind) is tuple:
-        value = "tables" if strip_annotation(get_args(kind)[0]) is CardKeys else "list"
+        value = "tables" if table_of(field.annotation) else "list"
     else:
         value = _NAMES[kind]
     meaning = field.description or ""

@@ -13,6 +13,7 @@ _DURATION = re.compile(r"(?P<number>[0-9]{1,7})(?P<unit>[smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 DISK_MIB = (256, 16 * 1024**2)
+PART_MIB = (1, 16 * 1024**2)
 SWAP_MIB = (1, 1024**2)
 MEMORY_MIB = (64, 12 * 1024**2)  # Xen's own limit of a PV guest is 16 TiB less the hypervisor
 
@@ -42,6 +43,11 @@ def check_size(value: object, limits: tuple[int, int]) -> str:
 def check_disk_size(value: object) -> str:
     """A root disk's size."""
     return check_size(value, DISK_MIB)
+
+
+def check_part_size(value: object) -> str:
+    """A partition's size."""
+    return check_size(value, PART_MIB)
 
 
 def check_swap_size(value: object) -> str:

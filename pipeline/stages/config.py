@@ -15,9 +15,12 @@ from pipeline.manifest import render_manifest
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
-from pipeline.stages.names import DISKS, KNOWN_HOSTS, disk_name
+from pipeline.stages.names import DISKS, KNOWN_HOSTS
 from pipeline.store import read_buildinfo
 from pipeline.sums import write_sums
+from pipeline.volumes.staging import read_record
+from pipeline.volumes.switching import publish_guest
+from pipeline.volumes.target import targets_of
 
 if TYPE_CHECKING:
     from pipeline.xen.domain import Domain
@@ -34,9 +37,10 @@ def build(job: Job) -> None:
     """Bring disks, kernel and configurations together; check sums last."""
     spec, scratch = job.spec, job.scratch
     volume, kernel = job.upstream("volume"), job.upstream("kernel")
-    for name in (disk_name(spec), "swap.img", KNOWN_HOSTS):
-        if (volume / name).is_file():
-            os.link(volume / name, scratch / name)
+    for target in targets_of(spec, job.project):
+        if target.kind == "file":
+            os.link(volume / target.path.name, scratch / target.path.name)
+    os.link(volume / KNOWN_HOSTS, scratch / KNOWN_HOSTS)
     if not spec.is_kernel_inside:
         for name in ("vmlinuz", "initrd.img"):
             shutil.copyfile(kernel / name, scratch / name)
@@ -56,9 +60,8 @@ def _write_configurations(job: Job) -> None:
     from pipeline.xen import xl
 
     spec = job.spec
-    swap = "swap.img" if spec.swap_mib else ""
     try:
-        domain = make_domain(spec, job.project.artifact(spec.name), disk=disk_name(spec), swap=swap)
+        domain = make_domain(spec, job.project)
         text = xl.render(domain, xen=xl_version(spec))
     except ValueError as error:
         raise UsageError(f"{spec.name}: {error}", hint="correct the spec") from error
@@ -92,6 +95,12 @@ def _write_record(job: Job) -> None:
     (job.scratch / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
+def publish(job: Job, final: Path) -> None:
+    """The folder and the names of the guest's volumes appear together."""
+    staged = read_record(job.upstream("volume")).volumes
+    publish_guest(job.project, job.spec.name, job.scratch, final, staged, job.log)
+
+
 def folder(project: Project, guest: str) -> Path:
     """output/guests/<name>/."""
     return project.artifact(guest)
@@ -112,6 +121,10 @@ STAGE = Stage(
         "xen",
         "format",
         "swap",
+        "lvm",
+        "image_dev",
+        "swap_dev",
+        "partitions",
         "fs",
         "memory",
         "maxmem",
@@ -137,5 +150,6 @@ STAGE = Stage(
     ),
     inputs=inputs,
     folder=folder,
+    publish=publish,
     mutable=DISKS,
 )

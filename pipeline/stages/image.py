@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.archive.snapshot import read_snapshot
@@ -15,69 +16,95 @@ from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
+from pipeline.volumes.filesystems import (
+    MOUNTED,
+    Content,
+    make_commands,
+    measure_tree,
+    require_mounting,
+)
+from pipeline.volumes.making import golden_name
 
 REVISION = 1
-IMAGE = "golden.img"
 MIB = 1 << 20
-JOURNAL_MIB = 64
-SLACK_MIB = 96
 # any fixed namespace does: a golden image's UUID comes from its content, see RFC 9562 version 5
 _UUIDS = uuid.UUID("6f0d8f0a-52f5-5d0e-8d0b-3f3b8d4f7a51")
 _TIMES = ("atime", "ctime")
-_EXTENDED = "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=1,nodiscard"
 _FIRST_FREE_INODE = 11
 
 
 def inputs(spec: Spec, _project: Project) -> Inputs:
-    """The file system's features: never the build host's defaults."""
+    """The file systems' features: never the build host's defaults."""
     return {
-        "features": spec.suite_facts.mke2fs_features(spec.fs),
+        "features": _features(spec),
         "e2fsprogs": installed_version("e2fsprogs"),
     }
 
 
+def _features(spec: Spec) -> str:
+    kinds = dict.fromkeys(one.rsplit(":", 1)[1] for one in spec.layout.split())
+    ext = [kind for kind in kinds if kind not in MOUNTED]
+    return " ".join(spec.suite_facts.mke2fs_features(kind) for kind in ext)
+
+
 def build(job: Job) -> None:
-    """Unpack the tree, write it into a file system, fix the times that mke2fs took over."""
+    """Unpack the tree, write it into file systems, fix the times that mke2fs took over."""
     rootfs = job.upstream("rootfs") / "rootfs.tar"
     epoch = read_snapshot(job.upstream("mirror")).epoch
-    image = job.scratch / IMAGE
-    with progress_bar("writing the image", total=2, unit="steps") as bar:
-        _make_file_system(job, rootfs, image, epoch=epoch)
+    layout = [
+        (point, fs) for point, _, fs in (one.rpartition(":") for one in job.spec.layout.split())
+    ]
+    require_mounting(fs for _, fs in layout)
+    listed = job.run(["tar", "--numeric-owner", "-tvf", rootfs]) if len(layout) > 1 else ""
+    contents = measure_tree(listed, layout, rootfs.stat().st_size // MIB)
+    with progress_bar("writing the image", total=1 + len(contents), unit="steps") as bar:
+        _make_file_systems(job, rootfs, contents, epoch=epoch)
         bar.advance()
-        clamp_times(job, image, epoch)
-        bar.advance()
+        for content in contents:
+            if content.fs not in MOUNTED:
+                clamp_times(job, content, epoch)
+            bar.advance()
 
 
-def _size_mib(rootfs: Path) -> int:
-    """Big enough for the tree with its rounding to blocks, the inodes and the journal."""
-    content_mib = rootfs.stat().st_size // MIB
-    return (content_mib * 5 // 4 + JOURNAL_MIB + SLACK_MIB + 63) // 64 * 64
+def _make_file_systems(job: Job, rootfs: Path, contents: Sequence[Content], *, epoch: int) -> None:
+    """The tree lives in memory where there is enough, for as long as it is read.
 
-
-def _make_file_system(job: Job, rootfs: Path, image: Path, *, epoch: int) -> None:
-    """The tree lives in memory where there is enough, for as long as mke2fs reads it."""
-    spec = job.spec
+    The file systems that are mounted deepest come first; what is in them leaves the tree then.
+    """
     tree = job.scratch / "tree"
     tree.mkdir()
     in_memory = has_memory_for_tmpfs(rootfs.stat().st_size // MIB)
     unpack = ["tar", "-C", tree, "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls"]
-    name = str(uuid.uuid5(_UUIDS, f"{spec.suite} {spec.arch} {epoch}"))
-    argv: list[object] = ["mke2fs", "-q", "-F", "-t", spec.fs]
-    argv += ["-O", spec.suite_facts.mke2fs_features(spec.fs), "-b", "4096", "-i", "8192"]
-    argv += ["-I", spec.suite_facts.inode_size, "-U", name, "-L", "root", "-m", "1", "-d", tree]
-    argv += ["-J", f"size={JOURNAL_MIB}"] if spec.fs != "ext2" else []
-    argv += ["-E", f"hash_seed={name},{_EXTENDED}", image, f"{_size_mib(rootfs)}M"]
-    command = isolated(
-        argv,
-        mounts=[tmpfs(tree)] if in_memory else [],
-        before=[[*unpack, "-xpf", rootfs]],
-    )
+    steps: list[list[object]] = [[*unpack, "-xpf", rootfs]]
+    steps += [["mkdir", "-p", f"{tree}{content.mountpoint}"] for content in contents[1:]]
+    for content in reversed(contents):
+        name = uuid.uuid5(_UUIDS, f"{_content_name(job.spec, content)} {epoch}")
+        steps += make_commands(
+            content,
+            spec=job.spec,
+            tree=Path(f"{tree}{content.mountpoint}".rstrip("/")),
+            image=job.scratch / golden_name(content.mountpoint),
+            uuid=str(name),
+        )
+        if content.mountpoint != "/":
+            steps.append(["find", f"{tree}{content.mountpoint}", "-mindepth", "1", "-delete"])
+    *before, last = steps
+    command = isolated(last, mounts=[tmpfs(tree)] if in_memory else [], before=before)
     job.run(command, env=fixed_clock(epoch))
     remove_tree(tree)
 
 
-def clamp_times(job: Job, image: Path, epoch: int) -> None:
-    """Set access and change times of every inode: e2fsprogs before 1.47.1 copies the host's."""
+def _content_name(spec: Spec, content: Content) -> str:
+    root = f"{spec.suite} {spec.arch}"
+    return root if content.mountpoint == "/" else f"{root} {content.mountpoint}"
+
+
+def clamp_times(job: Job, content: Content, epoch: int) -> None:
+    """Set access and change times of every inode: e2fsprogs before 1.47.1 copies the host's.
+
+    Nor does it take over the mode of the folder that becomes the root: 1777 of /var/tmp.
+    """
+    image = job.scratch / golden_name(content.mountpoint)
     counts = job.run(["dumpe2fs", "-h", image])
     total, free = (
         int(re.findall(rf"^{name}:\s+(\d+)", counts, re.MULTILINE)[0])
@@ -89,6 +116,8 @@ def clamp_times(job: Job, image: Path, epoch: int) -> None:
     lines += [f"sif <{inode}> {name}_extra 0" for inode in inodes for name in _TIMES]
     if job.spec.suite_facts.inode_size < 256:
         lines = lines[: len(lines) // 2]
+    if content.mode != 0o755:
+        lines.append(f"sif <2> mode 04{content.mode:04o}")
     script = job.scratch / "clamp"
     script.write_text("\n".join(lines) + "\n")
     run_debugfs(job.run, image, script, epoch)
@@ -101,7 +130,7 @@ STAGE = Stage(
     build=build,
     revision=REVISION,
     after=("rootfs",),
-    keys=("suite", "arch", "fs"),
+    keys=("suite", "arch", "fs", "layout"),
     inputs=inputs,
     tools={"mke2fs": "e2fsprogs", "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "tar": "tar"},
 )

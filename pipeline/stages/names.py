@@ -2,12 +2,5 @@
 
 from __future__ import annotations
 
-from pipeline.spec import Spec
-
 KNOWN_HOSTS = "known_hosts"
-DISKS = ("disk.*", "swap.img")
-
-
-def disk_name(spec: Spec) -> str:
-    """disk.img, or disk.qcow2."""
-    return "disk.qcow2" if spec.format == "qcow2" else "disk.img"
+DISKS = ("disk.*", "disk-*", "swap.img")

@@ -119,7 +119,6 @@ def test_an_option_becomes_our_words(option: str, value: str, overrides: dict[st
         ("install_method", "rinse"),
         ("role", "cfengine"),
         ("ip", "auto"),
-        ("image", "full"),
         ("dhcp", "perhaps"),
         ("copyconf", ""),
         ("serial_device", "ttyS0"),

@@ -74,8 +74,8 @@ def test_every_mistake_is_reported_at_once_each_with_its_source(guests: Path, wr
 def test_keys_that_clash_are_reported_beside_values_that_are_wrong(
     guests: Path, write: Write
 ) -> None:
-    write("tiny", 'size = "4X"\nvncdisplay = 2\nboot = "firmware"\nlvm = "VG0"\n')
-    assert {one.key for one in problems_of(guests)} == {"size", "vncdisplay", "boot", "lvm"}
+    write("tiny", 'size = "4X"\nvncdisplay = 2\nboot = "firmware"\nlvm_thin = "pool"\n')
+    assert {one.key for one in problems_of(guests)} == {"size", "vncdisplay", "boot", "lvm_thin"}
 
 
 def test_a_clash_with_a_wrong_value_is_not_reported_on_top_of_it(
@@ -150,13 +150,6 @@ def test_what_belongs_to_one_guest_is_refused_in_the_defaults(guests: Path, writ
     write("defaults", 'mac = "00:16:3E:00:00:01"\n')
     write("tiny")
     assert problems_of(guests)[0].message == "belongs to one guest alone"
-
-
-def test_volumes_are_not_written_yet_and_the_user_is_told_so(guests: Path, write: Write) -> None:
-    write("tiny")
-    (problem,) = problems_of(guests, lvm="VG0")
-    assert problem.message == "LVM volumes are not written yet"
-    assert "dd" in problem.hint
 
 
 def test_files_that_are_named_must_exist(guests: Path, write: Write) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from pipeline.command import run
 from pipeline.host import lvm
+from pipeline.project import Project
+from pipeline.volumes.target import GUEST_TAG
 
 GROUP, POOL = "VG0", "pool"
 MIB = 1 << 20
@@ -59,3 +61,10 @@ def read_device(path: Path) -> bytes:
         return b"".join(iter(lambda: os.read(handle, 4 * MIB), b"")) if size else b""
     finally:
         os.close(handle)
+
+
+def remove_guests(project: Project) -> None:
+    """Remove every volume that carries a guest's tag."""
+    for found in lvm.list_volumes(run):
+        if any(tag.startswith(GUEST_TAG) for tag in found.tags):
+            lvm.remove_volume(run, found)

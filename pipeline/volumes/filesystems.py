@@ -1,0 +1,146 @@
+"""Making file systems that hold a tree: ext by mke2fs -d, xfs and btrfs by mounting.
+
+An ext file system needs no mount and no root. The kernel alone writes the other two: they are
+mounted from a loop device in the command's own mount namespace, where both die with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.command import require_tools
+from pipeline.errors import EnvironmentFault
+from pipeline.spec import Spec
+
+MIB = 1 << 20
+JOURNAL_MIB, SLACK_MIB = 64, 96
+MOUNTED = ("xfs", "btrfs")
+TOOLS = {
+    "xfs": {"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_admin": "xfsprogs"},
+    "btrfs": {"mkfs.btrfs": "btrfs-progs", "btrfstune": "btrfs-progs", "btrfs": "btrfs-progs"},
+}
+_EXTENDED = "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=1,nodiscard"
+# what mkfs.xfs makes by default, and the kernel that can mount it (mkfs.xfs(8), LWN on each)
+_XFS_SINCE = (
+    ((5, 19), "-i", "nrext64=0"),
+    ((5, 10), "-m", "bigtime=0,inobtcount=0"),
+    ((4, 9), "-m", "reflink=0"),
+    ((4, 2), "-i", "sparse=0"),
+    ((3, 16), "-m", "finobt=0"),
+)
+_LEAST_MIB = {"xfs": 320, "btrfs": 192}
+
+Command = list[object]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What of the tree one file system holds: its mount point, megabytes, its folder's mode."""
+
+    mountpoint: str
+    fs: str
+    mib: int
+    mode: int = 0o755
+
+    @property
+    def size_mib(self) -> int:
+        """Big enough for the content with its rounding to blocks, the inodes and the journal."""
+        size = (self.mib * 5 // 4 + JOURNAL_MIB + SLACK_MIB + 63) // 64 * 64
+        return max(size, _LEAST_MIB.get(self.fs, 0))
+
+
+def require_mounting(kinds: Iterable[str]) -> None:
+    """Raises EnvironmentFault for a file system that only root can fill, or without its tools."""
+    for kind in sorted(set(kinds) & set(MOUNTED)):
+        if os.geteuid() != 0:
+            raise EnvironmentFault(
+                f"fs={kind}: only root can mount it, and it is filled in no other way",
+                hint="start as root, or write fs = 'ext4'",
+            )
+        if not Path("/dev/loop-control").exists():
+            raise EnvironmentFault(
+                f"fs={kind}: there is no /dev/loop-control", hint="modprobe loop, or fs = 'ext4'"
+            )
+        require_tools(TOOLS[kind])
+
+
+def make_commands(
+    content: Content, *, spec: Spec, tree: Path, image: Path, uuid: str
+) -> list[Command]:
+    """The commands that make an image of a folder, the last of them the one that ends it."""
+    if content.fs in MOUNTED:
+        return _mounted_commands(content, spec=spec, tree=tree, image=image, uuid=uuid)
+    return [_mke2fs(content, spec=spec, tree=tree, image=image, uuid=uuid)]
+
+
+def _mke2fs(content: Content, *, spec: Spec, tree: Path, image: Path, uuid: str) -> Command:
+    suite = spec.suite_facts
+    argv: Command = ["mke2fs", "-q", "-F", "-t", content.fs]
+    argv += ["-O", suite.mke2fs_features(content.fs), "-b", "4096", "-i", "8192"]
+    argv += ["-I", suite.inode_size, "-U", uuid, "-L", label(content), "-m", "1", "-d", tree]
+    argv += ["-J", f"size={JOURNAL_MIB}"] if content.fs != "ext2" else []
+    return [*argv, "-E", f"hash_seed={uuid},{_EXTENDED}", image, f"{content.size_mib}M"]
+
+
+def _mounted_commands(
+    content: Content, *, spec: Spec, tree: Path, image: Path, uuid: str
+) -> list[Command]:
+    mount_point = image.with_suffix(".mnt")
+    if content.fs == "xfs":
+        make: Command = ["mkfs.xfs", "-q", "-m", f"uuid={uuid}", "-L", label(content)]
+        make += [word for since, *words in _XFS_SINCE if spec.linux < since for word in words]
+    else:
+        make = ["mkfs.btrfs", "-q", "-U", uuid, "-L", label(content)]
+        make += ["-O", "^free-space-tree"] if spec.linux < (4, 9) else []
+    return [
+        ["truncate", "-s", f"{content.size_mib}M", image],
+        [*make, image],
+        ["mkdir", "-p", mount_point],
+        ["mount", "-o", "loop", image, mount_point],
+        ["cp", "-a", f"{tree}/.", mount_point],
+        ["umount", mount_point],
+        ["rmdir", mount_point],
+    ]
+
+
+def label(content: Content) -> str:
+    """root, or the mount point's letters; xfs has room for 12."""
+    name = content.mountpoint.strip("/").replace("/", "-") or "root"
+    return name[:12]
+
+
+def measure_tree(names: str, layout: Sequence[tuple[str, str]], total_mib: int) -> list[Content]:
+    """What each file system of a layout will hold, by `tar -tv`'s listing of the whole tree.
+
+    With a single file system nothing is counted: `total_mib` is the tar's own size.
+    """
+    if len(layout) == 1:
+        return [Content(*layout[0], total_mib)]
+    sizes = dict.fromkeys((mountpoint for mountpoint, _ in layout), 0)
+    modes = dict.fromkeys(sizes, 0o755)
+    nearest = sorted(sizes, key=len, reverse=True)
+    for mode, size, path in _LISTED.findall(names):
+        absolute = "/" + path.removeprefix("./").rstrip("/")
+        if absolute in modes:
+            modes[absolute] = _read_mode(mode)
+        home = next(one for one in nearest if one == "/" or f"{absolute}/".startswith(f"{one}/"))
+        sizes[home] += (int(size) + 4095) // 4096 * 4096
+    return [
+        Content(mountpoint, fs, sizes[mountpoint] // MIB + 1, modes[mountpoint])
+        for mountpoint, fs in layout
+    ]
+
+
+# drwxr-xr-x 0/0  0 2026-01-01 00:00 ./var
+_LISTED = re.compile(r"^([-dlhcbps][rwxsStT-]{9})\S* \S+ +([\d,]+) \S+ \S+ (\S+)", re.MULTILINE)
+
+
+def _read_mode(text: str) -> int:
+    """The permission bits of ls's letters."""
+    bits = sum(1 << (8 - at) for at, letter in enumerate(text[1:]) if letter in "rwxst")
+    special = {3: 0o4000, 6: 0o2000, 9: 0o1000}
+    return bits | sum(bit for at, bit in special.items() if text[at] in "sStT")

@@ -1,0 +1,100 @@
+"""Golden images as thin volumes: what copy-on-write guests of a pool are snapshots of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import InUseError
+from pipeline.host import lvm
+from pipeline.host.lvm_report import Volume
+from pipeline.store import locked
+from pipeline.volumes.staging import (
+    Staged,
+    make_staged,
+    new_name,
+    removed_on_failure,
+    require_pool_room,
+)
+from pipeline.volumes.target import GOLDEN_TAG, LogicalTarget
+from pipeline.volumes.writing import write_image
+
+PREFIX = "domu-golden-"
+_LOCKS = Path("/run/lock")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A golden volume and the volumes that are snapshots of it."""
+
+    volume: Volume
+    clones: tuple[str, ...]
+
+
+def snapshot_golden(
+    run: lvm.Run, target: LogicalTarget, image: Path, fingerprint: str, made: list[Staged]
+) -> Volume:
+    """A new snapshot of this golden image under a temporary name; it is put into `made`.
+
+    The golden volume is made when the pool has none of that fingerprint, and is read only.
+    """
+    golden = _ensure(run, target, image, fingerprint)
+    name = new_name(target)
+    volume = lvm.create_snapshot(run, target.group, golden.name, name, tags=target.tags)
+    made.append(make_staged(target, volume))
+    size = target.part.size_mib << 20
+    return lvm.extend_volume(run, volume, size) if size > volume.size else volume
+
+
+def list_golden(run: lvm.Run, group: str = "") -> list[Golden]:
+    """Every golden volume, with its clones."""
+    volumes = lvm.list_volumes(run, group)
+    found = []
+    for volume in volumes:
+        if any(tag.startswith(GOLDEN_TAG) for tag in volume.tags):
+            clones = [
+                one.name
+                for one in volumes
+                if one.group == volume.group and one.origin == volume.name
+            ]
+            found.append(Golden(volume, tuple(sorted(clones))))
+    return found
+
+
+def remove_golden(run: lvm.Run, golden: Golden) -> None:
+    """Remove a golden volume; raises InUseError when a guest is a snapshot of it."""
+    with lvm.lvm_lock():
+        now = [one for one in list_golden(run, golden.volume.group) if one.volume == golden.volume]
+        if now and now[0].clones:
+            raise InUseError(
+                f"{golden.volume.path} is the golden image of {', '.join(now[0].clones)}",
+                hint="doit flatten name=GUEST makes a guest stand on its own",
+            )
+        lvm.remove_volume(run, golden.volume)
+
+
+def _ensure(run: lvm.Run, target: LogicalTarget, image: Path, fingerprint: str) -> Volume:
+    part = "" if target.part.is_root else f"-{target.part.name}"
+    name = f"{PREFIX}{fingerprint[:16]}{part}"
+    with locked(_LOCKS / f"domu-{target.group}-{name}.lock"):
+        found = lvm.find_volume(run, target.group, name)
+        if found is not None:
+            return lvm.activate_volume(run, found)
+        return _make(run, target, image, name, f"{GOLDEN_TAG}{fingerprint}")
+
+
+def _make(run: lvm.Run, target: LogicalTarget, image: Path, name: str, tag: str) -> Volume:
+    require_pool_room(run, target.group, target.pool, image.stat().st_blocks * 512)
+    with removed_on_failure(run) as made:
+        volume = lvm.create_volume(
+            run,
+            target.group,
+            new_name(target),
+            size_bytes=image.stat().st_size,
+            pool=target.pool,
+            tags=[*target.tags[1:], tag],
+        )
+        made.append(make_staged(target, volume))
+        write_image(image, volume.path, is_zeroed=True)
+        lvm.make_read_only(run, volume)
+        return lvm.rename_volume(run, target.group, volume.name, name)

@@ -1,0 +1,153 @@
+"""Making a guest's disks as files: golden image, identity, size, swap, format."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.command import require_tools
+from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
+from pipeline.ext import fixed_clock, plan_writing, refuse_complaints, write_files
+from pipeline.guest.identity import IdentityFile
+from pipeline.spec import Spec
+from pipeline.spec.disks import Part
+from pipeline.volumes.overlay import TOOLS, edit_overlay, make_overlay
+
+Run = Callable[..., str]
+MIB = 1 << 20
+_UUIDS = uuid.UUID("9b5b3d6e-4c1c-5b39-9f0e-0a8f1d1f2c11")
+
+
+def golden_name(mountpoint: str) -> str:
+    """golden.img for the root, golden-var-tmp.img for /var/tmp."""
+    return "golden.img" if mountpoint == "/" else f"golden{mountpoint.replace('/', '-')}.img"
+
+
+def identity_uuid(spec: Spec, part: Part) -> str:
+    """A UUID of this guest, the same at every build (RFC 9562 version 5)."""
+    what = "root" if part.is_root else "swap" if part.is_swap else part.name
+    return str(uuid.uuid5(_UUIDS, f"{spec.name} {what}"))
+
+
+def refuse_too_small(part: Part, golden: Path) -> None:
+    """Raises PipelineError when the part is smaller than what must be in it."""
+    need = golden.stat().st_size // MIB
+    if part.size_mib < need:
+        named = "size" if part.is_root else f"partition {part.name}"
+        raise PipelineError(
+            f"{named}={part.size_mib}M: the guest's files and journal need {need} MiB",
+            hint=f"write size={need}M or more, or install less",
+        )
+
+
+def copy_golden(run: Run, golden: Path, image: Path) -> None:
+    """A copy of the golden image, sharing its blocks where the file system can."""
+    run(["cp", "--sparse=always", "--reflink=auto", golden, image])
+
+
+def share_golden(run: Run, golden: Path, image: Path) -> None:
+    """The golden image's blocks under another name (ioctl_ficlonerange(2)).
+
+    Raises EnvironmentFault where the file system cannot share blocks between files.
+    """
+    try:
+        run(["cp", "--sparse=auto", "--reflink=always", golden, image])
+    except CommandFailed as error:
+        raise EnvironmentFault(
+            f"{image.parent}: its file system cannot share blocks between files",
+            details=error.details,
+            hint="put output/ on btrfs or xfs, leave format out (qcow2), or use lvm_thin",
+        ) from error
+
+
+def make_own(
+    run: Run,
+    disk: Path,
+    *,
+    part: Part,
+    spec: Spec,
+    files: list[IdentityFile],
+    work: Path,
+    epoch: int,
+) -> None:
+    """Give an ext file system its UUID and the guest's own files; a file or a device."""
+    run(["tune2fs", "-U", identity_uuid(spec, part), disk], env=fixed_clock(epoch))
+    write_files(run, disk, files, work=work, epoch=epoch)
+
+
+def grow_ext(run: Run, disk: Path, size_bytes: int, epoch: int) -> None:
+    """Grow an ext file system with its file, or to the end of its device, and check it."""
+    if disk.is_file():
+        os.truncate(disk, size_bytes)
+    run(["resize2fs", disk], env=fixed_clock(epoch))
+    run(["e2fsck", "-f", "-n", disk], env=fixed_clock(epoch))
+
+
+def make_overlay_disk(
+    run: Run,
+    overlay: Path,
+    golden: Path,
+    *,
+    part: Part,
+    spec: Spec,
+    files: list[IdentityFile],
+    work: Path,
+    epoch: int,
+) -> None:
+    """The steps of a full copy, on a qcow2 overlay; one namespace for all of them."""
+    require_tools(TOOLS)
+    make_overlay(run, overlay, golden=golden, size_bytes=part.size_mib * MIB)
+    script = plan_writing(run, golden, files, work=work, epoch=epoch)
+    said = work / "said"
+    steps = [
+        f'tune2fs -U {identity_uuid(spec, part)} "$1" >&2',
+        f'debugfs -w -f {shlex.quote(str(script))} "$1" > {shlex.quote(str(said))} 2>&1',
+        'resize2fs "$1"',
+        'e2fsck -f -n "$1"',
+    ]
+    edit_overlay(run, overlay, steps, work=work, env=fixed_clock(epoch))
+    refuse_complaints(said.read_text(), overlay.name)
+
+
+def make_swap(run: Run, image: Path, part: Part, spec: Spec) -> None:
+    """A swap area in a sparse file."""
+    with open(image, "wb") as stream:
+        stream.truncate(part.size_mib * MIB)
+    run(["mkswap", "-q", "-U", identity_uuid(spec, part), image])
+
+
+def convert(run: Run, raw: Path, target: Path, *, disk_format: str, is_full: bool) -> None:
+    """A raw image in another format, or with all its blocks allocated; `raw` is gone afterwards.
+
+    force_size: a VHD of exactly this size, not rounded to cylinders (qemu-img(1), vpc).
+    """
+    if disk_format == "raw":
+        if is_full:
+            _allocate(raw)
+        if raw != target:
+            raw.rename(target)
+        return
+    kind = {"qcow2": "qcow2", "vhd": "vpc"}[disk_format]
+    options: list[object] = []
+    if disk_format == "vhd":
+        options = ["-o", f"subformat={'fixed' if is_full else 'dynamic'},force_size=on"]
+    run(["qemu-img", "convert", "-f", "raw", "-O", kind, *options, raw, target])
+    run(["qemu-img", "compare", "-q", "-f", "raw", "-F", kind, raw, target])
+    if is_full:
+        _allocate(target)
+    raw.unlink()
+
+
+def _allocate(path: Path) -> None:
+    """Take all blocks of a sparse file now; raises EnvironmentFault when there are too few."""
+    with open(path, "rb+") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{path.name}: {path.stat().st_size >> 20} MiB: {error.strerror}",
+                hint="make room, or write image = 'sparse'",
+            ) from error

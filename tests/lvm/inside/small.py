@@ -1,0 +1,119 @@
+"""A guest as small as a guest can be: a golden half of a few files, our own volume and config.
+
+`python -m tests.lvm.inside.small PROJECT NAME VERSION [key=value...]` builds it in a process of its
+own; KILL_AT=N in the environment ends that process by SIGKILL just before its N-th command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from pipeline import command
+from pipeline.errors import PipelineError
+from pipeline.project import Project
+from pipeline.recipe import Job, Recipe, Stage
+from pipeline.spec import load_all
+from pipeline.stages import config, volume
+
+EPOCH = 1_700_000_000
+GOLDEN_MIB = 12
+GUEST = 'suite = "bookworm"\nsize = "{size}"\nswap = "2M"\n'
+_STATUS = "Package: base-files\nStatus: install ok installed\nVersion: 12\nArchitecture: amd64\n"
+
+
+def make_project(root: Path, *names: str, text: str = "", size: str = "256M") -> Project:
+    """A project with these guests."""
+    (root / "guests").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (root / f"guests/{name}.toml").write_text(GUEST.format(size=size) + text)
+    return Project(root, root / "output", root / "guests")
+
+
+def make_recipe(project: Project, version: str = "1", **options: str) -> Recipe:
+    """The stages: a golden image that holds /etc/version, and what is ours from there on."""
+    return Recipe(project, _stages(version), options=options)
+
+
+def build(project: Project, name: str, version: str = "1", **options: str) -> Path:
+    """Build a guest; its artifact folder."""
+    spec = load_all(project.guests)[name]
+    recipe = make_recipe(project, version, **options)
+    for stage in recipe.stages:
+        recipe.build(stage, spec)
+    return project.artifact(name)
+
+
+def _stages(version: str) -> list[Stage]:
+    first = ("mirror", "base", "kernel", "rootfs")
+    made = [Stage(name, name, _make(name), 1, after=first[:at]) for at, name in enumerate(first)]
+    image = Stage(
+        *("image", "image", lambda job: _make_image(job, version), 1),
+        after=("rootfs",),
+        inputs=lambda _spec, _project: {"version": version},
+    )
+    return [*made, image, volume.STAGE, config.STAGE]
+
+
+def _make(name: str):  # type: ignore[no-untyped-def]
+    def make(job: Job) -> None:
+        facts = {"epoch": EPOCH, "identity": "small", "sources": [], "indexes": []}
+        (job.scratch / "snapshot.json").write_text(json.dumps(facts))
+        for file in ("vmlinuz", "initrd.img"):
+            (job.scratch / file).write_text(name)
+        (job.scratch / "kernel.json").write_text("{}")
+        (job.scratch / "dpkg-status").write_text(_STATUS)
+
+    return make
+
+
+def _make_image(job: Job, version: str) -> None:
+    tree = job.scratch / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/shadow").write_text("root:*:19000:0:99999:7:::\n")
+    (tree / "etc/version").write_text(f"{version}\n")
+    (tree / "root").mkdir()
+    image = job.scratch / "golden.img"
+    job.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, image, f"{GOLDEN_MIB}M"])
+    command.run(["rm", "-r", tree])
+
+
+def version_of(disk: Path) -> str:
+    """What the guest on this disk holds, after a check of its whole file system."""
+    command.run(["e2fsck", "-f", "-n", disk])
+    return command.run(["debugfs", "-R", "cat /etc/version", disk]).splitlines()[-1]
+
+
+def _kill_at(number: int) -> None:
+    """Die before that command, as if by kill -9 from outside."""
+    start, count = command._start, iter(range(1, 10_000))
+
+    def counted(*arguments, **options):  # type: ignore[no-untyped-def]
+        if next(count) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return start(*arguments, **options)
+
+    command._start = counted
+
+
+def main(root: str, name: str, version: str, *options: str) -> int:
+    """The same in a process of its own; its commands are counted on standard output."""
+    _kill_at(int(os.environ.get("KILL_AT", "0")))
+    try:
+        build(
+            Project(Path(root), Path(root) / "output", Path(root) / "guests"),
+            name,
+            version,
+            **dict(option.split("=") for option in options),
+        )
+    except PipelineError as error:
+        print(f"{type(error).__name__}: {error.brief}\n{error.details}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,193 @@
+"""A guest onto logical volumes: thick, thin, copy-on-write, given devices."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.command import run
+from pipeline.errors import EnvironmentFault, InUseError, PipelineError
+from pipeline.host import lvm
+from pipeline.volumes.golden import list_golden, remove_golden
+from tests.lvm.inside import small
+from tests.lvm.inside.conftest import remove_guests
+
+MIB = 1 << 20
+
+
+def test_a_guest_gets_its_volumes_and_its_configuration_names_them(
+    group: str, tmp_path: Path
+) -> None:
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    folder = small.build(project, "web1")
+    disk = Path("/dev/VG0/web1-disk")
+    assert small.version_of(disk) == "1"
+    assert "/dev/xvda1 / ext4" in run(["debugfs", "-R", "cat /etc/fstab", disk])
+    assert run(["blkid", "-o", "value", "-s", "TYPE", "/dev/VG0/web1-swap"]).strip() == "swap"
+    text = (folder / "web1.cfg").read_text()
+    assert "target=/dev/VG0/web1-disk" in text and "target=/dev/VG0/web1-swap" in text
+    assert "phy:/dev/VG0/web1-disk,xvda1,w" in (folder / "web1.xm").read_text()
+    assert not list(folder.glob("disk*"))
+    assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
+    remove_guests(project)
+
+
+def test_a_rebuilt_guest_takes_the_place_of_the_old_one(group: str, tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    small.build(project, "web1", "1")
+    before = lvm.find_volume(run, group, "web1-disk")
+    small.build(project, "web1", "2")
+    after = lvm.find_volume(run, group, "web1-disk")
+    assert before and after and before.uuid != after.uuid
+    assert small.version_of(after.path) == "2"
+    assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
+    remove_guests(project)
+
+
+def test_what_the_guest_has_written_is_not_lost_without_replace(group: str, tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    small.build(project, "web1", "1")
+    disk = Path("/dev/VG0/web1-disk")
+    point = tmp_path / "mnt"
+    point.mkdir()
+    run(["mount", disk, point])
+    run(["umount", point])
+    with pytest.raises(InUseError, match="has written to it"):
+        small.build(project, "web1", "2")
+    assert small.version_of(disk) == "1"
+    small.build(project, "web1", "2", replace="yes")
+    assert small.version_of(disk) == "2"
+    remove_guests(project)
+
+
+def test_a_volume_that_is_not_ours_is_never_overwritten(group: str, tmp_path: Path) -> None:
+    foreign = lvm.create_volume(run, group, "web1-disk", size_bytes=MIB)
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    for options in ({}, {"replace": "yes"}):
+        with pytest.raises(InUseError, match="exists and was not made for web1"):
+            small.build(project, "web1", **options)
+    assert [found.uuid for found in lvm.list_volumes(run)] == [foreign.uuid]
+    lvm.remove_volume(run, foreign)
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_made(group: str, tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n', size="2G")
+    with pytest.raises(EnvironmentFault, match="VG0 has .* MiB free, the guest's new volumes need"):
+        small.build(project, "web1")
+    small.make_project(tmp_path, "web1", text='lvm = "VG9"\n')
+    with pytest.raises(EnvironmentFault, match="no volume group 'VG9'"):
+        small.build(project, "web1")
+    assert lvm.list_volumes(run) == []
+
+
+def test_thin_volumes_take_what_is_written(group: str, pool: str, tmp_path: Path) -> None:
+    text = 'lvm = "VG0"\nlvm_thin = "pool"\n'
+    project = small.make_project(tmp_path, "web1", text=text, size="1G")
+    small.build(project, "web1")
+    found = lvm.find_volume(run, group, "web1-disk")
+    assert found is not None and found.is_thin and found.size == 1 << 30 and found.filled < 10
+    assert small.version_of(found.path) == "1"
+    remove_guests(project)
+
+
+def test_copy_on_write_guests_are_snapshots_with_an_identity_of_their_own(
+    group: str, pool: str, tmp_path: Path
+) -> None:
+    text = 'lvm = "VG0"\nlvm_thin = "pool"\nclone = "cow"\n'
+    project = small.make_project(tmp_path, "web1", "web2", text=text, size="512M")
+    seen = []
+    for name in ("web1", "web2"):
+        small.build(project, name)
+        disk = Path(f"/dev/VG0/{name}-disk")
+        assert small.version_of(disk) == "1"
+        facts = run(["debugfs", "-R", "cat /etc/machine-id", disk]).splitlines()[-1]
+        seen.append((facts, run(["blkid", "-o", "value", "-s", "UUID", disk]).strip()))
+        volume = lvm.find_volume(run, group, f"{name}-disk")
+        assert volume is not None and volume.size == 512 * MIB
+        assert volume.origin.startswith("domu-golden-")
+    assert len({fact for pair in seen for fact in pair}) == 4
+    (golden,) = list_golden(run)
+    assert golden.clones == ("web1-disk", "web2-disk")
+    with pytest.raises(InUseError, match="golden image of web1-disk, web2-disk"):
+        remove_golden(run, golden)
+    remove_guests(project)
+    (golden,) = list_golden(run)
+    remove_golden(run, golden)
+
+
+def test_a_pool_that_does_not_zero_its_blocks_is_refused(
+    group: str, pool: str, tmp_path: Path
+) -> None:
+    run(["lvchange", "--zero", "n", f"{group}/{pool}"])
+    text = 'lvm = "VG0"\nlvm_thin = "pool"\n'
+    project = small.make_project(tmp_path, "web1", text=text)
+    with pytest.raises(EnvironmentFault, match="hands out blocks that still hold"):
+        small.build(project, "web1")
+    run(["lvchange", "--zero", "y", f"{group}/{pool}"])
+
+
+def test_a_given_device_is_written_whole_and_kept_from_others(tmp_path: Path) -> None:
+    device = Path("/dev/ubdc")
+    run(["mke2fs", "-q", "-F", device])
+    project = small.make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n')
+    with pytest.raises(InUseError, match="holds a ext2 file system"):
+        small.build(project, "web1")
+    folder = small.build(project, "web1", replace="yes")
+    assert small.version_of(device) == "1"
+    assert f"target={device}" in (folder / "web1.cfg").read_text()
+    small.build(project, "web1", "2")
+    assert small.version_of(device) == "2"
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("/dev/absent", "No such file"), ("/dev/null", "no block device")],
+)
+def test_what_is_no_device_is_told(tmp_path: Path, device: str, message: str) -> None:
+    project = small.make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n')
+    with pytest.raises(PipelineError, match=message):
+        small.build(project, "web1")
+
+
+def test_a_read_only_or_small_device_is_told(group: str, tmp_path: Path) -> None:
+    volume = lvm.create_volume(run, group, "given", size_bytes=300 * MIB)
+    project = small.make_project(tmp_path, "web1", text=f'image_dev = "{volume.path}"\n')
+    run(["blkdiscard", "-z", volume.path])
+    run(["blockdev", "--setro", volume.path])
+    with pytest.raises(EnvironmentFault, match="read only"):
+        small.build(project, "web1")
+    run(["blockdev", "--setrw", volume.path])
+    small.make_project(tmp_path, "web1", text=f'image_dev = "{volume.path}"\n', size="301M")
+    with pytest.raises(EnvironmentFault, match="has 300 MiB, the guest asks for 301 MiB"):
+        small.build(project, "web1")
+    lvm.remove_volume(run, volume)
+
+
+def test_a_size_smaller_than_the_content_is_told_before_anything(
+    group: str, tmp_path: Path
+) -> None:
+    golden = small.GOLDEN_MIB
+    small.GOLDEN_MIB = 400
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    try:
+        with pytest.raises(PipelineError, match="files and journal need 400 MiB"):
+            small.build(project, "web1")
+    finally:
+        small.GOLDEN_MIB = golden
+    assert lvm.list_volumes(run) == []
+
+
+def test_nothing_is_left_when_the_last_step_fails(group: str, tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    small.build(project, "web1")
+    handle = os.open("/dev/VG0/web1-disk", os.O_RDONLY)
+    try:
+        with pytest.raises(InUseError):
+            small.build(project, "web1", "2", replace="yes")
+    finally:
+        os.close(handle)
+    assert small.version_of(Path("/dev/VG0/web1-disk")) == "1"
+    assert len(lvm.list_volumes(run)) == 2
+    remove_guests(project)

@@ -1,7 +1,6 @@
 """What would make a build or the guest fail, found before anything is fetched.
 
-Facts: Linux 5.9's removal of 32-bit PV guests and 4.11's PVH entry (its changelogs), glibc's NEWS
-for the oldest kernel it runs on, kernel-parameters.txt for vsyscall=.
+Guest, kernel and Xen against one another are in compatibility.py.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal
 
 from pipeline import command
 from pipeline.archive.keyring import choose_keyring
 from pipeline.archive.mirrors import HOST, find_archive
+from pipeline.compatibility import Finding, find_incompatible
 from pipeline.errors import CommandFailed, EnvironmentFault
 from pipeline.progress import print_line
 from pipeline.project import Project
@@ -27,18 +26,11 @@ from pipeline.suites import describe_age
 
 _PAGE = 0x400000
 # sub rsp,16; mov rdi,rsp; xor esi,esi; mov rax,0xffffffffff600000; call rax; exit(0)
+_EXIT_32 = bytes.fromhex("31c0 40 31db cd80")  # xor eax,eax; inc eax; xor ebx,ebx; int 0x80
 _CALL = bytes.fromhex("4883ec10 4889e7 31f6 48c7c0000060ff ffd0 31ff b83c000000 0f05")
-_LINUX = re.compile(r"vmlinuz-(\d+)\.(\d+)(?:\.(\d+))?")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing found: `stops` the build, or is only worth a line; `key` is the spec's."""
-
-    level: Literal["stops", "warns"]
-    key: str
-    text: str
-    hint: str = ""
+_said: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -48,11 +40,16 @@ class Machine:
     arch: str
     has_vsyscall: Callable[[], bool]
     today: date
+    runs_32_bit: Callable[[], bool] = lambda: True
+    linux: tuple[int, ...] = ()
 
     @classmethod
     def here(cls) -> Machine:
         """This machine."""
-        return cls(platform.machine(), has_vsyscall, datetime.now(UTC).date())
+        numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", platform.release())
+        linux = tuple(int(part) for part in numbers.groups() if part) if numbers else ()
+        today = datetime.now(UTC).date()
+        return cls(platform.machine(), has_vsyscall, today, runs_32_bit, linux)
 
 
 def has_vsyscall() -> bool:
@@ -61,9 +58,18 @@ def has_vsyscall() -> bool:
     It is made, by a program of 30 bytes: neither the command line nor /proc/PID/maps tells whether
     an emulated page works.
     """
-    with tempfile.TemporaryDirectory(prefix="vsyscall-") as folder:
+    return _runs(probe_program())
+
+
+def runs_32_bit() -> bool:
+    """Whether this kernel starts i386 programs; tried, too: it can be off at its command line."""
+    return _runs(probe_program_32())
+
+
+def _runs(content: bytes) -> bool:
+    with tempfile.TemporaryDirectory(prefix="probe-") as folder:
         program = Path(folder) / "probe"
-        program.write_bytes(probe_program())
+        program.write_bytes(content)
         program.chmod(0o700)
         try:
             command.run([program])
@@ -82,6 +88,15 @@ def probe_program() -> bytes:
     return ident + header + segment + _CALL
 
 
+def probe_program_32() -> bytes:
+    """An ELF program for i386 that exits."""
+    size = 52 + 32 + len(_EXIT_32)
+    ident = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
+    header = struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, _PAGE + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    segment = struct.pack("<IIIIIIII", 1, 0, _PAGE, _PAGE, size, size, 5, 0x1000)
+    return ident + header + segment + _EXIT_32
+
+
 def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> list[Finding]:
     """Everything that can be told about a guest's build on this machine; changes nothing."""
     machine = machine or Machine.here()
@@ -89,7 +104,7 @@ def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> 
         *_about_age(spec, machine),
         *_about_machine(spec, machine),
         *_about_keyring(spec, project),
-        *_about_kernel(spec),
+        *find_incompatible(spec, machine.linux),
     ]
 
 
@@ -98,8 +113,10 @@ def require_feasible(spec: Spec, project: Project) -> None:
     found = look_ahead(spec, project)
     stops = [one for one in found if one.level == "stops"]
     for one in found:
-        if one.level == "warns":
-            print_line(f"     {spec.name}: {one.key}: {one.text}")
+        line = f"     {spec.name}: {one.key}: {one.text}{f'; {one.hint}' if one.hint else ''}"
+        if one.level == "warns" and line not in _said:  # several stages ask
+            _said.add(line)
+            print_line(line)
     if not stops:
         return
     first = stops[0]
@@ -126,6 +143,13 @@ def _about_machine(spec: Spec, machine: Machine) -> Iterator[Finding]:
             "with a crash (tried)",
             "boot the build host with vsyscall=emulate, or build arch=i386",
         )
+    elif spec.arch == "i386" and not machine.runs_32_bit():
+        yield Finding(
+            "stops",
+            "arch",
+            f"this machine ({machine.arch}) runs no i386 programs (tried)",
+            "boot an x86 build host with ia32_emulation=on, or use arch=amd64",
+        )
 
 
 def _about_keyring(spec: Spec, project: Project) -> Iterator[Finding]:
@@ -137,60 +161,3 @@ def _about_keyring(spec: Spec, project: Project) -> Iterator[Finding]:
         return
     hint = "correct keyring=" if is_given else f"apt-get install {package}, or give keyring="
     yield Finding("stops", "keyring", f"{keyring}: no such file", hint)
-
-
-def _about_kernel(spec: Spec) -> Iterator[Finding]:
-    """Guest, kernel and Xen together: what used to be found out at the console."""
-    suite, linux = spec.suite_facts, _linux_of(spec)
-    if spec.arch == "i386" and spec.type == "pv" and linux >= (5, 9):
-        yield Finding(
-            "stops",
-            "type",
-            f"Linux {_show(linux)} has no 32-bit PV guests any more (5.9 removed them)",
-            "use type=pvh or hvm, or arch=amd64",
-        )
-    if spec.type == "pvh" and linux < (4, 11):
-        yield Finding(
-            "stops", "type", f"Linux {_show(linux)} cannot start as PVH (4.11 can)", "use type=pv"
-        )
-    is_bare = re.search(r"-(486|586|686)$", spec.kernel) and "xen" not in spec.kernel
-    if spec.arch == "i386" and spec.type == "pv" and is_bare:
-        yield Finding(
-            "stops",
-            "kernel",
-            f"{spec.kernel} has no PAE, which a 32-bit PV guest needs",
-            "name its -pae, -bigmem or -xen package",
-        )
-    oldest = _oldest_linux(suite.kernel_version)
-    if linux < oldest:
-        yield Finding(
-            "stops",
-            "kernel",
-            f"the C library of {spec.suite} needs Linux {_show(oldest)}, this is {_show(linux)} "
-            '("FATAL: kernel too old")',
-            "name a newer kernel",
-        )
-    if spec.suite == "etch" and spec.kernel_source != "package" and linux >= (2, 6, 26):
-        yield Finding(
-            "warns", "kernel", "its console is hvc0, etch's own is tty1: check the getty lines"
-        )
-
-
-def _linux_of(spec: Spec) -> tuple[int, ...]:
-    """The version of Linux, from the file's name where there is one, else the suite's."""
-    name = platform.release() if spec.kernel_source == "host" else Path(spec.kernel).name
-    match = _LINUX.match(name if name.startswith("vmlinuz-") else f"vmlinuz-{name}")
-    if spec.kernel_source == "package" or match is None:
-        return spec.suite_facts.kernel_version
-    return tuple(int(part) for part in match.groups() if part)
-
-
-def _oldest_linux(suites_own: tuple[int, int]) -> tuple[int, ...]:
-    """What glibc asks for: 3.2 from 2.26 on (buster, 4.19), 2.6.32 from 2.20 on (stretch, 4.9)."""
-    if suites_own >= (4, 19):
-        return (3, 2)
-    return (2, 6, 32) if suites_own >= (4, 9) else (2, 6)
-
-
-def _show(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))

@@ -16,6 +16,7 @@ from pipeline.canonical import digest_file, digest_tree, fingerprint
 from pipeline.errors import PipelineError, UsageError
 from pipeline.initrd import build as initrd_build
 from pipeline.initrd.modules import ModuleFolder
+from pipeline.preflight import require_feasible
 from pipeline.project import Project
 from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
@@ -57,6 +58,7 @@ def build(job: Job) -> None:
     if job.spec.is_kernel_inside:
         (job.scratch / "kernel.json").write_text('{"inside": true}\n')
         return
+    require_feasible(job.spec, job.project)
     require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
     packages, route, tree = snapshot.packages, snapshot.route, job.scratch / "tree"

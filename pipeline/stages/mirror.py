@@ -16,6 +16,7 @@ from pipeline.archive.snapshot import KEYRING, SNAPSHOT, read_snapshot
 from pipeline.archive.sources import Source
 from pipeline.archive.taking import Taking, Verified
 from pipeline.canonical import digest_file
+from pipeline.preflight import require_feasible
 from pipeline.project import Project
 from pipeline.proxy.control import require_proxy, with_cache
 from pipeline.recipe import Inputs, Job, Stage
@@ -40,6 +41,7 @@ def inputs(spec: Spec, project: Project) -> Inputs:
 
 def build(job: Job) -> None:
     """Fetch and verify every Release file, then the indexes that they name."""
+    require_feasible(job.spec, job.project)
     require_proxy(job.spec, job.project)
     archives = with_cache(job.spec, job.project, find_archives(job.spec, job.project.mirrors))
     cache = job.project.output / "cache"

@@ -1,4 +1,4 @@
-"""Bases and kernels through the managed proxy: the second build fetches no package upstream."""
+"""Guests through the managed proxy: the second build fetches no package upstream."""
 
 from __future__ import annotations
 
@@ -11,32 +11,37 @@ from pipeline.project import Project
 from pipeline.proxy.control import ProxyControl
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.stages import base, kernel, mirror
+from pipeline.stages import STAGES
 from tests.conftest import require
 from tests.host.forwarding import ForwardingMirror
 from tests.host.test_base_failover import project_of, server
 from tests.host.test_mirror_proxy import free_port
 
 pytestmark = pytest.mark.integration
-SUITES = [
-    "bookworm",
-    *(pytest.param(name, marks=pytest.mark.matrix) for name in ("trixie", "bullseye", "sid")),
-    pytest.param("noble", marks=pytest.mark.matrix),
+# what needs packages, every time; whole guests of every kind in the matrix
+UP_TO_BASE = ("mirror", "kernel", "base")
+WHOLE = tuple(stage.name for stage in STAGES)
+GUESTS = [
+    pytest.param("bookworm", UP_TO_BASE, id="bookworm's base"),
+    *(
+        pytest.param(name, WHOLE, id=name, marks=pytest.mark.matrix)
+        for name in ("bookworm", "trixie", "bullseye", "sid", "noble")
+    ),
 ]
 
 
-def build_anew(project: Project, spec: Spec) -> None:
-    """mirror, kernel and base, with nothing kept but the proxy's cache."""
-    for name in ("store", "cache"):
+def build_anew(project: Project, spec: Spec, stages: tuple[str, ...]) -> None:
+    """These stages, with nothing kept but the proxy's cache."""
+    for name in ("store", "cache", "guests", "volumes"):
         shutil.rmtree(project.output / name, ignore_errors=True)
-    recipe = Recipe(project, [mirror.STAGE, base.STAGE, kernel.STAGE])
-    for stage in ("mirror", "kernel", "base"):
+    recipe = Recipe(project, list(STAGES))
+    for stage in stages:
         recipe.build(stage, spec)
 
 
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize(("suite", "stages"), GUESTS)
 def test_the_second_build_through_the_proxy_fetches_no_package_upstream(
-    tmp_path: Path, suite: str
+    tmp_path: Path, suite: str, stages: tuple[str, ...]
 ) -> None:
     require(shutil.which("approx") is not None, "needs approx")
     project = project_of(tmp_path, 'url = "http://unused/debian"\n')
@@ -48,11 +53,13 @@ def test_the_second_build_through_the_proxy_fetches_no_package_upstream(
         keys = {"name": "web1", "suite": suite, "security": suite != "bullseye"}
         spec = Spec.model_validate({**keys, "mirror": "proxy"})
         try:
-            build_anew(project, spec)
+            build_anew(project, spec, stages)
             first = upstream.debs
             assert first > 60
-            build_anew(project, spec)
+            build_anew(project, spec, stages)
             print(f"{suite}: {first} packages upstream, then {upstream.debs - first}")
             assert upstream.debs == first
+            if "config" in stages:
+                assert (project.artifact("web1") / "disk.img").stat().st_size == spec.size_mib << 20
         finally:
             ProxyControl(project).stop()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.archive.credentials import AUTH_HINT, find_credentials, without_credentials
+from pipeline.archive.trouble import name_trouble, trusted_cas
 from pipeline.archive.way import Way
 from pipeline.canonical import CHUNK, digest_file
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
@@ -35,20 +36,6 @@ SLOW_AFTER_S = 20.0
 SLOW_BYTES_PER_S = 2048
 _PLAIN = Way()
 _CHOOSE = "check that the mirror or its proxy runs, or choose another with mirror=URL"
-# what a network error says -> what it means; whether trying again may help
-_TROUBLES: tuple[tuple[str, str, bool], ...] = (
-    ("TooManyRedirects", "it redirects in a circle", False),
-    ("SSLError", "its TLS certificate is not accepted", False),
-    ("InvalidSchema", "it redirects to something that is not HTTP", False),
-    ("InvalidURL", "this is not a URL that can be fetched", False),
-    ("ProxyError", "the proxy of http_proxy does not answer", True),
-    ("NameResolutionError", "its host name cannot be resolved", True),
-    ("Connection refused", "connection refused", True),
-    ("imed out", "it does not answer in time", True),
-    ("Timeout", "it does not answer in time", True),
-    ("IncompleteRead", "the answer was cut short", True),
-    ("ChunkedEncoding", "the answer was cut short", True),
-)
 
 
 class NotFound(PipelineError):
@@ -166,22 +153,13 @@ def _retry(url: str, attempt: Callable[[], T]) -> T:
         except _ServerTrouble as error:
             trouble = error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            reason, is_passing = name_trouble(error)
-            tried = f" (tried {ATTEMPTS} times)" if is_passing else ""
-            trouble = PipelineError(f"{shown}: {reason}{tried}", hint=_CHOOSE)
-            if not is_passing:
+            found = name_trouble(error)
+            tried = f" (tried {ATTEMPTS} times)" if found.is_passing else ""
+            trouble = PipelineError(f"{shown}: {found.reason}{tried}", hint=found.hint)
+            if not found.is_passing:
                 break
     assert trouble is not None
     raise trouble
-
-
-def name_trouble(error: Exception) -> tuple[str, bool]:
-    """A network error in words, and whether to try again; its own text may hold a password."""
-    text = f"{type(error).__name__} {error!r}"
-    for sign, reason, is_passing in _TROUBLES:
-        if sign in text:
-            return reason, is_passing
-    return f"the connection failed ({type(error).__name__})", True
 
 
 def _asked(url: str, way: Way) -> requests.Response:
@@ -193,6 +171,7 @@ def _asked(url: str, way: Way) -> requests.Response:
         timeout=TIMEOUT_S,
         auth=find_credentials(url, own=way.credentials),
         proxies=way.proxies,
+        verify=trusted_cas(),
         headers={"Accept-Encoding": "identity"},
     )
 

@@ -65,6 +65,22 @@ class Keys:
         self._gpg(argv, days_ago=days_ago)
         return signed.read_bytes()
 
+    def sign_for(self, text: str, fingerprint: str, *, days_ago: int, lives_days: int) -> bytes:
+        """The text, clear-signed by a key on that day with a signature that holds some days."""
+        plain, signed = self._home / "plain", self._home / "signed"
+        plain.write_text(text)
+        signed.unlink(missing_ok=True)
+        argv = ["--default-sig-expire", f"{lives_days}d", "--local-user", f"{fingerprint}!"]
+        argv += ["--output", str(signed), "--clearsign", str(plain)]
+        self._gpg(argv, days_ago=days_ago)
+        return signed.read_bytes()
+
+    def revoke(self, fingerprint: str) -> None:
+        """Revoke a key by the certificate that gpg made with it."""
+        made = self._home / "openpgp-revocs.d" / f"{fingerprint}.rev"
+        made.write_text(made.read_text().replace(":-----BEGIN", "-----BEGIN"))
+        self._gpg(["--import", made])
+
     def sign_apart(self, path: Path, *fingerprints: str, days_ago: int = 0) -> Path:
         """PATH.gpg, as archives had it before InRelease."""
         made = path.with_name(f"{path.name}.gpg")

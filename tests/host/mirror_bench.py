@@ -97,3 +97,12 @@ def lay_out(root: Path, keys: Keys, signer: str) -> ReleaseForm:
         names: dict[str, Any] = {"codename": f"bookworm-{pocket}", "suite": f"stable-{pocket}"}
         archive.publish(f"bookworm-{pocket}", replace(form, **names), area)
     return form
+
+
+def name_two(bench: Bench, other: MisbehavingMirror, more: str = "") -> str:
+    """mirrors/lab.toml with the bench's mirror first and another after it."""
+    folder = bench.root / "mirrors"
+    folder.mkdir(parents=True, exist_ok=True)
+    urls = f'["{bench.mirror.url}", "{other.url}"]'
+    (folder / "lab.toml").write_text(f"url = {urls}\n{more}")
+    return "lab"

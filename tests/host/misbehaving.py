@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +20,10 @@ class MisbehavingMirror:
     """Serves the files below `root`; `faults` maps the end of a path to what goes wrong there.
 
     `once` does the same for a single request. `login` is "user:password" where one is wanted.
-    `requests` counts the paths asked for, also those that failed.
+    `requests` counts the paths asked for, also those that failed. With `tls` it speaks TLS.
     """
 
-    def __init__(self, root: Path, port: int = 0) -> None:
+    def __init__(self, root: Path, port: int = 0, *, tls: ssl.SSLContext | None = None) -> None:
         self.root = root
         self.faults: dict[str, Fault] = {}
         self.once: dict[str, Fault] = {}
@@ -34,7 +36,13 @@ class MisbehavingMirror:
         class Bound(_Answerer):
             owner = mirror
 
+        self._scheme = "https" if tls else "http"
         self._server = ThreadingHTTPServer((LOCALHOST, port), Bound)
+        if tls:
+            # no handshake on accept: one that is refused must not end the server
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
@@ -46,7 +54,7 @@ class MisbehavingMirror:
     @property
     def url(self) -> str:
         """The main archive's URL."""
-        return f"http://{self.address}/debian"
+        return f"{self._scheme}://{self.address}/debian"
 
     def asked(self, end: str) -> int:
         """How often a path with this end was asked for."""
@@ -108,6 +116,11 @@ class _Answerer(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) if length < 0 else length))
         self.end_headers()
         self.wfile.write(body)
+
+    def handle(self) -> None:
+        """One connection; a client that does not like our certificate hangs up."""
+        with suppress(ssl.SSLError, ConnectionError):
+            super().handle()
 
     def log_message(self, format: str, *_arguments: object) -> None:
         """Tests read `requests` instead."""

@@ -36,6 +36,7 @@ def test_a_good_mirror_becomes_a_snapshot_with_all_three_suites(
     assert snapshot.packages.find("hello", "1.0").size > 0
 
 
+@pytest.mark.fault(name="signature cut off", place="release", ending="message")
 def test_a_signature_that_is_cut_off_is_not_taken_for_an_unsigned_file(bench: Bench) -> None:
     bench.mirror.faults[INRELEASE] = change(lambda content: content[:-200])
     assert "damaged" in bench.refuse().brief
@@ -56,8 +57,9 @@ def tampered(content: bytes) -> bytes:
         (change(tampered), "does not match: the file was tampered with", "another mirror="),
         (serve(b"<html>welcome</html>"), "InRelease: not signed", "only signed archives"),
     ],
-    ids=["unsigned", "tampered", "a login page"],
+    ids=["unsigned", "tampered", "a web page"],
 )
+@pytest.mark.fault(place="release", ending="message")
 def test_an_inrelease_that_is_not_right_is_refused(
     bench: Bench, fault: Fault, reason: str, advice: str
 ) -> None:
@@ -83,6 +85,7 @@ def test_an_inrelease_that_is_not_right_is_refused(
     ],
     ids=["expired", "future", "other suite", "other pocket", "weak hash"],
 )
+@pytest.mark.fault(place="release", ending="message")
 def test_a_release_of_another_time_or_suite_is_refused(
     bench: Bench, changes: dict[str, Any], reason: str, advice: str
 ) -> None:
@@ -92,6 +95,7 @@ def test_a_release_of_another_time_or_suite_is_refused(
     assert reason in error.brief and advice in error.hint
 
 
+@pytest.mark.fault(name="unknown key", place="release", ending="message")
 def test_a_key_that_the_keyring_does_not_hold_is_named(bench: Bench, keys: Keys) -> None:
     stranger = keys.make("stranger")
     bench.publish(signers=(stranger,))
@@ -100,11 +104,36 @@ def test_a_key_that_the_keyring_does_not_hold_is_named(bench: Bench, keys: Keys)
     assert f"unknown key {stranger[-16:]}" in error.brief and "keyring=" in error.hint
 
 
+@pytest.mark.parametrize("suite", ["bookworm", "buster"])
+@pytest.mark.fault(name="revoked key", place="release", ending="message")
+def test_a_revoked_key_is_accepted_nowhere(bench: Bench, keys: Keys, suite: str) -> None:
+    revoked = keys.make(f"revoked for {suite}")
+    names = {"bookworm": "stable", "buster": "oldoldstable"}
+    bench.publish(suite, codename=suite, suite=names[suite], signers=(revoked,))
+    keys.revoke(revoked)
+    keys.export(bench.keyring, revoked)
+    error = bench.refuse(suite=suite, updates=False, security=False)
+    assert error.exit_code == 5
+    assert "the key that signed it was revoked" in error.brief and "newer keyring" in error.hint
+
+
+@pytest.mark.fault(name="expired signature", place="release", ending="message")
+def test_a_signature_that_has_expired_is_refused(bench: Bench, keys: Keys) -> None:
+    aged = keys.make("aged", born_days_ago=100)
+    keys.export(bench.keyring, aged)
+    inrelease = bench.mirror.root / f"debian{INRELEASE}"
+    text = unsigned(inrelease.read_bytes()).decode()
+    inrelease.write_bytes(keys.sign_for(text, aged, days_ago=20, lives_days=5))
+    error = bench.refuse()
+    assert (error.exit_code, "its signature has expired" in error.brief) == (5, True), error.brief
+
+
 def test_one_known_key_among_several_is_enough(bench: Bench, keys: Keys, good_key: str) -> None:
     bench.publish(signers=(keys.make("other"), good_key))
     assert bench.snapshot(bench.build())["sources"][0]["signed_by"] == [good_key]
 
 
+@pytest.mark.fault(name="expired key", place="release", ending="message")
 def test_an_expired_key_does_not_sign_for_a_live_suite(
     bench: Bench, keys: Keys, old_key: str
 ) -> None:
@@ -149,6 +178,7 @@ def test_a_mirror_without_security_is_used_and_said(
     assert "has no bookworm-security: the guest is built without" in capsys.readouterr().out
 
 
+@pytest.mark.fault(name="tampered", place="release", ending="message")
 def test_security_that_is_there_and_wrong_is_not_left_out(bench: Bench) -> None:
     bench.mirror.faults["/dists/bookworm-security/InRelease"] = change(tampered)
     assert bench.refuse().exit_code == 5
@@ -215,6 +245,7 @@ def test_ubuntus_keyring_comes_from_a_verified_package(
     assert not list(state.folder.glob("lender*"))
 
 
+@pytest.mark.fault(name="wrong hash", place="package", ending="message")
 def test_a_keyring_package_that_is_not_what_was_signed_is_refused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pipeline import fetch
 from pipeline.archive import credentials
 from pipeline.archive.snapshot import read_snapshot
-from tests.host.mirror_bench import INRELEASE, SECRET, Bench
+from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
 from tests.host.misbehaving import (
     Fault,
     MisbehavingMirror,
@@ -46,21 +46,13 @@ OF_PACKAGES = [
 ]
 
 
-def name_two(bench: Bench, other: MisbehavingMirror, more: str = "") -> str:
-    """mirrors/lab.toml with the bench's mirror first and another after it."""
-    folder = bench.root / "mirrors"
-    folder.mkdir(parents=True, exist_ok=True)
-    urls = f'["{bench.mirror.url}", "{other.url}"]'
-    (folder / "lab.toml").write_text(f"url = {urls}\n{more}")
-    return "lab"
-
-
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "SLOW_AFTER_S", 0.3)
 
 
 @pytest.mark.parametrize("fault", OF_RELEASES)
+@pytest.mark.fault(place="release", ending="another mirror")
 def test_a_release_file_in_trouble_is_taken_from_the_next_mirror(
     bench: Bench, fault: Fault
 ) -> None:
@@ -73,6 +65,7 @@ def test_a_release_file_in_trouble_is_taken_from_the_next_mirror(
 
 
 @pytest.mark.parametrize("fault", OF_PACKAGES)
+@pytest.mark.fault(place="package", ending="another mirror")
 def test_a_package_in_trouble_is_taken_from_the_next_mirror_and_kept(
     bench: Bench, fault: Fault
 ) -> None:
@@ -90,6 +83,7 @@ def test_a_package_in_trouble_is_taken_from_the_next_mirror_and_kept(
         assert not list(target.parent.glob(".*"))
 
 
+@pytest.mark.fault(name="500 for every package", place="package", ending="another mirror")
 def test_a_mirror_that_died_is_asked_once_and_not_for_every_package(bench: Bench) -> None:
     with MisbehavingMirror(bench.mirror.root) as other:
         snapshot = read_snapshot(bench.build(mirror=name_two(bench, other)).folder)
@@ -102,6 +96,15 @@ def test_a_mirror_that_died_is_asked_once_and_not_for_every_package(bench: Bench
         assert other.asked(".deb") == 2
 
 
+@pytest.mark.fault(name="slow drip", place="release", ending="message")
+def test_a_mirror_that_drips_is_told_as_too_slow(bench: Bench) -> None:
+    bench.mirror.faults[INRELEASE] = drip
+    error = bench.refuse()
+    assert (error.exit_code, "too slow (" in error.brief) == (1, True), error.brief
+    assert bench.mirror.asked(INRELEASE) == fetch.ATTEMPTS
+
+
+@pytest.mark.fault(name="all mirrors fail", place="release", ending="message")
 def test_when_all_mirrors_fail_one_error_names_them_all(bench: Bench) -> None:
     with MisbehavingMirror(bench.mirror.root) as other:
         bench.mirror.faults[INRELEASE] = status(500)
@@ -112,6 +115,8 @@ def test_when_all_mirrors_fail_one_error_names_them_all(bench: Bench) -> None:
     assert bench.mirror.url in error.details and other.url in error.details
 
 
+@pytest.mark.fault(name="frozen or replayed", place="release", ending="message")
+@pytest.mark.fault(name="frozen or replayed", place="release", ending="another mirror")
 def test_a_mirror_that_goes_back_in_time_is_refused_and_a_better_one_taken(bench: Bench) -> None:
     old = (bench.mirror.root / f"debian{INRELEASE}").read_bytes()
     bench.publish(dated_days_ago=0.5)
@@ -126,6 +131,7 @@ def test_a_mirror_that_goes_back_in_time_is_refused_and_a_better_one_taken(bench
         assert read_snapshot(state.folder).sources[0].uri == other.url
 
 
+@pytest.mark.fault(name="lags behind another", place="release", ending="message")
 def test_a_mirror_may_lag_behind_another_by_days_but_not_more(bench: Bench) -> None:
     bench.publish(dated_days_ago=8)
     lagging = (bench.mirror.root / f"debian{INRELEASE}").read_bytes()
@@ -140,6 +146,7 @@ def test_a_mirror_may_lag_behind_another_by_days_but_not_more(bench: Bench) -> N
         bench.build(mirror="slow")
 
 
+@pytest.mark.fault(name="expired", place="release", ending="message")
 def test_a_state_past_its_valid_until_is_taken_only_knowingly(bench: Bench) -> None:
     bench.publish(dated_days_ago=20, valid_days=7)
     error = bench.refuse()
@@ -155,6 +162,7 @@ def test_a_state_past_its_valid_until_is_taken_only_knowingly(bench: Bench) -> N
             assert "expired" in bench.refuse(mirror=name).brief
 
 
+@pytest.mark.fault(name="password needed", place="package", ending="survived")
 def test_a_mirrors_own_file_of_passwords_is_used_and_stays_unsaid(bench: Bench) -> None:
     bench.mirror.login = f"user:{SECRET}"
     folder = bench.root / "mirrors"
@@ -171,6 +179,7 @@ def test_a_mirrors_own_file_of_passwords_is_used_and_stays_unsaid(bench: Bench) 
     bench.assert_no_secret()
 
 
+@pytest.mark.fault(name="tampered", place="release", ending="message")
 def test_an_old_archive_with_release_and_its_signature_apart_is_read(
     bench: Bench, keys: Any, old_key: str, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from pipeline import fetch
 from pipeline.archive import credentials
 from pipeline.archive.snapshot import read_snapshot
 from pipeline.archive.way import Way
-from pipeline.errors import UsageError
-from tests.host.mirror_bench import INRELEASE, SECRET, Bench
+from pipeline.errors import EnvironmentFault, UsageError
+from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
 from tests.host.misbehaving import (
     LOCALHOST,
     Fault,
@@ -38,6 +39,7 @@ def test_indexes_are_asked_for_by_hash_and_only_once(bench: Bench) -> None:
     assert bench.mirror.asked(INRELEASE) == 2
 
 
+@pytest.mark.fault(name="by-hash promised, not there", place="index", ending="survived")
 def test_a_mirror_that_promises_by_hash_and_has_none_is_read_by_name(bench: Bench) -> None:
     shutil.rmtree(bench.archive.index("bookworm").parent / "by-hash")
     bench.build(updates=False, security=False)
@@ -53,8 +55,9 @@ def test_a_mirror_that_promises_by_hash_and_has_none_is_read_by_name(bench: Benc
         (cut_short, 1, "the answer was cut short (tried 3 times)"),
         (status(500), 1, "answers 500 Internal Server Error (tried 3 times)"),
     ],
-    ids=["wrong hash", "truncated", "too long", "cut short", "500"],
+    ids=["wrong hash", "wrong size", "too long", "truncated", "500"],
 )
+@pytest.mark.fault(place="index", ending="message")
 def test_an_index_that_is_not_what_was_signed_is_refused_and_not_kept(
     bench: Bench, fault: Fault, exit_code: int, reason: str
 ) -> None:
@@ -78,8 +81,9 @@ def test_an_index_that_is_not_what_was_signed_is_refused_and_not_kept(
         (redirect("ftp://127.0.0.1/debian"), "redirects to something that is not HTTP", "mirror="),
         (cut_short, "the answer was cut short", "mirror=URL"),
     ],
-    ids=["404", "500", "403", "hang", "loop", "ftp", "cut short"],
+    ids=["404", "500", "403", "hang", "redirect loop", "redirect to ftp", "truncated"],
 )
+@pytest.mark.fault(place="release", ending="message")
 def test_a_mirror_in_trouble_is_named_with_its_trouble(
     bench: Bench, fault: Fault, reason: str, advice: str
 ) -> None:
@@ -90,12 +94,14 @@ def test_a_mirror_in_trouble_is_named_with_its_trouble(
     assert bench.mirror.url in error.brief
 
 
+@pytest.mark.fault(name="503 once, cut short once", place="release", ending="survived")
 def test_trouble_that_passes_is_survived(bench: Bench) -> None:
     bench.mirror.once = {INRELEASE: status(503), bench.index_by_hash: cut_short}
     bench.build(updates=False, security=False)
     assert (bench.mirror.asked(INRELEASE), bench.mirror.asked(bench.index_by_hash)) == (2, 2)
 
 
+@pytest.mark.fault(name="connection refused", place="release", ending="message")
 def test_nobody_listening_is_a_refused_connection(bench: Bench) -> None:
     with socket.socket() as free:
         free.bind((LOCALHOST, 0))
@@ -104,11 +110,13 @@ def test_nobody_listening_is_a_refused_connection(bench: Bench) -> None:
     assert (error.exit_code, "connection refused" in error.brief) == (1, True)
 
 
+@pytest.mark.fault(name="index called gzip-encoded", place="index", ending="survived")
 def test_a_server_that_calls_the_compressed_index_gzip_encoded_is_understood(bench: Bench) -> None:
     bench.mirror.faults[bench.index_by_hash] = claim_gzip
     bench.build(updates=False, security=False)
 
 
+@pytest.mark.fault(name="index and Release of different hours", place="index", ending="survived")
 def test_a_mirror_updated_between_release_and_index_is_read_once_more(bench: Bench) -> None:
     bench.publish(has_by_hash=False)
     old = (bench.mirror.root / f"debian{INRELEASE}").read_bytes()
@@ -120,6 +128,7 @@ def test_a_mirror_updated_between_release_and_index_is_read_once_more(bench: Ben
     assert read_snapshot(state.folder).packages.find("hello").version == "2.0"
 
 
+@pytest.mark.fault(name="damaged copy in our own cache", place="index", ending="survived")
 def test_a_damaged_file_in_the_cache_is_fetched_again(bench: Bench) -> None:
     bench.build(updates=False, security=False)
     for cached in bench.project.output.glob("cache/indexes/*"):
@@ -131,18 +140,38 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(bench: Bench) -> None:
     assert bench.mirror.asked(bench.index_by_hash) == 2
 
 
-def test_a_full_disk_is_one_clear_error(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, whatever is downloaded goes to a device without space."""
     real = fetch._download
 
     def into_full_device(url: str, part: Path, size: int, way: Way) -> None:
         part.symlink_to("/dev/full")
         real(url, part, size, way)
 
-    monkeypatch.setattr(fetch, "_download", into_full_device)
+    return lambda: monkeypatch.setattr(fetch, "_download", into_full_device)
+
+
+@pytest.mark.fault(name="disk full", place="index", ending="message")
+def test_a_full_disk_is_one_clear_error(bench: Bench, full_disk: Callable[[], None]) -> None:
+    full_disk()
     error = bench.refuse()
     assert (error.exit_code, "no space left" in error.brief) == (3, True)
+
+
+@pytest.mark.fault(name="disk full", place="package", ending="message")
+def test_a_disk_that_fills_up_is_no_mirrors_fault_and_no_other_is_asked(
+    bench: Bench, full_disk: Callable[[], None]
+) -> None:
+    with MisbehavingMirror(bench.mirror.root) as other:
+        snapshot = read_snapshot(bench.build(mirror=name_two(bench, other)).folder)
+        hello = snapshot.packages.find("hello", "1.0")
+        target = bench.project.output / "cache/debs" / hello.sha256
+        full_disk()
+        with pytest.raises(EnvironmentFault, match="no space left"):
+            snapshot.route.fetch(hello.url, target, size=hello.size, sha256=hello.sha256)
+        assert (bench.mirror.asked(".deb"), other.asked(".deb")) == (1, 0)
+    assert not list(target.parent.iterdir())
 
 
 def with_password(bench: Bench) -> str:
@@ -165,6 +194,7 @@ def test_a_password_in_a_mirror_file_is_refused_before_anything_is_written(bench
     bench.assert_no_secret()
 
 
+@pytest.mark.fault(name="password needed", place="release", ending="message")
 def test_a_mirror_that_asks_for_a_password_gets_it_from_apts_own_file(bench: Bench) -> None:
     bench.mirror.login = f"user:{SECRET}"
     error = bench.refuse()

@@ -82,6 +82,7 @@ def test_a_build_starts_the_proxy_and_the_second_fetch_does_not_reach_the_mirror
     assert control.stop() and not listens(control.settings.port)
 
 
+@pytest.mark.fault(name="damaged package in the proxy", place="proxy", ending="survived")
 def test_a_damaged_copy_is_dropped_and_fetched_once_more(
     bench: Bench, control: ProxyControl, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_damaged_copy_is_dropped_and_fetched_once_more(
     assert "copy was damaged and is dropped" in capsys.readouterr().out
 
 
+@pytest.mark.fault(name="wrong hash", place="proxy", ending="message")
 def test_a_mirror_that_is_itself_wrong_gets_the_blame_and_not_the_proxy(
     bench: Bench, control: ProxyControl
 ) -> None:
@@ -106,6 +108,7 @@ def test_a_mirror_that_is_itself_wrong_gets_the_blame_and_not_the_proxy(
     assert not (bench.project.output / "one").exists()
 
 
+@pytest.mark.fault(name="damaged Release file in the proxy", place="proxy", ending="survived")
 def test_a_damaged_release_file_in_the_cache_does_not_stop_a_build(
     bench: Bench, control: ProxyControl
 ) -> None:

@@ -14,8 +14,9 @@ from pipeline.archive.credentials import (
     refuse_credentials,
     without_credentials,
 )
+from pipeline.archive.trouble import name_trouble
 from pipeline.errors import EnvironmentFault, UsageError, VerificationError
-from pipeline.fetch import NotFound, fetch_bytes, fetch_file, name_trouble
+from pipeline.fetch import NotFound, fetch_bytes, fetch_file
 
 AUTH = """# of the lab
 machine http://lab.example.org:9999/private login me password one
@@ -64,9 +65,9 @@ def test_a_missing_local_file_is_not_found(tmp_path: Path) -> None:
 def test_network_errors_are_put_in_words_that_hold_no_password(
     error: Exception, reason: str, is_passing: bool
 ) -> None:
-    text, passing = name_trouble(error)
-    assert reason in text and passing is is_passing
-    assert "secret" not in text
+    found = name_trouble(error)
+    assert reason in found.reason and found.is_passing is is_passing
+    assert "secret" not in f"{found.reason} {found.hint}"
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,17 @@ def start_daemon(argv: Sequence[str | Path], *, log: Path, is_tethered: bool) ->
         )
 
 
+def become(argv: Sequence[str]) -> None:
+    """Replace this process by a program that talks with the person at the terminal (execve(2))."""
+    program = find_tool(argv[0])
+    if program is None:
+        raise EnvironmentFault(f"{argv[0]} is not installed")
+    terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    os.execve(program, [*argv], environment(terminal))
+
+
 def end_all() -> None:
     """Kill every command that runs now and start no other; for interruptions."""
     _ending.set()

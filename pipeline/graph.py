@@ -21,8 +21,9 @@ from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.reporter import StageFailed, StageReporter, print_error
 from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translate_options
+from pipeline.spec.mistakes import suggest_nearest
 from pipeline.stages import STAGES
-from pipeline.words import OPTIONS, Word
+from pipeline.words import HOST_WORDS, OPTIONS, SPEC_WORDS, Word
 
 Task = dict[str, Any]
 RUN_OPTIONS = OPTIONS | {"replace"}
@@ -74,6 +75,9 @@ class Graph:
 
     @classmethod
     def _load(cls, project: Project, variables: dict[str, str]) -> Graph:
+        asked = [HOST_WORDS[text] for text in sys.argv[1:] if text in HOST_WORDS]
+        if asked:
+            return cls._load_for_host(project, variables, asked)
         options = {key: variables.pop(key) for key in RUN_OPTIONS & set(variables)}
         name = variables.pop("name", "") or variables.get("hostname", "").partition(".")[0]
         if variables and not name:
@@ -87,13 +91,32 @@ class Graph:
             print(f"wrote {create_spec(name, variables, project.guests)}")
             variables = {}
         specs = load_all(project.guests, name or None, variables)
-        project.output.mkdir(parents=True, exist_ok=True)
-        # modes in an artifact must not depend on who builds it; output/ itself has the user's
-        os.umask(0o022)
+        _prepare_output(project)
         recipe = Recipe(project, STAGES, options=options)
         chosen = (name,) if name else tuple(sorted(specs))
         _prepare_kept(recipe, [specs[one] for one in chosen])
         return cls(project, recipe, specs, chosen)
+
+    @classmethod
+    def _load_for_host(
+        cls, project: Project, variables: dict[str, str], asked: list[Word]
+    ) -> Graph:
+        """For the words about guests of this host, which need no spec; mistakes in specs wait."""
+        _refuse_mixture(asked)
+        known = {"name"}.union(*(word.options for word in asked))
+        for unknown in sorted(set(variables) - known):
+            hint = suggest_nearest(unknown, sorted(known))
+            takes = f"doit {asked[0].name} takes: {', '.join(sorted(known))}"
+            raise UsageError(
+                f"{unknown}= is not a variable of doit {asked[0].name}",
+                hint="; ".join(filter(None, (hint, takes))),
+            )
+        try:
+            specs = load_all(project.guests)
+        except UsageError:
+            specs = {}
+        _prepare_output(project)
+        return cls(project, Recipe(project, STAGES, options=variables), specs, ())
 
     @property
     def config(self) -> dict[str, Any]:
@@ -174,6 +197,23 @@ class Graph:
                 "io": {"capture": False},
                 "meta": {"word": word.name},
             }
+
+
+def _prepare_output(project: Project) -> None:
+    project.output.mkdir(parents=True, exist_ok=True)
+    # modes in an artifact must not depend on who builds it; output/ itself has the user's
+    os.umask(0o022)
+
+
+def _refuse_mixture(asked: list[Word]) -> None:
+    """A word about installed guests and one about specs mean different things by name=."""
+    words = {text.partition(":")[0] for text in sys.argv[1:] if "=" not in text}
+    others = words & (SPEC_WORDS | {stage.name for stage in STAGES})
+    if others:
+        raise UsageError(
+            f"doit {asked[0].name} is about guests of this host, doit {min(others)} about specs",
+            hint="one after the other: two commands",
+        )
 
 
 def _is_creating() -> bool:

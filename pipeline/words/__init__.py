@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from pipeline.words import building, keeping, supplying
+from pipeline.words import building, keeping, living, supplying
 from pipeline.words.word import Word
 
-TABLES = (building.WORDS, keeping.WORDS, supplying.WORDS)
-OPTIONS = frozenset(option for table in TABLES for word in table for option in word.options)
+TABLES = (building.WORDS, living.WORDS, keeping.WORDS, supplying.WORDS)
+_ALL = tuple(word for table in TABLES for word in table)
+OPTIONS = frozenset(option for word in _ALL if not word.is_of_host for option in word.options)
+SPEC_WORDS = frozenset(word.name for word in _ALL if not word.is_of_host)
+HOST_WORDS = {word.name: word for word in _ALL if word.is_of_host}
 
-__all__ = ["OPTIONS", "TABLES", "Word", "building", "keeping", "supplying"]
+__all__ = [
+    "HOST_WORDS",
+    "OPTIONS",
+    "SPEC_WORDS",
+    "TABLES",
+    "Word",
+    "building",
+    "keeping",
+    "living",
+    "supplying",
+]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.progress import print_line
+from pipeline.progress import print_line, print_table
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.words.word import Word
@@ -164,14 +164,6 @@ def say_status(control: ProxyControl) -> None:
         f"  cache:     {now.cache_bytes / 2**20:.0f} MiB in {now.files} files, {control.cache}"
     )
     print_line(f"  use it:    mirror=proxy, or mirror={now.settings.address}")
-
-
-def print_table(rows: list[tuple[str, ...]]) -> None:
-    """Columns as wide as they need to be."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print_line("  ".join(cells).rstrip())
 
 
 def _listed(recipe: Recipe, option: str) -> list[str]:

@@ -1,0 +1,298 @@
+"""Every change on the host: prepared aside, committed at once, finished or undone after a kill.
+
+A journal file says before anything is made how to unmake it (`undo`), and at the commit what is
+left to do (`finish`): renames and removals, each of which may be repeated. Whoever comes next looks
+for the journal of a dead command: not committed, it is undone; committed, it is finished. The
+guest's configuration is replaced by one rename, so `xl create` sees the old guest or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.canonical import sync_folder
+from pipeline.errors import InUseError, PipelineError
+from pipeline.life.layout import Layout
+
+Step = dict[str, str]
+Perform = Callable[[Layout, Step], None]
+PATIENCE_S = 10.0
+_open: set[Transaction] = set()
+
+
+def rename(source: Path, target: Path) -> Step:
+    """Put a prepared file in its place."""
+    return {"kind": "rename", "source": str(source), "path": str(target)}
+
+
+def remove(path: Path) -> Step:
+    """Remove a file or link."""
+    return {"kind": "remove", "path": str(path)}
+
+
+def remove_tree(path: Path) -> Step:
+    """Remove a folder that we made, with all in it, and its parent if that is empty then."""
+    return {"kind": "remove-tree", "path": str(path)}
+
+
+def remove_empty(path: Path) -> Step:
+    """Remove a folder, and its parent, where they are empty."""
+    return {"kind": "remove-empty", "path": str(path)}
+
+
+def _rename(_layout: Layout, step: Step) -> None:
+    source, target = Path(step["source"]), Path(step["path"])
+    if os.path.lexists(source):
+        os.replace(source, target)
+        sync_folder(target.parent)
+
+
+def _remove(_layout: Layout, step: Step) -> None:
+    Path(step["path"]).unlink(missing_ok=True)
+
+
+def _remove_tree(layout: Layout, step: Step) -> None:
+    path = Path(step["path"])
+    while path.is_dir():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+    _remove_empty(layout, step)
+
+
+def _remove_empty(_layout: Layout, step: Step) -> None:
+    path = Path(step["path"])
+    for folder in (path, path.parent):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _change_modules(layout: Layout, step: Step) -> None:
+    from pipeline.life.guest_root import perform_modules  # it opens file systems, we do not
+
+    perform_modules(layout, step)
+
+
+def _set_size(layout: Layout, step: Step) -> None:
+    from pipeline.life.resize import perform_size
+
+    perform_size(layout, step)
+
+
+PERFORM: dict[str, Perform] = {
+    "rename": _rename,
+    "remove": _remove,
+    "remove-tree": _remove_tree,
+    "remove-empty": _remove_empty,
+    "modules": _change_modules,
+    "set-size": _set_size,
+}
+
+
+class Transaction:
+    """One change to one guest, as a context manager: an error before commit() undoes everything.
+
+    Raises InUseError when another command works on the same guest.
+    """
+
+    def __init__(self, layout: Layout, name: str, word: str) -> None:
+        self.layout = layout
+        self.name = name
+        self.word = word
+        self.thread = threading.get_ident()
+        self._undo: list[Step] = []
+        self._is_committed = False
+        self._lock = -1
+
+    def __enter__(self) -> Transaction:
+        self._lock = hold_lock(self.layout, self.name)
+        try:
+            recover_guest(self.layout, self.name)
+            self._write("preparing", [])
+        except BaseException:
+            release_lock(self.layout, self.name, self._lock)
+            raise
+        _open.add(self)
+        return self
+
+    def will_make(self, *undo: Step) -> None:
+        """Note how to unmake what is made next."""
+        self._undo = [*undo, *self._undo]
+        self._write("preparing", [])
+
+    def commit(self, finish: Iterable[Step]) -> None:
+        """The change is decided: from here on it is finished, by us or by whoever comes next."""
+        steps = list(finish)
+        self._write("committed", steps)
+        self._is_committed = True
+        _perform(self.layout, steps)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.settle()
+        finally:
+            _open.discard(self)
+            release_lock(self.layout, self.name, self._lock)
+
+    def settle(self) -> None:
+        """Undo what was not committed and forget the journal; a failed finish keeps it."""
+        if not self._is_committed:
+            _perform(self.layout, self._undo)
+            _forget(self.layout, self.name)
+        elif self._is_finished():
+            _forget(self.layout, self.name)
+
+    def _is_finished(self) -> bool:
+        steps = json.loads(self.layout.journal(self.name).read_bytes())["finish"]
+        return not any(
+            step["kind"] == "rename" and os.path.lexists(step["source"]) for step in steps
+        )
+
+    def _write(self, phase: str, finish: list[Step]) -> None:
+        table = {"word": self.word, "phase": phase, "undo": self._undo, "finish": finish}
+        path = self.layout.journal(self.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_aside(_draft(path), json.dumps(table, indent=1).encode())
+        os.replace(_draft(path), path)
+
+
+def hold_lock(layout: Layout, name: str) -> int:
+    """A descriptor that holds the guest's lock; raises InUseError when another command has it."""
+    path = layout.state / "locks" / name
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise InUseError(
+                f"another command is at work on {name}", hint="wait until it has ended"
+            ) from None
+        with suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        os.close(descriptor)  # it was removed with its guest a moment ago
+
+
+def release_lock(layout: Layout, name: str, descriptor: int) -> None:
+    """Let the lock go; of a guest that is not installed, and of an empty state, nothing stays."""
+    if not layout.record(name).exists() and not layout.journal(name).exists():
+        tidy(layout, name)
+    os.close(descriptor)
+
+
+def tidy(layout: Layout, lock: str) -> None:
+    """Remove a lock's file and what is empty of our state; the lock is held or of no use."""
+    (layout.state / "locks" / lock).unlink(missing_ok=True)
+    for folder in ("locks", "journal", "installed", ""):
+        with suppress(OSError):
+            (layout.state / folder).rmdir()
+
+
+def recover_guest(layout: Layout, name: str) -> str:
+    """Undo or finish what a dead command began; returns what was done, "" for nothing.
+
+    The caller holds the guest's lock.
+    """
+    path = layout.journal(name)
+    _draft(path).unlink(missing_ok=True)
+    _clear_work(layout, name)
+    try:
+        table = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return ""
+    except ValueError as error:
+        raise PipelineError(f"{path} cannot be read ({error})", hint="move it away") from error
+    is_committed = table["phase"] == "committed"
+    _perform(layout, table["finish"] if is_committed else table["undo"])
+    _forget(layout, name)
+    return f"{table['word']} of {name}: {'finished' if is_committed else 'undone'}"
+
+
+def recover_all(layout: Layout) -> list[str]:
+    """The same for every guest that nobody works on."""
+    done = []
+    for name in list_unfinished(layout):
+        try:
+            lock = hold_lock(layout, name)
+        except InUseError:
+            continue
+        try:
+            done.append(recover_guest(layout, name))
+        finally:
+            release_lock(layout, name, lock)
+    return [text for text in done if text]
+
+
+def list_unfinished(layout: Layout) -> list[str]:
+    """The guests with something that a dead command may have left."""
+    journals = (layout.state / "journal").glob("*json*")
+    names = {path.name.removeprefix(".").partition(".json")[0] for path in journals}
+    names |= {path.name for path in (layout.state / "work").glob("*")}
+    locks = {path.name for path in (layout.state / "locks").glob("*")}
+    return sorted(names | {name for name in locks if not layout.record(name).exists()})
+
+
+@contextmanager
+def work_folder(layout: Layout, name: str) -> Iterator[Path]:
+    """A folder for whoever holds the guest's lock; a killed one's is removed by recover_guest."""
+    _clear_work(layout, name)
+    folder = layout.state / "work" / name
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        _clear_work(layout, name)
+
+
+def _clear_work(layout: Layout, name: str) -> None:
+    shutil.rmtree(layout.state / "work" / name, ignore_errors=True)
+    with suppress(OSError):
+        (layout.state / "work").rmdir()
+
+
+def write_aside(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file that is not in its place yet, and wait for the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with open(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def settle_open() -> None:
+    """For interruptions: what was not committed is undone before the process ends."""
+    for transaction in list(_open):
+        if transaction.thread == threading.get_ident():
+            transaction.settle()
+            _open.discard(transaction)
+    end = time.monotonic() + PATIENCE_S
+    while _open and time.monotonic() < end:
+        time.sleep(0.02)  # its own thread undoes it: the command that it waited for was ended
+
+
+def _perform(layout: Layout, steps: Iterable[Step]) -> None:
+    for step in steps:
+        PERFORM[step["kind"]](layout, step)
+
+
+def _forget(layout: Layout, name: str) -> None:
+    layout.journal(name).unlink(missing_ok=True)

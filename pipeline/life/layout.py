@@ -1,0 +1,75 @@
+"""Where things are on a Xen host; DOMU_ROOT puts all of it below another folder, for trials."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLE = "DOMU_ROOT"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The host's folders. Paths in installed configurations are these, `root` included."""
+
+    root: Path = Path("/")
+
+    @classmethod
+    def here(cls) -> Layout:
+        """This machine's, or what DOMU_ROOT names."""
+        return cls(Path(os.environ.get(VARIABLE) or "/").absolute())
+
+    @property
+    def configs(self) -> Path:
+        """Where xl and xm look for configurations."""
+        return self.root / "etc/xen"
+
+    @property
+    def auto(self) -> Path:
+        """What the host's xendomains service starts."""
+        return self.configs / "auto"
+
+    @property
+    def images(self) -> Path:
+        """Disks that are files: NAME/GENERATION/disk.img."""
+        return self.root / "var/lib/xen/images"
+
+    @property
+    def kernels(self) -> Path:
+        """Kernels and ramdisks, one folder each, shared by the guests that boot them."""
+        return self.root / "var/lib/xen/kernels"
+
+    @property
+    def saves(self) -> Path:
+        """Saved guests: xendomains' own folder."""
+        return self.root / "var/lib/xen/save"
+
+    @property
+    def state(self) -> Path:
+        """What we installed, and what is under way."""
+        return self.root / "var/lib/domu"
+
+    def config(self, name: str) -> Path:
+        """A guest's configuration."""
+        return self.configs / f"{name}.cfg"
+
+    def auto_link(self, name: str) -> Path:
+        """Its link for the start with the host."""
+        return self.auto / f"{name}.cfg"
+
+    def record(self, name: str) -> Path:
+        """What we know of an installed guest."""
+        return self.state / "installed" / f"{name}.json"
+
+    def journal(self, name: str) -> Path:
+        """What is being done to a guest at this moment."""
+        return self.state / "journal" / f"{name}.json"
+
+    def save_file(self, name: str) -> Path:
+        """A guest's saved memory."""
+        return self.saves / name
+
+    def disks(self, name: str, generation: int) -> Path:
+        """The folder of a guest's disks that are files."""
+        return self.images / name / str(generation)

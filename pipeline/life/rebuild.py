@@ -1,0 +1,86 @@
+"""A new root disk for an installed guest, from today's golden image; its data disks stay.
+
+The old root disk is kept until `purge=yes` or the next rebuild, for `undo=yes`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.host.in_use import refuse_if_used
+from pipeline.life import install, kernels, placing
+from pipeline.life.journal import Transaction
+from pipeline.life.layout import Layout
+from pipeline.life.records import Installed, note_written, require_installed
+from pipeline.life.source import Source
+from pipeline.life.toolstack import Toolstack, refuse_running
+
+WORD = "rebuild"
+
+
+def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: str) -> install.Plan:
+    """The installation of a new artifact over the old guest, keeping every disk but root, swap."""
+    kept = frozenset(disk.vdev for disk in record.disks if disk.role == "data")
+    plan = install.plan_install(
+        source,
+        layout,
+        before=note_written(record),
+        autostart=record.is_autostarted,
+        toolstack=record.toolstack,
+        proof=proof,
+        kept_vdevs=kept,
+    )
+    missing = kept - {one.disk.vdev for one in plan.disks}
+    if missing:
+        raise UsageError(
+            f"{record.name}: its spec has no disk {', '.join(sorted(missing))} any more, which "
+            "holds data",
+            hint="add it to the spec again",
+        )
+    return install.with_previous(plan)
+
+
+def rebuild(plan: install.Plan, layout: Layout, *, log: Path) -> Installed:
+    """Carry it out; what an earlier rebuild kept for its undo goes."""
+    return install.install(plan, layout, word=WORD, log=log)
+
+
+def undo_rebuild(layout: Layout, name: str, toolstack: Toolstack | None) -> Installed:
+    """The guest as it was before; what it wrote to the new root disk since is lost."""
+    record = require_installed(layout, name)
+    previous = record.previous
+    if previous is None or record.word != WORD:
+        raise UsageError(
+            f"{name}: its last change was no rebuild that can be undone",
+            hint="doit list-guests says what can be",
+        )
+    refuse_running(toolstack, name, "undoing its rebuild")
+    for disk in record.disks:
+        refuse_if_used(disk.path)
+    with Transaction(layout, name, WORD) as change:
+        # the generation goes on counting: a folder's name never means two things
+        back = replace(
+            previous, generation=record.generation, changed_at=int(time.time()), previous=None
+        )
+        kept = frozenset(disk.target for disk in back.disks)
+        doomed = install.removal_of(record.without_previous(), layout, kept=kept)
+        change.commit([*placing.prepare_texts(change, back), *doomed])
+    kernels.purge_kernels(layout)
+    return previous
+
+
+def forget_previous(layout: Layout, name: str) -> list[str]:
+    """Give up the undo: the old root disk goes; returns what went."""
+    record = require_installed(layout, name)
+    if record.previous is None:
+        return []
+    kept = frozenset(disk.target for disk in record.disks)
+    doomed = install.removal_of(record.previous, layout, kept=kept)
+    with Transaction(layout, name, WORD) as change:
+        steps = placing.prepare_record(change, note_written(record.without_previous()))
+        change.commit([*steps, *doomed])
+    kernels.purge_kernels(layout)
+    return [step["path"] for step in doomed if step["kind"] == "remove"]

@@ -1,0 +1,238 @@
+"""Larger or smaller disks of a guest that is shut down, with its file system, checked both times.
+
+A file system with a journal grows mounted, where nobody else sees it: the kernel's journal makes
+that safe against a kill. Everything else is done to a copy that takes the disk's place by a rename.
+(resize2fs -z, its undo file, is no help: 1.47.0 damages file systems of 1 KiB blocks with it, and
+what a killed one leaves is called incomplete by e2undo.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import command
+from pipeline.command import require_tools
+from pipeline.errors import CommandFailed, EnvironmentFault, InUseError, UsageError
+from pipeline.host.in_use import refuse_if_used
+from pipeline.host.namespace import isolated
+from pipeline.life import placing
+from pipeline.life.guest_root import check_file_system, root_disk
+from pipeline.life.journal import Step, Transaction, remove, rename, work_folder
+from pipeline.life.layout import Layout
+from pipeline.life.records import Installed, InstalledDisk, note_written
+from pipeline.life.toolstack import Toolstack, refuse_running
+from pipeline.spec.mistakes import WrongValueError
+from pipeline.spec.sizes import parse_size
+
+MIB = 1 << 20
+_EXT = ("ext2", "ext3", "ext4")
+_TOOLS = {
+    "ext4": {"resize2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "dumpe2fs": "e2fsprogs"},
+    "xfs": {"xfs_growfs": "xfsprogs", "xfs_repair": "xfsprogs"},
+    "btrfs": {"btrfs": "btrfs-progs"},
+}
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """A change of a disk's size, both in MiB; `disk` is the guest's root disk."""
+
+    record: Installed
+    disk: InstalledDisk
+    before_mib: int
+    after_mib: int
+
+    @property
+    def grows(self) -> bool:
+        """Whether it becomes larger."""
+        return self.after_mib > self.before_mib
+
+
+def plan_resize(
+    layout: Layout, record: Installed, asked: str, toolstack: Toolstack | None
+) -> tuple[Resizing, list[str]]:
+    """What will be done, and notes; raises for running guests, wrong sizes, full host disks."""
+    try:
+        size_mib = parse_size(asked)
+    except WrongValueError as mistake:
+        raise UsageError(f"size={asked}: {mistake.message}", hint=mistake.hint) from mistake
+    disk = root_disk(record)
+    if disk.format != "raw":
+        raise UsageError(
+            f"{disk.target} is {disk.format}: only raw disks and volumes are resized",
+            hint="convert it: qemu-img convert -O raw, and edit the configuration",
+        )
+    require_tools(_TOOLS["ext4" if record.fs in _EXT else record.fs])
+    if not disk.is_owned:
+        raise UsageError(f"{disk.target} was not made by doit", hint="resize it by hand")
+    note = refuse_running(toolstack, record.name, "resizing")
+    refuse_if_used(disk.path)
+    if layout.save_file(record.name).exists():
+        raise InUseError(
+            f"{record.name} is saved: its memory knows the disk as it is",
+            hint=f"doit restore name={record.name} and shut it down",
+        )
+    plan = Resizing(record, disk, disk_size(disk) // MIB, size_mib)
+    _refuse_full(plan)
+    if record.fs in _EXT and not plan.grows:
+        _refuse_below_content(plan)
+    return plan, [note] if note else []
+
+
+def disk_size(disk: InstalledDisk) -> int:
+    """Bytes that the guest sees of a raw disk."""
+    with open(disk.path, "rb") as stream:
+        return stream.seek(0, os.SEEK_END)
+
+
+def _refuse_full(plan: Resizing) -> None:
+    if plan.disk.kind != "file" or not plan.grows:
+        return
+    # a sparse file may promise what the disk has not; a guest that fills it would stop
+    state = os.statvfs(plan.disk.path.parent)
+    free_mib = state.f_bavail * state.f_frsize // MIB
+    if plan.after_mib - plan.before_mib > free_mib:
+        raise EnvironmentFault(
+            f"{plan.disk.path.parent}: {plan.after_mib - plan.before_mib} MiB more were asked for, "
+            f"{free_mib} MiB are free",
+            hint="ask for less, or make room",
+        )
+
+
+def resize(layout: Layout, plan: Resizing) -> None:
+    """Carry it out; on an error or a kill file system and disk are as they were."""
+    if plan.after_mib == plan.before_mib:
+        return
+    record, disk = note_written(plan.record), plan.disk
+    check_file_system(disk.path, record.fs)
+    with Transaction(layout, record.name, "resize") as change:
+        if record.fs in _EXT and not (plan.grows and _grew_mounted(change, plan)):
+            steps = _resize_copy(change, plan)
+        elif record.fs in _EXT:
+            steps = []
+        else:
+            steps = _resize_other(change, plan)
+        change.commit([*steps, *placing.prepare_record(change, record)])
+
+
+def _grew_mounted(change: Transaction, plan: Resizing) -> bool:
+    """Grow a mounted ext3 or ext4; False where this kernel or this user may not."""
+    if plan.record.fs == "ext2":
+        return False
+    change.will_make(_size_step(plan.disk, plan.before_mib))
+    set_disk_size(plan.disk, plan.after_mib * MIB)
+    try:
+        _run_mounted(change, plan, "resize2fs", device='$(findmnt -no SOURCE "$2")')
+    except CommandFailed as error:
+        if "Permission denied" in error.details or "mount" in error.details:
+            _set_size(plan.disk.path, plan.before_mib * MIB)
+            return False
+        raise
+    command.run(["e2fsck", "-f", "-n", plan.disk.path])
+    return True
+
+
+def _run_mounted(change: Transaction, plan: Resizing, words: str, *, device: str) -> None:
+    loop = "" if plan.disk.kind == "block" else ",loop"
+    options = f"nodev,nosuid,noexec{loop}"
+    script = f'mount -t {plan.record.fs} -o {options} "$1" "$2"\n{words} {device}\numount "$2"'
+    with work_folder(change.layout, plan.record.name) as work:
+        command.run(isolated(["sh", "-euc", script, "sh", plan.disk.path, work]))
+
+
+def _resize_copy(change: Transaction, plan: Resizing) -> list[Step]:
+    """An ext file system, resized in a copy of its file."""
+    disk = plan.disk
+    if disk.kind != "file":
+        raise UsageError(
+            f"{disk.target} is a volume: it can grow, but not be made smaller in place",
+            hint=f"write the size into the spec and: doit rebuild name={plan.record.name}",
+        )
+    _refuse_no_room(disk.path)
+    aside = disk.path.with_name(f".{disk.path.name}.resized")
+    change.will_make(remove(aside))
+    command.run(["cp", "--sparse=always", "--reflink=auto", disk.path, aside])
+    command.run(["e2fsck", "-f", "-p", aside], accept=(0, 1))
+    if plan.grows:
+        _set_size(aside, plan.after_mib * MIB)
+    command.run(["resize2fs", aside, f"{plan.after_mib}M"])
+    _set_size(aside, plan.after_mib * MIB)
+    command.run(["e2fsck", "-f", "-n", aside])
+    return [rename(aside, disk.path)]
+
+
+def _refuse_no_room(path: Path) -> None:
+    state = os.statvfs(path.parent)
+    free, need = state.f_bavail * state.f_frsize, path.stat().st_blocks * 512
+    if free < need:
+        raise EnvironmentFault(
+            f"{path.parent}: resizing works on a copy, {need >> 20} MiB, and {free >> 20} are free",
+            hint="make room for as long as it takes",
+        )
+
+
+def _refuse_below_content(plan: Resizing) -> None:
+    text = command.run(["resize2fs", "-P", plan.disk.path])
+    found = re.search(r"minimum size of the filesystem: (\d+)", text)
+    block = re.search(
+        r"^Block size:\s+(\d+)", command.run(["dumpe2fs", "-h", plan.disk.path]), re.MULTILINE
+    )
+    if not found or not block:
+        raise CommandFailed(["resize2fs", "-P"], status=0, output=text)
+    need_mib = -(-int(found[1]) * int(block[1]) // MIB)
+    if plan.after_mib < need_mib:
+        raise UsageError(
+            f"size={plan.after_mib}M: the guest's files need {need_mib} MiB",
+            hint=f"size={need_mib}M or more; or remove files in the guest first",
+        )
+
+
+def _resize_other(change: Transaction, plan: Resizing) -> list[Step]:
+    """xfs grows, btrfs both, mounted, by their own journals."""
+    fs, disk = plan.record.fs, plan.disk
+    if fs == "xfs" and not plan.grows:
+        raise UsageError("an xfs file system cannot be made smaller", hint="rebuild with size=")
+    if plan.grows:
+        # what a kill leaves is a longer disk than its file system, which the next resize uses
+        set_disk_size(disk, plan.after_mib * MIB)
+    words = "xfs_growfs -d" if fs == "xfs" else f"btrfs filesystem resize {plan.after_mib}M"
+    _run_mounted(change, plan, words, device='"$2"')
+    return [] if plan.grows else [_size_step(disk, plan.after_mib)]
+
+
+def set_disk_size(disk: InstalledDisk, size_bytes: int) -> None:
+    """The file or the volume itself; what is cut off is lost."""
+    _set_size(disk.path, size_bytes)
+
+
+def _size_step(disk: InstalledDisk, size_mib: int) -> Step:
+    return {"kind": "set-size", "path": disk.target, "size": str(size_mib * MIB)}
+
+
+def _set_size(path: Path, size_bytes: int) -> None:
+    if not path.is_file():
+        return
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.ftruncate(descriptor, size_bytes)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def perform_size(_layout: Layout, step: Step) -> None:
+    """A journal's step: the size that a disk is to have, never less than its ext file system's."""
+    path, size = Path(step["path"]), int(step["size"])
+    _set_size(path, max(size, _ext_size(path)))
+
+
+def _ext_size(path: Path) -> int:
+    """Bytes that an ext file system in this file says it has; 0 where there is none."""
+    with open(path, "rb") as stream:
+        block = stream.read(2048)[1024:]
+    if len(block) < 1024 or block[56:58] != b"\x53\xef":
+        return 0
+    return int.from_bytes(block[4:8], "little") * (1024 << int.from_bytes(block[24:28], "little"))

@@ -1,0 +1,190 @@
+"""The words that change an installed guest: a new kernel, another size, a new root disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PipelineError, UsageError
+from pipeline.progress import print_line
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+from pipeline.words.asking import require_name, require_proven
+from pipeline.words.word import host_word
+
+if TYPE_CHECKING:
+    from pipeline.life.kernels import KernelFolder
+    from pipeline.life.layout import Layout
+    from pipeline.life.refresh import Outcome
+    from pipeline.life.toolstack import Toolstack
+
+_OUTCOMES = {
+    "refreshed": "{0.guest}: kernel {0.before} -> {0.after}; start it: doit start name={0.guest}",
+    "pending": "{0.guest} runs {0.before}; {0.after} waits: doit shutdown name={0.guest}, then "
+    "doit start name={0.guest} (a reboot keeps the old kernel)",
+    "current": "{0.guest}: {0.after}, nothing to do",
+    "inside": "{0.guest} boots the kernel that is installed in it: upgrade it there",
+    "undone": "{0.guest}: back to kernel {0.after}; if it runs: doit shutdown, then doit start",
+    "purged": "{0.guest}: {0.before} is gone, {0.after} stays; no undo any more",
+}
+
+
+def refresh(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """Give installed guests their new kernel; name=, from=FOLDER, restart=, undo=, purge=yes."""
+    from pipeline.life import refresh as refreshing
+    from pipeline.life.journal import recover_all
+    from pipeline.life.layout import Layout
+    from pipeline.life.records import list_installed, require_installed
+    from pipeline.life.toolstack import find_toolstack
+
+    layout, toolstack = Layout.here(), find_toolstack()
+    recover_all(layout)
+    name = recipe.options.get("name", "")
+    records = [require_installed(layout, name)] if name else [*list_installed(layout).values()]
+    if not records:
+        raise UsageError("no guest is installed here", hint="doit install name=...")
+    failed: list[PipelineError] = []
+    for record in records:
+        try:
+            if recipe.options.get("undo") == "yes":
+                outcome = refreshing.undo_refresh(layout, record.name, toolstack)
+            elif recipe.options.get("purge") == "yes":
+                outcome = refreshing.forget_previous(layout, record.name, toolstack)
+            elif record.is_kernel_inside:
+                outcome = refreshing.Outcome(record.name, "inside", "", "")
+            else:
+                kernel = _kernel_for(recipe, specs, record.name)
+                outcome = _refresh_one(recipe, layout, record.name, kernel, toolstack)
+            print_line(_OUTCOMES[outcome.state].format(outcome))
+        except PipelineError as error:
+            error.guest = error.guest or record.name
+            failed.append(error)
+            if len(records) > 1:
+                print_line(f"{record.name}: {error.brief}")
+    if failed:
+        raise failed[0]
+
+
+def _kernel_for(recipe: Recipe, specs: Mapping[str, Spec], name: str) -> KernelFolder:
+    from pipeline.life.kernels import read_kernel_folder
+
+    folder = recipe.options.get("from", "")
+    if folder:
+        return read_kernel_folder(Path(folder).absolute())
+    if name not in specs:
+        raise UsageError(
+            f"{name} has no spec here that would say its kernel",
+            hint="from=FOLDER with vmlinuz, initrd.img, kernel.json and modules.tar",
+        )
+    recipe.build("mirror", specs[name])
+    return read_kernel_folder(recipe.build("kernel", specs[name]).folder)
+
+
+def _refresh_one(
+    recipe: Recipe, layout: Layout, name: str, kernel: KernelFolder, toolstack: Toolstack | None
+) -> Outcome:
+    """Refresh; with restart=yes a running guest is shut down for it and started again."""
+    from pipeline.life import refresh as refreshing
+    from pipeline.life import running
+
+    outcome = refreshing.refresh(layout, name, kernel, toolstack)
+    if outcome.state != "pending" or recipe.options.get("restart") != "yes":
+        return outcome
+    host = running.open_host(recipe.project, log_name=name)
+    guest = running.find_guest(host, name)
+    running.shut_down(host, [guest], timeout_s=180)
+    running.start(host, running.find_guest(host, name))
+    return refreshing.Outcome(name, "refreshed", outcome.before, outcome.after)
+
+
+def resize(recipe: Recipe, _specs: object) -> None:
+    """Make the root disk of a guest larger or smaller; size=."""
+    from pipeline.life import resize as resizing
+    from pipeline.life.journal import recover_all
+    from pipeline.life.layout import Layout
+    from pipeline.life.records import require_installed
+    from pipeline.life.toolstack import find_toolstack
+
+    name, layout = require_name(recipe), Layout.here()
+    if "size" not in recipe.options:
+        raise UsageError("to which size?", hint="size=8G, for example")
+    recover_all(layout)
+    record = require_installed(layout, name)
+    plan, notes = resizing.plan_resize(layout, record, recipe.options["size"], find_toolstack())
+    for note in notes:
+        print_line(f"  {note}")
+    if plan.after_mib == plan.before_mib:
+        print_line(f"{name}: {plan.disk.target} has {plan.before_mib} MiB, nothing to do")
+        return
+    resizing.resize(layout, plan)
+    print_line(f"{name}: {plan.disk.target}: {plan.before_mib} -> {plan.after_mib} MiB")
+    print_line(f'  write size = "{plan.after_mib}M" into its spec: a rebuild reads it there')
+
+
+def rebuild(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """A new root disk from today's golden image; data disks stay; undo=yes, purge=yes."""
+    from pipeline.life import rebuild as rebuilding
+    from pipeline.life.install import refuse_impossible
+    from pipeline.life.journal import recover_all
+    from pipeline.life.layout import Layout
+    from pipeline.life.records import require_installed
+    from pipeline.life.source import read_source
+    from pipeline.life.toolstack import find_toolstack
+
+    name, layout, toolstack = require_name(recipe), Layout.here(), find_toolstack()
+    recover_all(layout)
+    record = require_installed(layout, name)
+    if recipe.options.get("undo") == "yes":
+        rebuilding.undo_rebuild(layout, name, toolstack)
+        print_line(f"{name} is as it was before its rebuild; start it: doit start name={name}")
+        return
+    if recipe.options.get("purge") == "yes":
+        for path in rebuilding.forget_previous(layout, name):
+            print_line(f"  removed {path}")
+        return
+    folder = _built_folder(recipe, specs, name)
+    source = read_source(folder, name=name, toolstack=record.toolstack)
+    plan = rebuilding.plan_rebuild(source, layout, record, proof=require_proven(recipe, source))
+    for note in refuse_impossible(plan, layout, toolstack):
+        print_line(f"  {note}")
+    log = recipe.project.log(name, "rebuild")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    made = rebuilding.rebuild(plan, layout, log=log)
+    print_line(f"{name} is rebuilt; start it: doit start name={name}")
+    for disk in made.disks:
+        is_kept = disk.target in {old.target for old in record.disks}
+        print_line(f"  {disk.vdev:<6} {disk.target}{'  (kept)' if is_kept else ''}")
+    print_line(f"  the old root disk stays: doit rebuild name={name} undo=yes, or purge=yes")
+
+
+def _built_folder(recipe: Recipe, specs: Mapping[str, Spec], name: str) -> Path:
+    """The artifact, built anew where it is not current; or from=FOLDER."""
+    folder = recipe.options.get("from", "")
+    if folder:
+        return Path(folder).absolute()
+    if name not in specs:
+        raise UsageError(f"{name} has no spec here to build it from", hint="from=FOLDER")
+    for stage in recipe.stages:
+        state = recipe.state(stage, specs[name])
+        if not state.is_current:
+            print_line(f"  {stage:<8} {state.reason}")
+            recipe.build(stage, specs[name])
+    return recipe.project.artifact(name)
+
+
+WORDS = (
+    host_word(
+        "refresh",
+        "a new kernel for installed guests: undo=yes purge=yes",
+        refresh,
+        *("from", "restart", "undo", "purge"),
+    ),
+    host_word("resize", "a larger or smaller root disk: size=8G", resize, "size"),
+    host_word(
+        "rebuild",
+        "a new root disk from today's golden image: undo=yes",
+        rebuild,
+        *("from", "unproven", "undo", "purge"),
+    ),
+)

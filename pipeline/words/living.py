@@ -1,0 +1,140 @@
+"""The words for a guest's life: published, installed on a Xen host, and what comes after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.progress import print_line
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+from pipeline.words.asking import require_name, require_proven, yes_or_no
+from pipeline.words.changing import WORDS as CHANGING_WORDS
+from pipeline.words.running import WORDS as RUNNING_WORDS
+from pipeline.words.word import Word, host_word
+
+_DEFAULT_KEEP = "7"
+
+
+def publish(recipe: Recipe, spec: Spec) -> None:
+    """Publish the artifact as it was proven; keep=N, rollback=yes, unproven=yes."""
+    from pipeline.life import publish as versions  # only this word pays for its imports
+    from pipeline.life.source import read_source
+
+    project, asked = recipe.project, recipe.options.get("keep", _DEFAULT_KEEP)
+    if not asked.isdigit() or asked == "0":
+        raise UsageError(f"keep={asked}: how many versions?", hint="keep=1 or more")
+    if recipe.options.get("rollback") == "yes":
+        version = versions.roll_back(project, spec.name)
+        print_line(f"{spec.name}: current is {version.name} again")
+        return
+    source = read_source(project.artifact(spec.name), name=spec.name)
+    proof = require_proven(recipe, source)
+    version = versions.publish(project, source, proof=proof)
+    print_line(f"{spec.name} is published: {version.folder}")
+    if not recipe.state("config", spec).is_current:
+        print_line(f"  its spec asks for something else by now: doit why name={spec.name}")
+    for old in versions.prune(project, spec.name, int(asked)):
+        print_line(f"  removed {old.name}")
+
+
+def install(recipe: Recipe, _specs: object) -> None:
+    """Install an artifact on this host; from=, autostart=, replace=yes, unproven=yes."""
+    from pipeline.life import install as installing
+    from pipeline.life.layout import Layout
+    from pipeline.life.records import read_installed
+    from pipeline.life.source import read_source
+    from pipeline.life.toolstack import find_toolstack
+
+    name, layout = require_name(recipe), Layout.here()
+    log = recipe.project.log(name, "install")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+    toolstack = find_toolstack(log)
+    program = toolstack.program if toolstack else recipe.options.get("toolstack", "xl")
+    source = read_source(_source_folder(recipe, name), name=name, toolstack=program)
+    before = read_installed(layout, name)
+    may_replace = recipe.options.get("replace") == "yes"
+    installing.refuse_replacing(name, before, may_replace=may_replace)
+    plan = installing.plan_install(
+        source,
+        layout,
+        before=before,
+        autostart=yes_or_no(recipe, "autostart"),
+        toolstack=program,
+        proof=require_proven(recipe, source),
+    )
+    for note in installing.refuse_impossible(plan, layout, toolstack):
+        print_line(f"  {note}")
+    record = installing.install(plan, layout, word="install", log=log)
+    print_line(f"{name} is installed: {layout.config(name)}")
+    for disk in record.disks:
+        print_line(f"  {disk.vdev:<6} {disk.target}")
+    if record.kernel:
+        print_line(f"  kernel {record.kernel}")
+    when = f"with the host ({layout.auto_link(name)})" if record.is_autostarted else "by hand"
+    print_line(f"  starts {when}; now:  doit start name={name}")
+
+
+def _source_folder(recipe: Recipe, name: str) -> Path:
+    """The built artifact, the published version, or any folder."""
+    asked = recipe.options.get("from", "")
+    if not asked:
+        return recipe.project.artifact(name)
+    if asked == "published":
+        from pipeline.life.publish import current_version
+
+        version = current_version(recipe.project, name)
+        if version is None:
+            raise UsageError(f"{name} has no published version", hint=f"doit publish name={name}")
+        return version.folder
+    return Path(asked).absolute()
+
+
+def remove(recipe: Recipe, _specs: object) -> None:
+    """Take a guest off this host; yes=yes where something would be lost."""
+    from pipeline.life import remove as removing
+    from pipeline.life.journal import recover_all
+    from pipeline.life.layout import Layout
+    from pipeline.life.records import require_installed
+    from pipeline.life.toolstack import find_toolstack
+
+    name, layout = require_name(recipe), Layout.here()
+    recover_all(layout)
+    record = require_installed(layout, name)
+    may_lose = recipe.options.get("yes") == "yes"
+    for note in removing.refuse_removal(record, layout, find_toolstack(), may_lose=may_lose):
+        print_line(f"  {note}")
+    for path in removing.remove_guest(record, layout):
+        print_line(f"  removed {path}")
+    for disk in removing.left_disks(record):
+        print_line(f"  left, not ours: {disk}")
+    print_line(f"{name} is removed; what it was built from is still in {recipe.project.output}")
+
+
+def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """What is defined, running, built from what, and out of date; json=yes."""
+    from pipeline.life.listing import print_guests
+
+    print_guests(recipe, specs, as_json=recipe.options.get("json") == "yes")
+
+
+WORDS = (
+    Word(
+        "publish",
+        "an immutable copy of the proven guest: keep=7 rollback=yes",
+        publish,
+        options=frozenset({"keep", "rollback", "unproven"}),
+    ),
+    host_word(
+        "install",
+        "put a guest in its place on this Xen host",
+        install,
+        *("from", "autostart", "replace", "unproven", "lvm", "toolstack"),
+    ),
+    host_word("remove", "take a guest off this Xen host", remove, "yes"),
+    host_word("list-guests", "what is installed, runs, and is out of date", list_guests, "json"),
+    *CHANGING_WORDS,
+    *RUNNING_WORDS,
+)

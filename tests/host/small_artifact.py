@@ -1,0 +1,111 @@
+"""An artifact folder as the stage config leaves one, with a real but small ext4 disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.guest.domains import make_domain
+from pipeline.spec import Spec
+from pipeline.sums import write_sums
+from pipeline.xen import xl, xm
+
+DISK_MIB = 32
+ABIS = ("6.1.0-1-test", "6.1.0-2-test", "6.1.0-3-test")
+
+
+@dataclass(frozen=True)
+class SmallKernel:
+    """A folder like one of output/store/kernel/."""
+
+    folder: Path
+    abi: str
+
+
+def make_kernel(folder: Path, abi: str, *, flavour: str = "") -> SmallKernel:
+    """Kernel, ramdisk and an archive of two modules; `flavour` gives other bytes for one ABI."""
+    folder.mkdir(exist_ok=True)
+    modules = folder / "tree/lib/modules" / abi
+    (modules / "kernel/net").mkdir(parents=True)
+    (modules / "modules.dep").write_text(f"kernel/net/one.ko: {flavour}\n")
+    (modules / "kernel/net/one.ko").write_bytes(f"module {abi} {flavour}".encode() * 99)
+    subprocess.run(
+        ["tar", "-C", folder / "tree", "-cf", folder / "modules.tar", f"lib/modules/{abi}"],
+        check=True,
+    )
+    subprocess.run(["rm", "-r", folder / "tree"], check=True)
+    (folder / "vmlinuz").write_bytes(f"kernel {abi} {flavour}".encode())
+    (folder / "initrd.img").write_bytes(f"ramdisk {abi} {flavour}".encode())
+    (folder / "kernel.json").write_text(json.dumps({"abi": abi}))
+    return SmallKernel(folder, abi)
+
+
+def make_artifact(
+    folder: Path, name: str, *, kernel: SmallKernel, generation: str = "one", **keys: object
+) -> Path:
+    """output/guests/NAME, with modules of its kernel in a disk of DISK_MIB."""
+    spec = Spec.model_validate(
+        {"name": name, "suite": "bookworm", "size": "1G", "swap": "64M", **keys}
+    )
+    tree = folder / "tree"
+    for place in ("etc", "usr/lib/modules", "root"):
+        (tree / place).mkdir(parents=True)
+    (tree / "lib").symlink_to("usr/lib")
+    (tree / "etc/hostname").write_text(f"{name} {generation}\n")
+    subprocess.run(["tar", "-C", tree / "usr", "-xf", kernel.folder / "modules.tar"], check=True)
+    make = [
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        spec.fs,
+        "-b",
+        "4096",
+        "-d",
+        tree,
+        folder / "disk.img",
+        f"{DISK_MIB}M",
+    ]
+    subprocess.run(make, check=True)
+    subprocess.run(["rm", "-r", tree], check=True)
+    with open(folder / "swap.img", "wb") as stream:
+        stream.truncate(4 << 20)
+    for file in ("vmlinuz", "initrd.img", "kernel.json"):
+        (folder / file).write_bytes((kernel.folder / file).read_bytes())
+    domain = make_domain(spec, folder, disk="disk.img", swap="swap.img")
+    (folder / f"{name}.cfg").write_text(xl.render(domain))
+    (folder / f"{name}.xm").write_text(xm.render(domain))
+    (folder / "spec.json").write_text(json.dumps(spec.as_json()))
+    write_sums(folder, disks=("disk.*", "swap.img"))
+    return folder
+
+
+def modules_in(disk: Path) -> dict[str, str]:
+    """Every entry of /lib/modules in a disk, hidden ones too, with the modules.dep in it."""
+    text = _debugfs(disk, "ls -p /usr/lib/modules")
+    names = [line.split("/")[5] for line in text.splitlines() if line.count("/") > 5]
+    return {
+        name: _debugfs(disk, f"cat /usr/lib/modules/{name}/modules.dep")
+        for name in names
+        if name not in (".", "..")
+    }
+
+
+def hostname_in(disk: Path) -> str:
+    """What /etc/hostname in a disk says."""
+    return _debugfs(disk, "cat /etc/hostname").strip()
+
+
+def is_clean(disk: Path) -> bool:
+    """Whether e2fsck finds nothing to do."""
+    done = subprocess.run(["e2fsck", "-f", "-n", disk], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _debugfs(disk: Path, request: str) -> str:
+    done = subprocess.run(
+        ["debugfs", "-R", request, disk], capture_output=True, text=True, check=True
+    )
+    return done.stdout

@@ -1,0 +1,224 @@
+"""A guest's life, killed at every single step: the old guest is whole, or the new one is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.canonical import digest_file
+from pipeline.host.namespace import is_root
+from pipeline.life import install, rebuild, refresh, remove, resize
+from pipeline.life.journal import list_unfinished, recover_all
+from pipeline.life.kernels import purge_kernels, read_kernel_folder
+from pipeline.life.layout import Layout
+from pipeline.life.records import read_installed, require_installed
+from pipeline.life.source import read_source
+from pipeline.xen import xl
+from pipeline.xen.boot import Direct
+from tests.conftest import require
+from tests.host.killing import SURVIVED, run_and_kill
+from tests.host.small_artifact import (
+    ABIS,
+    hostname_in,
+    is_clean,
+    make_artifact,
+    make_kernel,
+    modules_in,
+)
+
+pytestmark = pytest.mark.integration
+NAME = "web1"
+MOST_STEPS = 500
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Artifacts and kernels to install, and the host's folder below which everything happens."""
+
+    work: Path
+    root: Path
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.root)
+
+    def install(self, artifact: str, *, replaces: bool = False) -> None:
+        source = read_source(self.work / artifact / NAME, name=NAME)
+        before = read_installed(self.layout, NAME)
+        plan = install.plan_install(source, self.layout, before=before, autostart=True)
+        install.install(plan, self.layout, word="install", log=self.work / "log")
+
+    def refresh(self, abi: str) -> None:
+        kernel = read_kernel_folder(self.work / abi)
+        assert refresh.refresh(self.layout, NAME, kernel, None).state in ("refreshed", "current")
+
+    def rebuild(self, artifact: str) -> None:
+        source = read_source(self.work / artifact / NAME, name=NAME)
+        record = require_installed(self.layout, NAME)
+        plan = rebuild.plan_rebuild(source, self.layout, record, proof="proven")
+        rebuild.rebuild(plan, self.layout, log=self.work / "log")
+
+    def resize(self, size: str) -> None:
+        record = require_installed(self.layout, NAME)
+        plan, _ = resize.plan_resize(self.layout, record, size, None)
+        resize.resize(self.layout, plan)
+
+    def remove(self) -> None:
+        remove.remove_guest(require_installed(self.layout, NAME), self.layout)
+
+
+@dataclass(frozen=True)
+class State:
+    """What there is of a guest: every file with its bytes, disks by what is in them."""
+
+    files: frozenset[tuple[str, str]]
+
+
+def look(root: Path) -> State:
+    """Everything below the host's folder; records without their times, disks by their content."""
+    found = set()
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found.add((name, os.readlink(path)))
+        elif path.name == "disk.img":
+            size = f"{path.stat().st_size >> 20} MiB"
+            content = f"{size} {hostname_in(path)} {sorted(modules_in(path).items())}"
+            assert is_clean(path), f"{path} is not clean"
+            found.add((name, content))
+        elif path.name == f"{NAME}.json":
+            found.add((name, "a record"))
+        elif path.is_file():
+            found.add((name, digest_file(path)))
+    return State(frozenset(found))
+
+
+def require_bootable(root: Path) -> None:
+    """What xl create would find right after the kill: nothing, or a guest with all its parts."""
+    config = root / "etc/xen" / f"{NAME}.cfg"
+    if not config.exists():
+        return
+    domain = xl.parse(config.read_text())
+    assert isinstance(domain.boot, Direct)
+    kernel = Path(domain.boot.kernel)
+    abi = kernel.read_bytes().split()[1].decode()
+    assert Path(domain.boot.ramdisk or "").read_bytes().split()[1].decode() == abi
+    disk = Path(domain.disks[0].target)
+    assert abi in modules_in(disk), f"no modules for {abi} in {disk}"
+    assert Path(domain.disks[1].target).exists()
+
+
+def copy_root(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True)
+
+
+def kill_everywhere(
+    bench: Bench, tmp_path: Path, action: Callable[[], None], *, checks_boot: bool = True
+) -> int:
+    """Kill `action` at its first, second... change until it survives; returns how many kills."""
+    before = tmp_path / "before"
+    copy_root(bench.root, before)
+    old = look(before)
+    action()
+    new = look(bench.root)
+    assert old != new
+    kills = 0
+    ended = {"old": 0, "new": 0}
+    for at in range(1, MOST_STEPS):
+        copy_root(before, bench.root)
+        _keep_times(before, bench.root)
+        status = run_and_kill(action, at)
+        if status == SURVIVED:
+            break
+        assert status == -9, f"step {at}: ended with {status}"
+        kills += 1
+        if checks_boot:
+            require_bootable(bench.root)
+        recover_all(bench.layout)
+        purge_kernels(bench.layout)
+        assert not list_unfinished(bench.layout)
+        seen = look(bench.root)
+        assert seen in (old, new), (
+            f"killed at step {at}:\nneither old: {sorted(seen.files ^ old.files)}\n"
+            f"nor new: {sorted(seen.files ^ new.files)}"
+        )
+        ended["old" if seen == old else "new"] += 1
+    print(f"{kills} kills: {ended['old']} times the old guest, {ended['new']} times the new one")
+    assert look(bench.root) == new
+    assert ended["old"] > 0
+    assert ended["new"] > 0
+    return kills
+
+
+def _keep_times(source: Path, target: Path) -> None:
+    """A disk's mark is its time of change."""
+    for path in source.rglob("*.img"):
+        status = path.stat()
+        other = target / path.relative_to(source)
+        os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    work = tmp_path / "work"
+    for abi in ABIS:
+        (work / abi).mkdir(parents=True)
+        kernel = make_kernel(work / abi, abi)
+        (work / f"from-{abi}" / NAME).mkdir(parents=True)
+        make_artifact(work / f"from-{abi}" / NAME, NAME, kernel=kernel, generation=abi)
+    (work / "same-abi").mkdir()
+    make_kernel(work / "same-abi", ABIS[0], flavour="security")
+    return Bench(work, tmp_path / "root")
+
+
+def test_install(bench: Bench, tmp_path: Path) -> None:
+    assert kill_everywhere(bench, tmp_path, lambda: bench.install(f"from-{ABIS[0]}")) > 20
+
+
+def test_install_over_an_installed_guest(bench: Bench, tmp_path: Path) -> None:
+    bench.install(f"from-{ABIS[0]}")
+    assert kill_everywhere(bench, tmp_path, lambda: bench.install(f"from-{ABIS[1]}")) > 20
+
+
+def test_remove(bench: Bench, tmp_path: Path) -> None:
+    bench.install(f"from-{ABIS[0]}")
+    assert kill_everywhere(bench, tmp_path, bench.remove) > 5
+
+
+def test_resize(bench: Bench, tmp_path: Path) -> None:
+    bench.install(f"from-{ABIS[0]}")
+    kill_everywhere(bench, tmp_path, lambda: bench.resize("48M"))
+    kill_everywhere(bench, tmp_path, lambda: bench.resize("24M"))
+
+
+def test_rebuild(bench: Bench, tmp_path: Path) -> None:
+    bench.install(f"from-{ABIS[0]}")
+    bench.rebuild(f"from-{ABIS[1]}")
+    assert kill_everywhere(bench, tmp_path, lambda: bench.rebuild(f"from-{ABIS[2]}")) > 20
+
+
+def test_undoing_a_rebuild(bench: Bench, tmp_path: Path) -> None:
+    bench.install(f"from-{ABIS[0]}")
+    bench.rebuild(f"from-{ABIS[1]}")
+    kill_everywhere(bench, tmp_path, lambda: rebuild.undo_rebuild(bench.layout, NAME, None))
+
+
+@pytest.mark.parametrize("kernel", [ABIS[1], "same-abi"], ids=["another ABI", "the same ABI"])
+def test_refresh(bench: Bench, tmp_path: Path, kernel: str) -> None:
+    require(is_root(), "mounts a file system")
+    bench.install(f"from-{ABIS[0]}")
+    assert kill_everywhere(bench, tmp_path, lambda: bench.refresh(kernel)) > 20
+
+
+def test_undoing_a_refresh(bench: Bench, tmp_path: Path) -> None:
+    require(is_root(), "mounts a file system")
+    bench.install(f"from-{ABIS[0]}")
+    bench.refresh(ABIS[1])
+    kill_everywhere(bench, tmp_path, lambda: refresh.undo_refresh(bench.layout, NAME, None))

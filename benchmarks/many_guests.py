@@ -1,19 +1,39 @@
-"""Twenty guests from two golden images in one command: how well both cores are used."""
+"""Many guests from few golden images: one command for all, against one command for each."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-GOLDEN = ({"packages": []}, {"packages": ["less"]})
+from benchmarks.measuring import ROOT, Cost, call, measured
+
+GOLDEN: tuple[list[str], ...] = ([], ["less"])
+
+
+@dataclass(frozen=True)
+class Many:
+    """Seconds: `alone` is the sum of one command for each, `together` and `work` (its processor
+    time) are of one command for all."""
+
+    guests: int
+    golden: int
+    cores: int
+    alone: float
+    together: float
+    work: float
+
+    @property
+    def to_parts(self) -> float:
+        """Wall time as a multiple of the parts' sum, divided by the cores."""
+        return self.together / (self.alone / self.cores)
+
+    @property
+    def to_work(self) -> float:
+        """Wall time as a multiple of its own processor time, divided by the cores."""
+        return self.together / (self.work / self.cores)
 
 
 def write_specs(folder: Path, count: int) -> None:
@@ -21,48 +41,35 @@ def write_specs(folder: Path, count: int) -> None:
     folder.mkdir()
     (folder / "defaults.toml").write_text('suite = "bookworm"\nsize = "2G"\nswap = "256M"\n')
     for number in range(count):
-        packages = json.dumps(GOLDEN[number % len(GOLDEN)]["packages"])
+        packages = json.dumps(GOLDEN[number % len(GOLDEN)])
         (folder / f"guest{number:02}.toml").write_text(f"packages = {packages}\n")
 
 
-def build(output: Path, guests: Path, *words: str) -> tuple[float, float]:
-    """Wall and processor seconds of one doit run and all that it started."""
-    environment = {**os.environ, "DOMU_OUTPUT": str(output), "DOMU_GUESTS": str(guests)}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "doit", "build", *words],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    wall = time.monotonic() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall, used
+def build(output: Path, guests: Path, *words: str) -> Cost:
+    """One doit run."""
+    with measured() as cost:
+        call(
+            [ROOT / "doit", "build", *words],
+            env={"DOMU_OUTPUT": str(output), "DOMU_GUESTS": str(guests)},
+        )
+    return cost
 
 
-def main() -> None:
-    """Build the guests one by one, then all at once, and compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--guests", type=int, default=20)
-    count = parser.parse_args().guests
-    cores = os.cpu_count() or 1
+def compare_many(count: int) -> Many:
+    """Build the guests one by one, then all at once, each from nothing."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         write_specs(folder / "guests", count)
-        alone: list[float] = []
-        for number in range(count):
-            wall, _ = build(folder / "alone", folder / "guests", f"name=guest{number:02}")
-            alone.append(wall)
-        wall, used = build(folder / "together", folder / "guests")
-    print(f"{count} guests from {len(GOLDEN)} golden images, {cores} cores")
-    print(f"  one command each, in turn: {sum(alone):.1f} s")
-    print(f"  one command for all:       {wall:.1f} s, {used:.1f} s of processor time")
-    print(f"  wall / (sum of the parts / {cores}): {wall / (sum(alone) / cores):.2f}")
-    print(f"  wall / (processor time / {cores}):   {wall / (used / cores):.2f}")
-
-
-if __name__ == "__main__":
-    main()
+        names = [f"name=guest{number:02}" for number in range(count)]
+        alone = [build(folder / "alone", folder / "guests", one).seconds for one in names]
+        cost = build(folder / "together", folder / "guests")
+    found = Many(
+        guests=count,
+        golden=len(GOLDEN),
+        cores=os.cpu_count() or 1,
+        alone=sum(alone),
+        together=cost.seconds,
+        work=cost.cpu_seconds,
+    )
+    print(f"many:    {count} guests together {found.together:.1f} s, alone {found.alone:.1f} s")
+    return found

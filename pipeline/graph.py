@@ -16,6 +16,7 @@ import doit.doit_cmd
 from doit.exceptions import TaskFailed
 
 from pipeline.errors import PipelineError, UsageError
+from pipeline.events import Events
 from pipeline.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
@@ -26,7 +27,7 @@ from pipeline.stages import STAGES
 from pipeline.words import HOST_WORDS, OPTIONS, SPEC_WORDS, Word
 
 Task = dict[str, Any]
-RUN_OPTIONS = OPTIONS | {"replace"}
+RUN_OPTIONS = OPTIONS | {"replace", "events"}
 MOST_THREADS = 4
 
 
@@ -47,6 +48,11 @@ class IsCurrent:
     def __repr__(self) -> str:
         return self._find_reason() or "current"
 
+    def facts(self) -> dict[str, str]:
+        """The artifact's fingerprint and folder, for events."""
+        state = self._recipe.state(self._stage, self._spec)
+        return {"fingerprint": state.fingerprint, "folder": str(state.folder)}
+
     def _find_reason(self) -> str:
         """A mistake in the inputs is a reason too: the build that follows reports it."""
         try:
@@ -63,6 +69,7 @@ class Graph:
     recipe: Recipe
     specs: Mapping[str, Spec]
     chosen: tuple[str, ...]
+    events: Events
 
     @classmethod
     def load(cls) -> Graph:
@@ -95,7 +102,7 @@ class Graph:
         recipe = Recipe(project, STAGES, options=options)
         chosen = (name,) if name else tuple(sorted(specs))
         _prepare_kept(recipe, [specs[one] for one in chosen])
-        return cls(project, recipe, specs, chosen)
+        return cls(project, recipe, specs, chosen, Events(options.get("events", "")))
 
     @classmethod
     def _load_for_host(
@@ -124,7 +131,7 @@ class Graph:
         return {
             "backend": "json",
             "dep_file": str(self.project.output / ".doit.json"),
-            "reporter": StageReporter,
+            "reporter": StageReporter(self.events),
             "num_process": min(MOST_THREADS, os.cpu_count() or 1),
             "par_type": "thread",
             "verbosity": 2,
@@ -154,7 +161,7 @@ class Graph:
                 ],
                 "uptodate": [current],
                 "io": {"capture": False},
-                "meta": {"stage": stage, "current": current},
+                "meta": {"stage": stage, "current": current, "guests": guests},
             }
 
     def _task_name(self, stage: str, guest: str) -> str:
@@ -195,7 +202,7 @@ class Graph:
                 "actions": [(_guarded, [word.action, self.recipe, self.specs[guest]])],
                 "task_dep": [f"{word.after}:{guest}"] if word.after else [],
                 "io": {"capture": False},
-                "meta": {"word": word.name},
+                "meta": {"word": word.name, "guests": [guest]},
             }
 
 

@@ -7,12 +7,13 @@ import signal
 import sys
 import time
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from doit.exceptions import BaseFail, TaskFailed
 
 from pipeline import command
 from pipeline.errors import PipelineError
+from pipeline.events import Events
 from pipeline.host.scratch import remove_open
 from pipeline.progress import print_line
 
@@ -32,8 +33,8 @@ class StageReporter:
 
     desc = "a line a stage"
 
-    def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
-        del outstream, options
+    def __init__(self, events: Events) -> None:
+        self._events = events
         self._started: dict[str, float] = {}
         self._exit_code = 0
         self._errors: list[PipelineError] = []
@@ -41,7 +42,8 @@ class StageReporter:
     def initialize(self, tasks: Any, selected_tasks: Any) -> None:
         """Before anything runs: an interruption leaves nothing behind."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)
+            signal.signal(number, self._interrupt)
+        self._events.emit("run started", {"tasks": list(selected_tasks or ())})
 
     def get_status(self, task: Any) -> None:
         """Called when doit looks whether a task is up to date."""
@@ -49,15 +51,25 @@ class StageReporter:
     def execute_task(self, task: Any) -> None:
         """A task starts."""
         self._started[task.name] = time.monotonic()
+        if task.meta:
+            reason = task.meta["current"].reason if _is_stage(task) else ""
+            self._events.emit("started", {**_named(task), "reason": reason})
 
     def add_success(self, task: Any) -> None:
         """A task ended well."""
+        seconds = time.monotonic() - self._started.get(task.name, time.monotonic())
+        self._end(task, "built" if _is_stage(task) else "done", seconds=round(seconds, 3))
         if _is_stage(task):
-            seconds = time.monotonic() - self._started[task.name]
             _print_stage(task, f"built {seconds:6.1f} s", task.meta["current"].reason)
+
+    def _end(self, task: Any, outcome: str, **facts: object) -> None:
+        if task.meta:
+            made = task.meta["current"].facts() if outcome in ("built", "reused") else {}
+            self._events.emit("ended", {**_named(task), "outcome": outcome, **made, **facts})
 
     def skip_uptodate(self, task: Any) -> None:
         """A stage's artifact is current."""
+        self._end(task, "reused")
         if _is_stage(task):
             _print_stage(task, "reused        ", "")
 
@@ -69,6 +81,7 @@ class StageReporter:
 
     def add_failure(self, task: Any, fail: BaseFail) -> None:
         """A task failed: the user's to mend, or a bug of ours with its traceback."""
+        self._end(task, "failed", **_failure_facts(fail))
         if isinstance(fail, StageFailed):
             self._errors.append(fail.error)
             self._exit_code = self._exit_code or fail.error.exit_code
@@ -94,9 +107,44 @@ class StageReporter:
         """The end: errors last, and the exit code of the first of them."""
         for error in self._errors:
             print_error(error)
+        facts = {"exit_code": self._exit_code, "seconds": self._events.seconds}
+        self._events.emit("run ended", facts)
         if self._exit_code:
             sys.stdout.flush()
             raise SystemExit(self._exit_code)
+
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        """End every command, remove what was half made, and leave at once."""
+        command.end_all()
+        remove_open()
+        name = signal.Signals(number).name
+        print(
+            f"\ninterrupted ({name}): nothing was left behind, build again to go on",
+            file=sys.stderr,
+        )
+        sys.stderr.flush()
+        facts = {"exit_code": INTERRUPTED, "seconds": self._events.seconds, "signal": name}
+        self._events.emit("run ended", facts)
+        os._exit(INTERRUPTED)
+
+
+def _named(task: Any) -> dict[str, object]:
+    """What a task is, for events."""
+    kind = "stage" if _is_stage(task) else "word"
+    guests = task.meta.get("guests", [])
+    return {"task": task.name, kind: task.meta[kind], "guests": guests}
+
+
+def _failure_facts(fail: BaseFail) -> dict[str, object]:
+    if not isinstance(fail, StageFailed):
+        return {"error": str(fail.get_msg()), "exit_code": 1}
+    error = fail.error
+    return {
+        "error": error.brief,
+        "hint": error.hint,
+        "log": error.log,
+        "exit_code": error.exit_code,
+    }
 
 
 def _is_stage(task: Any) -> bool:
@@ -123,13 +171,3 @@ def print_error(error: PipelineError) -> None:
         lines.append(f"  next: {error.hint}")
     sys.stdout.flush()
     print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    """End every command, remove what was half made, and leave at once."""
-    command.end_all()
-    remove_open()
-    name = signal.Signals(number).name
-    print(f"\ninterrupted ({name}): nothing was left behind, build again to go on", file=sys.stderr)
-    sys.stderr.flush()
-    os._exit(INTERRUPTED)

@@ -9,11 +9,20 @@ An ordinary user gets the same in a user namespace with the subordinate ids of /
 from __future__ import annotations
 
 import os
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import CommandFailed, EnvironmentFault
+
+# what keeps an ordinary user from a namespace: name, the value that does, a better one
+_SETTINGS = (
+    ("user.max_user_namespaces", "0", "10000"),
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+)
 _ALONE = ("--mount", "--pid", "--fork", "--kill-child=KILL", "--propagation", "private")
 
 
@@ -68,6 +77,39 @@ def isolated(
     steps += [shlex.join(map(str, step)) for step in before]
     script = " && ".join([*steps, 'exec "$@"'])
     return [*prefix, "sh", "-c", script, "sh", *words]
+
+
+def require_namespace(run: Callable[..., object]) -> None:
+    """Raises EnvironmentFault where this user gets no such namespace, with the reason.
+
+    Every stage that needs one asks first: the answer costs some milliseconds.
+    """
+    try:
+        if not is_root():
+            # alone first: with --map-auto, util-linux 2.38's helper waits for ever after a refusal
+            run(["unshare", "--user", "--", "true"])
+        run(isolated(["true"]))
+    except CommandFailed as error:
+        cause, fix = _explain_refusal(error.details)
+        raise EnvironmentFault(cause, details=error.details, hint=fix) from error
+
+
+def _explain_refusal(said: str) -> tuple[str, str]:
+    """What is wrong and what to do, from unshare(1)'s words and the kernel's settings."""
+    if re.search("subuid|subgid|newuidmap|newgidmap", said):
+        ids = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
+        return "this user has no subordinate ids", f"as root: apt-get install uidmap; {ids}"
+    if re.search("mount.*/proc", said):
+        return (
+            "this container hides parts of /proc, so no namespace here may have its own",
+            "start it with --security-opt systempaths=unconfined, see docs/ci.md",
+        )
+    forbidden = "user namespaces are forbidden on this machine"
+    for name, value, better in _SETTINGS:
+        path = Path("/proc/sys") / name.replace(".", "/", 1)
+        if path.is_file() and path.read_text().strip() == value:
+            return f"{forbidden}: {name} is {value}", f"as root: sysctl {name}={better}; or be root"
+    return forbidden, "run as root, or allow the container to make them, see docs/ci.md"
 
 
 def has_memory_for_tmpfs(need_mib: int) -> bool:

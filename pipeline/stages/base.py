@@ -18,6 +18,7 @@ from pipeline.host.namespace import (
     has_memory_for_tmpfs,
     is_root,
     isolated,
+    require_namespace,
     tmpfs,
 )
 from pipeline.host.packages import installed_version
@@ -60,6 +61,7 @@ def filter_of(spec: Spec) -> PathFilter:
 
 def build(job: Job) -> None:
     """Bootstrap with the tool that the spec names."""
+    require_namespace(job.run)
     require_feasible(job.spec, job.project)
     require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.archive.snapshot import read_snapshot
 from pipeline.ext import fixed_clock, run_debugfs
-from pipeline.host.namespace import has_memory_for_tmpfs, isolated, tmpfs
+from pipeline.host.namespace import has_memory_for_tmpfs, isolated, require_namespace, tmpfs
 from pipeline.host.packages import installed_version
 from pipeline.host.scratch import remove_tree
 from pipeline.progress import progress_bar
@@ -49,6 +49,7 @@ def _features(spec: Spec) -> str:
 
 def build(job: Job) -> None:
     """Unpack the tree, write it into file systems, fix the times that mke2fs took over."""
+    require_namespace(job.run)
     rootfs = job.upstream("rootfs") / "rootfs.tar"
     epoch = read_snapshot(job.upstream("mirror")).epoch
     layout = [

@@ -14,7 +14,7 @@ from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.canonical import digest_tree
 from pipeline.errors import UsageError
 from pipeline.host.dib import prepare_program, program_environment, stock_elements, version
-from pipeline.host.namespace import has_memory_for_tmpfs, isolated
+from pipeline.host.namespace import has_memory_for_tmpfs, isolated, require_namespace
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.proxy.control import require_proxy
@@ -95,6 +95,7 @@ def build(job: Job) -> None:
     """Run disk-image-create; the last element's hook writes the finished tree as one tar."""
     elements = elements_of(job.spec)
     _find_all(elements, _search_path(job.spec, job.project))
+    require_namespace(job.run)
     for name in ("dib", "home"):
         (job.scratch / name).mkdir()
     require_proxy(job.spec, job.project)

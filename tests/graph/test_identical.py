@@ -15,6 +15,12 @@ from typing import Any
 
 import pytest
 
+from pipeline import command
+from pipeline.canonical import digest_file
+from pipeline.project import Project
+from pipeline.recipe import Recipe
+from pipeline.spec import load_all
+from pipeline.stages import STAGES
 from tests.conftest import require
 from tests.golden import digests_of, read_table
 from tests.workshop import ROOT, Workshop
@@ -22,7 +28,7 @@ from tests.workshop import ROOT, Workshop
 pytestmark = [pytest.mark.integration, pytest.mark.build]
 
 GUEST = "test-drbd"
-STAGES = ("base", "kernel", "rootfs", "image")
+COMPARED = ("base", "kernel", "rootfs", "image")
 OTHERWISE = {"TZ": "Pacific/Auckland", "LANG": "de_DE.UTF-8", "LC_ALL": "tr_TR.UTF-8"}
 
 
@@ -104,7 +110,7 @@ def test_a_locked_build_without_network_gives_the_same_bytes(
     assert done.returncode == 0
     assert socket.gethostname() != "elsewhere"
     ours, theirs = record_of(workshop), record_of(locked)
-    for stage in STAGES:
+    for stage in COMPARED:
         same = ours[stage]["files"] == theirs[stage]["files"]
         assert same, name_difference(workshop, locked, stage)
     mine, other = (bench.output / "guests" / GUEST for bench in (workshop, locked))
@@ -113,6 +119,55 @@ def test_a_locked_build_without_network_gives_the_same_bytes(
     for suffix in ("cfg", "xm", "xml"):
         text = (other / f"{GUEST}.{suffix}").read_text().replace(str(other), str(mine))
         assert text == (mine / f"{GUEST}.{suffix}").read_text()
+
+
+@pytest.fixture
+def newer(workshop: Workshop, tmp_path: Path) -> Path:
+    """A folder with trixie's e2fsprogs, each program run with its own libc; it notes its runs."""
+    folder, bin_ = tmp_path / "newer", tmp_path / "newer-bin"
+    folder.mkdir()
+    bin_.mkdir()
+    record = json.loads((workshop.built("trixie") / "stages.json").read_text())["rootfs"]
+    tar = workshop.output / "store/rootfs" / record["fingerprint"][:32] / "rootfs.tar"
+    wanted = ["./usr/lib64", "./usr/lib/x86_64-linux-gnu", "./usr/sbin"]
+    subprocess.run(["tar", "-C", folder, "-xf", tar, *wanted], check=True)
+    libraries = folder / "usr/lib/x86_64-linux-gnu"
+    for name in ("mke2fs", "debugfs", "dumpe2fs", "tune2fs", "resize2fs", "e2fsck"):
+        program = bin_ / name
+        program.write_text(
+            f"#!/bin/sh\necho {name} >> {tmp_path}/runs\nexec {libraries}/ld-linux-x86-64.so.2 "
+            f'--argv0 {name} --library-path {libraries} {folder}/usr/sbin/{name} "$@"\n'
+        )
+        program.chmod(0o755)
+    return bin_
+
+
+def test_a_newer_e2fsprogs_writes_the_same_golden_image_and_the_same_disk(
+    workshop: Workshop, newer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = workshop.built(GUEST) / "disk.img"
+    output = tmp_path / "output"
+    output.mkdir()
+    subprocess.run(["cp", "-al", workshop.output / "store", output / "store"], check=True)
+    subprocess.run(["cp", "-a", workshop.output / "identity", output / "identity"], check=True)
+    shutil.rmtree(output / "store/image")
+    said = [
+        subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stderr
+        for program in ("/usr/sbin/mke2fs", newer / "mke2fs")
+    ]
+    assert said[0].split()[1] != said[1].split()[1], "both are the same version"
+    monkeypatch.setattr(command, "PATH", f"{newer}:{command.PATH}")
+    before = os.umask(0o022)
+    project = Project(ROOT, output, workshop.guests)
+    spec = load_all(project.guests, None, {})[GUEST]
+    recipe = Recipe(project, STAGES)
+    image = recipe.build("image", spec).folder / "golden.img"
+    volume = recipe.build("volume", spec).folder / "disk.img"
+    os.umask(before)
+    runs = (tmp_path / "runs").read_text().split()
+    assert {"mke2fs", "debugfs", "tune2fs", "resize2fs", "e2fsck"} <= set(runs)
+    assert digest_file(image) == record_of(workshop)["image"]["files"]["golden.img"]["sha256"]
+    assert digest_file(volume) == digest_file(disk)
 
 
 def test_without_network_what_is_not_kept_is_named(locked: Workshop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,26 @@ def test_list_shows_every_stage_and_word_with_what_one_gets(shop: Workshop) -> N
     assert {"mirror", "base", "kernel", "rootfs", "image", "volume", "config"} <= set(names)
     assert {"build", "create", "check", "why", "guests", "test"} <= set(names)
     assert all(len(line.split()) > 2 for line in outcome.said.splitlines())
+
+
+def test_events_tell_a_program_what_ran_and_what_failed(shop: Workshop, tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    words = ["name=web1", "mirror=http://127.0.0.1:9/debian", f"events={file}"]
+    assert shop.doit("build", *words).code == 1
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [one["event"] for one in events] == ["run started", "started", "ended", "run ended"]
+    assert len({one["run"] for one in events}) == 1
+    started, ended, last = events[1:]
+    assert (started["stage"], started["guests"]) == ("mirror", ["web1"])
+    assert started["reason"] == "not built yet"
+    assert (ended["outcome"], ended["exit_code"], last["exit_code"]) == ("failed", 1, 1)
+    assert "connection refused" in ended["error"]
+    assert Path(ended["log"]).is_file()
+
+
+def test_events_without_a_place_are_refused_before_anything_runs(shop: Workshop) -> None:
+    said = refused(shop.doit("build", "name=web1", f"events={shop.output}/absent/e.jsonl"))
+    assert "events=" in said and "No such file or directory" in said
 
 
 def test_a_mirror_that_does_not_answer_is_one_clear_error(shop: Workshop) -> None:

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,13 @@ def home() -> Iterator[Path]:
         assert not folder.exists()
 
 
-def as_user(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def as_user(
+    script: str, *, before: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     """A shell line in the user's home, with nothing of ours in its environment."""
     kept = {key: os.environ[key] for key in os.environ if key.startswith(("SSL_", "PIP_"))}
     return subprocess.run(
-        [RUNUSER, "-u", USER, "--", "sh", "-c", f'cd "$HOME" && {script}'],
+        [*before, RUNUSER, "-u", USER, "--", "sh", "-c", f'cd "$HOME" && {script}'],
         env={
             **kept,
             "HOME": f"/home/{USER}",
@@ -52,6 +56,7 @@ def as_user(script: str, **environment: str) -> subprocess.CompletedProcess[str]
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        timeout=400,
     )
 
 
@@ -68,7 +73,9 @@ def test_an_ordinary_user_builds_the_same_golden_image_as_root(
     snapshot = workshop.built("test-drbd").parent.parent / "store" / "mirror"
     shutil.copytree(snapshot, home / "domu/output/store/mirror", copy_function=shutil.copy2)
     subprocess.run(["chown", "-R", f"{USER}:", str(home)], check=True)
-    done = as_user("cd domu && ./doit build name=test-drbd")
+    closed = as_user("test ! -r /dev/loop0 && test ! -w /dev/loop-control && test ! -r /dev/kvm")
+    assert closed.returncode == 0, "this user has what a CI job has not"
+    done = as_user("cd domu && ci/build test-drbd")
     print(done.stdout)
     assert done.returncode == 0
     ours, theirs = workshop.output / "guests/test-drbd", home / "domu/output/guests/test-drbd"
@@ -81,6 +88,38 @@ def test_an_ordinary_user_builds_the_same_golden_image_as_root(
     assert "User:     0   Group:    42" in owner
 
 
+def test_what_a_ci_job_keeps_is_the_artifact_the_events_and_the_logs(home: Path) -> None:
+    kept = home / "domu/ci-output"
+    with tarfile.open(kept / "test-drbd.tar") as archive:
+        names = {Path(name).name for name in archive.getnames()}
+    assert {"disk.img", "vmlinuz", "initrd.img", "test-drbd.cfg", "SHA256SUMS"} <= names
+    events = [json.loads(line) for line in (kept / "events.jsonl").read_text().splitlines()]
+    built = {one["stage"] for one in events if one.get("outcome") == "built"}
+    assert built >= {"base", "kernel", "rootfs", "image", "volume", "config"}
+    assert all(one["seconds"] > 0 for one in events if one.get("outcome") == "built")
+    assert events[-1]["event"] == "run ended" and events[-1]["exit_code"] == 0
+    assert (kept / "test-drbd-logs.tar.gz").is_file()
+
+
+def test_where_user_namespaces_are_forbidden_one_message_says_so(home: Path) -> None:
+    """Really forbidden: inside a user namespace whose own limit is none."""
+    limit = "echo 0 > /proc/sys/user/max_user_namespaces"
+    within = [sys.executable, str(ROOT / "tests/elements/user_namespace.py")]
+    done = as_user(
+        "cd domu && ./doit build name=test-drbd packages=less",
+        before=[*within, "sh", "-c", f'{limit} && exec "$@"', "sh"],
+    )
+    print(done.stdout)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stdout
+    assert done.stdout.count("error: ") == 1
+    assert "user namespaces are forbidden on this machine: user.max_user_namespaces is 0" in (
+        done.stdout
+    )
+    assert "sysctl user.max_user_namespaces=10000" in done.stdout
+    assert not list((home / "domu/output/scratch").iterdir())
+
+
 def test_without_subordinate_ids_one_clear_message_says_so(home: Path) -> None:
     lines = Path("/etc/subuid").read_text().splitlines()
     first, count = next(line for line in lines if line.startswith(f"{USER}:")).split(":")[1:]
@@ -88,7 +127,7 @@ def test_without_subordinate_ids_one_clear_message_says_so(home: Path) -> None:
     subprocess.run(["usermod", "--del-subuids", ids, USER], check=True)
     done = as_user("cd domu && ./doit build name=test-drbd packages=less")
     print(done.stdout)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "Traceback" not in done.stdout
     assert "this user has no subordinate ids" in done.stdout
     assert not list((home / "domu/output/scratch").iterdir())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import doit.doit_cmd
@@ -69,13 +69,14 @@ class Graph:
     recipe: Recipe
     specs: Mapping[str, Spec]
     chosen: tuple[str, ...]
-    events: Events
+    events: Events = field(default_factory=Events)
 
     @classmethod
     def load(cls) -> Graph:
         """The graph for this command line; a mistake in it ends the program with exit code 2."""
         try:
-            return cls._load(Project.here(), dict(doit.doit_cmd._CMDLINE_VARS or {}))
+            graph = cls._load(Project.here(), dict(doit.doit_cmd._CMDLINE_VARS or {}))
+            return replace(graph, events=Events(graph.recipe.options.get("events", "")))
         except PipelineError as error:
             print_error(error)
             raise SystemExit(error.exit_code) from None
@@ -102,7 +103,7 @@ class Graph:
         recipe = Recipe(project, STAGES, options=options)
         chosen = (name,) if name else tuple(sorted(specs))
         _prepare_kept(recipe, [specs[one] for one in chosen])
-        return cls(project, recipe, specs, chosen, Events(options.get("events", "")))
+        return cls(project, recipe, specs, chosen)
 
     @classmethod
     def _load_for_host(
@@ -110,7 +111,7 @@ class Graph:
     ) -> Graph:
         """For the words about guests of this host, which need no spec; mistakes in specs wait."""
         _refuse_mixture(asked)
-        known = {"name"}.union(*(word.options for word in asked))
+        known = {"name", "events"}.union(*(word.options for word in asked))
         for unknown in sorted(set(variables) - known):
             hint = suggest_nearest(unknown, sorted(known))
             takes = f"doit {asked[0].name} takes: {', '.join(sorted(known))}"

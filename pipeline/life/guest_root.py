@@ -26,9 +26,10 @@ from pipeline.errors import (
 )
 from pipeline.host.in_use import refuse_if_used
 from pipeline.host.namespace import is_root, isolated
-from pipeline.life.journal import Step, work_folder
+from pipeline.life.journal import work_folder
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, InstalledDisk, read_installed
+from pipeline.life.steps import Step
 from pipeline.life.toolstack import find_toolstack, refuse_running
 from pipeline.volumes.overlay import TOOLS as QCOW2_TOOLS
 from pipeline.volumes.overlay import edit_overlay

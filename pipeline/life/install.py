@@ -13,11 +13,13 @@ from pipeline import command
 from pipeline.canonical import sync_folder
 from pipeline.errors import EnvironmentFault, InUseError, UsageError, VerificationError
 from pipeline.host.in_use import refuse_if_used
-from pipeline.life import kernels, placing
-from pipeline.life.journal import Step, Transaction, remove, remove_empty, remove_tree
+from pipeline.life import kernels, logical, placing
+from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
+from pipeline.life.logical import volume_path
 from pipeline.life.records import Installed, InstalledDisk, find_written
 from pipeline.life.source import Source
+from pipeline.life.steps import Step, remove, remove_empty, remove_tree
 from pipeline.life.toolstack import Toolstack, refuse_running
 from pipeline.progress import progress_bar
 from pipeline.sums import digest_as
@@ -64,10 +66,12 @@ def plan_install(
     toolstack: str = "xl",
     proof: str = "",
     kept_vdevs: frozenset[str] = frozenset(),
+    group: str = "",
 ) -> Plan:
     """Where everything goes; pure but for looking whether a disk of the artifact is a file.
 
-    Disks of `kept_vdevs` stay those of the guest that is replaced.
+    Disks of `kept_vdevs` stay those of the guest that is replaced. With `group` the disks become
+    logical volumes of it.
     """
     generation = 1 if before is None else before.generation + 1
     folder = layout.disks(source.name, generation)
@@ -81,13 +85,25 @@ def plan_install(
             continue
         local = source.folder / path.name
         is_file = path.name in sums and local.is_file()
-        target = folder / path.name if is_file else path
-        kind = "file" if is_file or path.is_file() else "block"
+        target, kind = path, "file" if is_file or path.is_file() else "block"
+        if is_file and group:
+            _refuse_not_raw(disk)
+            target, kind = volume_path(group, source.name, path.name, generation), "block"
+        elif is_file:
+            target = folder / path.name
         role = role_of(disk, source)
         made = InstalledDisk(disk.vdev, str(target), kind, disk.format, role, is_owned=is_file)
         plans.append(DiskPlan(made, local if is_file else None, sums.get(path.name, "")))
     wanted = bool(source.spec.get("autostart")) if autostart is None else autostart
     return Plan(source, tuple(plans), generation, wanted, toolstack, proof, before)
+
+
+def _refuse_not_raw(disk: Disk) -> None:
+    if disk.format != "raw":
+        raise UsageError(
+            f"{disk.target} is {disk.format}, a volume holds plain bytes",
+            hint="build it with format=raw",
+        )
 
 
 def role_of(disk: Disk, source: Source) -> str:
@@ -140,7 +156,15 @@ def refuse_replacing(name: str, before: Installed | None, *, may_replace: bool) 
 
 
 def _refuse_full(plan: Plan, layout: Layout) -> None:
-    need = sum(one.source.stat().st_blocks * 512 for one in plan.disks if one.source is not None)
+    groups: dict[str, list[tuple[Path, int]]] = {}
+    for one in plan.disks:
+        if one.source is not None and one.disk.kind == "block":
+            wanted = groups.setdefault(one.disk.path.parent.name, [])
+            wanted.append((one.disk.path, one.source.stat().st_size))
+    for group, devices in groups.items():
+        logical.refuse_volumes(group, devices)
+    files = [one.source for one in plan.disks if one.source and one.disk.kind == "file"]
+    need = sum(path.stat().st_blocks * 512 for path in files)
     at = layout.images
     while not at.exists():
         at = at.parent
@@ -163,8 +187,9 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
         progress_bar(f"installing {plan.name}", total=total, unit="steps") as bar,
     ):
         _make_folder(change, plan)
+        named: list[Step] = []
         for one in plan.disks:
-            _copy(one, log)
+            named += _copy(change, one, log)
             bar.advance()
         kernel = None
         if not plan.source.is_kernel_inside:
@@ -173,23 +198,26 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
         bar.advance()
         record = _make_record(plan, kernel, word)
         steps = placing.prepare_texts(change, record)
-        change.commit([*steps, *_remove_replaced(plan, layout)])
+        change.commit([*named, *steps, *_remove_replaced(plan, layout)])
         bar.advance()
     return record
 
 
 def _make_folder(change: Transaction, plan: Plan) -> None:
-    if not any(one.source for one in plan.disks):
+    if not any(one.source and one.disk.kind == "file" for one in plan.disks):
         return
     folder = change.layout.disks(plan.name, plan.generation)
     change.will_make(remove_tree(folder))
     folder.mkdir(parents=True)
 
 
-def _copy(one: DiskPlan, log: Path) -> None:
-    if one.source is None:
-        return
+def _copy(change: Transaction, one: DiskPlan, log: Path) -> list[Step]:
+    """One disk in its place, or under the name that the returned step takes away."""
     target = one.disk.path
+    if one.source is None:
+        return []
+    if one.disk.kind == "block":
+        return [logical.write_volume(change, one.source, target)]
     command.run(["cp", "--sparse=always", "--reflink=auto", one.source, target], log=log)
     if one.sum and digest_as(one.sum, one.source) == one.sum != digest_as(one.sum, target):
         raise VerificationError(f"{target} is not what was copied", hint="check the host's disk")
@@ -197,6 +225,7 @@ def _copy(one: DiskPlan, log: Path) -> None:
     os.fsync(descriptor)
     os.close(descriptor)
     sync_folder(target.parent)
+    return []
 
 
 def _make_record(plan: Plan, kernel: Path | None, word: str) -> Installed:
@@ -245,6 +274,9 @@ def removal_of(
     while at is not None:
         for disk in at.disks:
             if not disk.is_owned or disk.target in kept:
+                continue
+            if disk.kind == "block":
+                steps.append(logical.removal_step(disk.path))
                 continue
             if layout.images not in disk.path.parents:
                 raise UsageError(

@@ -14,87 +14,17 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.canonical import sync_folder
 from pipeline.errors import InUseError, PipelineError
 from pipeline.life.layout import Layout
+from pipeline.life.steps import Step, perform, write_aside
 
-Step = dict[str, str]
-Perform = Callable[[Layout, Step], None]
 PATIENCE_S = 10.0
 _open: set[Transaction] = set()
-
-
-def rename(source: Path, target: Path) -> Step:
-    """Put a prepared file in its place."""
-    return {"kind": "rename", "source": str(source), "path": str(target)}
-
-
-def remove(path: Path) -> Step:
-    """Remove a file or link."""
-    return {"kind": "remove", "path": str(path)}
-
-
-def remove_tree(path: Path) -> Step:
-    """Remove a folder that we made, with all in it, and its parent if that is empty then."""
-    return {"kind": "remove-tree", "path": str(path)}
-
-
-def remove_empty(path: Path) -> Step:
-    """Remove a folder, and its parent, where they are empty."""
-    return {"kind": "remove-empty", "path": str(path)}
-
-
-def _rename(_layout: Layout, step: Step) -> None:
-    source, target = Path(step["source"]), Path(step["path"])
-    if os.path.lexists(source):
-        os.replace(source, target)
-        sync_folder(target.parent)
-
-
-def _remove(_layout: Layout, step: Step) -> None:
-    Path(step["path"]).unlink(missing_ok=True)
-
-
-def _remove_tree(layout: Layout, step: Step) -> None:
-    path = Path(step["path"])
-    while path.is_dir():
-        with suppress(FileNotFoundError):
-            shutil.rmtree(path)
-    _remove_empty(layout, step)
-
-
-def _remove_empty(_layout: Layout, step: Step) -> None:
-    path = Path(step["path"])
-    for folder in (path, path.parent):
-        with suppress(OSError):
-            folder.rmdir()
-
-
-def _change_modules(layout: Layout, step: Step) -> None:
-    from pipeline.life.guest_root import perform_modules  # it opens file systems, we do not
-
-    perform_modules(layout, step)
-
-
-def _set_size(layout: Layout, step: Step) -> None:
-    from pipeline.life.resize import perform_size
-
-    perform_size(layout, step)
-
-
-PERFORM: dict[str, Perform] = {
-    "rename": _rename,
-    "remove": _remove,
-    "remove-tree": _remove_tree,
-    "remove-empty": _remove_empty,
-    "modules": _change_modules,
-    "set-size": _set_size,
-}
 
 
 class Transaction:
@@ -133,7 +63,7 @@ class Transaction:
         steps = list(finish)
         self._write("committed", steps)
         self._is_committed = True
-        _perform(self.layout, steps)
+        perform(self.layout, steps)
 
     def __exit__(
         self,
@@ -150,7 +80,7 @@ class Transaction:
     def settle(self) -> None:
         """Undo what was not committed and forget the journal; a failed finish keeps it."""
         if not self._is_committed:
-            _perform(self.layout, self._undo)
+            perform(self.layout, self._undo)
             _forget(self.layout, self.name)
         elif self._is_finished():
             _forget(self.layout, self.name)
@@ -218,7 +148,7 @@ def recover_guest(layout: Layout, name: str) -> str:
     except ValueError as error:
         raise PipelineError(f"{path} cannot be read ({error})", hint="move it away") from error
     is_committed = table["phase"] == "committed"
-    _perform(layout, table["finish"] if is_committed else table["undo"])
+    perform(layout, table["finish"] if is_committed else table["undo"])
     _forget(layout, name)
     return f"{table['word']} of {name}: {'finished' if is_committed else 'undone'}"
 
@@ -265,15 +195,6 @@ def _clear_work(layout: Layout, name: str) -> None:
         (layout.state / "work").rmdir()
 
 
-def write_aside(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file that is not in its place yet, and wait for the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
@@ -287,11 +208,6 @@ def settle_open() -> None:
     end = time.monotonic() + PATIENCE_S
     while _open and time.monotonic() < end:
         time.sleep(0.02)  # its own thread undoes it: the command that it waited for was ended
-
-
-def _perform(layout: Layout, steps: Iterable[Step]) -> None:
-    for step in steps:
-        PERFORM[step["kind"]](layout, step)
 
 
 def _forget(layout: Layout, name: str) -> None:

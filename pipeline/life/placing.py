@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import InUseError, UsageError
-from pipeline.life.journal import Step, Transaction, remove, rename, write_aside
+from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, link_target, marked, read_installed
+from pipeline.life.steps import Step, remove, rename, write_aside
 from pipeline.xen import xl, xm
 from pipeline.xen.boot import Direct
 from pipeline.xen.domain import Domain

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.host.in_use import refuse_if_used
 from pipeline.life import install, kernels, placing
+from pipeline.life.guest_root import root_disk
 from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, note_written, require_installed
@@ -32,6 +33,7 @@ def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: st
         toolstack=record.toolstack,
         proof=proof,
         kept_vdevs=kept,
+        group=_group_of(record),
     )
     missing = kept - {one.disk.vdev for one in plan.disks}
     if missing:
@@ -41,6 +43,12 @@ def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: st
             hint="add it to the spec again",
         )
     return install.with_previous(plan)
+
+
+def _group_of(record: Installed) -> str:
+    """The volume group that its root disk is in, "" for a file."""
+    disk = root_disk(record)
+    return disk.path.parent.name if disk.kind == "block" and disk.is_owned else ""
 
 
 def rebuild(plan: install.Plan, layout: Layout, *, log: Path) -> Installed:
@@ -83,4 +91,4 @@ def forget_previous(layout: Layout, name: str) -> list[str]:
         steps = placing.prepare_record(change, note_written(record.without_previous()))
         change.commit([*steps, *doomed])
     kernels.purge_kernels(layout)
-    return [step["path"] for step in doomed if step["kind"] == "remove"]
+    return [step["path"] for step in doomed if step["kind"] in ("remove", "lv-remove")]

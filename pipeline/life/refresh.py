@@ -16,10 +16,11 @@ from pipeline.errors import InUseError, UsageError, VerificationError
 from pipeline.host.in_use import refuse_if_used
 from pipeline.life import kernels, placing
 from pipeline.life.guest_root import change_modules, modules_step, root_disk
-from pipeline.life.journal import Step, Transaction
+from pipeline.life.journal import Transaction
 from pipeline.life.kernels import KernelFolder
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, note_written, require_installed
+from pipeline.life.steps import Step
 from pipeline.life.toolstack import Toolstack
 from pipeline.xen import xl, xm
 from pipeline.xen.boot import Direct

@@ -8,9 +8,10 @@ from pipeline.errors import InUseError
 from pipeline.host.in_use import refuse_if_used
 from pipeline.life import kernels, placing
 from pipeline.life.install import removal_of
-from pipeline.life.journal import Transaction, remove, rename
+from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, find_written, is_edited
+from pipeline.life.steps import remove, rename
 from pipeline.life.toolstack import Toolstack, refuse_running
 
 
@@ -60,7 +61,7 @@ def remove_guest(record: Installed, layout: Layout) -> list[str]:
             steps.append(remove(link))
             gone.append(str(link))
         removal = removal_of(record, layout)
-        gone += [step["path"] for step in removal if step["kind"] == "remove"]
+        gone += [disk.target for disk in record.disks if disk.is_owned]
         steps += [*removal, remove(layout.save_file(name)), remove(layout.record(name))]
         change.commit(steps)
     gone += [f"kernel {kernel}" for kernel in kernels.purge_kernels(layout)]

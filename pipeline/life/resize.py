@@ -18,11 +18,12 @@ from pipeline.command import require_tools
 from pipeline.errors import CommandFailed, EnvironmentFault, InUseError, UsageError
 from pipeline.host.in_use import refuse_if_used
 from pipeline.host.namespace import isolated
-from pipeline.life import placing
+from pipeline.life import logical, placing
 from pipeline.life.guest_root import check_file_system, root_disk
-from pipeline.life.journal import Step, Transaction, remove, rename, work_folder
+from pipeline.life.journal import Transaction, work_folder
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, InstalledDisk, note_written
+from pipeline.life.steps import Step, remove, rename
 from pipeline.life.toolstack import Toolstack, refuse_running
 from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.sizes import parse_size
@@ -204,8 +205,11 @@ def _resize_other(change: Transaction, plan: Resizing) -> list[Step]:
 
 
 def set_disk_size(disk: InstalledDisk, size_bytes: int) -> None:
-    """The file or the volume itself; what is cut off is lost."""
-    _set_size(disk.path, size_bytes)
+    """The file or the volume itself; of a file that is cut, the rest is lost."""
+    if disk.kind == "block":
+        logical.set_size(disk.path, size_bytes)
+    else:
+        _set_size(disk.path, size_bytes)
 
 
 def _size_step(disk: InstalledDisk, size_mib: int) -> Step:

@@ -64,6 +64,7 @@ def install(recipe: Recipe, _specs: object) -> None:
         autostart=yes_or_no(recipe, "autostart"),
         toolstack=program,
         proof=require_proven(recipe, source),
+        group=recipe.options.get("lvm", ""),
     )
     for note in installing.refuse_impossible(plan, layout, toolstack):
         print_line(f"  {note}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.guest.domains import make_domain
+from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.sums import write_sums
 from pipeline.xen import xl, xm
@@ -74,7 +75,8 @@ def make_artifact(
         stream.truncate(4 << 20)
     for file in ("vmlinuz", "initrd.img", "kernel.json"):
         (folder / file).write_bytes((kernel.folder / file).read_bytes())
-    domain = make_domain(spec, folder, disk="disk.img", swap="swap.img")
+    project = Project(folder, folder.parent.parent, folder)
+    domain = make_domain(spec, project)
     (folder / f"{name}.cfg").write_text(xl.render(domain))
     (folder / f"{name}.xm").write_text(xm.render(domain))
     (folder / "spec.json").write_text(json.dumps(spec.as_json()))

@@ -1,0 +1,96 @@
+"""The steps of a journal: each may be repeated, so that a kill between them does no harm."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.canonical import sync_folder
+from pipeline.life.layout import Layout
+
+Step = dict[str, str]
+Perform = Callable[[Layout, Step], None]
+
+
+def rename(source: Path, target: Path) -> Step:
+    """Put a prepared file in its place."""
+    return {"kind": "rename", "source": str(source), "path": str(target)}
+
+
+def remove(path: Path) -> Step:
+    """Remove a file or link."""
+    return {"kind": "remove", "path": str(path)}
+
+
+def remove_tree(path: Path) -> Step:
+    """Remove a folder that we made, with all in it, and its parent if that is empty then."""
+    return {"kind": "remove-tree", "path": str(path)}
+
+
+def remove_empty(path: Path) -> Step:
+    """Remove a folder, and its parent, where they are empty."""
+    return {"kind": "remove-empty", "path": str(path)}
+
+
+def _rename(_layout: Layout, step: Step) -> None:
+    source, target = Path(step["source"]), Path(step["path"])
+    if os.path.lexists(source):
+        os.replace(source, target)
+        sync_folder(target.parent)
+
+
+def _remove(_layout: Layout, step: Step) -> None:
+    Path(step["path"]).unlink(missing_ok=True)
+
+
+def _remove_tree(layout: Layout, step: Step) -> None:
+    path = Path(step["path"])
+    while path.is_dir():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+    _remove_empty(layout, step)
+
+
+def _remove_empty(_layout: Layout, step: Step) -> None:
+    path = Path(step["path"])
+    for folder in (path, path.parent):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+_OWN: dict[str, Perform] = {
+    "rename": _rename,
+    "remove": _remove,
+    "remove-tree": _remove_tree,
+    "remove-empty": _remove_empty,
+}
+# what opens file systems and volumes is imported where it is carried out
+_ELSEWHERE = {
+    "modules": ("pipeline.life.guest_root", "perform_modules"),
+    "set-size": ("pipeline.life.resize", "perform_size"),
+    "lv-remove": ("pipeline.life.logical", "perform_removal"),
+    "lv-rename": ("pipeline.life.logical", "perform_rename"),
+}
+
+
+def perform(layout: Layout, steps: Iterable[Step]) -> None:
+    """Carry steps out, in order."""
+    for step in steps:
+        if step["kind"] in _OWN:
+            _OWN[step["kind"]](layout, step)
+        else:
+            module, name = _ELSEWHERE[step["kind"]]
+            getattr(importlib.import_module(module), name)(layout, step)
+
+
+def write_aside(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file that is not in its place yet, and wait for the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with open(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -121,6 +121,16 @@ def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     print_guests(recipe, specs, as_json=recipe.options.get("json") == "yes")
 
 
+def doctor(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """What will hurt on this host, each with its fix; dry=yes leaves leftovers, json=yes."""
+    from pipeline.life.doctor.examine import examine
+
+    only_looks = yes_or_no(recipe, "dry") or False
+    examine(
+        recipe.project, specs, only_looks=only_looks, as_json=recipe.options.get("json") == "yes"
+    )
+
+
 WORDS = (
     Word(
         "publish",
@@ -137,5 +147,6 @@ WORDS = (
     host_word("remove", "take a guest off this Xen host", remove, "yes"),
     host_word("list-guests", "what is installed, runs, and is out of date", list_guests, "json"),
     *CHANGING_WORDS,
+    host_word("doctor", "what will hurt here, each with its fix", doctor, "dry", "json"),
     *RUNNING_WORDS,
 )

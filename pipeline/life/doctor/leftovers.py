@@ -1,0 +1,90 @@
+"""What our own killed commands left, and what nobody needs any more."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline import command
+from pipeline.command import find_tool
+from pipeline.errors import PipelineError
+from pipeline.host import lvm
+from pipeline.host.namespace import is_root
+from pipeline.host.scratch import remove_abandoned
+from pipeline.life.journal import list_unfinished, recover_all
+from pipeline.life.kernels import purge_kernels
+from pipeline.life.layout import Layout
+from pipeline.life.logical import find_abandoned
+from pipeline.project import Project
+
+
+def list_leftovers(project: Project, layout: Layout) -> list[str]:
+    """What `remove_leftovers` would look at; a running command's are among it."""
+    found = [f"an unfinished command on {name}" for name in list_unfinished(layout)]
+    found += [f"scratch folder {path.name}" for path in _scratches(project) if path.is_dir()]
+    found += [f"dead lock {path.name}" for path in _dead_locks(project)]
+    return [*found, *(f"half-made volume {name}" for name in _half_made())]
+
+
+def remove_leftovers(project: Project, layout: Layout) -> list[str]:
+    """Finish or undo what was begun, remove what is abandoned; returns what was done."""
+    done = recover_all(layout)
+    done += [f"removed kernel {name}: no guest boots it" for name in purge_kernels(layout)]
+    scratch = project.output / "scratch"
+    if scratch.is_dir():
+        done += [f"removed scratch folder {path.name}" for path in remove_abandoned(scratch)]
+    for path in _dead_locks(project):
+        path.unlink(missing_ok=True)
+        done.append(f"removed dead lock {path.name}")
+    for name in _half_made():
+        group, _, volume = name.partition("/")
+        found = lvm.find_volume(command.run, group, volume)
+        if found is not None and not lvm.open_count(command.run, found):
+            lvm.remove_volume(command.run, found)
+            done.append(f"removed half-made volume {name}")
+    return [*done, *_finish_builds(project)]
+
+
+def _scratches(project: Project) -> Iterator[Path]:
+    scratch = project.output / "scratch"
+    yield from sorted(scratch.iterdir()) if scratch.is_dir() else ()
+
+
+def _dead_locks(project: Project) -> list[Path]:
+    """Lock files of scratch folders that are gone; their names are never used again."""
+    locks = [path for path in _scratches(project) if path.name.endswith(".lock")]
+    folders = {f".{path.name}.lock" for path in _scratches(project) if path.is_dir()}
+    return [path for path in locks if path.name not in folders and not _is_held(path)]
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _half_made() -> list[str]:
+    return find_abandoned() if is_root() and find_tool("lvs") else []
+
+
+def _finish_builds(project: Project) -> list[str]:
+    """Volumes of a build that was killed between its renames."""
+    from pipeline.volumes.switching import finish_switches, pending_switches
+
+    if not pending_switches(project):
+        return []
+    try:
+        return [f"finished {name}" for name in finish_switches(project, command.run)]
+    except PipelineError as error:
+        return [f"not finished: {error.brief}"]

@@ -1,0 +1,167 @@
+"""A guest's whole life under real Xen: into VG0, from /etc/xen/auto, a new kernel, resized, gone.
+
+One test, because its steps are one life: what is asserted after each is what the step before left.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.project import Project
+from pipeline.proof.patience import patient
+from pipeline.recipe import Recipe
+from pipeline.spec import load_all
+from pipeline.stages import STAGES
+from tests.conftest import ROOT
+from tests.dom0 import EMPTY_DISK, Dom0, running_dom0
+from tests.workshop import Workshop
+
+pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
+NAME = "test-drbd"
+LEAN = ("size=1G", "swap=64M", "memory=192M")
+LOGIN_S = 360.0
+
+
+class Life:
+    """The guest in dom0: doit's words, its console, what it says there."""
+
+    def __init__(self, dom0: Dom0) -> None:
+        self.dom0 = dom0
+        self.read_to = 0
+
+    def doit(self, *words: str) -> str:
+        reply = self.dom0.doit(*words)
+        assert reply.status == 0, f"doit {' '.join(words)}: {reply.status}\n{reply.output}"
+        print(f"  {' '.join(words)}: {reply.output.strip().splitlines()[-1]}", flush=True)
+        return reply.output
+
+    def refused(self, status: int, *words: str) -> str:
+        reply = self.dom0.doit(*words)
+        assert reply.status == status, f"doit {' '.join(words)}: {reply.status}\n{reply.output}"
+        return reply.output
+
+    def wait_for(self, pattern: str) -> str:
+        """What the console says from here on, up to a pattern."""
+        path = f"/var/log/xen/console/guest-{NAME}.log"
+        end, seen = time.monotonic() + patient(LOGIN_S), ""
+        while time.monotonic() < end:
+            new = self.dom0.agent.read(path, offset=self.read_to, wait_s=1.0)
+            self.read_to += len(new)
+            seen += new.decode(errors="replace")
+            if re.search(pattern, seen):
+                return seen
+        raise AssertionError(f"{pattern!r} did not come:\n{seen[-3000:]}")
+
+    def running(self) -> list[str]:
+        listed = json.loads(self.doit("list-guests", "json=yes"))
+        return [one["state"] for one in listed if one["guest"] == NAME]
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Progress, for a test of minutes."""
+    started = time.monotonic()
+    yield
+    print(f"{what}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def second_kernel(workshop: Workshop) -> tuple[Path, str]:
+    """The cloud kernel of another ABI than the newest, as the stage kernel makes it."""
+    project = Project(ROOT, workshop.output, workshop.guests)
+    spec = load_all(workshop.guests, NAME, {})[NAME]
+    mirror = Recipe(project, STAGES).build("mirror", spec).folder
+    text = (mirror / "Packages-security-main").read_text()
+    text += (mirror / "Packages-main-main").read_text()
+    abis = set(re.findall(r"^Package: linux-image-(6\.1\.0-\d+-cloud-amd64)$", text, re.MULTILINE))
+    abi = sorted(abis, key=lambda name: int(name.split("-")[1]))[-2]
+    spec = load_all(workshop.guests, NAME, {"kernel": f"linux-image-{abi}"})[NAME]
+    return Recipe(project, STAGES).build("kernel", spec).folder, abi
+
+
+def test_a_guest_lives_in_a_real_dom0(workshop: Workshop, tmp_path: Path) -> None:
+    artifact = workshop.built(NAME, *LEAN)
+    first = json.loads((artifact / "kernel.json").read_text())["abi"]
+    with step("build another kernel"):
+        kernel, second = second_kernel(workshop)
+    folders = [artifact, kernel]
+    with running_dom0(workshop, tmp_path, carry=folders, empty_mib=4096) as dom0:
+        live(Life(dom0), artifact, kernel, first, second)
+
+
+def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> None:
+    dom0 = life.dom0
+    dom0.make_bridge()
+    dom0.demand(f"vgcreate -q VG0 {EMPTY_DISK} && mkdir -p /etc/xen/auto")
+    before = dom0.demand("find /etc/xen /var/lib/xen /dev/VG0 2>/dev/null | sort")
+    name = f"name={NAME}"
+
+    with step("install into VG0"):
+        assert "is not proven" in life.refused(5, "install", name, "lvm=VG0")
+        life.doit("install", name, "lvm=VG0", "autostart=yes", "unproven=yes")
+    assert "no volume group" in life.refused(
+        3, "install", name, "lvm=VG9", "unproven=yes", "replace=yes"
+    )
+    dom0.demand(
+        f"cmp -n $(stat -c %s {artifact}/disk.img) {artifact}/disk.img /dev/VG0/{NAME}-disk"
+    )
+    assert life.running() == ["shut off"]
+
+    with step("xl create from /etc/xen/auto"):
+        dom0.demand(f"xl create /etc/xen/auto/{NAME}.cfg")
+        life.wait_for(r"\blogin: ?$")
+    assert life.running() == ["running"]
+    assert "is running" in life.refused(4, "remove", name, "yes=yes")
+    assert "is running" in life.refused(4, "resize", name, "size=2G")
+
+    with step("refresh while it runs: noted, not done"):
+        said = life.doit("refresh", f"from={kernel}")
+        assert "a reboot keeps the old kernel" in said
+        assert first in dom0.demand(f"cat /etc/xen/{NAME}.cfg")
+
+    with step("save and restore"):
+        life.doit("save", name)
+        assert life.running() == ["saved"]
+        assert "is saved" in life.refused(4, "start", name)
+        life.doit("restore", name)
+        assert life.running() == ["running"]
+
+    with step("shut down"):
+        life.doit("shutdown", "all=yes", "timeout=600")
+    with step("resize while it is down"):
+        life.doit("resize", name, "size=1500M")
+        dom0.demand(f"e2fsck -fn /dev/VG0/{NAME}-disk")
+        size = int(dom0.demand(f"blockdev --getsize64 /dev/VG0/{NAME}-disk"))
+        assert size == 1500 << 20
+    with step("start: the refresh is done first"):
+        said = life.doit("start", name)
+        assert f"{first} -> {second}" in said
+    with step("boot the second kernel"):
+        said = life.wait_for(r"\blogin: ?$")
+        assert f"Linux version {second}" in said
+    with step("destroy"):
+        life.doit("destroy", name, "yes=yes")
+    with step("undo the refresh"):
+        life.doit("refresh", name, "undo=yes")
+        assert first in dom0.demand(f"cat /etc/xen/{NAME}.cfg")
+        modules = dom0.demand(f"debugfs -R 'ls -p /lib/modules' /dev/VG0/{NAME}-disk 2>/dev/null")
+        assert first in modules
+        assert second not in modules
+
+    with step("remove"):
+        assert "has written to it" in life.refused(4, "remove", name)
+        life.doit("remove", name, "yes=yes")
+    assert dom0.demand("find /etc/xen /var/lib/xen /dev/VG0 2>/dev/null | sort") == before
+    assert dom0.demand("lvs --noheadings VG0").strip() == ""
+    assert dom0.run("ls -A /var/lib/domu").output.strip() in (
+        "",
+        "ls: cannot access '/var/lib/domu': No such file or directory",
+    )
+    assert "VG0" not in dom0.demand("dmsetup ls")
+    assert dom0.demand("losetup -a").strip() == ""

@@ -22,7 +22,8 @@ CONF = {"approx": "approx.conf", "apt-cacher-ng": "conf/acng.conf"}
 class Plan:
     """One proxy to run: what it is, where it listens, which names stand for which archives.
 
-    `folder` is the cache as the proxy sees it, `user` whom it runs as ("" for who starts it).
+    `folder` is the cache as the proxy sees it, `user` whom it runs as ("" for who starts it),
+    `bind` the address of its port ("" for all), `logs` a folder apart from the cache.
     """
 
     engine: Engine
@@ -30,6 +31,8 @@ class Plan:
     folder: str
     upstreams: Mapping[str, str]
     user: str = ""
+    bind: str = LOCALHOST
+    logs: str = ""
 
     @property
     def conf(self) -> Path:
@@ -44,8 +47,10 @@ class Plan:
             lines += ["$interval 0", "$max_wait 30"]
             lines += [f"{name} {url}" for name, url in self.upstreams.items()]
         else:
-            lines = [f"CacheDir: {self.folder}", f"LogDir: {self.folder}/conf/log"]
-            lines += [f"Port: {self.port}", f"BindAddress: {LOCALHOST}", "ForeGround: 1"]
+            logs = self.logs or f"{self.folder}/conf/log"
+            lines = [f"CacheDir: {self.folder}", f"LogDir: {logs}"]
+            lines += [f"Port: {self.port}", "ForeGround: 1"]
+            lines += [f"BindAddress: {self.bind}"] if self.bind else []
             lines += ["SupportDir: /usr/lib/apt-cacher-ng", "ReportPage: acng-report.html"]
             lines += ["PidFile:", "ExThreshold: 30", "DontCacheResolved:"]
             lines += [f"Remap-{name}: /{name} ; {url}" for name, url in self.upstreams.items()]

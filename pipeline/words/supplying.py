@@ -16,6 +16,7 @@ from pipeline.spec import Spec
 from pipeline.words.word import Word
 
 if TYPE_CHECKING:
+    from pipeline.archive.managed import ProxySettings
     from pipeline.archive.probing import Probe, Question
     from pipeline.proxy.control import ProxyControl
     from pipeline.suites import Suite
@@ -115,7 +116,7 @@ def suites(recipe: Recipe, _specs: object) -> None:
 
 
 def mirror_proxy(recipe: Recipe, _specs: object) -> None:
-    """Run the caching proxy: until interrupted, or stay=yes; stop=yes, status=yes."""
+    """Run the caching proxy: until interrupted, or stay=yes; stop=yes, status=yes, units=FOLDER."""
     from pipeline.archive.managed import read_settings
     from pipeline.proxy.control import ProxyControl
 
@@ -131,6 +132,9 @@ def mirror_proxy(recipe: Recipe, _specs: object) -> None:
             details=str(error),
             hint="proxy=approx or apt-cacher-ng, port=1 to 65535, upstream= any form of mirror=",
         ) from None
+    if "units" in recipe.options:
+        _write_units(recipe, settings)
+        return
     control = ProxyControl(recipe.project, settings)
     if recipe.options.get("stop") == "yes":
         print_line("the proxy is stopped" if control.stop() else "the proxy did not run")
@@ -138,6 +142,30 @@ def mirror_proxy(recipe: Recipe, _specs: object) -> None:
         say_status(control)
     else:
         _run_proxy(control, stays=recipe.options.get("stay") == "yes")
+
+
+def _write_units(recipe: Recipe, settings: ProxySettings) -> None:
+    from pipeline.proxy.control import find_upstreams
+    from pipeline.proxy.units import (
+        render_units,
+        unit_to_disable,
+        unit_to_enable,
+        write_units,
+    )
+
+    folder = Path(recipe.options["units"])
+    upstreams = find_upstreams(settings.upstream, recipe.project.mirrors)
+    for path in write_units(render_units(settings.proxy, settings.port, upstreams), folder):
+        print_line(f"wrote {path}")
+    print_line("  on the machine that is to serve the lab, as root:")
+    for words in (
+        f"apt-get install {settings.proxy}",
+        f"systemctl disable --now {unit_to_disable(settings.proxy)}",
+        f"cp -r {folder}/etc /",
+        f"systemctl daemon-reload && systemctl enable --now {unit_to_enable(settings.proxy)}",
+    ):
+        print_line(f"    {words}")
+    print_line(f"  on each build machine:  mirror=HOST:{settings.port}")
 
 
 def _run_proxy(control: ProxyControl, *, stays: bool) -> None:
@@ -189,7 +217,7 @@ WORDS = (
         "mirror-proxy",
         "run a caching proxy for builds",
         mirror_proxy,
-        options=frozenset({"stay", "stop", "status", "proxy", "port", "upstream"}),
+        options=frozenset({"stay", "stop", "status", "proxy", "port", "upstream", "units"}),
         is_single=True,
     ),
 )

@@ -47,6 +47,11 @@ def task_building():
     yield from GRAPH.words(words.building.WORDS)
 
 
+def task_proving():
+    """boot under real Xen"""
+    yield from GRAPH.words(words.proving.WORDS)
+
+
 def task_living():
     """publish guests, install them on a Xen host, and their life there"""
     yield from GRAPH.words(words.living.WORDS)

@@ -91,8 +91,12 @@ def make_boot(spec: Spec, folder: Path) -> Boot:
 
 
 def command_line(spec: Spec) -> str:
-    """The kernel's arguments after root=: read-only root, the console, what the spec adds."""
-    words = ["ro", f"rootfstype={spec.fs}", f"console={spec.console}"]
+    """The kernel's arguments after root=: read-only root, the consoles, what the spec adds.
+
+    The last console is /dev/console: a guest with a screen shows its kernel's messages there too.
+    """
+    screen = ["console=tty0"] if spec.vnc else []
+    words = ["ro", f"rootfstype={spec.fs}", *screen, f"console={spec.console}"]
     return " ".join([*words, *spec.cmdline.split()])
 
 

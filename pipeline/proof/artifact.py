@@ -1,25 +1,41 @@
-"""What is to be proven: an artifact folder, its configuration read back, its files."""
+"""What is to be proven: a configuration read back, the files that it names, and what is expected.
+
+An artifact of this pipeline has a spec, and so a wish for every answer. Of any other configuration
+(`spec` is None) only that is known which stands in it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.proof.digests import Seal, seal_files
-from pipeline.spec import Spec
+from pipeline.proof.names import FOLDER
+from pipeline.spec import Card, Spec
+from pipeline.spec.network import CardKeys, resolve_card
 from pipeline.xen import xl
 from pipeline.xen.boot import Direct
+from pipeline.xen.devices import Card as DomainCard
 from pipeline.xen.domain import Domain
+
+# where xl puts a card that names no bridge: xl-network-configuration(5)
+BRIDGE = "xenbr0"
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact as it lies there; `domain` is its emitted configuration, parsed."""
+    """A guest as it lies there; `domain` is its configuration, parsed.
+
+    `folder` is where it lies, `evidence` the folder that its proof is written to.
+    """
 
     folder: Path
-    spec: Spec
+    configuration: Path
+    evidence: Path
     domain: Domain
+    spec: Spec | None = None
 
     @property
     def name(self) -> str:
@@ -27,9 +43,21 @@ class Artifact:
         return self.domain.name
 
     @property
-    def configuration(self) -> Path:
-        """The emitted configuration, which xl reads as it is."""
-        return self.folder / f"{self.spec.name}.cfg"
+    def cards(self) -> tuple[Card, ...]:
+        """The network cards: as the spec wants them, else with what the configuration says."""
+        if self.spec is not None:
+            return self.spec.cards
+        return tuple(_foreign_card(card, n) for n, card in enumerate(self.domain.cards))
+
+    @property
+    def short_hostname(self) -> str:
+        """The host name up to the first dot; "" when nobody said what it is to be."""
+        return self.spec.short_hostname if self.spec is not None else ""
+
+    @property
+    def host_alias(self) -> str:
+        """The name under which known_hosts has the guest's keys."""
+        return self.short_hostname or self.name
 
     @property
     def boot_files(self) -> list[Path]:
@@ -48,14 +76,28 @@ class Artifact:
         return [(Path(disk.target), disk.format) for disk in self.domain.disks if disk.target]
 
     @property
-    def known_hosts(self) -> Path:
-        """The guest's host keys, as the artifact says them."""
-        return self.folder / "known_hosts"
+    def known_hosts(self) -> str:
+        """The guest's host keys as the artifact says them, "" when it says none."""
+        path = self.folder / "known_hosts"
+        return path.read_text() if self.spec is not None else ""
 
     @property
-    def is_systemd(self) -> bool:
-        """Whether the guest's init is systemd."""
-        return self.spec.init == "systemd"
+    def abi(self) -> str:
+        """The release of the kernel that must run, "" when it is not known."""
+        path = self.folder / "kernel.json"
+        if self.spec is None or not path.is_file():
+            return ""
+        return str(json.loads(path.read_bytes()).get("abi", ""))
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What kind of guest it is, for proof.json and the table of proofs."""
+        if self.spec is not None:
+            keys = ("suite", "type", "boot", "init", "format", "vnc", "swap")
+            return {key: getattr(self.spec, key) for key in keys} | {"dhcp": self.cards[0].dhcp}
+        kinds = {disk.format: None for disk in self.domain.disks}
+        boot = type(self.domain.boot).__name__.lower()
+        return {"foreign": True, "type": self.domain.type, "boot": boot, "format": ", ".join(kinds)}
 
     def digests(self) -> dict[str, Seal]:
         """A seal on everything that boots."""
@@ -66,22 +108,49 @@ class Artifact:
 def read_artifact(folder: Path, spec: Spec) -> Artifact:
     """Read the artifact's own configuration; raises PipelineError when something is missing."""
     path = folder / f"{spec.name}.cfg"
+    again = f"doit build name={spec.name}"
     try:
         domain = xl.parse(path.read_text())
     except (OSError, ValueError) as error:
-        raise PipelineError(
-            f"{path}: {error}", hint=f"build it: doit build name={spec.name}"
-        ) from error
+        raise PipelineError(f"{path}: {error}", hint=f"build it: {again}") from error
     if spec.clone == "cow":
         raise UsageError(
             f"{spec.name}: the test host cannot reach the golden image that its disk rests on",
             hint="prove a guest with clone=full from the same golden image, or: doit flatten",
         )
-    artifact = Artifact(folder, spec, domain)
+    artifact = Artifact(folder, path, folder / FOLDER, domain, spec)
+    return _with_all_files(artifact, hint=f"build it again: {again}")
+
+
+def read_foreign(configuration: Path, evidence: Path) -> Artifact:
+    """A guest that this pipeline did not build, from its xl configuration alone.
+
+    Keys that our model does not carry are left to xl, which gets the file as it is. Raises
+    UsageError when it is no configuration, names no disk, or something that is not there.
+    """
+    try:
+        domain = xl.parse(configuration.read_text(), strict=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"cfg={configuration}: {error}", hint="give the path of a guest's xl configuration"
+        ) from error
+    path = configuration.absolute()
+    artifact = Artifact(path.parent, path, evidence / domain.name / FOLDER, domain)
+    return _with_all_files(artifact, hint="correct the configuration")
+
+
+def _with_all_files(artifact: Artifact, *, hint: str) -> Artifact:
     for file in [*artifact.boot_files, *(disk for disk, _ in artifact.disks)]:
         if not file.exists():
             raise PipelineError(
-                f"{path} names {file}, which does not exist",
-                hint=f"build it again: doit build name={spec.name}",
+                f"{artifact.configuration} names {file}, which does not exist", hint=hint
             )
     return artifact
+
+
+def _foreign_card(card: DomainCard, index: int) -> Card:
+    """ip= in the configuration is the guest's address; its network is taken as a /24 or a /64."""
+    prefix = 64 if ":" in (card.ip or "") else 24
+    addresses = [f"{card.ip}/{prefix}"] if card.ip else []
+    keys = CardKeys.model_validate({"address": addresses, "bridge": card.bridge or BRIDGE})
+    return replace(resolve_card(keys, name="", index=index), mac=card.mac or "")

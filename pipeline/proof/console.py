@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline.proof.agent import Agent
 from pipeline.proof.errors import GuestFailed
+from pipeline.proof.patience import patient
 
 LAST_LINES = 40
+PROMPT = "login prompt on hvc0"
 POLL_S = 1.0
+# from the last unit, or from sysvinit's first script, to a login prompt
+UP_S = 90.0
+SILENT_S = 150.0
 _CONTROL = re.compile(rb"\x00|\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
+
+
+class StillWaiting(GuestFailed):
+    """The time is over, and the guest has said neither what was waited for nor that it gave up."""
+
+
 # what the guest says when it will not go on, so that nobody waits for the time limit
 _FATAL = re.compile(
     r"Kernel panic|^initrd: .*(?:cannot be mounted|did not appear|no root=|has no root)"
     r"|ALERT!.*does not exist|You are in emergency mode|Give root password for maintenance",
     re.MULTILINE,
 )
+
+
+# what a guest prints when it has started all but a getty
+_UP = re.compile(r"Reached target multi-user|INIT: Entering runlevel: [2-5]")
 
 
 @dataclass
@@ -56,6 +72,30 @@ class Console:
                 self.poll(wait_s=POLL_S)
                 raise GuestFailed(f"{what}: the guest gave up: {fatal.group().strip()}")
             if time.monotonic() > end:
+                raise StillWaiting(f"{what}: not seen on the console within {timeout_s:.0f} s")
+
+    def wait_for_login(self, pattern: str, *, timeout_s: float) -> int:
+        """Wait for the login prompt; no longer than makes sense for what the guest has shown.
+
+        Raises GuestFailed when it gives up, is up without a prompt, or has gone silent.
+        """
+        what = PROMPT
+        end = time.monotonic() + timeout_s
+        length, grown_at, up_at = -1, time.monotonic(), 0.0
+        while True:
+            now = time.monotonic()
+            if len(self.raw) != length:
+                length, grown_at = len(self.raw), now
+            up_at = up_at or (now if _UP.search(self.text) else 0.0)
+            with suppress(StillWaiting):
+                return self.wait_for(pattern, timeout_s=0, what=what)
+            if up_at and now - up_at > patient(UP_S):
+                raise GuestFailed(f"{what}: the guest has started, but there is none")
+            if now - grown_at > patient(SILENT_S):
+                raise GuestFailed(
+                    f"{what}: not seen, and nothing new on the console for {now - grown_at:.0f} s"
+                )
+            if now > end:
                 raise GuestFailed(f"{what}: not seen on the console within {timeout_s:.0f} s")
 
     def type_in(self, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.canonical import write_durably
 from pipeline.proof.checks import Check
 from pipeline.proof.digests import Seal
-from pipeline.proof.names import CONSOLE, FORM, PROOF
+from pipeline.proof.names import CONSOLE, FORM, PROOF, SCREENSHOT
 
 
 @dataclass
@@ -74,8 +74,10 @@ class Evidence:
         return {"form": FORM, "proven_at": int(time.time()), **table}
 
     def write(self, folder: Path) -> None:
-        """Write both files; the artifact's own are not touched."""
-        folder.mkdir(exist_ok=True)
+        """Write both files; the artifact's own are not touched. A picture of another proof goes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if "screenshot" not in self.facts:
+            (folder / SCREENSHOT).unlink(missing_ok=True)
         write_durably(folder / CONSOLE, self.console.encode())
         text = json.dumps(self.to_json(), indent=1, sort_keys=True)
         write_durably(folder / PROOF, f"{text}\n".encode())

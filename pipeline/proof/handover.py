@@ -8,22 +8,25 @@ read-only disk that brings their bytes.
 from __future__ import annotations
 
 import ipaddress
+import json
 import shlex
 import shutil
 from pathlib import Path
 
 from pipeline import command
-from pipeline.proof.artifact import Artifact
+from pipeline.proof.artifact import BRIDGE, Artifact
 from pipeline.proof.errors import Broken
 from pipeline.proof.machine import Machine, make_overlay
 from pipeline.proof.patience import patient
 
 HOST = Path(__file__).with_name("host")
 HANDED = "/handover"
+# the folder below the work folder that becomes the handover disk
+BROUGHT = "handover"
 BY_ID = "/dev/disk/by-id/virtio-"
 SEEN_S = 30.0
 MIB = 1 << 20
-_SCRIPTS = ("network", "questions")
+_SCRIPTS = ("network", "questions", "archive")
 
 
 def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
@@ -37,7 +40,7 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
         overlay = work / f"disk{number}.qcow2"
         # the test host's own toolstack reads the format, so QEMU passes the bytes on; a qcow2
         # file grows, so its device must be larger than it
-        spare_mib = artifact.spec.size_mib * 5 // 4 + 64 if kind != "raw" else 0
+        spare_mib = _virtual_mib(target, host.log) * 5 // 4 + 64 if kind != "raw" else 0
         make_overlay(target, overlay, base_format="raw", log=host.log, size_mib=spare_mib)
         host.plug_disk(overlay, f"disk{number}")
         links[target] = f"{BY_ID}disk{number}"
@@ -53,16 +56,22 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
     host.agent.demand(["sh", "-ec", "\n".join(steps)])
 
 
+def _virtual_mib(image: Path, log: Path) -> int:
+    """The size of the disk in an image, as its guest sees it."""
+    told = command.run(["qemu-img", "info", "--output=json", image], log=log)
+    return int(json.loads(told)["virtual-size"]) // MIB
+
+
 def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
-    folder, image = work / "handover", work / "handover.img"
-    folder.mkdir()
+    folder, image = work / BROUGHT, work / "handover.img"
+    folder.mkdir(exist_ok=True)
     shutil.copyfile(artifact.configuration, folder / "guest.cfg")
-    shutil.copyfile(artifact.known_hosts, folder / "known_hosts")
+    (folder / "known_hosts").write_text(artifact.known_hosts)
     for number, file in enumerate(artifact.boot_files):
         shutil.copyfile(file, folder / f"boot{number}")
     for name in _SCRIPTS:
         shutil.copy(HOST / name, folder / name)
-    size_mib = sum(path.stat().st_size for path in folder.iterdir()) // MIB + 8
+    size_mib = sum(path.stat().st_size for path in folder.rglob("*")) // MIB + 8
     command.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", folder, image, f"{size_mib}M"], log=log)
     return image
 
@@ -70,25 +79,38 @@ def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
 def make_bridges(host: Machine, artifact: Artifact) -> None:
     """The bridges that the configuration names, with DHCP; fixed addresses get a neighbour."""
     for number, name in enumerate(bridges_of(artifact)):
-        net = f"10.77.{number}"
-        words = [name, f"{net}.1/24", f"{net}.10", f"{net}.250"]
+        own = bridge_address(number)
+        net = own.rpartition(".")[0]
+        words = [name, f"{own}/24", f"{net}.10", f"{net}.250"]
         host.agent.demand(["sh", f"{HANDED}/network", *words])
     for bridge, address in neighbours(artifact):
         host.agent.demand(["sh", f"{HANDED}/network", bridge, address])
 
 
+def bridge_address(number: int) -> str:
+    """The test host's own address on its bridge number `number`, from 0."""
+    return f"10.77.{number}.1"
+
+
 def bridges_of(artifact: Artifact) -> list[str]:
     """Each bridge once, in the order of the cards."""
-    return list(dict.fromkeys(card.bridge or "xenbr0" for card in artifact.domain.cards))
+    return list(dict.fromkeys(card.bridge or BRIDGE for card in artifact.domain.cards))
 
 
 def neighbours(artifact: Artifact) -> list[tuple[str, str]]:
     """The address that the test host takes in the network of each fixed address of the guest.
 
-    It is the gateway's, so that the guest's default route leads somewhere, else the first free.
+    It is the gateway's, so that the guest's default route leads somewhere, else the first free;
+    the name servers' as well.
     """
     found: list[tuple[str, str]] = []
-    for card in artifact.spec.cards:
+    for card in artifact.cards:
+        networks = {address.network for address in card.addresses}
+        for server in map(ipaddress.ip_address, card.nameservers):
+            length = next(
+                (net.prefixlen for net in networks if server in net), server.max_prefixlen
+            )
+            found.append((card.bridge, f"{server}/{length}"))
         for address in card.addresses:
             gateway = card.gateway if address.version == 4 else card.gateway6
             network = address.network

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.archive.snapshot import read_snapshot
 from pipeline.command import require_tools
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.host.scratch import remove_abandoned, scratch_folder
 from pipeline.progress import print_line
 from pipeline.proof import machine
-from pipeline.proof.artifact import Artifact, read_artifact
+from pipeline.proof.artifact import Artifact, read_artifact, read_foreign
 from pipeline.proof.causes import likely_causes
 from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.history import note_proof
-from pipeline.proof.names import FOLDER, PROOF
+from pipeline.proof.hostfault import explain_fault
+from pipeline.proof.mirror import Supplies
+from pipeline.proof.names import PROOF
 from pipeline.proof.readiness import choose_spec, refuse_wrong_key
 from pipeline.proof.session import Asked, Session
 from pipeline.proof.testhost import TOOLS, TestHost, ensure_host
@@ -29,56 +33,111 @@ def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
 
     Raises GuestFailed when the guest does not do what it must, Broken when the test host does not.
     """
-    require_tools(TOOLS)
     asked = asked or Asked()
     spec = choose_spec(recipe, spec, as_is=asked.as_is)
     if key := asked.read_key():
         refuse_wrong_key(spec, key, asked.key_path)
     artifact = read_artifact(recipe.project.artifact(spec.name), spec)
-    log = recipe.project.log(spec.name, "prove")
+    supplies = find_supplies(recipe, spec, is_whole=asked.thorough)
+    return prove_artifact(recipe, artifact, spec, asked, supplies)
+
+
+def prove_foreign(recipe: Recipe, configuration: Path, xen: str, asked: Asked) -> Evidence:
+    """Prove a guest of an xl configuration that was not rendered here, under this Xen.
+
+    The evidence is in output/proofs/<name>/proof/. Raises as `prove` does.
+    """
+    artifact = read_foreign(configuration, recipe.project.output / "proofs")
+    host_spec = Spec.model_validate({"name": "foreign", "xen": xen})
+    return prove_artifact(recipe, artifact, host_spec, asked)
+
+
+def find_supplies(recipe: Recipe, spec: Spec, *, is_whole: bool) -> Supplies | None:
+    """The state of the mirror that the guest was last built from, when the store still has it."""
+    last = recipe.last_built(recipe.stages["mirror"], spec)
+    if last is None:
+        return None
+    folder = recipe.project.store.location("mirror", last.fingerprint)
+    if not folder.is_dir():
+        return None
+    # the cloud kernel stands first in the menu beside the generic one
+    suite = spec.suite_facts
+    generic, other = suite.generic_kernel(spec.arch), suite.default_kernel(spec.arch)
+    wants_kernel = is_whole and spec.boot == "pygrub" and spec.kernel == generic != other
+    return Supplies(
+        read_snapshot(folder),
+        recipe.project.output / "cache",
+        spec.arch,
+        is_whole=is_whole,
+        kernel=other if wants_kernel else "",
+    )
+
+
+def prove_artifact(
+    recipe: Recipe,
+    artifact: Artifact,
+    spec: Spec,
+    asked: Asked,
+    supplies: Supplies | None = None,
+) -> Evidence:
+    """Prove what was read; `spec` says which Xen the test host has, and where it comes from."""
+    require_tools(TOOLS)
+    asked.read_key()
+    asked.read_password()
+    log = recipe.project.log(artifact.name, "prove")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
     host = ensure_host(recipe, spec)
-    evidence = Evidence(spec.name, facts=_facts(host, spec))
+    evidence = Evidence(artifact.name, facts=_facts(host, artifact))
     root = recipe.project.output / "scratch"
     remove_abandoned(root)
     try:
-        with scratch_folder(root, f"prove-{spec.name}") as work:
-            _prove(artifact, host, work, log, asked, evidence)
+        with scratch_folder(root, f"prove-{artifact.name}") as work:
+            _prove(host, Plan(artifact, asked, supplies), work, log, evidence)
         _judge(evidence)
     except PipelineError as error:
         _conclude(evidence, error)
-        error.stage, error.guest, error.log = "prove", spec.name, str(log)
+        error.stage, error.guest, error.log = "prove", artifact.name, str(log)
         raise
     finally:
-        evidence.write(artifact.folder / FOLDER)
+        evidence.write(artifact.evidence)
         evidence.trend = note_proof(recipe.project.output, evidence.to_json())
     return evidence
 
 
-def say_proven(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> None:
-    """Prove, and print what was found."""
-    evidence = prove(recipe, spec, asked)
+def say_proven(evidence: Evidence, folder: Path) -> None:
+    """Print what was found; `folder` is where the evidence is."""
     total = evidence.seconds["total"]
     done = sum(check.ok is True for check in evidence.checks)
-    print_line(f"{spec.name} is proven: {done} checks under Xen in {total:.0f} s")
+    print_line(f"{evidence.guest} is proven: {done} checks under Xen in {total:.0f} s")
     print_line(f"  times:     {evidence.describe_times()}")
     print_line(f"  {evidence.trend}")
     for check in evidence.checks:
         if check.ok is None:
             print_line(f"  not asked: {check.name} ({check.seen})")
-    print_line(f"  evidence:  {recipe.project.artifact(spec.name) / FOLDER / PROOF}")
+    print_line(f"  evidence:  {folder / PROOF}")
 
 
-def _facts(host: TestHost, spec: Spec) -> dict[str, object]:
-    kind = {key: getattr(spec, key) for key in ("suite", "type", "boot", "init", "format")}
-    accelerator = host.accelerator.name
-    return {**kind, "xen": host.xen, "test host": host.fingerprint, "accelerator": accelerator}
+def _facts(host: TestHost, artifact: Artifact) -> dict[str, object]:
+    return {
+        **artifact.facts,
+        "xen": host.xen,
+        "test host": host.fingerprint,
+        "accelerator": host.accelerator.name,
+    }
 
 
-def _prove(
-    artifact: Artifact, host: TestHost, work: Path, log: Path, asked: Asked, evidence: Evidence
-) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """What is proven, what the person wants of it, what its mirror can serve."""
+
+    artifact: Artifact
+    asked: Asked
+    supplies: Supplies | None
+
+
+def _prove(host: TestHost, plan: Plan, work: Path, log: Path, evidence: Evidence) -> None:
+    artifact = plan.artifact
     digests = threading.Thread(target=lambda: evidence.digests.update(artifact.digests()))
     session: Session | None = None
     try:
@@ -91,21 +150,22 @@ def _prove(
             stack.callback(evidence.stop_meter)
             digests.start()
             stack.callback(digests.join)
-            session = Session(running, artifact, evidence, asked)
-            session.run(work)
+            session = Session(running, artifact, evidence, plan.asked, plan.supplies)
+            _run(session, work)
     except GuestFailed:
-        _note_causes(evidence, session)
+        if session is not None:
+            evidence.causes = likely_causes(session.seen)
         raise
 
 
-def _note_causes(evidence: Evidence, session: Session | None) -> None:
-    if session is not None:
-        evidence.causes = likely_causes(
-            console=evidence.console,
-            create=session.create_output,
-            has_lease=session.has_lease,
-            has_login=session.has_login,
-        )
+def _run(session: Session, work: Path) -> None:
+    """The proof itself; whatever goes wrong and is not the guest is Broken."""
+    try:
+        session.run(work)
+    except (GuestFailed, UsageError):
+        raise
+    except PipelineError as error:
+        raise explain_fault(session.host, error) from error
 
 
 def _judge(evidence: Evidence) -> None:

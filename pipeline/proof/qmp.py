@@ -45,6 +45,10 @@ class Monitor:
             time.sleep(0.02)
         raise Broken(f"QEMU did not move the machine within {timeout_s:.0f} s")
 
+    def limit_patience(self, seconds: float) -> None:
+        """Wait no longer than this for any further answer."""
+        self._connection.settimeout(seconds)
+
     def close(self) -> None:
         """Close the connection."""
         self._stream.close()

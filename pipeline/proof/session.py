@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.proof import life
+from pipeline.proof import doors, life, mirror
 from pipeline.proof.artifact import Artifact
-from pipeline.proof.checks import (
-    Check,
-    Expectation,
-    equal,
-    holds,
-    judge,
-    modules_for,
-    read_answers,
-)
-from pipeline.proof.console import Console
-from pipeline.proof.errors import GuestFailed
+from pipeline.proof.asking import note_unasked, question
+from pipeline.proof.causes import Seen, find_host_fault
+from pipeline.proof.checks import Answers, Check, equal, holds
+from pipeline.proof.console import PROMPT, Console
+from pipeline.proof.doors import ConsoleLogin
+from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
-from pipeline.proof.handover import bridges_of, make_bridges, plug_disks
+from pipeline.proof.handover import (
+    BROUGHT,
+    bridge_address,
+    bridges_of,
+    make_bridges,
+    plug_disks,
+)
 from pipeline.proof.machine import Machine
+from pipeline.proof.mirror import Supplies
+from pipeline.proof.names import SCREENSHOT
 from pipeline.proof.patience import patient
+from pipeline.proof.screen import look
 from pipeline.proof.shell import Shell
+from pipeline.xen.devices import Framebuffer
 
+NO_KEY = "no key to enter with: give prove_key=PATH"
 LOGIN = r"\blogin: ?$"
 CREATE_S = 180.0
+# Xen's hotplug scripts have bounds of their own, which a busy machine breaks
+CREATE_TRIES = 2
 # PVH under emulated SVM on a busy machine took 240 s
 LOGIN_S = 360.0
 LEASE_S = 60.0
-ENTER_S = 60.0
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the person wants: a private key to enter with, and whether the long checks are made.
+    """What the person wants: a private key and root's password to enter with, the long checks.
 
     `as_is`: the artifact is judged by the spec that it was built from, whatever the spec is now.
     """
@@ -46,6 +52,7 @@ class Asked:
     key: Path | None = None
     thorough: bool = False
     as_is: bool = False
+    password: Path | None = None
 
     @property
     def key_path(self) -> Path:
@@ -54,14 +61,21 @@ class Asked:
 
     def read_key(self) -> bytes:
         """The private key's bytes; b"" for none. Raises UsageError."""
-        if self.key is None:
-            return b""
-        try:
-            return self.key.read_bytes()
-        except OSError as error:
-            raise UsageError(
-                f"prove_key={self.key}: {error.strerror}", hint="give the private key's path"
-            ) from error
+        return _read(self.key, "prove_key", "give the private key's path")
+
+    def read_password(self) -> bytes:
+        """Root's password, the first line of its file; b"" for none. Raises UsageError."""
+        text = _read(self.password, "prove_password", "give the path of a file with the password")
+        return text.partition(b"\n")[0].rstrip(b"\r")
+
+
+def _read(path: Path | None, variable: str, hint: str) -> bytes:
+    if path is None:
+        return b""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{variable}={path}: {error.strerror}", hint=hint) from error
 
 
 @dataclass
@@ -72,9 +86,10 @@ class Session:
     artifact: Artifact
     evidence: Evidence
     asked: Asked
+    supplies: Supplies | None = None
     create_output: str = ""
-    has_lease: bool = False
     has_login: bool = False
+    is_reached: bool = False
 
     def __post_init__(self) -> None:
         self.console = Console(self.host.agent, self.artifact.name)
@@ -87,129 +102,156 @@ class Session:
             with self.evidence.phase("create"):
                 self._create()
             with self.evidence.phase("boot to login"):
-                self.console.wait_for(
-                    LOGIN, timeout_s=patient(LOGIN_S), what="login prompt on hvc0"
-                )
-                self.has_login = True
-                self.evidence.add(equal("login prompt on hvc0", "login:", "login:"))
+                self._wait_for_login()
+            login = self._begin_login()
             with self.evidence.phase("network"):
                 address = self._find_address()
-            self._ask(Shell(self.host.agent, address, self.artifact.spec.short_hostname))
+            known = bool(self.artifact.known_hosts)
+            shell = Shell(self.host.agent, address, self.artifact.host_alias, has_known_hosts=known)
+            self._ask(shell, login)
             with self.evidence.phase("shut down"):
                 self.evidence.add(life.shut_down(self.host.agent, self.artifact.name))
         finally:
             with suppress(PipelineError):
                 self.console.poll(wait_s=0)
-            self.evidence.console = self.console.text
+            self.evidence.console = self._without_password(self.console.text)
+
+    def _without_password(self, text: str) -> str:
+        """A guest that reads the password where it does not ask for it echoes it."""
+        password = self.asked.read_password().decode("utf-8", "replace")
+        return text.replace(password, "(password)") if password else text
+
+    @property
+    def seen(self) -> Seen:
+        """What its failure is judged by."""
+        return Seen(
+            console=self.console.text,
+            create=self.create_output,
+            type=self.artifact.domain.type,
+            boot=type(self.artifact.domain.boot).__name__.lower(),
+            has_login=self.has_login,
+            is_reached=self.is_reached,
+        )
 
     def _prepare(self, work: Path) -> None:
         agent = self.host.agent
         # the snapshot's clock stands where it was taken; guests take theirs from Xen
         agent.demand(["date", "-s", f"@{time.time():.0f}"])
+        self.supplies = mirror.lay_out(self.supplies, work / BROUGHT / mirror.FOLDER)
         plug_disks(self.host, self.artifact, work)
         make_bridges(self.host, self.artifact)
 
     def _create(self) -> None:
         words = ["xl", "create", str(self.artifact.configuration)]
-        reply = self.host.agent.run(words, timeout_s=patient(CREATE_S))
-        self.create_output = reply.output if reply.status else ""
-        if reply.status:
-            raise GuestFailed(f"xl create ended with status {reply.status}", details=reply.output)
+        for attempt in range(CREATE_TRIES):
+            reply = self.host.agent.run(words, timeout_s=patient(CREATE_S))
+            if reply.status == 0:
+                return
+            fault = find_host_fault(reply.output)
+            if not (fault and attempt + 1 < CREATE_TRIES):
+                break
+            self.host.agent.run(["xl", "destroy", self.artifact.name])
+        if fault:
+            raise Broken(f"xl create: {fault}", details=reply.output)
+        self.create_output = reply.output
+        faults = [line for line in reply.output.splitlines() if "error" in line]
+        seen = (faults or [f"status {reply.status}"])[0]
+        self.evidence.add(holds("xl create", "the domain starts", seen, ok=False))
+        raise GuestFailed(f"xl create ended with status {reply.status}", details=reply.output)
+
+    def _wait_for_login(self) -> None:
+        try:
+            self.console.wait_for_login(LOGIN, timeout_s=patient(LOGIN_S))
+        except GuestFailed as error:
+            seen = error.brief.removeprefix(f"{PROMPT}: ")
+            self.evidence.add(holds(PROMPT, "login:", seen, ok=False))
+            raise
+        self.has_login = True
+        self.evidence.add(equal(PROMPT, "login:", "login:"))
 
     def _find_address(self) -> str:
-        """The guest's first address: of its lease, or the fixed one."""
-        card = self.artifact.spec.cards[0]
+        """The guest's first address: the fixed one, or that of its lease; "" without a card."""
+        if not self.artifact.cards:
+            return ""
+        card = self.artifact.cards[0]
         fixed = [address for address in card.addresses if address.version == 4]
         if fixed and not card.dhcp:
-            self.has_lease = True
             return str(fixed[0].ip)
         end = time.monotonic() + patient(LEASE_S)
         path = f"/run/leases-{bridges_of(self.artifact)[0]}"
         while time.monotonic() < end:
             for line in self.host.agent.read(path, wait_s=0.5).decode().splitlines():
                 words = line.split()
-                if len(words) > 3 and words[1].lower() == card.mac.lower():
-                    self.has_lease = True
-                    self.evidence.add(holds("address by DHCP", "a lease", words[2], ok=True))
-                    self.evidence.add(
-                        equal(
-                            "host name sent with DHCP", self.artifact.spec.short_hostname, words[3]
-                        )
-                    )
+                if len(words) > 3 and words[1].lower() == (card.mac or words[1]).lower():
+                    self._note_lease(words[2], words[3])
                     return words[2]
             time.sleep(0.3)
         self.evidence.add(holds("address by DHCP", "a lease", "", ok=False))
         raise GuestFailed(f"the guest asked for no address within {patient(LEASE_S):.0f} s")
 
-    def _ask(self, shell: Shell) -> None:
+    def _note_lease(self, address: str, name: str) -> None:
+        self.evidence.add(holds("address by DHCP", "a lease", address, ok=True))
+        if wanted := self.artifact.short_hostname:
+            self.evidence.add(equal("host name sent with DHCP", wanted, name))
+
+    def _ask(self, shell: Shell, login: ConsoleLogin | None) -> None:
         key = self.asked.read_key()
-        if not key:
+        if key and shell.address:
             with self.evidence.phase("ssh"):
-                self._knock(shell)
-            self._note_unasked()
-            return
-        with self.evidence.phase("ssh"):
-            self._enter(shell, key)
-        with self.evidence.phase("questions"):
-            self._question(shell)
-        with self.evidence.phase("stranger"):
-            self._knock(shell)
-        if self.asked.thorough:
-            life.run_long_checks(self.evidence, self.console, shell)
+                doors.enter(shell, self.evidence, key)
+                self.is_reached = True
+            if login is not None:
+                login.answer()
+            with self.evidence.phase("questions"):
+                answers = question(shell, self.artifact, self.evidence)
+            with self.evidence.phase("apt-get update"):
+                self.evidence.add(self._update(shell, answers))
+        else:
+            note_unasked(self.evidence, NO_KEY if shell.address else "the guest has no card")
+        if shell.address:
+            with self.evidence.phase("stranger"):
+                doors.knock(shell, self.artifact, self.evidence)
+            self.is_reached = True
+        if login is not None:
+            with self.evidence.phase("console login"):
+                if not (key and shell.address):
+                    login.answer()
+                self.evidence.add(login.finish())
+        if self.artifact.domain.framebuffer is not None:
+            with self.evidence.phase("screen"):
+                self._look(self.artifact.domain.framebuffer)
+        if key and shell.address and self.asked.thorough:
+            kernel = self.supplies.kernel if self.supplies else ""
+            life.run_long_checks(self.evidence, self.console, shell, kernel)
         shell.leave()
 
-    def _enter(self, shell: Shell, key: bytes) -> None:
-        reply = shell.enter(key, timeout_s=patient(ENTER_S))
-        seen = "entered" if reply.status == 0 else reply.output.strip().splitlines()[-1:]
-        self.evidence.add(holds("SSH with the key", "entered", str(seen), ok=reply.status == 0))
-        if reply.status:
-            raise GuestFailed("the given key does not enter over SSH", details=reply.output)
+    def _look(self, screen: Framebuffer) -> None:
+        found = look(self.host.agent, self.artifact.name, screen, self.artifact.evidence)
+        self.evidence.add(*found)
+        if all(check.ok for check in found):
+            self.evidence.facts["screenshot"] = SCREENSHOT
 
-    def _question(self, shell: Shell) -> None:
-        script = (Path(__file__).with_name("host") / "questions").read_bytes()
-        modules = modules_for(self.artifact.spec)
-        reply = shell.run(f"sh -s -- {' '.join(modules)}", stdin=script)
-        answers = read_answers(reply.output)
-        self.evidence.add(*judge(answers, self._expectation(shell.address, modules)))
-        terminal = shell.run("tty", tty=True).output.strip()
-        ok = terminal.startswith("/dev/pts/")
-        self.evidence.add(holds("ssh -t has a terminal", "/dev/pts/N", terminal, ok=ok))
+    def _update(self, shell: Shell, answers: Answers) -> Check:
+        """`apt-get update` against the kept state of the guest's mirror."""
+        if self.supplies is None:
+            why = "the state of the mirror that it was built from is not kept"
+            return Check(mirror.UPDATE, "asked in the guest", why, None)
+        bridge = bridges_of(self.artifact)[0]
+        sources = answers["sources"].text if "sources" in answers else ""
+        trouble = mirror.serve(self.host.agent, sources, bridge_address(0), bridge)
+        if trouble:
+            return Check(mirror.UPDATE, "asked in the guest", trouble, None)
+        return mirror.ask_update(shell, self.supplies)
 
-    def _expectation(self, address: str, modules: tuple[str, ...]) -> Expectation:
-        artifact = self.artifact
-        facts = json.loads((artifact.folder / "kernel.json").read_bytes())
-        lines = artifact.known_hosts.read_text().splitlines()
-        keys = frozenset(" ".join(line.split()[1:3]) for line in lines if line.strip())
-        fixed = [str(found.ip) for card in artifact.spec.cards for found in card.addresses]
-        addresses = tuple(dict.fromkeys([address, *fixed]))
-        return Expectation(artifact.spec, facts.get("abi", ""), keys, addresses, modules)
-
-    def _knock(self, shell: Shell) -> None:
-        """A key that nobody gave the guest must be refused, and no password asked for."""
-        end = time.monotonic() + patient(ENTER_S)
-        while True:
-            reply = shell.knock()
-            if "Connection refused" not in reply.output and "timed out" not in reply.output:
-                break
-            if time.monotonic() > end:
-                break
-            time.sleep(0.5)
-        last = (reply.output.strip().splitlines() or [""])[-1]
-        mismatch = "Host key verification failed" in reply.output
-        shown = "not those of known_hosts" if mismatch else "accepted"
-        self.evidence.add(equal("host key over SSH", "accepted", shown))
-        ok = reply.status == 255 and "Permission denied (publickey)" in last
-        self.evidence.add(
-            holds(
-                "another key and passwords are refused",
-                "Permission denied (publickey)",
-                last,
-                ok=ok,
-            )
-        )
-
-    def _note_unasked(self) -> None:
-        """Say what could not be asked: nobody is let in without a credential."""
-        why = "no key to enter with: give prove_key=PATH"
-        for name in ("SSH with the key", "system state", "kernel, modules, mounts, settings"):
-            self.evidence.add(Check(name, "asked in the guest", why, None))
+    def _begin_login(self) -> ConsoleLogin | None:
+        """Root at hvc0, when it is known whether that must work, and with what password."""
+        spec = self.artifact.spec
+        has_password = spec is None or bool(spec.root_password_file or spec.root_password_hash)
+        password = self.asked.read_password()
+        if has_password and not password:
+            why = "its password is not known here: give prove_password=FILE"
+            self.evidence.add(Check(doors.CONSOLE_LOGIN, "a shell", why, None))
+            return None
+        login = ConsoleLogin(self.console, password if has_password else b"")
+        login.begin()
+        return login

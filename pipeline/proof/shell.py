@@ -12,6 +12,7 @@ from pipeline.proof.handover import HANDED
 
 KEY = "/run/prover-key"
 STRANGER = "/proof/stranger"
+SEEN_HOSTS = "/run/seen-hosts"
 SOCKET = "/run/ssh-to-guest"
 KNOWN_HOSTS = f"{HANDED}/known_hosts"
 # cheap ones first: both ends are emulated
@@ -20,11 +21,15 @@ _KEX = "curve25519-sha256,ecdh-sha2-nistp256,diffie-hellman-group14-sha256"
 
 @dataclass(frozen=True)
 class Shell:
-    """The way into one guest: its address and the name that known_hosts has for it."""
+    """The way into one guest: its address and the name that known_hosts has for it.
+
+    Without known host keys the first ones that are seen are taken for the guest's.
+    """
 
     agent: Agent
     address: str
     alias: str
+    has_known_hosts: bool = True
 
     def knock(self) -> Reply:
         """Try to enter with a key that the guest has never seen; ssh says what it would accept."""
@@ -45,10 +50,15 @@ class Shell:
                 return reply
             time.sleep(0.5)
 
-    def run(self, command: str, *, stdin: bytes = b"", tty: bool = False) -> Reply:
-        """Run a command in the guest over the open connection."""
-        words = ["ssh", *(["-tt"] if tty else []), *self._options(KEY), f"root@{self.address}"]
-        return self.agent.run([*words, command], stdin=stdin, timeout_s=150)
+    def run(
+        self, command: str, *, stdin: bytes = b"", tty: bool = False, timeout_s: float = 150
+    ) -> Reply:
+        """Run a command in the guest over the open connection; a new one is never made."""
+        only_open = ["-o", "ProxyCommand=false"]
+        words = ["ssh", *(["-tt"] if tty else []), *only_open, *self._options(KEY)]
+        return self.agent.run(
+            [*words, f"root@{self.address}", command], stdin=stdin, timeout_s=timeout_s
+        )
 
     def leave(self) -> None:
         """Close the shared connection, whether or not it still works."""
@@ -56,10 +66,10 @@ class Shell:
 
     def _options(self, key: str) -> Sequence[str]:
         settings = {
-            "UserKnownHostsFile": KNOWN_HOSTS,
+            "UserKnownHostsFile": KNOWN_HOSTS if self.has_known_hosts else SEEN_HOSTS,
             "GlobalKnownHostsFile": "/dev/null",
             "HostKeyAlias": self.alias,
-            "StrictHostKeyChecking": "yes",
+            "StrictHostKeyChecking": "yes" if self.has_known_hosts else "accept-new",
             "BatchMode": "yes",
             "IdentitiesOnly": "yes",
             "ConnectTimeout": "10",

@@ -51,6 +51,8 @@ PACKAGES = (
     "dnsmasq-base",
     "openssh-client",
     "e2fsprogs",
+    "vncsnapshot",
+    "libjpeg-turbo-progs",
     "lvm2",
     "thin-provisioning-tools",
     "procps",

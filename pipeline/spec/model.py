@@ -185,7 +185,9 @@ def _suite_defaults(suite: Suite, filled: dict[str, Any]) -> dict[str, Any]:
     arch = str(filled.get("arch", "amd64"))
     # Debian's GRUB for Xen cannot unpack the cloud kernel's LZ4 (no such decompressor in it).
     is_pv_grub = filled.get("boot") == "grub" and filled.get("type", "pv") == "pv"
-    kernel = suite.generic_kernel(arch) if is_pv_grub else suite.default_kernel(arch)
+    # and the cloud kernel has no keyboard for a screen (INPUT_XEN_KBDDEV_FRONTEND).
+    is_generic = is_pv_grub or filled.get("vnc") is True
+    kernel = suite.generic_kernel(arch) if is_generic else suite.default_kernel(arch)
     defaults: dict[str, Any] = {
         "components": suite.components,
         "init": suite.init_default,

@@ -25,7 +25,7 @@ from pipeline.volumes.target import targets_of
 if TYPE_CHECKING:
     from pipeline.xen.domain import Domain
 
-REVISION = 2
+REVISION = 3
 
 
 def inputs(spec: Spec, project: Project) -> Inputs:

@@ -195,6 +195,8 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
         "DIB_GUEST_SOURCES_DATES": "check" if spec.suite_facts.apt_knows_signed_by else "ignore",
         "DIB_XEN_CONSOLE_DEVICE": spec.console,
     }
+    if spec.vnc:
+        own["DIB_XEN_CONSOLE_TTYS"] = "tty1"
     if spec.is_kernel_inside:
         own["DIB_GRUB_MENUS_KERNEL"] = spec.kernel
         own["DIB_GRUB_MENUS_ROOT"] = spec.root_device
@@ -227,6 +229,7 @@ STAGE = Stage(
         "locale",
         "debconf_priority",
         "guest_mirror",
+        "vnc",
     ),
     inputs=inputs,
     tools={"tar": "tar", "unshare": "util-linux", "getopt": "util-linux", "bash": "bash"},

@@ -62,20 +62,6 @@ def check(recipe: Recipe, spec: Spec) -> None:
     check_guest(recipe, spec)
 
 
-def prove(recipe: Recipe, spec: Spec) -> None:
-    """Boot the artifact under real Xen; raises VerificationError when a check fails there."""
-    from pipeline.proof.prove import say_proven  # only this word pays for its imports
-    from pipeline.proof.session import Asked
-
-    key = recipe.options.get("prove_key")
-    asked = Asked(
-        Path(key).expanduser() if key else None,
-        thorough=recipe.options.get("prove_long") == "yes",
-        as_is=recipe.options.get("prove_as_is") == "yes",
-    )
-    say_proven(recipe, spec, asked)
-
-
 def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     """The guests, whether each is built, and what to type next."""
     print_line("guests:")
@@ -125,12 +111,6 @@ WORDS = (
     Word("create", "write a spec, build it", say_built, after="config"),
     Word("why", "say why each stage would run", explain),
     Word("check", "verify the finished image", check),
-    Word(
-        "prove",
-        "boot under real Xen, ask the guest",
-        prove,
-        options=frozenset({"prove_key", "prove_long", "prove_as_is"}),
-    ),
     Word("guests", "list the guests and what to type next", list_guests, is_single=True),
     Word("test", "run the tests", run_tests, is_single=True),
 )

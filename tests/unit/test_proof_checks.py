@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.proof.causes import likely_causes
+from pipeline.proof.causes import Seen, find_host_fault, likely_causes
 from pipeline.proof.checks import Answer, Check, Expectation, judge, modules_for, read_answers
 from pipeline.spec import Spec
 
@@ -38,7 +38,7 @@ def expectation(**changes: object) -> Expectation:
     spec = Spec(name="web1", hostname="web1.example.org", mac="00:16:3E:01:02:03")
     keys = frozenset([KEY])
     modules = modules_for(spec)
-    wanted = Expectation(spec, "6.1.0-1-cloud-amd64", keys, ("10.77.0.20",), modules)
+    wanted = Expectation(spec, spec.cards, "6.1.0-1-cloud-amd64", keys, ("10.77.0.20",), modules)
     return replace(wanted, **changes)  # type: ignore[arg-type]
 
 
@@ -94,25 +94,62 @@ def test_drbd_must_load_where_its_tools_are_installed() -> None:
     assert "drbd" not in modules_for(Spec(name="a"))
 
 
+def causes(**seen: object) -> list[str]:
+    return likely_causes(Seen(**seen))  # type: ignore[arg-type]
+
+
 def test_a_renamed_card_is_named_as_the_cause() -> None:
     console = "vif vif-0 enX0: renamed from eth0\nDebian GNU/Linux 12 web1 hvc0\n"
-    causes = likely_causes(console=console, create="", has_lease=False, has_login=True)
-    assert len(causes) == 1
-    assert "udev calls it enX0" in causes[0]
+    (found,) = causes(console=console, has_login=True)
+    assert "udev calls it enX0" in found
+    assert causes(console=console, has_login=True, is_reached=True) == []
 
 
-def test_a_silent_guest_and_a_missing_disk_have_their_causes() -> None:
-    silent = likely_causes(console="", create="", has_lease=False, has_login=False)
-    assert "nothing on the console" in silent[0]
-    missing = "initrd: root device /dev/xvda9 did not appear within 30 s"
-    causes = likely_causes(console=missing, create="", has_lease=False, has_login=False)
-    assert "does not name the disk's vdev" in causes[0]
+def test_a_guest_whose_network_failed_is_told_so_even_without_a_login() -> None:
+    console = "vif vif-0 enX0: renamed from eth0\n[FAILED] Failed to start networking.service\n"
+    assert "udev calls it enX0" in causes(console=console)[-1]
+
+
+def test_a_silent_guest_has_its_cause() -> None:
+    assert "nothing on the console" in causes(console="")[0]
+
+
+def test_a_missing_driver_and_a_wrong_root_are_told_apart() -> None:
+    missing = "initrd: root device /dev/xvda9 did not appear within 30 s\n"
+    (found,) = causes(console=f"{missing}initrd: block devices here: loop0 xvda1 xvda2 \n")
+    assert "root= does not name the disk's vdev" in found
+    assert "the guest has xvda1, xvda2" in found
+    (found,) = causes(console=f"{missing}initrd: block devices here: \n")
+    assert "no xen-blkfront" in found
+    alert = "ALERT!  /dev/xvda9 does not exist.  Dropping to a shell!\n"
+    assert "no xen-blkfront" in causes(console=alert)[0]
+    alert = f"[    1.0] blkfront: xvda2: flush diskcache: enabled\n{alert}"
+    assert "the guest has xvda2" in causes(console=alert)[0]
+
+
+def test_a_kernel_without_the_note_of_its_kind_is_named() -> None:
+    create = "xc: error: panic: xc_dom_core.c: xc_dom_find_loader: no loader found: Invalid kernel"
+    pvh = "xc_dom_guest_type: image not capable of booting inside a HVM container: Invalid kernel"
+    (found,) = causes(create=pvh, type="pvh")
+    assert "the kernel has no PVH note" in found
+    (found,) = causes(create=create)
+    assert "PV note" in found
+
+
+def test_a_grub_that_cannot_unpack_the_kernel_is_named() -> None:
+    (found,) = causes(console="GNU GRUB  version 2.06\nBooting `Debian'\n", boot="grub")
+    assert "LZ4" in found
+    assert causes(console="GNU GRUB  version 2.06\nLinux version 6.1.0\n", boot="grub") == []
 
 
 def test_a_slow_guest_is_told_apart_from_one_without_a_getty() -> None:
     up = "[  OK  ] Reached target multi-user.target - Multi-User System.\n"
     getty = "[  OK  ] Started serial-getty@hvc0.service - Serial Getty on hvc0.\n"
-    slow = likely_causes(console=getty + up, create="", has_lease=False, has_login=False)
-    without = likely_causes(console=up, create="", has_lease=False, has_login=False)
-    assert "still starting" in slow[0]
-    assert "no getty runs on hvc0" in without[0]
+    assert "still starting" in causes(console=getty + up)[0]
+    assert "no getty runs on hvc0" in causes(console=up)[0]
+
+
+def test_a_fault_of_the_host_is_not_the_guests() -> None:
+    assert "memory" in find_host_fault("libxl: error: not enough free memory in the system")
+    assert "no space" in find_host_fault("cannot write: No space left on device")
+    assert find_host_fault("xc_dom_find_loader: no loader found") == ""

@@ -1,0 +1,110 @@
+"""The screen of a guest: a VNC client fetches it as the emitted configuration serves it."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.canonical import write_durably
+from pipeline.proof.agent import Agent
+from pipeline.proof.checks import Check, holds
+from pipeline.proof.names import SCREENSHOT
+from pipeline.xen.devices import Framebuffer
+
+SCREEN = "VNC shows the screen"
+FIRST_PORT = 5900
+_JPEG, _PIXELS = "/run/screen.jpg", "/run/screen.ppm.gz"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels of three bytes, red, green and blue, line by line."""
+
+    width: int
+    height: int
+    pixels: bytes
+
+    @property
+    def colours(self) -> int:
+        """How many different ones there are, 256 at most."""
+        found: set[bytes] = set()
+        for start in range(0, len(self.pixels), 3):
+            found.add(self.pixels[start : start + 3])
+            if len(found) >= 256:
+                break
+        return len(found)
+
+
+def look(agent: Agent, domain: str, screen: Framebuffer, folder: Path) -> list[Check]:
+    """The checks of a guest with a screen; its picture is written to `folder`."""
+    if agent.run(["sh", "-c", "command -v vncsnapshot && command -v djpeg"]).status:
+        why = "the host has no vncsnapshot and djpeg (vncsnapshot, libjpeg-turbo-progs)"
+        return [Check(SCREEN, "asked by a VNC client", why, None)]
+    ask = 'xenstore-read "/local/domain/$(xl domid "$1")/console/vnc-port"'
+    told = agent.run(["sh", "-c", ask, "sh", domain])
+    port = told.output.strip()
+    fixed = screen.vncdisplay is not None
+    wanted = str(FIRST_PORT + (screen.vncdisplay or 0)) if fixed else f"{FIRST_PORT} or above"
+    ok = port == wanted if fixed else port.isdigit() and int(port) >= FIRST_PORT
+    display = Check("VNC display", f"port {wanted}", f"port {port}", told.status == 0 and ok)
+    if not display.ok:
+        return [display]
+    address = screen.vnclisten or "127.0.0.1"
+    address = "127.0.0.1" if address in ("0.0.0.0", "::") else address
+    return [display, _fetch(agent, f"{address}:{int(port) - FIRST_PORT}", folder)]
+
+
+def _fetch(agent: Agent, place: str, folder: Path) -> Check:
+    """A console has letters on it: a picture of one colour shows that nothing is drawn."""
+    wanted = "a picture with something on it"
+    words = ["vncsnapshot", "-quiet", "-quality", "100", place, _JPEG]
+    taken = agent.run(words, timeout_s=120)
+    if taken.status:
+        return holds(SCREEN, wanted, f"vncsnapshot {place}: {taken.output[-300:]}", ok=False)
+    agent.demand(["sh", "-c", f"djpeg -pnm {_JPEG} | gzip -1 >{_PIXELS}"])
+    picture = read_pixels(zlib.decompress(_read_whole(agent, _PIXELS), wbits=31))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_durably(folder / SCREENSHOT, render_png(picture))
+    seen = f"{SCREENSHOT}, {picture.width}x{picture.height}, {picture.colours} colours"
+    return holds(SCREEN, wanted, seen, ok=picture.colours > 1)
+
+
+def _read_whole(agent: Agent, path: str) -> bytes:
+    content = b""
+    while part := agent.read(path, offset=len(content)):
+        content += part
+    return content
+
+
+def read_pixels(content: bytes) -> Picture:
+    """A PPM of djpeg, ppm(5) with one byte a colour, or a PGM; ValueError for anything else."""
+    head = re.match(rb"(P[56])\s(\d+) (\d+)\s255\s", content)
+    if head is None:
+        raise ValueError("not a picture as djpeg writes it")
+    width, height, pixels = int(head[2]), int(head[3]), content[head.end() :]
+    if head[1] == b"P5":
+        pixels = bytes(value for value in pixels for _ in range(3))
+    if len(pixels) != width * height * 3:
+        raise ValueError("a picture that is cut off")
+    return Picture(width, height, pixels)
+
+
+def render_png(picture: Picture) -> bytes:
+    """The picture as PNG (RFC 2083): 8 bits a colour, no filter."""
+    row = picture.width * 3
+    lines = (picture.pixels[at : at + row] for at in range(0, len(picture.pixels), row))
+    header = struct.pack(">IIBBBBB", picture.width, picture.height, 8, 2, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + line for line in lines), 9)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)

@@ -1,0 +1,103 @@
+"""The table of proofs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.proof.matrix import column_of, read_proofs, read_unbootable, render, write_page
+from pipeline.proof.names import FOLDER, PROOF, SCREENSHOT
+
+HELD = [("login prompt on hvc0", True), ("SSH with the key", True), ("swap", True)]
+
+
+def put(root: Path, guest: str, checks: list[tuple[str, bool | None]], **changes: Any) -> Path:
+    folder = root / guest / FOLDER
+    folder.mkdir(parents=True)
+    facts = {"type": "pv", "boot": "direct", "suite": "bookworm", "xen": "4.17", "dhcp": True}
+    record: dict[str, Any] = {
+        "guest": guest,
+        "verdict": "proven",
+        "reason": "",
+        "causes": [],
+        "proven_at": 1,
+        "facts": {**facts, "accelerator": "tcg", **changes.pop("facts", {})},
+        "seconds": {"create": 8.2, "boot to login": 20.1, "total": 61.7},
+        "checks": [
+            {"name": name, "expected": "this", "seen": "that", "ok": ok} for name, ok in checks
+        ],
+    }
+    (folder / PROOF).write_text(json.dumps({**record, **changes}))
+    return folder
+
+
+def test_each_proof_is_a_line_with_its_kind_counts_and_times(tmp_path: Path) -> None:
+    put(tmp_path, "web1", HELD)
+
+    text = render(read_proofs([tmp_path]), [])
+
+    (line,) = [line for line in text.splitlines() if line.startswith("| `web1`")]
+    assert "PV, direct, bookworm, DHCP" in line
+    assert "**proven** | 1 | 1 | · |" in line
+    assert line.endswith("| 28 | 62 |")
+
+
+def test_what_failed_is_told_with_its_cause(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "enx",
+        [("login prompt on hvc0", True), ("address by DHCP", False)],
+        verdict="failed",
+        reason="no address",
+        causes=["the card was renamed"],
+        seconds={"create": 8.0, "boot to login": 20.0},
+    )
+
+    text = render(read_proofs([tmp_path]), [])
+
+    assert "**✗** 1" in text
+    assert "- address by DHCP: expected this, seen that" in text
+    assert "- likely cause: the card was renamed" in text
+    assert "| 28 |  |" in text
+
+
+def test_what_was_not_asked_and_what_cannot_be_booted_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "web1", [*HELD, ("apt-get update", None)])
+    page = tmp_path / "unbootable.toml"
+    page.write_text('[[guest]]\nkind = "lenny"\nreason = "too old | for this Xen"\n')
+
+    text = render(read_proofs([tmp_path]), read_unbootable(page))
+
+    assert "- `web1`, apt-get update: that" in text
+    assert "| lenny | too old / for this Xen |" in text
+
+
+def test_the_newest_proof_of_a_guest_counts_and_damaged_ones_do_not(tmp_path: Path) -> None:
+    put(tmp_path / "a", "web1", HELD)
+    put(tmp_path / "b", "web1", HELD, proven_at=2, verdict="failed", reason="later")
+    broken = put(tmp_path / "c", "web2", HELD)
+    (broken / PROOF).write_text("{")
+
+    (proof,) = read_proofs([tmp_path])
+
+    assert proof.record["verdict"] == "failed"
+
+
+def test_a_picture_is_put_beside_the_page(tmp_path: Path) -> None:
+    folder = put(tmp_path, "screen", HELD, facts={"screenshot": SCREENSHOT, "vnc": True})
+    (folder / SCREENSHOT).write_bytes(b"png")
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    proofs = read_proofs([tmp_path])
+
+    write_page(page, proofs, render(proofs, []))
+
+    assert "![the screen of screen](proof-matrix/screen.png)" in page.read_text()
+    assert (page.parent / "proof-matrix" / "screen.png").read_bytes() == b"png"
+
+
+def test_a_check_that_nobody_knows_is_still_shown(tmp_path: Path) -> None:
+    put(tmp_path, "web1", [("something new", True)])
+    assert column_of("something new") == "other"
+    assert "| other |" in render(read_proofs([tmp_path]), [])

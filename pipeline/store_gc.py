@@ -16,6 +16,8 @@ from pathlib import Path
 
 from pipeline.changes import read_record
 from pipeline.host.scratch import remove_tree
+from pipeline.life.layout import Layout
+from pipeline.life.records import list_installed
 from pipeline.locking import kept_snapshot, read_lock
 from pipeline.project import Project
 
@@ -76,7 +78,7 @@ def plan_collection(entries: Iterable[Entry], limit: int) -> Plan:
 def list_entries(project: Project, current: Iterable[Path]) -> list[Entry]:
     """Everything in store and cache; `current` are folders that today's specs use."""
     needed = dict.fromkeys(current, "a spec uses it") | dict(_needed_by_guests(project))
-    needed |= dict(_needed_by_locks(project))
+    needed |= dict(_needed_by_locks(project)) | dict(_needed_by_installed(project))
     store = project.output / "store"
     folders = (path for path in store.glob("*/*") if not path.parent.name.startswith("."))
     found = [
@@ -107,6 +109,13 @@ def _needed_by_guests(project: Project) -> Iterator[tuple[Path, str]]:
     for artifact in sorted((project.output / "guests").glob("*")):
         for stage, buildinfo in read_record(artifact).items():
             yield project.store.location(stage, buildinfo.fingerprint), f"guest {artifact.name}"
+
+
+def _needed_by_installed(project: Project) -> Iterator[tuple[Path, str]]:
+    """A copy-on-write disk that was installed rests on its golden image in the store."""
+    for name, record in list_installed(Layout.here()).items():
+        if any(disk.format == "qcow2" for disk in record.disks) and "image" in record.origin:
+            yield project.store.location("image", record.origin["image"]), f"installed {name}"
 
 
 def _needed_by_locks(project: Project) -> Iterator[tuple[Path, str]]:

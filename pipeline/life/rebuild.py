@@ -16,6 +16,7 @@ from pipeline.life.guest_root import root_disk
 from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, note_written, require_installed
+from pipeline.life.resize import MIB, disk_size, plan_resize, resize
 from pipeline.life.source import Source
 from pipeline.life.toolstack import Toolstack, refuse_running
 
@@ -54,6 +55,22 @@ def _group_of(record: Installed) -> str:
 def rebuild(plan: install.Plan, layout: Layout, *, log: Path) -> Installed:
     """Carry it out; what an earlier rebuild kept for its undo goes."""
     return install.install(plan, layout, word=WORD, log=log)
+
+
+def size_to_keep(record: Installed) -> int:
+    """MiB of the root disk now; 0 where it is not a raw one."""
+    disk = root_disk(record)
+    return disk_size(disk) // MIB if disk.format == "raw" and disk.path.exists() else 0
+
+
+def grow_to(layout: Layout, record: Installed, size_mib: int, toolstack: Toolstack | None) -> bool:
+    """Give a new root disk the size that the old one was given by resize; whether it had to be."""
+    disk = root_disk(record)
+    if disk.format != "raw" or disk_size(disk) // MIB >= size_mib:
+        return False
+    plan, _ = plan_resize(layout, record, f"{size_mib}M", toolstack)
+    resize(layout, plan)
+    return True
 
 
 def undo_rebuild(layout: Layout, name: str, toolstack: Toolstack | None) -> Installed:

@@ -150,7 +150,10 @@ def rebuild(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
         print_line(f"  {note}")
     log = recipe.project.log(name, "rebuild")
     log.parent.mkdir(parents=True, exist_ok=True)
+    size_mib = rebuilding.size_to_keep(record)
     made = rebuilding.rebuild(plan, layout, log=log)
+    if rebuilding.grow_to(layout, made, size_mib, toolstack):
+        print_line(f"  its root disk was resized to {size_mib} MiB once, and is again")
     print_line(f"{name} is rebuilt; start it: doit start name={name}")
     for disk in made.disks:
         is_kept = disk.target in {old.target for old in record.disks}

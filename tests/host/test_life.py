@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.host.namespace import is_root
-from tests.conftest import require
+from tests.conftest import ROOT, require
 from tests.host.small_artifact import (
     ABIS,
     DISK_MIB,
@@ -297,6 +298,54 @@ def test_a_rebuild_and_its_undo(installed: Place) -> None:
     assert str(installed.disk(1)) in installed.config.read_text()
     assert not installed.disk(2).exists()
     assert [name.rpartition("-")[0] for name in installed.kernels()] == [ABIS[0]]
+
+
+def test_a_rebuilt_disk_is_as_large_as_the_old_one_was_made(installed: Place) -> None:
+    installed.demand("resize", f"name={NAME}", "size=64M")
+    words = ("rebuild", f"name={NAME}", f"from={installed.artifact}", "unproven=yes")
+    assert "resized to 64 MiB" in installed.demand(*words)
+    assert installed.disk(2).stat().st_size == 64 << 20
+    assert is_clean(installed.disk(2))
+    installed.demand("rebuild", f"name={NAME}", "undo=yes")
+    assert installed.disk(1).stat().st_size == 64 << 20
+
+
+def test_an_interruption_undoes_what_was_begun(installed: Place) -> None:
+    before = installed.stock()
+    words = ["install", f"name={NAME}", "replace=yes", "unproven=yes"]
+    for delay_s in (0.6, 0.8, 1.0, 1.2):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "doit", *words],
+            cwd=ROOT,
+            env=installed.shop.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        time.sleep(delay_s)
+        child.send_signal(signal.SIGTERM)
+        said = child.communicate()[0].decode()
+        if child.returncode == 0:
+            return  # it was faster
+        assert child.returncode in (130, -signal.SIGTERM), said
+        assert installed.stock() == before
+
+
+def test_the_doctor_removes_what_a_killed_command_left(installed: Place) -> None:
+    journal = installed.root / "var/lib/domu/journal"
+    journal.mkdir(parents=True, exist_ok=True)
+    half = installed.disk(2)
+    half.parent.mkdir()
+    half.write_bytes(b"half a copy")
+    undo = {"kind": "remove-tree", "path": str(half.parent)}
+    table = {"word": "rebuild", "phase": "preparing", "undo": [undo], "finish": []}
+    (journal / f"{NAME}.json").write_text(json.dumps(table))
+    (installed.root / "var/lib/xen/kernels/.new-12345678").mkdir()
+    assert "unfinished command" in installed.demand("doctor", "dry=yes")
+    assert half.exists()
+    assert f"rebuild of {NAME}: undone" in installed.demand("doctor")
+    assert not half.parent.exists()
+    assert len(installed.kernels()) == 1
+    assert "leftovers: none" in installed.demand("doctor")
 
 
 def test_versions_are_published_kept_and_rolled_back(place: Place) -> None:

@@ -12,8 +12,10 @@ from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, is_edited, list_installed
 from pipeline.life.toolstack import Running, Toolstack, find_toolstack
 from pipeline.progress import print_line, print_table
+from pipeline.proof.verdict import read_verdict
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
+from pipeline.store import read_buildinfo
 
 _HEAD = ("guest", "state", "memory", "vcpus", "auto", "suite", "kernel", "golden image", "disks")
 _CURES = {"image": "rebuild", "kernel": "refresh"}
@@ -100,6 +102,10 @@ def _find_outdated(
             yield f"{disk.target} is gone"
     if record.pending:
         yield f"waits for kernel {Path(record.pending).name}: doit shutdown, then doit start"
+    proof = record.origin.get("proof", "")
+    if proof not in ("", "proven"):
+        yield f"installed without a proof: {proof}"
+    yield from _newer_build(record, recipe)
     if spec is None:
         yield "no spec of that name here"
         return
@@ -112,6 +118,17 @@ def _find_outdated(
                 yield f"another {text} is built: doit {_CURES[stage]} name={record.name}"
     except PipelineError as error:
         yield error.brief
+
+
+def _newer_build(record: Installed, recipe: Recipe) -> Iterator[str]:
+    """Another artifact of that name in output/guests, and whether that one is proven."""
+    folder = recipe.project.artifact(record.name)
+    built = read_buildinfo(folder)
+    if built is None or built.fingerprint == record.origin.get("config", ""):
+        return
+    verdict = read_verdict(folder, is_glance=True)
+    state = "proven" if verdict.is_proven else f"not proven: {verdict.reason}"
+    yield f"another build lies in {folder} ({state}): doit rebuild name={record.name}"
 
 
 def _foreign(layout: Layout, ours: set[str], running: Mapping[str, Running]) -> Iterator[Line]:

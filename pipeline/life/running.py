@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline import command
 from pipeline.errors import InUseError, PipelineError, UsageError
-from pipeline.life.journal import recover_all
+from pipeline.life.journal import hold_lock, recover_all, release_lock
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, list_installed
 from pipeline.life.refresh import finish_pending
@@ -85,12 +85,16 @@ def start(host: Host, guest: Guest) -> list[str]:
             "saved memory",
             hint=f"doit restore name={guest.name}, or remove the file to lose the memory",
         )
-    notes = []
-    if guest.record is not None:
-        done = finish_pending(host.layout, guest.name, xen)
-        notes = [f"kernel {done.before} -> {done.after}"] if done else []
-    xen.run("create", guest.config)
-    return notes
+    if guest.record is None:
+        xen.run("create", guest.config)
+        return []
+    done = finish_pending(host.layout, guest.name, xen)
+    lock = hold_lock(host.layout, guest.name)  # nobody changes the guest while it is created
+    try:
+        xen.run("create", guest.config)
+    finally:
+        release_lock(host.layout, guest.name, lock)
+    return [f"kernel {done.before} -> {done.after}"] if done else []
 
 
 def open_console(host: Host, guest: Guest) -> None:

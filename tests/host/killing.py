@@ -16,18 +16,25 @@ from typing import Any
 
 from pipeline import command
 
-_CALLS = ("replace", "rename", "link", "symlink", "unlink", "remove", "rmdir", "mkdir")
-_CALLS_2 = ("truncate", "ftruncate", "write", "chmod")
+ALL_CALLS = (
+    *("replace", "rename", "link", "symlink", "unlink", "remove", "rmdir", "mkdir"),
+    *("truncate", "ftruncate", "write", "chmod"),
+)
 SURVIVED = 0
 
 
-def run_and_kill(action: Callable[[], object], at: int) -> int:
-    """Run `action` in a child that dies at its `at`-th change; SURVIVED, or minus the signal."""
+def run_and_kill(
+    action: Callable[[], object], at: int, *, calls: tuple[str, ...] = ALL_CALLS
+) -> int:
+    """Run `action` in a child that dies at its `at`-th change; SURVIVED, or minus the signal.
+
+    `calls` are the functions of os that count, beside every program that is started.
+    """
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            _arm(at)
+            _arm(at, calls)
             action()
             status = SURVIVED
         except Exception:  # noqa: BLE001 - the child ends here, whatever it is
@@ -40,7 +47,7 @@ def run_and_kill(action: Callable[[], object], at: int) -> int:
     return os.waitstatus_to_exitcode(waited)
 
 
-def _arm(at: int) -> None:
+def _arm(at: int, calls: tuple[str, ...]) -> None:
     seen = 0
 
     def count() -> None:
@@ -56,6 +63,6 @@ def _arm(at: int) -> None:
 
         return call
 
-    for name in (*_CALLS, *_CALLS_2):
+    for name in calls:
         setattr(os, name, counted(getattr(os, name)))
     command.run = counted(command.run)

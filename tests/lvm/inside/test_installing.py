@@ -1,0 +1,186 @@
+"""A guest installed into a volume group: grown, rebuilt, removed, and killed at every command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.command import run
+from pipeline.errors import EnvironmentFault, InUseError
+from pipeline.host import lvm
+from pipeline.life import install, rebuild, remove, resize
+from pipeline.life.journal import recover_all
+from pipeline.life.kernels import purge_kernels
+from pipeline.life.layout import Layout
+from pipeline.life.records import read_installed, require_installed
+from pipeline.life.source import read_source
+from pipeline.xen import xl
+from tests.host.killing import SURVIVED, run_and_kill
+from tests.host.small_artifact import ABIS, hostname_in, is_clean, make_artifact, make_kernel
+from tests.lvm.inside.conftest import GROUP
+
+NAME = "web1"
+
+
+class Host:
+    """Artifacts, and a host's folder below which everything but the volumes is."""
+
+    def __init__(self, work: Path) -> None:
+        self.work, self.layout = work, Layout(work / "root")
+        for abi in ABIS[:2]:
+            kernel = make_kernel(work / abi, abi)
+            artifact = work / f"from-{abi}" / NAME
+            artifact.mkdir(parents=True)
+            make_artifact(artifact, NAME, kernel=kernel, generation=abi)
+
+    def plan(self, abi: str, group: str = GROUP) -> install.Plan:
+        source = read_source(self.work / f"from-{abi}" / NAME, name=NAME)
+        return install.plan_install(
+            source, self.layout, before=read_installed(self.layout, NAME), group=group
+        )
+
+    def install(self, abi: str) -> None:
+        plan = self.plan(abi)
+        install.refuse_impossible(plan, self.layout, None)
+        install.install(plan, self.layout, word="install", log=self.work / "log")
+
+    def rebuild(self, abi: str) -> None:
+        source = read_source(self.work / f"from-{abi}" / NAME, name=NAME)
+        record = require_installed(self.layout, NAME)
+        plan = rebuild.plan_rebuild(source, self.layout, record, proof="proven")
+        rebuild.rebuild(plan, self.layout, log=self.work / "log")
+
+    def remove(self) -> None:
+        remove.remove_guest(require_installed(self.layout, NAME), self.layout)
+
+    def disk(self) -> Path:
+        """What the configuration names."""
+        text = self.layout.config(NAME).read_text()
+        return Path(xl.parse(text).disks[0].target)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def volumes() -> list[str]:
+    return sorted(found.name for found in lvm.list_volumes(run, GROUP))
+
+
+def test_a_life_in_a_volume_group(host: Host) -> None:
+    host.install(ABIS[0])
+    assert volumes() == [f"{NAME}-disk", f"{NAME}-swap"]
+    assert host.disk() == Path("/dev", GROUP, f"{NAME}-disk")
+    assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
+
+    record = require_installed(host.layout, NAME)
+    plan, _ = resize.plan_resize(host.layout, record, "48M", None)
+    resize.resize(host.layout, plan)
+    assert lvm.find_volume(run, GROUP, f"{NAME}-disk").size == 48 << 20  # type: ignore[union-attr]
+    assert is_clean(host.disk())
+
+    host.rebuild(ABIS[1])
+    assert hostname_in(host.disk()) == f"{NAME} {ABIS[1]}"
+    assert volumes() == [f"{NAME}-{part}{tail}" for part in ("disk", "swap") for tail in ("", ".2")]
+    rebuild.undo_rebuild(host.layout, NAME, None)
+    assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
+    assert volumes() == [f"{NAME}-disk", f"{NAME}-swap"]
+    host.remove()
+    assert volumes() == []
+    assert not host.layout.config(NAME).exists()
+
+
+def test_what_cannot_be_is_refused_before_anything_is_made(host: Host) -> None:
+    with pytest.raises(EnvironmentFault, match="no volume group 'VG9'"):
+        install.refuse_impossible(host.plan(ABIS[0], "VG9"), host.layout, None)
+    foreign = lvm.create_volume(run, GROUP, f"{NAME}-disk", size_bytes=4 << 20)
+    try:
+        with pytest.raises(InUseError, match="was not installed by doit"):
+            host.install(ABIS[0])
+    finally:
+        lvm.remove_volume(run, foreign)
+    group = lvm.read_group(run, GROUP)
+    filler = lvm.create_volume(run, GROUP, "filler", size_bytes=group.free - (8 << 20))
+    try:
+        with pytest.raises(EnvironmentFault, match="8 MiB free"):
+            host.install(ABIS[0])
+    finally:
+        lvm.remove_volume(run, filler)
+    assert volumes() == []
+
+
+def test_a_volume_that_is_mounted_is_not_removed(host: Host, tmp_path: Path) -> None:
+    host.install(ABIS[0])
+    point = tmp_path / "mounted"
+    point.mkdir()
+    run(["mount", host.disk(), point])
+    try:
+        with pytest.raises(InUseError, match="in use"):
+            remove.refuse_removal(
+                require_installed(host.layout, NAME), host.layout, None, may_lose=True
+            )
+    finally:
+        run(["umount", point])
+    host.remove()
+
+
+def test_a_kill_at_any_command_leaves_the_old_guest_or_the_new(host: Host) -> None:
+    host.install(ABIS[0])
+    kept = host.work / "kept"
+    shutil.copytree(host.layout.root, kept, symlinks=True)
+
+    def restore() -> None:
+        rebuild.undo_rebuild(host.layout, NAME, None)
+
+    old, new = kill_everywhere(host, lambda: host.rebuild(ABIS[1]), restore)
+    print(f"rebuild in a volume group: {old + new} kills, {old} old, {new} new")
+    assert old > 5
+    assert new > 0
+    host.remove()
+
+
+def kill_everywhere(
+    host: Host, action: Callable[[], None], restore: Callable[[], None]
+) -> tuple[int, int]:
+    old = new = 0
+    for at in range(1, 200):
+        status = run_and_kill(action, at, calls=("replace",))
+        # what xl create would find at this moment
+        assert hostname_in(host.disk()) in (f"{NAME} {ABIS[0]}", f"{NAME} {ABIS[1]}")
+        recover_all(host.layout)
+        purge_kernels(host.layout)
+        is_new = hostname_in(host.disk()) == f"{NAME} {ABIS[1]}"
+        expected = [f"{NAME}-disk", f"{NAME}-swap"]
+        expected += [f"{NAME}-disk.2", f"{NAME}-swap.2"] if is_new else []
+        generation = require_installed(host.layout, NAME).generation
+        assert [name.replace(f".{generation}", ".2") for name in volumes()] == sorted(expected)
+        assert not list((host.layout.state / "journal").glob("*"))
+        old, new = old + (not is_new), new + is_new
+        if status == SURVIVED:
+            assert is_new
+            restore()
+            return old, new - 1
+        assert status == -9
+        if is_new:
+            restore()
+    raise AssertionError("it never survived")
+
+
+def test_nothing_of_a_former_tenant_shows(host: Host) -> None:
+    marker = b"a former tenant's secret" * 40
+    dirty = lvm.create_volume(run, GROUP, "dirty", size_bytes=64 << 20)
+    with open(dirty.path, "r+b") as stream:
+        for _ in range(64):
+            stream.write(marker.ljust(1 << 20, b"x"))
+        stream.flush()
+        os.fsync(stream.fileno())
+    lvm.remove_volume(run, dirty)
+    host.install(ABIS[0])
+    for name in volumes():
+        assert marker[:24] not in Path("/dev", GROUP, name).read_bytes()
+    host.remove()

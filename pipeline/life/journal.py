@@ -39,7 +39,7 @@ class Transaction:
         self.word = word
         self.thread = threading.get_ident()
         self._undo: list[Step] = []
-        self._is_committed = False
+        self._is_committed = self._is_finished = False
         self._lock = -1
 
     def __enter__(self) -> Transaction:
@@ -64,6 +64,7 @@ class Transaction:
         self._write("committed", steps)
         self._is_committed = True
         perform(self.layout, steps)
+        self._is_finished = True
 
     def __exit__(
         self,
@@ -82,14 +83,8 @@ class Transaction:
         if not self._is_committed:
             perform(self.layout, self._undo)
             _forget(self.layout, self.name)
-        elif self._is_finished():
+        elif self._is_finished:
             _forget(self.layout, self.name)
-
-    def _is_finished(self) -> bool:
-        steps = json.loads(self.layout.journal(self.name).read_bytes())["finish"]
-        return not any(
-            step["kind"] == "rename" and os.path.lexists(step["source"]) for step in steps
-        )
 
     def _write(self, phase: str, finish: list[Step]) -> None:
         table = {"word": self.word, "phase": phase, "undo": self._undo, "finish": finish}
@@ -154,7 +149,7 @@ def recover_guest(layout: Layout, name: str) -> str:
 
 
 def recover_all(layout: Layout) -> list[str]:
-    """The same for every guest that nobody works on."""
+    """The same for every guest that nobody works on; what cannot be finished now is told."""
     done = []
     for name in list_unfinished(layout):
         try:
@@ -163,6 +158,8 @@ def recover_all(layout: Layout) -> list[str]:
             continue
         try:
             done.append(recover_guest(layout, name))
+        except PipelineError as error:
+            done.append(f"{name}: what was begun cannot be ended yet: {error.brief}")
         finally:
             release_lock(layout, name, lock)
     return [text for text in done if text]

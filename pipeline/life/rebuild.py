@@ -29,7 +29,7 @@ def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: st
     plan = install.plan_install(
         source,
         layout,
-        before=note_written(record),
+        before=_as_it_stands(layout, record),
         autostart=record.is_autostarted,
         toolstack=record.toolstack,
         proof=proof,
@@ -44,6 +44,15 @@ def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: st
             hint="add it to the spec again",
         )
     return install.with_previous(plan)
+
+
+def _as_it_stands(layout: Layout, record: Installed) -> Installed:
+    """What an undo goes back to: with the edits of its configuration, its disks marked."""
+    try:
+        text = layout.config(record.name).read_text()
+    except OSError:
+        text = record.config_text
+    return replace(note_written(record), config_text=text)
 
 
 def _group_of(record: Installed) -> str:

@@ -148,6 +148,7 @@ def _switch(layout: Layout, before: Installed, kernel: KernelFolder, placed: Pat
             f"{before.name} is saved in {saved}: it goes on with the kernel that it had",
             hint=f"doit restore name={before.name}, shut it down, and refresh again",
         )
+    _refuse_losing_a_disk(before)
     before = note_written(before)
     is_same_abi = before.abi == kernel.abi
     undo = modules_step(before, "back" if is_same_abi else "drop", kernel.abi)
@@ -170,6 +171,17 @@ def _switch(layout: Layout, before: Installed, kernel: KernelFolder, placed: Pat
             previous=before.without_previous(),
         )
         change.commit(_finish(change, record, is_busy=False))
+
+
+def _refuse_losing_a_disk(record: Installed) -> None:
+    """One undo is kept: a refresh must not take the place of one that holds the old root disk."""
+    kept = {disk.target for disk in record.disks}
+    older = record.previous.disks if record.previous else ()
+    if any(disk.target not in kept for disk in older):
+        raise InUseError(
+            f"{record.name}: its {record.word} can still be undone, and a refresh would end that",
+            hint=f"doit {record.word} name={record.name} purge=yes (or undo=yes), then again",
+        )
 
 
 def _finish(change: Transaction, record: Installed, *, is_busy: bool) -> list[Step]:

@@ -128,7 +128,7 @@ def rebuild(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     from pipeline.life.install import refuse_impossible
     from pipeline.life.journal import recover_all
     from pipeline.life.layout import Layout
-    from pipeline.life.records import require_installed
+    from pipeline.life.records import is_edited, require_installed
     from pipeline.life.source import read_source
     from pipeline.life.toolstack import find_toolstack
 
@@ -150,6 +150,8 @@ def rebuild(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
         print_line(f"  {note}")
     log = recipe.project.log(name, "rebuild")
     log.parent.mkdir(parents=True, exist_ok=True)
+    if is_edited(layout, record):
+        print_line(f"  edits of {layout.config(name)} are not taken over; undo=yes has them")
     size_mib = rebuilding.size_to_keep(record)
     made = rebuilding.rebuild(plan, layout, log=log)
     if rebuilding.grow_to(layout, made, size_mib, toolstack):

@@ -300,6 +300,16 @@ def test_a_rebuild_and_its_undo(installed: Place) -> None:
     assert [name.rpartition("-")[0] for name in installed.kernels()] == [ABIS[0]]
 
 
+def test_a_refresh_does_not_end_the_undo_of_a_rebuild(installed: Place) -> None:
+    installed.config.write_text(f"# mine\n{installed.config.read_text()}")
+    words = ("rebuild", f"name={NAME}", f"from={installed.artifact}", "unproven=yes")
+    assert "are not taken over" in installed.demand(*words)
+    said = installed.refused(4, "refresh", f"name={NAME}", f"from={installed.work / ABIS[1]}")
+    assert "can still be undone" in said
+    installed.demand("rebuild", f"name={NAME}", "undo=yes")
+    assert installed.config.read_text().startswith("# mine\n")
+
+
 def test_a_rebuilt_disk_is_as_large_as_the_old_one_was_made(installed: Place) -> None:
     installed.demand("resize", f"name={NAME}", "size=64M")
     words = ("rebuild", f"name={NAME}", f"from={installed.artifact}", "unproven=yes")

@@ -100,9 +100,7 @@ def check_release(release: Release, suite: str, *, now: datetime, terms: Terms, 
     if (now - release.valid_until).total_seconds() > terms.grace_s:
         raise VerificationError(
             f"{where}: expired, Valid-Until was {release.valid_until:%Y-%m-%d %H:%M} UTC",
-            hint=f"{explain_age(suite, now)}choose another mirror=, leave that part out "
-            '(security=no, updates=no), or take it knowingly: valid_until = "ignore" in '
-            "mirrors/NAME.toml (docs/mirrors.md)",
+            hint=f"{explain_age(suite, now)}{way_out(suite, where)}",
         )
 
 
@@ -113,6 +111,17 @@ def explain_age(suite: str, now: datetime) -> str:
     if end and now.date().isoformat() > end:
         return f"support of {facts.name if facts else suite} ended on {end}: "
     return "the mirror is frozen: "
+
+
+def way_out(suite: str, where: str) -> str:
+    """What to do about a suite whose Release has expired."""
+    part = next((role for role in ("security", "updates", "backports") if role in suite), "")
+    leave = f"leave it out ({part}=no), " if part in ("security", "updates") else ""
+    url = "the mirror's url" if part else f'url = "{where.partition("/dists/")[0]}"'
+    return (
+        f"choose another mirror=, {leave}or take it knowingly: a file mirrors/frozen.toml with "
+        f'{url} and valid_until = "ignore", then mirror=frozen'
+    )
 
 
 def _is_of(release: Release, suite: str) -> bool:

@@ -14,6 +14,7 @@ from pipeline.archive.release import (
     explain_age,
     identity_of,
     parse_release,
+    way_out,
 )
 from pipeline.archive.terms import Terms
 from pipeline.errors import VerificationError
@@ -120,3 +121,10 @@ def test_an_expired_suite_whose_support_ended_is_told_so() -> None:
 def test_the_identity_is_the_same_for_the_same_digests_in_any_order() -> None:
     assert identity_of({"a": "1", "b": "2"}) == identity_of({"b": "2", "a": "1"})
     assert identity_of({"a": "1"}) != identity_of({"a": "2"})
+
+
+def test_the_way_out_of_an_expired_suite_is_what_can_be_typed() -> None:
+    main = way_out("sid", "http://m/debian/dists/sid/InRelease")
+    assert 'url = "http://m/debian" and valid_until = "ignore"' in main and "=no" not in main
+    security = way_out("bookworm-security", "http://m/debian-security/dists/x/InRelease")
+    assert "leave it out (security=no)" in security and "debian-security" not in security

@@ -21,7 +21,7 @@ def describe_age(suite: Suite, today: date) -> str:
     if state == "archived":
         return (
             f"in the archive since its support ended ({suite.supported_until}): needs a mirror of "
-            "the archive (mirror=URL/debian-archive); expired keys and SHA-1 are accepted"
+            "the archive (mirror=URL/debian-archive/debian); expired keys and SHA-1 are accepted"
         )
     if state == "ended":
         return (
@@ -45,7 +45,10 @@ def facts_of(suite: Suite, today: date) -> dict[str, str]:
         "Linux": ".".join(map(str, suite.kernel_version)),
         "modules": suite.xen_modules.get("amd64", ""),
         "fs": suite.default_fs,
+        "inode": str(suite.inode_size),
         "console": suite.console,
+        "disk": suite.disk_device,
+        "xend": suite.own_xen,
         "card": suite.nic_naming,
         "hash": suite.password_hash,
         "sources": suite.sources_form,

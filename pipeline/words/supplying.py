@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.proxy.control import ProxyControl
     from pipeline.suites import Suite
 
+# what fits in a terminal
+_SHORT = ("suite", "version", "state", "until", "init", "kernel", "fs", "console", "hash")
 _HEAD = ("", "mirror", "suite", "dated", "valid until", "lag", "answer", "speed", "signed by")
 
 
@@ -53,9 +55,7 @@ def _questions(recipe: Recipe, specs: Mapping[str, Spec]) -> Iterator[Question]:
     if MANAGED not in names and ProxyControl(recipe.project).status().is_running:
         names.append(MANAGED)
     wanted = _listed(recipe, "suites") or sorted({spec.suite for spec in specs.values()})
-    unknown = [name for name in wanted if name not in SUITES]
-    if unknown:
-        raise UsageError(f"unknown suite {', '.join(unknown)}", hint="doit suites lists them")
+    _refuse_unknown(wanted)
     for suite in (SUITES[name] for name in wanted):
         for name in names:
             try:
@@ -100,19 +100,34 @@ def _row(one: Probe) -> tuple[str, ...]:
 
 
 def suites(recipe: Recipe, _specs: object) -> None:
-    """The releases: what differs between them, and how old they are; json=yes."""
+    """The releases: what differs between them, and how old they are; suites=, json=yes."""
     from pipeline.suites import SUITES, describe_age, facts_of
 
     today = datetime.now(UTC).date()
-    rows = [facts_of(suite, today) for suite in SUITES.values()]
+    asked = _listed(recipe, "suites")
+    _refuse_unknown(asked)
+    chosen = [SUITES[name] for name in asked or SUITES]
+    rows = [facts_of(suite, today) for suite in chosen]
     if recipe.options.get("json") == "yes":
         print(json.dumps({row["suite"]: row for row in rows}, indent=1))
         return
-    print_table([tuple(rows[0]), *(tuple(str(value) for value in row.values()) for row in rows)])
-    for suite in SUITES.values():
+    if asked:  # every fact, a suite a column
+        print_table([(fact, *(row[fact] for row in rows)) for fact in rows[0]])
+    else:
+        print_table([_SHORT, *(tuple(row[fact] for fact in _SHORT) for row in rows)])
+        print_line("every fact of some: doit suites suites=lenny,bookworm")
+    for suite in chosen:
         note = describe_age(suite, today)
         if note:
             print_line(f"  {suite.name}: {note}")
+
+
+def _refuse_unknown(names: list[str]) -> None:
+    from pipeline.suites import SUITES
+
+    unknown = [name for name in names if name not in SUITES]
+    if unknown:
+        raise UsageError(f"unknown suite {', '.join(unknown)}", hint="doit suites lists them")
 
 
 def mirror_proxy(recipe: Recipe, _specs: object) -> None:
@@ -210,7 +225,7 @@ WORDS = (
         "suites",
         "what is known of each release",
         suites,
-        options=frozenset({"json"}),
+        options=frozenset({"json", "suites"}),
         is_single=True,
     ),
     Word(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.measuring import ROOT, Cost, Costs, call, measured
 from pipeline.archive.sources import host_archive
+from pipeline.host.dib import SHIMS
 
 SUITE, GUEST, PACKAGES, SIZE = "bookworm", "test-drbd", ["drbd-utils"], "4G"
 PEER, OURS = "xen-create-image", "this pipeline"
@@ -91,11 +92,12 @@ def build_xen_tools(folder: Path) -> Path:
 
 def build_dib(folder: Path) -> Path:
     """Stock disk-image-create: its own minimal Debian, written as a tar, then mke2fs."""
-    for name in ("home", "tmp"):
+    for name in ("home", "tmp", "bin"):
         (folder / name).mkdir(parents=True)
+    shutil.copy(SHIMS / "sudo", folder / "bin")  # root has none on a bare machine
     programs = Path(sysconfig.get_path("scripts"))
     env = {
-        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PATH": f"{folder / 'bin'}:{programs}:{os.environ['PATH']}",
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
         "TMP_DIR": str(folder / "tmp"),

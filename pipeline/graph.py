@@ -39,6 +39,7 @@ class IsCurrent:
         self._stage = stage
         self._spec = spec
         self.reason = ""
+        self.came_from_elsewhere = False  # another run built it while this one waited
 
     def __call__(self, *_arguments: object) -> bool:
         """What doit asks, with the task and its saved values."""
@@ -155,7 +156,7 @@ class Graph:
             yield {
                 "name": task,
                 "doc": f"{summary}, for {', '.join(guests)}" if shared else summary,
-                "actions": [(self._build, [stage, spec])],
+                "actions": [(self._build, [stage, spec, current])],
                 "task_dep": [
                     f"{upper}:{self._task_name(upper, guests[0])}"
                     for upper in self.recipe.stages[stage].after
@@ -171,9 +172,10 @@ class Graph:
         spec = self.specs[guest]
         return f"{spec.suite}-{self.recipe.group_of(stage, spec)}"
 
-    def _build(self, stage: str, spec: Spec) -> TaskFailed | None:
+    def _build(self, stage: str, spec: Spec, current: IsCurrent) -> TaskFailed | None:
         try:
-            self.recipe.build(stage, spec)
+            state = self.recipe.build(stage, spec)
+            current.came_from_elsewhere = not self.recipe.has_built(state)
         except PipelineError as error:
             return StageFailed(error)
         return None

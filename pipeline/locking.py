@@ -24,7 +24,7 @@ from pipeline.host.scratch import remove_tree, scratch_folder
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.store import read_buildinfo
+from pipeline.store import compare_digests, read_buildinfo
 
 FORM = 1
 
@@ -193,6 +193,12 @@ def _restore_snapshot(recipe: Recipe, spec: Spec, kept: Path) -> None:
         raise UsageError(
             f"{spec.name}: its lock was made from other sources than its spec names now",
             hint=f"undo the change of mirror, components or keyring; or doit lock name={spec.name}",
+        )
+    damaged = compare_digests(kept, found)
+    if damaged:
+        raise VerificationError(
+            f"{kept / damaged} is not what was kept: its bytes have changed",
+            hint=f"copy output/locked/{kept.name} from where the lock was written, or lock again",
         )
     root = recipe.project.output / "scratch"
     root.mkdir(parents=True, exist_ok=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from pipeline.bootstrap.relations import read_fields
 from pipeline.errors import PipelineError
 
 
 def render_manifest(status: str) -> str:
     """`name version architecture`, a line a package, sorted. `status` is /var/lib/dpkg/status."""
-    from debian.deb822 import Packages
-
+    entries = (read_fields(stanza) for stanza in status.split("\n\n") if stanza.strip())
     lines = [
         f"{entry['Package']} {entry['Version']} {entry['Architecture']}\n"
-        for entry in Packages.iter_paragraphs(status, use_apt_pkg=False)
+        for entry in entries
         if entry.get("Status", "").endswith(" installed")
     ]
     if not lines:

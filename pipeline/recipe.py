@@ -179,7 +179,10 @@ class Recipe:
             return self._store.location(stage.name, key), self._store.read(stage.name, key)
         folder = stage.folder(self.project, spec.name)
         found = read_buildinfo(folder)
-        return folder, found if found and found.fingerprint == key else None
+        if found is None or found.fingerprint != key:
+            return folder, None
+        damaged = self._store.find_damage_in(folder, found, f"{stage.name}-of-{spec.name}")
+        return folder, None if damaged else found
 
     def last_built(self, stage: Stage, spec: Spec) -> BuildInfo | None:
         """What this guest's artifact was last made from, at this stage."""
@@ -214,6 +217,10 @@ class Recipe:
                 error.log = error.log or str(self.project.log(spec.name, name))
                 raise
         return self.state(name, spec)
+
+    def has_built(self, state: State) -> bool:
+        """Whether this run made the artifact, not one that it waited for."""
+        return state.folder in self._just_built
 
     def _build_locked(self, stage: Stage, spec: Spec, state: State) -> None:
         log = self.project.log(spec.name, stage.name)
@@ -278,4 +285,5 @@ class Recipe:
                 stage.publish(job, state.folder)
             else:
                 publish_folder(scratch, state.folder)
+            self._store.note_verified(f"{stage.name}-of-{job.spec.name}", buildinfo)
         self._just_built.add(state.folder)

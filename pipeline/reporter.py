@@ -58,6 +58,10 @@ class StageReporter:
     def add_success(self, task: Any) -> None:
         """A task ended well."""
         seconds = time.monotonic() - self._started.get(task.name, time.monotonic())
+        if _is_stage(task) and task.meta["current"].came_from_elsewhere:
+            self._end(task, "reused", seconds=round(seconds, 3))
+            _print_stage(task, "reused        ", "another run has just built it")
+            return
         self._end(task, "built" if _is_stage(task) else "done", seconds=round(seconds, 3))
         if _is_stage(task):
             _print_stage(task, f"built {seconds:6.1f} s", task.meta["current"].reason)

@@ -81,6 +81,14 @@ def read_buildinfo(folder: Path, name: str = BUILDINFO) -> BuildInfo | None:
     return found
 
 
+def compare_digests(folder: Path, found: BuildInfo) -> str:
+    """The first file whose bytes are not the recorded ones, "" when all are."""
+    for name, facts in found.files.items():
+        if digest_file(folder / name) != facts["sha256"]:
+            return name
+    return ""
+
+
 def exchange(one: Path, other: Path) -> None:
     """Swap two names atomically (renameat2(2), RENAME_EXCHANGE); raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -154,30 +162,35 @@ class Store:
         Digests are compared once for each start of the machine: memory and cables may fail, but
         reading a gigabyte before every build would cost more than the build.
         """
-        folder = self.location(stage, fingerprint)
-        stamp = self._stamp(stage, fingerprint)
         found = self.read(stage, fingerprint)
         if found is None:
             return BUILDINFO
+        name = f"{stage}-{fingerprint[:32]}"
+        return self.find_damage_in(self.location(stage, fingerprint), found, name)
+
+    def find_damage_in(self, folder: Path, found: BuildInfo, name: str) -> str:
+        """The same for a folder outside the store; `name` is that of its stamp."""
+        stamp = self._stamp(name)
         if stamp.is_file() and stamp.read_text() == str(found.built_at):
             return ""
-        for name, facts in found.files.items():
-            if digest_file(folder / name) != facts["sha256"]:
-                return name
-        self._note_verified(stage, found)
-        return ""
+        damaged = compare_digests(folder, found)
+        if not damaged:
+            self.note_verified(name, found)
+        return damaged
 
-    def _note_verified(self, stage: str, buildinfo: BuildInfo) -> None:
-        stamp = self._stamp(stage, buildinfo.fingerprint)
-        for old in stamp.parent.parent.glob("*"):
-            if old != stamp.parent:
-                shutil.rmtree(old, ignore_errors=True)  # another process may do the same
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(str(buildinfo.built_at))
+    def note_verified(self, name: str, buildinfo: BuildInfo) -> None:
+        """Note that an artifact's digests need not be compared again until the next boot."""
+        stamp = self._stamp(name)
+        with suppress(PermissionError):  # somebody who may only look
+            for old in stamp.parent.parent.glob("*"):
+                if old != stamp.parent:
+                    shutil.rmtree(old, ignore_errors=True)  # another process may do the same
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.write_text(str(buildinfo.built_at))
 
-    def _stamp(self, stage: str, fingerprint: str) -> Path:
+    def _stamp(self, name: str) -> Path:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return self.root / ".verified" / boot / f"{stage}-{fingerprint[:32]}"
+        return self.root / ".verified" / boot / name
 
     def discard(self, stage: str, fingerprint: str, scratch: Path) -> None:
         """Take an artifact out of the store, by a rename to `scratch`; nothing if there is none."""
@@ -189,7 +202,7 @@ class Store:
         write_durably(scratch / BUILDINFO, buildinfo.to_json())
         final = self.location(buildinfo.stage, buildinfo.fingerprint)
         publish_folder(scratch, final)
-        self._note_verified(buildinfo.stage, buildinfo)
+        self.note_verified(f"{buildinfo.stage}-{buildinfo.fingerprint[:32]}", buildinfo)
         return final
 
     def touch(self, stage: str, fingerprint: str) -> None:

@@ -132,6 +132,28 @@ def test_two_builds_of_the_same_guest_at_once_end_well(bench: Workshop) -> None:
     assert read_file(bench, "/etc/hostname") == "twice\n"
 
 
+def test_two_runs_at_once_build_what_they_share_once(bench: Workshop) -> None:
+    for name in ("one", "two"):
+        (bench.guests / f"{name}.toml").write_text(f'{TINY}packages = ["tree"]\n')
+    said: dict[str, Outcome] = {}
+
+    def run(name: str) -> None:
+        said[name] = bench.doit("build", f"name={name}")
+
+    threads = [threading.Thread(target=run, args=[name]) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [said[name].code for name in ("one", "two")] == [0, 0], said
+    for stage in ("rootfs", "image"):
+        assert sum(stage in outcome.stages("built") for outcome in said.values()) == 1, said
+        assert sum(stage in outcome.stages("reused") for outcome in said.values()) == 1, said
+    for name, outcome in said.items():
+        assert {"volume", "config"} <= set(outcome.stages("built"))
+        assert (bench.output / "guests" / name / "disk.img").is_file()
+
+
 def test_a_disk_that_its_guest_wrote_to_is_kept(bench: Workshop) -> None:
     build(bench)
     disk = bench.output / "guests/tiny/disk.img"

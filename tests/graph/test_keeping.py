@@ -80,6 +80,55 @@ def test_a_flipped_bit_is_found_and_built_again(
     assert not list((bench.output / "scratch").iterdir())
 
 
+def test_a_flipped_bit_in_every_stages_artifact_is_found_and_mended_in_one_build(
+    bench: Workshop,
+) -> None:
+    build(bench)
+    golden = {
+        "mirror": "Packages-main-main",
+        "base": "base.tar",
+        "kernel": "modules.tar",
+        "rootfs": "rootfs.tar",
+        "image": "golden.img",
+    }
+    before = {stage: digest_file(artifact_of(bench, stage) / golden[stage]) for stage in golden}
+    for stage, name in golden.items():
+        spoil(artifact_of(bench, stage) / name)
+    shutil.rmtree(bench.output / "store/.verified")
+    said = build(bench, "hostname=other")
+    for stage, name in golden.items():
+        assert f"{stage:<8} {name} is damaged in the store: building it again" in said
+        assert digest_file(artifact_of(bench, stage) / name) == before[stage]
+    assert bench.doit("check", "name=tiny", "hostname=other").code == 0
+
+
+@pytest.mark.parametrize("name", ["vmlinuz", "initrd.img", "tiny.cfg", "spec.json", "manifest"])
+def test_a_flipped_bit_in_a_finished_guest_is_found_and_mended(bench: Workshop, name: str) -> None:
+    build(bench)
+    file = bench.output / "guests/tiny" / name
+    before = digest_file(file)
+    spoil(file)
+    shutil.rmtree(bench.output / "store/.verified")
+    said = build(bench)
+    assert "its artifact is gone or damaged" in said
+    assert digest_file(file) == before
+    assert " built " not in build(bench)
+
+
+def test_a_flipped_bit_in_a_cached_package_is_found_and_fetched_again(bench: Workshop) -> None:
+    build(bench)
+    for cache in ("cache/debs", "cache/apt"):
+        for package in (bench.output / cache).iterdir():
+            if package.stat().st_size > 1000 and package.suffix != ".lock":
+                spoil(package)
+    shutil.rmtree(bench.output / "store/base")
+    shutil.rmtree(bench.output / "store/rootfs")
+    before = digest_file(artifact_of(bench, "image") / "golden.img")
+    shutil.rmtree(bench.output / "store/image")
+    build(bench)
+    assert digest_file(artifact_of(bench, "image") / "golden.img") == before
+
+
 def test_digests_are_compared_once_for_each_start_of_the_machine(bench: Workshop) -> None:
     build(bench)
     spoil(artifact_of(bench, "image") / "golden.img")

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.archive.lists import write_lists
-from pipeline.archive.relay import relaying
 from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.bootstrap import making
 from pipeline.bootstrap.filters import CONFIG, PathFilter
@@ -78,6 +77,8 @@ def build(job: Job) -> None:
             unwanted=filter_of(job.spec),
         )
         return
+    from pipeline.archive.relay import relaying  # an HTTP server: only a build pays for it
+
     with relaying(snapshot, cache=cache) as relay:
         run = _run_debootstrap if job.spec.bootstrap == "debootstrap" else _run_mmdebstrap
         run(job, relay.snapshot, relay.environment)

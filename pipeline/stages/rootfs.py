@@ -8,7 +8,6 @@ from pathlib import Path
 from pipeline.archive.guest_sources import render_guest_sources
 from pipeline.archive.lists import write_lists
 from pipeline.archive.mirrors import find_archive
-from pipeline.archive.relay import relaying
 from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.canonical import digest_tree
@@ -93,6 +92,8 @@ def inputs(spec: Spec, project: Project) -> Inputs:
 
 def build(job: Job) -> None:
     """Run disk-image-create; the last element's hook writes the finished tree as one tar."""
+    from pipeline.archive.relay import relaying  # an HTTP server: only a build pays for it
+
     elements = elements_of(job.spec)
     _find_all(elements, _search_path(job.spec, job.project))
     require_namespace(job.run)

@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measuring import ROOT, Cost, Costs, call, measured
-from pipeline.archive.sources import host_archive
+from pipeline.archive.sources import host_archive, host_security
 from pipeline.host.dib import SHIMS
+from pipeline.suites import SUITES
 
 SUITE, GUEST, PACKAGES, SIZE = "bookworm", "test-drbd", ["drbd-utils"], "4G"
 PEER, OURS = "xen-create-image", "this pipeline"
 # the kernel and the network tool come with our own way to boot
 NOT_ASKED_FOR = ("linux-image", "grub", "usrmerge")
+# peers mount things in the sight of everybody, and may leave them
+ALONE = ["unshare", "--mount", "--propagation", "private", "--"]
 ROLE = """#!/bin/sh
 set -e
 chroot "$1" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends {}
@@ -86,7 +89,7 @@ def build_xen_tools(folder: Path) -> Path:
     target = ["--hostname=bench", f"--dist={SUITE}", mirror, f"--dir={folder}", f"--size={SIZE}"]
     options = ["--swap=512M", "--memory=256M", "--dhcp", "--genpass=0", "--cache=no", "--force"]
     roles_given = [f"--roledir={roles}", "--role=udev,bench", f"--output={folder}"]
-    call([PEER, *target, *options, *roles_given])
+    call([*ALONE, PEER, *target, *options, *roles_given])
     return folder / "domains/bench/disk.img"
 
 
@@ -103,10 +106,12 @@ def build_dib(folder: Path) -> Path:
         "TMP_DIR": str(folder / "tmp"),
         "DIB_RELEASE": SUITE,
         "DIB_DISTRIBUTION_MIRROR": host_archive("debian"),
+        "DIB_DEBIAN_SECURITY_MIRROR": host_security(SUITES[SUITE]),
         "DIB_IMAGE_CACHE": str(folder / "cache"),
     }
     elements = ["debian-minimal", "openssh-server", "-p", ",".join(PACKAGES)]
-    call([programs / "disk-image-create", "-t", "tar", "-o", folder / "image", *elements], env=env)
+    program = [*ALONE, programs / "disk-image-create", "-t", "tar", "-o", folder / "image"]
+    call([*program, *elements], env=env)
     tree = folder / "tree"
     tree.mkdir()
     call(["tar", "-C", tree, "--numeric-owner", "-xpf", folder / "image.tar"])

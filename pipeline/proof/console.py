@@ -17,7 +17,9 @@ POLL_S = 1.0
 # from the last unit, or from sysvinit's first script, to a login prompt
 UP_S = 90.0
 SILENT_S = 150.0
-_CONTROL = re.compile(rb"\x00|\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
+_CONTROL = re.compile(rb"\x00|\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1bM|\r")
+# systemd's moving stars: many lines that say the same
+_STARS = re.compile(r"\[[ *]{6}\] ")
 
 
 class StillWaiting(GuestFailed):
@@ -104,7 +106,8 @@ class Console:
         terminal = self.agent.demand([*ask, self.domain]).strip()
         self.agent.write(terminal, text.encode())
 
-    def last_lines(self, count: int = LAST_LINES) -> str:
-        """The end of what it printed."""
-        lines = [line.rstrip() for line in self.text.splitlines() if line.strip()]
-        return "\n".join(lines[-count:])
+
+def last_lines(text: str, count: int = LAST_LINES) -> list[str]:
+    """The end of what was printed, without empty lines and systemd's progress."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    return [line for line in lines if line and not _STARS.match(line)][-count:]

@@ -15,6 +15,7 @@ from pipeline.progress import print_line
 from pipeline.proof import machine
 from pipeline.proof.artifact import Artifact, read_artifact, read_foreign
 from pipeline.proof.causes import likely_causes
+from pipeline.proof.console import last_lines
 from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.history import note_proof
@@ -183,7 +184,7 @@ def _conclude(evidence: Evidence, error: PipelineError) -> None:
     lines = [str(check) for check in evidence.failed]
     lines += [error.details] if error.details else []
     if isinstance(error, GuestFailed) and evidence.console:
-        tail = [line for line in evidence.console.splitlines() if line.strip()][-40:]
+        tail = last_lines(evidence.console)
         lines += ["the end of its console:", *(f"  | {line}" for line in tail)]
     error.details = "\n".join(lines)
     if evidence.causes:

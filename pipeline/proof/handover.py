@@ -92,6 +92,14 @@ def bridge_address(number: int) -> str:
     return f"10.77.{number}.1"
 
 
+def nearest_address(artifact: Artifact) -> tuple[str, str]:
+    """The first bridge, and the test host's address there that the guest reaches on any account."""
+    bridge = bridges_of(artifact)[0]
+    found = [address for name, address in neighbours(artifact) if name == bridge]
+    is_fixed = not artifact.cards[0].dhcp and found
+    return bridge, found[-1].partition("/")[0] if is_fixed else bridge_address(0)
+
+
 def bridges_of(artifact: Artifact) -> list[str]:
     """Each bridge once, in the order of the cards."""
     return list(dict.fromkeys(card.bridge or BRIDGE for card in artifact.domain.cards))

@@ -19,9 +19,9 @@ from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.handover import (
     BROUGHT,
-    bridge_address,
     bridges_of,
     make_bridges,
+    nearest_address,
     plug_disks,
 )
 from pipeline.proof.machine import Machine
@@ -36,7 +36,7 @@ NO_KEY = "no key to enter with: give prove_key=PATH"
 LOGIN = r"\blogin: ?$"
 CREATE_S = 180.0
 # Xen's hotplug scripts have bounds of their own, which a busy machine breaks
-CREATE_TRIES = 2
+CREATE_TRIES = 3
 # PVH under emulated SVM on a busy machine took 240 s
 LOGIN_S = 360.0
 LEASE_S = 60.0
@@ -236,9 +236,12 @@ class Session:
         if self.supplies is None:
             why = "the state of the mirror that it was built from is not kept"
             return Check(mirror.UPDATE, "asked in the guest", why, None)
-        bridge = bridges_of(self.artifact)[0]
+        if not any(card.dhcp or card.nameservers for card in self.artifact.cards):
+            why = "the guest has no name server"
+            return Check(mirror.UPDATE, "asked in the guest", why, None)
+        bridge, address = nearest_address(self.artifact)
         sources = answers["sources"].text if "sources" in answers else ""
-        trouble = mirror.serve(self.host.agent, sources, bridge_address(0), bridge)
+        trouble = mirror.serve(self.host.agent, sources, address, bridge)
         if trouble:
             return Check(mirror.UPDATE, "asked in the guest", trouble, None)
         return mirror.ask_update(shell, self.supplies)

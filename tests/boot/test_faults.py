@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,13 @@ from tests.boot.conftest import Prover
 from tests.boot.faults import Faulty, copy_artifact
 from tests.conftest import ROOT, require
 from tests.leaks import take_stock
+from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
 
 
-def spoil(prover: Prover, tmp_path: Path, name: str = "test-drbd", **overrides: str) -> Faulty:
-    return copy_artifact(prover.build(name, **overrides), tmp_path / name)
+def spoil(prover: Prover, tmp_path: Path, name: str = "test-drbd") -> Faulty:
+    return copy_artifact(prover.build(name), tmp_path / name)
 
 
 def diagnose(prover: Prover, faulty: Faulty) -> GuestFailed:
@@ -75,7 +77,8 @@ def test_an_initrd_without_the_disk_driver(prover: Prover, tmp_path: Path) -> No
 @pytest.mark.boot
 def test_an_lz4_kernel_with_pv_grub(prover: Prover, tmp_path: Path) -> None:
     cloud = prover.build("test-drbd") / "vmlinuz"
-    faulty = spoil(prover, tmp_path, "pygrub", boot="grub")
+    kinds = Workshop(prover.workshop.output, ROOT / "tests/boot/guests")
+    faulty = spoil(replace(prover, workshop=kinds), tmp_path, "pv-grub")
     (kernel,) = [name for name in faulty.list_boot() if name.startswith("vmlinuz-")]
     faulty.debugfs(f"rm /boot/{kernel}", f'write "{cloud}" /boot/{kernel}')
 

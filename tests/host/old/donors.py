@@ -25,7 +25,7 @@ class Donors:
         project = Project(ROOT, folder / "output", folder / "guests")
         spec = Spec.model_validate(
             {"name": "donor", "suite": SUITE, "arch": arch, "updates": False, "security": False}
-            | ({"kernel": "linux-image-686-pae"} if arch == "i386" else {})
+            | ({"kernel": "linux-image-686-pae", "type": "pvh"} if arch == "i386" else {})
         )
         snapshot = read_snapshot(Recipe(project, [mirror.STAGE]).build("mirror", spec).folder)
         self._route = snapshot.route

@@ -10,6 +10,7 @@ from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.option_values import (
     ROLES,
     accept_only,
+    describe_role,
     is_on,
     translate_address,
     translate_bootstrap,
@@ -29,6 +30,11 @@ class Option:
     status: Status
     answer: str
     translate: Translate
+    note: Callable[[str], str] | None = None
+
+    def note_for(self, value: str) -> str:
+        """What a user is told who gave this value."""
+        return self.note(value) if self.note else self.answer
 
 
 def _same(section: str, name: str, key: str = "", more: str = "") -> Option:
@@ -38,9 +44,15 @@ def _same(section: str, name: str, key: str = "", more: str = "") -> Option:
 
 
 def _becomes(
-    section: str, names: str, answer: str, translate: Translate, *, status: Status = "same"
+    section: str,
+    names: str,
+    answer: str,
+    translate: Translate,
+    *,
+    status: Status = "same",
+    note: Callable[[str], str] | None = None,
 ) -> Option:
-    return Option(section, tuple(names.split()), status, answer, translate)
+    return Option(section, tuple(names.split()), status, answer, translate, note)
 
 
 def _noted(section: str, names: str, answer: str) -> Option:
@@ -222,7 +234,11 @@ _TABLE = (
     _refused(_FILES, "accounts", "the host's accounts are not copied", _USE_ELEMENT),
     _refused(_FILES, "copyhosts copy_hosts", "the host's /etc/hosts is not copied", "use hosts"),
     _noted(_FILES, "nohosts no_hosts", "the host's /etc/hosts is never touched"),
-    _becomes(_FILES, "role", f"by role: {ROLES}", translate_role, status="different"),
+    _becomes(
+        *(_FILES, "role", f"by role: {ROLES}", translate_role),
+        status="different",
+        note=describe_role,
+    ),
     _refused(_FILES, "role_args roledir finalrole", "role scripts are not run", _USE_ELEMENT),
     _refused(_FILES, "copyconf", "xen-create-image has no such option", "--copyhosts is nearest"),
     _noted(_CONTROL, "force", "a build replaces its own artifact, never what is in use"),

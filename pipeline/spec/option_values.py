@@ -31,6 +31,17 @@ ROLES = (
 )
 
 
+def describe_role(value: str) -> str:
+    """What became of the roles that were asked for."""
+    words = []
+    for role in value.split(","):
+        if role in _PACKAGES:
+            words.append(f"`{role}` is the package {_PACKAGES[role]}")
+        elif role in _BUILT_IN:
+            words.append(f"`{role}`: {_BUILT_IN[role]}")
+    return ", ".join(words)
+
+
 def is_on(value: str) -> bool:
     """A flag's value: bare means on; raises WrongValueError."""
     if value.lower() not in YES | NO:

@@ -84,7 +84,7 @@ def _translate_one(option: Option, name: str, value: str, done: Translation) -> 
             message = f"'{text}' contradicts {key}={done.overrides[key]}"
             done.problems.append(Problem(COMMAND_LINE, name, message, "keep one of them"))
     if option.status == "different":
-        done.notes.append(f"{name}: {option.answer}")
+        done.notes.append(f"{name}: {option.note_for(value)}")
 
 
 def render_options_page() -> str:

@@ -15,14 +15,30 @@ import pytest
 from pipeline.command import run
 from pipeline.ext import read_text
 from pipeline.xen import xm
-from tests.conftest import require
+from tests.conftest import ROOT, require
 from tests.host.archives import Keys
 from tests.host.old.archive import ABIS, fill_pool, publish
 from tests.host.old.kernel import make_initrd, make_vmlinuz
 from tests.host.old.lab import KEYRING, run_in_lab
+from tests.uml import missing_uml, run_in_uml
 
 pytestmark = pytest.mark.integration
 
+# the finished golden half is reused: only the guest half is made in there
+IN_VG0 = """
+mkdir -p /mnt/upper /mnt/work /mnt/output
+mount -t overlay -o lowerdir={lab}/output,upperdir=/mnt/upper,workdir=/mnt/work none /mnt/output
+rm -rf /mnt/output/volumes /mnt/output/guests
+mount --bind {lab}/boot /boot
+mount --bind {lab}/ring.gpg {keyring}
+pvcreate -q /dev/ubdb
+vgcreate -q VG0 /dev/ubdb
+"$@"
+lvs --noheadings -o lv_path,lv_size VG0
+e2fsck -f -n /dev/VG0/{name}-disk
+debugfs -R "cat /etc/inittab" /dev/VG0/{name}-disk
+cat /mnt/output/guests/{name}/{name}.xm
+"""
 LINES = {
     "lenny": "--hostname test-drbd --kernel /boot/vmlinuz-2.6.26-2-xen-686 "
     "--initrd /boot/initrd.img-2.6.26-2-xen-686 --dist lenny "
@@ -187,3 +203,34 @@ def test_what_helped_the_build_is_gone(guest: OldGuest) -> None:
             check=True,
         )
         assert "File not found" in said.stderr, path
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("suite", list(LINES))
+def test_with_lvm_the_very_same_line_fills_a_volume_group(
+    build: Callable[[str], OldGuest], tmp_path: Path, suite: str
+) -> None:
+    """--lvm VG0, the words that are missing above, on real device-mapper."""
+    require(not missing_uml(), missing_uml())
+    guest = build(suite)
+    line = LINES[suite].replace(" --size", " --lvm VG0 --size")
+    disk = tmp_path / "pv.img"
+    with open(disk, "wb") as stream:
+        stream.truncate(6 << 30)
+    words = [sys.executable, "-m", "doit", "build", *translate(line)]
+    script = tmp_path / "script"
+    script.write_text(IN_VG0.format(lab=guest.lab.folder, name=guest.name, keyring=KEYRING))
+    ended = run_in_uml(
+        tmp_path,
+        ["sh", "-eux", script, *words],
+        folder=ROOT,
+        disks=[disk],
+        variables=["DOMU_OUTPUT=/mnt/output", f"DOMU_GUESTS={guest.lab.folder}/guests"],
+        memory="1G",
+        timeout_s=900,
+    )
+    assert ended.status == 0, ended.output + ended.console
+    assert f"/dev/VG0/{guest.name}-disk" in ended.output
+    console, name = {"etch": ("tty1", "sda"), "lenny": ("hvc0", "xvda")}[suite]
+    assert f"1:2345:respawn:/sbin/getty 38400 {console}" in ended.output
+    assert f"phy:/dev/VG0/{guest.name}-disk,{name}1,w" in ended.output

@@ -158,3 +158,9 @@ def test_every_key_that_an_option_becomes_exists() -> None:
 def test_any_options_are_translated_or_refused_never_raised(options: dict[str, str]) -> None:
     done = translate_options(options)
     assert set(done.overrides) <= set(Spec.model_fields)
+
+
+def test_a_role_is_answered_for_itself_and_not_for_every_role() -> None:
+    assert translate_options({"role": "udev"}).notes == ["role: `udev`: every guest has udev"]
+    notes = translate_options({"role": "udev,editor"}).notes
+    assert notes == ["role: `udev`: every guest has udev, `editor` is the package vim"]

@@ -62,6 +62,11 @@ def task_keeping():
     yield from GRAPH.words(words.keeping.WORDS)
 
 
+def task_planning():
+    """what a build would take"""
+    yield from GRAPH.words(words.planning.WORDS)
+
+
 def task_supplying():
     """mirrors, the caching proxy, releases"""
     yield from GRAPH.words(words.supplying.WORDS)

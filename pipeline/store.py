@@ -124,6 +124,22 @@ def locked(path: Path, *, is_shared: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds this lock."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 @dataclass(frozen=True)
 class Store:
     """Artifacts below `root`/<stage>/<fingerprint>/; scratch folders below `root`/.scratch/."""

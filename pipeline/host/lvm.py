@@ -38,6 +38,11 @@ _QUIET = {"LVM_SUPPRESS_FD_WARNINGS": "1"}
 _held = threading.local()
 
 
+def missing_tools() -> list[str]:
+    """The programs of LVM that this machine lacks."""
+    return [tool for tool in TOOLS if find_tool(tool) is None]
+
+
 def require_lvm() -> None:
     """Raises EnvironmentFault without root or without the programs."""
     require_tools(TOOLS)

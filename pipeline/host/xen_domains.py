@@ -12,8 +12,6 @@ from pathlib import Path
 
 from pipeline import command
 from pipeline.host.holders import Subject, relatives
-from pipeline.xen import xl, xm
-from pipeline.xen.text import SyntaxFault, Unsupported
 
 SOCKETS = (
     Path("/run/xenstored/socket"),
@@ -94,6 +92,9 @@ def _names(path: Path, subject: Subject) -> bool:
 
 def _disks_in(text: str) -> list[str]:
     """The targets of a configuration in the form of xl, xm or libvirt; none where it has none."""
+    from pipeline.xen import xl, xm  # jinja2 comes with them
+    from pipeline.xen.text import SyntaxFault, Unsupported
+
     if "<domain" in text:
         return [one or other for one, other in _SOURCE.findall(text)]
     for parse in (xl.parse, xm.parse):

@@ -15,16 +15,19 @@ from pipeline.guest.identity import (
     render_known_hosts,
 )
 from pipeline.guest.passwords import read_root_hash
+from pipeline.host.lvm import require_lvm
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 from pipeline.stages.names import DISKS, KNOWN_HOSTS
 from pipeline.volumes import placing
+from pipeline.volumes.filesystems import MOUNTED
+from pipeline.volumes.leftovers import reclaim_own
 from pipeline.volumes.making import golden_name, refuse_too_small
 from pipeline.volumes.refusing import note_written, refuse_targets
 from pipeline.volumes.staging import read_record, removed_on_failure
-from pipeline.volumes.target import targets_of
+from pipeline.volumes.target import LogicalTarget, targets_of
 
 REVISION = 1
 
@@ -52,7 +55,9 @@ def build(job: Job) -> None:
     for part in spec.parts:
         if not part.is_swap:
             refuse_too_small(part, golden / golden_name(part.mountpoint))
-    placing.forget_waiting(job.run, last)
+    if any(isinstance(target, LogicalTarget) for target in targets):
+        require_lvm()
+        reclaim_own(job.project, spec.name, job.run)
     before = read_record(last)
     refuse_targets(job.run, targets, last, before, may_replace=job.may_replace)
     work = job.scratch / "work"
@@ -63,7 +68,7 @@ def build(job: Job) -> None:
         scratch=job.scratch,
         work=work,
         epoch=read_snapshot(job.upstream("mirror")).epoch,
-        files=_identity(job, golden / golden_name("/")),
+        files=_identity(job),
     )
     with (
         removed_on_failure(job.run) as made,
@@ -78,14 +83,22 @@ def build(job: Job) -> None:
     note_written(job.scratch)
 
 
-def _identity(job: Job, root: Path) -> list[IdentityFile]:
+def _identity(job: Job) -> list[IdentityFile]:
     """The guest's own files; known_hosts is written beside its disk."""
     spec = job.spec
     kept = keep_identity(job.project.identity(spec.name), spec)
     root_hash = read_root_hash(spec, job.project.guests)
-    shadow = read_text(job.run, root, "/etc/shadow")
+    shadow = _read_shadow(job)
     (job.scratch / KNOWN_HOSTS).write_text(render_known_hosts(spec, kept))
     return list(identity_files(spec, kept, shadow=shadow, root_hash=root_hash))
+
+
+def _read_shadow(job: Job) -> str:
+    """The golden image's /etc/shadow; where only a mount would show it, that of its tree."""
+    if job.spec.fs in MOUNTED:
+        tree = job.upstream("rootfs") / "rootfs.tar"
+        return job.run(["tar", "-xOf", tree, "./etc/shadow"])
+    return read_text(job.run, job.upstream("image") / golden_name("/"), "/etc/shadow")
 
 
 def is_stale(artifact: Path, spec: Spec) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import InUseError
 from pipeline.host import lvm
 from pipeline.host.lvm_report import Volume
+from pipeline.project import Project
 from pipeline.store import locked
 from pipeline.volumes.staging import (
     Staged,
@@ -16,7 +18,7 @@ from pipeline.volumes.staging import (
     removed_on_failure,
     require_pool_room,
 )
-from pipeline.volumes.target import GOLDEN_TAG, LogicalTarget
+from pipeline.volumes.target import GOLDEN_TAG, PROJECT_TAG, LogicalTarget, project_mark
 from pipeline.volumes.writing import write_image
 
 PREFIX = "domu-golden-"
@@ -59,6 +61,22 @@ def list_golden(run: lvm.Run, group: str = "") -> list[Golden]:
             ]
             found.append(Golden(volume, tuple(sorted(clones))))
     return found
+
+
+def remove_unused(run: lvm.Run, project: Project, current: Collection[str]) -> list[str]:
+    """Remove this project's golden volumes without clones that no spec would use today.
+
+    `current` are fingerprints of golden images. Returns the names of what is gone.
+    """
+    ours = f"{PROJECT_TAG}{project_mark(project)}"
+    gone = []
+    for golden in list_golden(run):
+        tags = golden.volume.tags
+        is_current = any(f"{GOLDEN_TAG}{fingerprint}" in tags for fingerprint in current)
+        if ours in tags and not golden.clones and not is_current:
+            remove_golden(run, golden)
+            gone.append(f"{golden.volume.group}/{golden.volume.name}")
+    return gone
 
 
 def remove_golden(run: lvm.Run, golden: Golden) -> None:

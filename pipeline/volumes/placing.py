@@ -13,14 +13,14 @@ from pipeline.host.scratch import remove_tree
 from pipeline.spec import Spec
 from pipeline.spec.disks import Part
 from pipeline.volumes import making
+from pipeline.volumes.filesystems import MOUNTED
 from pipeline.volumes.golden import snapshot_golden
+from pipeline.volumes.mounted import make_own_mounted
 from pipeline.volumes.staging import (
     Device,
     Record,
     Staged,
     make_staged,
-    read_record,
-    remove_staged,
     stage_image,
 )
 from pipeline.volumes.target import (
@@ -86,6 +86,18 @@ def make_disk(run: lvm.Run, target: AnyTarget, bench: Bench, made: list[Staged])
 
 def make_own_and_grow(run: lvm.Run, disk: Path, part: Part, bench: Bench) -> None:
     """Identity, UUID and size, on a file or a device that holds the golden image."""
+    if part.fs in MOUNTED:
+        make_own_mounted(
+            run,
+            disk,
+            fs=part.fs,
+            uuid=making.identity_uuid(bench.spec, part),
+            files=bench.files_of(part),
+            work=bench.work,
+            epoch=bench.epoch,
+            size_bytes=part.size_mib * MIB,
+        )
+        return
     making.make_own(
         run,
         disk,
@@ -96,12 +108,6 @@ def make_own_and_grow(run: lvm.Run, disk: Path, part: Part, bench: Bench) -> Non
         epoch=bench.epoch,
     )
     making.grow_ext(run, disk, part.size_mib * MIB, bench.epoch)
-
-
-def forget_waiting(run: lvm.Run, folder: Path) -> None:
-    """Remove volumes of an earlier build that never got their names."""
-    for staged in read_record(folder).volumes:
-        remove_staged(run, staged)
 
 
 def _place(run: lvm.Run, target: AnyTarget, image: Path, bench: Bench, made: list[Staged]) -> None:

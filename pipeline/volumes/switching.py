@@ -56,13 +56,31 @@ def publish_guest(
 
     Raises InUseError when the old volumes are in use: then nothing has changed.
     """
+    if guest in pending_switches(project):
+        finish_switches(project, command.run)  # a new cfg must not overtake it
     waiting = [one for one in staged if not _is_in_place(one)]
     if not waiting:
         publish_folder(scratch, final)
         return
+    _switch(project, guest, waiting, log, folder=(scratch, final))
+
+
+def publish_volumes(project: Project, guest: str, staged: Sequence[Staged], log: Path) -> None:
+    """The same for volumes alone: the guest's folder stays as it is."""
+    _switch(project, guest, staged, log, folder=None)
+
+
+def _switch(
+    project: Project,
+    guest: str,
+    waiting: Sequence[Staged],
+    log: Path,
+    *,
+    folder: tuple[Path, Path] | None,
+) -> None:
     for one in waiting:
         refuse_if_used(Path("/dev", one.group, one.final))
-    journal = _write_journal(project, guest, scratch, final, waiting)
+    journal = _write_journal(project, guest, folder, waiting)
     program = [sys.executable, "-m", "pipeline.volumes.switching", str(journal), str(log)]
     child = command.start_daemon(program, log=log, is_tethered=False)
     if child.wait() or journal.exists():
@@ -93,22 +111,21 @@ def _is_in_place(staged: Staged) -> bool:
 
 
 def _write_journal(
-    project: Project, guest: str, scratch: Path, final: Path, staged: Sequence[Staged]
+    project: Project, guest: str, folder: tuple[Path, Path] | None, staged: Sequence[Staged]
 ) -> Path:
     place = project.output / "switches" / guest
     place.mkdir(parents=True, exist_ok=True)
     waiting = place / "folder"
     if waiting.exists():
         shutil.rmtree(waiting)
-    sync_folder(scratch)
-    scratch.rename(waiting)
-    record = Journal(
-        guest,
-        str(waiting),
-        str(final),
-        digest_file(waiting / BUILDINFO),
-        tuple((one.group, one.uuid, one.final) for one in staged),
-    )
+    final = buildinfo = ""
+    if folder is not None:
+        scratch, final = folder[0], str(folder[1])
+        sync_folder(scratch)
+        scratch.rename(waiting)
+        buildinfo = digest_file(waiting / BUILDINFO)
+    names = tuple((one.group, one.uuid, one.final) for one in staged)
+    record = Journal(guest, str(waiting), final, buildinfo, names)
     write_durably(place / JOURNAL, json.dumps(asdict(record)).encode())
     return place / JOURNAL
 

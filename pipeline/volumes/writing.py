@@ -22,6 +22,8 @@ from pipeline.errors import EnvironmentFault, InUseError, VerificationError
 from pipeline.progress import Bar, progress_bar
 
 CHUNK = 4 << 20
+BLOCK = 64 << 10  # the smallest chunk of a thin pool
+_ZEROS = bytes(BLOCK)
 HEAD = 1 << 20
 _BLKZEROOUT, _BLKROGET = 0x127F, 0x125E  # linux/fs.h
 _SECTOR = 4096  # the largest logical block that disks have
@@ -76,11 +78,39 @@ def write_image(image: Path, device: Path, *, is_zeroed: bool = False) -> Writte
             if is_zeroed:
                 _require_zeros(target, extents, room, device)
         except OSError as error:
-            raise EnvironmentFault(
-                f"{device}: {error.strerror} after a part was written",
-                hint="see dmesg; a full thin pool is grown by lvextend",
-            ) from error
+            raise _broken(device, error) from error
     return Written(room, digest, extents)
+
+
+def copy_device(source: Path, device: Path) -> None:
+    """Make a new thin volume the same as another: what is not zero is written, then all compared.
+
+    Raises what write_image does.
+    """
+    with _opened(device) as target, open(source, "rb", buffering=0) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        extents = tuple(_nonzero_extents(stream.fileno(), size))
+        try:
+            _write_all(stream.fileno(), target, extents, 0)
+            os.fsync(target)
+            _compare(stream.fileno(), target, extents, device)
+            _require_zeros(target, extents, size, device)
+        except OSError as error:
+            raise _broken(device, error) from error
+
+
+def _nonzero_extents(handle: int, size: int) -> Iterator[tuple[int, int]]:
+    for at in range(0, size, BLOCK):
+        length = min(BLOCK, size - at)
+        if os.pread(handle, length, at) != _ZEROS[:length]:
+            yield at, at + length
+
+
+def _broken(device: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{device}: {error.strerror} after a part was written",
+        hint="see dmesg; a full thin pool is grown by lvextend",
+    )
 
 
 def is_unchanged(device: Path, written: Written) -> bool:

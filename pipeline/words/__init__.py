@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from pipeline.words import building, keeping, living, proving, supplying
+from pipeline.words import building, keeping, living, planning, proving, supplying
 from pipeline.words.word import Word
 
-TABLES = (building.WORDS, proving.WORDS, living.WORDS, keeping.WORDS, supplying.WORDS)
+TABLES = (
+    building.WORDS,
+    proving.WORDS,
+    living.WORDS,
+    keeping.WORDS,
+    planning.WORDS,
+    supplying.WORDS,
+)
 _ALL = tuple(word for table in TABLES for word in table)
 OPTIONS = frozenset(option for word in _ALL if not word.is_of_host for option in word.options)
 SPEC_WORDS = frozenset(word.name for word in _ALL if not word.is_of_host)
@@ -20,6 +27,7 @@ __all__ = [
     "building",
     "keeping",
     "living",
+    "planning",
     "proving",
     "supplying",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
             for folder in remove_abandoned(scratch):
                 print_line(f"  removed abandoned {folder.name}")
         busy = collect(recipe.project, plan, show)
+        _collect_volumes(recipe, specs)
     for entry in busy:
         show(entry, "in use, left")
     needed = sum(entry.size for entry in plan.kept)
@@ -54,6 +56,20 @@ def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
         f"{_show_size(plan.left + plan.freed - freed)} left, "
         f"of it {_show_size(needed)} needed by guests and specs; keep={asked}"
     )
+
+
+def _collect_volumes(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """Golden volumes that no guest is a snapshot of."""
+    if os.geteuid() != 0 or not any(spec.lvm for spec in specs.values()):
+        return
+    from pipeline import command
+    from pipeline.host import lvm
+    from pipeline.volumes.golden import remove_unused
+
+    if not lvm.missing_tools():
+        current = {recipe.state("image", spec).folder.name for spec in specs.values()}
+        for name in remove_unused(command.run, recipe.project, current):
+            print_line(f"  removed golden volume {name}")
 
 
 def lock(recipe: Recipe, spec: Spec) -> None:
@@ -75,9 +91,9 @@ def flatten(recipe: Recipe, spec: Spec) -> None:
     """Make the guest's copy-on-write disk one that needs no golden image."""
     from pipeline.volumes.flattening import flatten_guest
 
-    backing = flatten_guest(recipe.project, spec.name)
-    print_line(f"{spec.name}: its disk stands on its own; it rested on {backing}")
-    print_line("  write clone = 'full' into its spec, or the next new build is an overlay again")
+    backing = flatten_guest(recipe.project, spec)
+    print_line(f"{spec.name}: it stands on its own; it rested on {backing}")
+    print_line("  write clone = 'full' into its spec, or the next new build shares blocks again")
 
 
 def _current_folders(recipe: Recipe, specs: Mapping[str, Spec]) -> list[Path]:

@@ -15,7 +15,7 @@ from tests.uml import missing_uml, run_in_uml
 
 pytestmark = [pytest.mark.integration]
 INSIDE = Path(__file__).with_name("inside")
-DISK_MIB = 768
+DISK_MIB = 640
 
 
 def names_of(path: Path) -> list[str]:

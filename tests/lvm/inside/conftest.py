@@ -51,14 +51,12 @@ def pool(group: str) -> Iterator[str]:
     run(["lvremove", "-y", *lvm.udevless(), f"{group}/{POOL}"])
 
 
-def read_device(path: Path) -> bytes:
+def chunks_of(path: Path) -> Iterator[bytes]:
     """Every byte of a device, from the device and not from memory."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        size = os.lseek(handle, 0, os.SEEK_END)
-        os.lseek(handle, 0, os.SEEK_SET)
-        return b"".join(iter(lambda: os.read(handle, 4 * MIB), b"")) if size else b""
+        yield from iter(lambda: os.read(handle, 4 * MIB), b"")
     finally:
         os.close(handle)
 

@@ -11,7 +11,7 @@ from pipeline.command import run
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError
 from pipeline.host import lvm
 from pipeline.volumes.golden import list_golden, remove_golden
-from tests.lvm.inside import small
+from tests import small
 from tests.lvm.inside.conftest import remove_guests
 
 MIB = 1 << 20
@@ -163,20 +163,6 @@ def test_a_read_only_or_small_device_is_told(group: str, tmp_path: Path) -> None
     with pytest.raises(EnvironmentFault, match="has 300 MiB, the guest asks for 301 MiB"):
         small.build(project, "web1")
     lvm.remove_volume(run, volume)
-
-
-def test_a_size_smaller_than_the_content_is_told_before_anything(
-    group: str, tmp_path: Path
-) -> None:
-    golden = small.GOLDEN_MIB
-    small.GOLDEN_MIB = 400
-    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
-    try:
-        with pytest.raises(PipelineError, match="files and journal need 400 MiB"):
-            small.build(project, "web1")
-    finally:
-        small.GOLDEN_MIB = golden
-    assert lvm.list_volumes(run) == []
 
 
 def test_nothing_is_left_when_the_last_step_fails(group: str, tmp_path: Path) -> None:

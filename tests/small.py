@@ -1,6 +1,6 @@
 """A guest as small as a guest can be: a golden half of a few files, our own volume and config.
 
-`python -m tests.lvm.inside.small PROJECT NAME VERSION [key=value...]` builds it in a process of its
+`python -m tests.small PROJECT NAME VERSION [key=value...]` builds it in a process of its
 own; KILL_AT=N in the environment ends that process by SIGKILL just before its N-th command.
 """
 
@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.project import Project
 from pipeline.recipe import Job, Recipe, Stage
 from pipeline.spec import load_all
-from pipeline.stages import config, volume
+from pipeline.stages import config, image, volume
 
 EPOCH = 1_700_000_000
 GOLDEN_MIB = 12
@@ -40,22 +40,31 @@ def make_recipe(project: Project, version: str = "1", **options: str) -> Recipe:
 
 def build(project: Project, name: str, version: str = "1", **options: str) -> Path:
     """Build a guest; its artifact folder."""
-    spec = load_all(project.guests)[name]
-    recipe = make_recipe(project, version, **options)
+    return _build(make_recipe(project, version, **options), name)
+
+
+def build_really(project: Project, name: str, **options: str) -> Path:
+    """The same with our own stage image, for file systems and partitions of any kind."""
+    stages = [*_stages("1")[:4], image.STAGE, volume.STAGE, config.STAGE]
+    return _build(Recipe(project, stages, options=options), name)
+
+
+def _build(recipe: Recipe, name: str) -> Path:
+    spec = load_all(recipe.project.guests)[name]
     for stage in recipe.stages:
         recipe.build(stage, spec)
-    return project.artifact(name)
+    return recipe.project.artifact(name)
 
 
 def _stages(version: str) -> list[Stage]:
     first = ("mirror", "base", "kernel", "rootfs")
     made = [Stage(name, name, _make(name), 1, after=first[:at]) for at, name in enumerate(first)]
-    image = Stage(
+    golden = Stage(
         *("image", "image", lambda job: _make_image(job, version), 1),
         after=("rootfs",),
         inputs=lambda _spec, _project: {"version": version},
     )
-    return [*made, image, volume.STAGE, config.STAGE]
+    return [*made, golden, volume.STAGE, config.STAGE]
 
 
 def _make(name: str):  # type: ignore[no-untyped-def]
@@ -66,19 +75,30 @@ def _make(name: str):  # type: ignore[no-untyped-def]
             (job.scratch / file).write_text(name)
         (job.scratch / "kernel.json").write_text("{}")
         (job.scratch / "dpkg-status").write_text(_STATUS)
+        if name == "rootfs":
+            _make_tree(job.scratch / "tree", "1")
+            words = ["--owner=0", "--group=0", "--numeric-owner", "--mtime=@1700000000", "."]
+            job.run(["tar", "-C", job.scratch / "tree", "-cf", job.scratch / "rootfs.tar", *words])
+            job.run(["rm", "-r", job.scratch / "tree"])
 
     return make
 
 
 def _make_image(job: Job, version: str) -> None:
     tree = job.scratch / "tree"
-    (tree / "etc").mkdir(parents=True)
-    (tree / "etc/shadow").write_text("root:*:19000:0:99999:7:::\n")
-    (tree / "etc/version").write_text(f"{version}\n")
-    (tree / "root").mkdir()
+    _make_tree(tree, version)
     image = job.scratch / "golden.img"
     job.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, image, f"{GOLDEN_MIB}M"])
     command.run(["rm", "-r", tree])
+
+
+def _make_tree(tree: Path, version: str) -> None:
+    for folder in ("etc", "root", "var/lib", "var/tmp"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "var/tmp").chmod(0o1777)
+    (tree / "var/lib/kept").write_text("kept\n")
+    (tree / "etc/shadow").write_text("root:*:19000:0:99999:7:::\n")
+    (tree / "etc/version").write_text(f"{version}\n")
 
 
 def version_of(disk: Path) -> str:
@@ -87,7 +107,7 @@ def version_of(disk: Path) -> str:
     return command.run(["debugfs", "-R", "cat /etc/version", disk]).splitlines()[-1]
 
 
-def _kill_at(number: int) -> None:
+def kill_at(number: int) -> None:
     """Die before that command, as if by kill -9 from outside."""
     start, count = command._start, iter(range(1, 10_000))
 
@@ -101,7 +121,7 @@ def _kill_at(number: int) -> None:
 
 def main(root: str, name: str, version: str, *options: str) -> int:
     """The same in a process of its own; its commands are counted on standard output."""
-    _kill_at(int(os.environ.get("KILL_AT", "0")))
+    kill_at(int(os.environ.get("KILL_AT", "0")))
     try:
         build(
             Project(Path(root), Path(root) / "output", Path(root) / "guests"),

@@ -1,0 +1,183 @@
+"""Image files of every format, file systems of every kind, partitions, shared blocks, the plan."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.command import run
+from pipeline.errors import EnvironmentFault, PipelineError
+from pipeline.host.namespace import isolated
+from pipeline.project import Project
+from pipeline.spec import load_all
+from pipeline.volumes.flattening import flatten_guest
+from pipeline.volumes.planning import Plan, plan_build
+from tests import small
+from tests.conftest import require
+
+pytestmark = [pytest.mark.integration]
+MIB = 1 << 20
+
+
+def read_mounted(image: Path, fs: str, *commands: list[object]) -> str:
+    """Run commands with an image mounted at /mnt, in a namespace of their own."""
+    mount: list[object] = ["mount", "-o", "loop,ro", "-t", fs, image, "/mnt"]
+    return run(isolated(commands[-1], before=[mount, *commands[:-1]]))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "kind", "is_full"),
+    [
+        ("", "disk.img", "raw", False),
+        ('image = "full"\n', "disk.img", "raw", True),
+        ('format = "qcow2"\n', "disk.qcow2", "qcow2", False),
+        ('format = "vhd"\n', "disk.vhd", "vpc", False),
+        ('format = "vhd"\nimage = "full"\n', "disk.vhd", "vpc", True),
+    ],
+)
+def test_an_image_has_its_format_its_size_and_the_guest(
+    tmp_path: Path, text: str, name: str, kind: str, is_full: bool
+) -> None:
+    project = small.make_project(tmp_path, "web1", text=text)
+    folder = small.build(project, "web1")
+    facts = json.loads(run(["qemu-img", "info", "--output=json", "-f", kind, folder / name]))
+    assert facts["virtual-size"] == 256 * MIB
+    assert (facts["actual-size"] >= 256 * MIB) == is_full
+    raw = tmp_path / "raw"
+    run(["qemu-img", "convert", "-f", kind, "-O", "raw", folder / name, raw])
+    assert small.version_of(raw) == "1"
+    shown = {"vpc": "vhd"}.get(kind, kind)
+    assert f"format={shown}, vdev=xvda1" in (folder / "web1.cfg").read_text()
+
+
+@pytest.mark.parametrize("fs", ["ext4", "ext3", "ext2", "xfs", "btrfs"])
+def test_each_file_system_holds_the_guest_and_has_its_size(tmp_path: Path, fs: str) -> None:
+    require(os.geteuid() == 0 or fs.startswith("ext"), f"only root mounts {fs}")
+    text = f'fs = "{fs}"\n'
+    project = small.make_project(tmp_path, "web1", "web2", text=text, size="600M")
+    uuids = set()
+    for name in ("web1", "web2"):
+        disk = small.build_really(project, name) / "disk.img"
+        uuids.add(run(["blkid", "-o", "value", "-s", "UUID", disk]))
+        if os.geteuid() == 0:
+            seen = read_mounted(disk, fs, ["cat", "/mnt/etc/hostname", "/mnt/etc/version"],
+                                ["stat", "-f", "-c", "%b %S", "/mnt"])  # fmt: skip
+            *words, blocks, unit = seen.split()
+            assert words == [name, "1"]
+            assert int(blocks) * int(unit) > 450 * MIB
+            fstab = read_mounted(disk, fs, ["cat", "/mnt/etc/fstab"])
+            assert f"/dev/xvda1 / {fs} " in fstab
+    assert len(uuids) == 2
+
+
+def test_partitions_hold_what_lies_below_their_mount_points(tmp_path: Path) -> None:
+    (tmp_path / "server").write_text(
+        "[root]\nsize=300M\ntype=ext4\nmountpoint=/\n[swap]\nsize=4M\ntype=swap\n"
+        "[var-tmp]\nsize=200M\ntype=ext3\nmountpoint=/var/tmp\noptions=nosuid\n"
+        "[var]\nsize=210M\ntype=ext4\nmountpoint=/var\n"
+    )
+    text = f'suite = "bookworm"\npartitions = "{tmp_path}/server"\n'
+    project = small.make_project(tmp_path, "web1")
+    (project.guests / "web1.toml").write_text(text)
+    folder = small.build_really(project, "web1")
+    assert small.version_of(folder / "disk.img") == "1"
+    names = {
+        part: run(["debugfs", "-R", "ls -p /", folder / f"disk-{part}.img"])
+        for part in ("var", "var-tmp")
+    }
+    assert "/lib/" in names["var"] and "/tmp/" in names["var"]
+    root = run(["debugfs", "-R", "ls -p /var", folder / "disk.img"])
+    assert "/lib/" not in root, "what lies on a partition is not below its mount point as well"
+    kept = run(["debugfs", "-R", "cat /lib/kept", folder / "disk-var.img"])
+    assert kept.splitlines()[-1] == "kept"
+    mode = run(["debugfs", "-R", "stat <2>", folder / "disk-var-tmp.img"])
+    assert "Mode:  01777" in mode
+    cfg = (folder / "web1.cfg").read_text()
+    assert [line.split("vdev=")[1].split(",")[0] for line in cfg.splitlines() if "vdev=" in line] \
+        == ["xvda1", "xvda2", "xvda3", "xvda4"]  # fmt: skip
+
+
+@contextmanager
+def file_system_with_shared_blocks(work: Path, fs: str) -> Iterator[Path]:
+    image, point = work / "fs.img", work / "fs"
+    point.mkdir()
+    run(["truncate", "-s", "1G", image])
+    run([f"mkfs.{fs}", "-q", image])
+    run(["mount", "-o", "loop", image, point])
+    try:
+        yield point
+    finally:
+        run(["umount", point])
+
+
+@pytest.mark.parametrize("fs", ["btrfs", "xfs"])
+def test_a_guest_shares_blocks_with_its_golden_image_until_it_is_flattened(
+    tmp_path: Path, fs: str
+) -> None:
+    require(os.geteuid() == 0, f"only root mounts {fs}")
+    with file_system_with_shared_blocks(tmp_path, fs) as root:
+        text = 'clone = "cow"\nformat = "raw"\n'
+        project = small.make_project(root, "web1", text=text)
+        disk = small.build(project, "web1") / "disk.img"
+        assert small.version_of(disk) == "1"
+        assert "shared" in run(["filefrag", "-v", disk])
+        spec = load_all(project.guests)["web1"]
+        assert flatten_guest(project, spec) == "blocks of its golden image"
+        run(["sync", "-f", disk])
+        assert "shared" not in run(["filefrag", "-v", disk])
+        assert small.version_of(disk) == "1"
+
+
+def test_shared_blocks_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1", text='clone = "cow"\nformat = "raw"\n')
+    kind = run(["stat", "-f", "-c", "%T", tmp_path]).strip()
+    require(kind not in ("btrfs", "xfs"), f"{kind} has shared blocks")
+    with pytest.raises(EnvironmentFault, match="cannot share blocks between files"):
+        small.build(project, "web1")
+    assert not project.volume("web1").exists()
+
+
+def planned(project: Project, name: str, **options: str) -> Plan:
+    recipe = small.make_recipe(project, **options)
+    return plan_build(recipe, load_all(project.guests)[name], run)
+
+
+def test_the_plan_tells_disks_room_and_time_and_touches_nothing(tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1", "web2", size="512M")
+    first = planned(project, "web1")
+    assert first.seconds is None and all(stage.reason for stage in first.stages)
+    assert not project.output.exists()
+    small.build(project, "web1")
+    before = sorted(tmp_path.rglob("*"))
+    plan = planned(project, "web2")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert [stage.name for stage in plan.stages if stage.reason] == ["volume", "config"]
+    assert plan.seconds is not None
+    root, swap = plan.disks
+    assert (root.size, root.kind, swap.size) == (512 * MIB, "file", 2 * MIB)
+    assert root.writes is not None and root.writes < 20 * MIB
+    assert json.loads(json.dumps(plan.as_json()))["disks"][0]["path"].endswith("web2/disk.img")
+    assert not planned(project, "web1").disks, "everything is current"
+
+
+def test_the_plan_refuses_what_cannot_fit(tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1", text='image = "full"\n', size="15T")
+    plan = planned(project, "web1")
+    assert [error.exit_code for error in plan.refusals] == [3]
+    assert "MiB free, the build needs" in plan.refusals[0].brief
+
+
+def test_a_size_smaller_than_the_content_is_told_before_anything(tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1")
+    golden, small.GOLDEN_MIB = small.GOLDEN_MIB, 400
+    try:
+        with pytest.raises(PipelineError, match="files and journal need 400 MiB"):
+            small.build(project, "web1")
+    finally:
+        small.GOLDEN_MIB = golden
+    assert not project.volume("web1").exists()

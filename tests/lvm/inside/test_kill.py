@@ -1,0 +1,182 @@
+"""kill -9 at every step of replacing a guest: the old one is whole, or the new one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from pipeline import command
+from pipeline.command import run
+from pipeline.errors import EnvironmentFault, PipelineError
+from pipeline.host import lvm
+from pipeline.project import Project
+from pipeline.volumes import staging, switching
+from pipeline.volumes.leftovers import find_leftovers, remove_leftovers
+from tests import small
+from tests.lvm.inside.conftest import remove_guests
+
+DISK = Path("/dev/VG0/web1-disk")
+STRIDE = int(os.environ.get("KILL_STRIDE", "4"))
+
+
+def killed_at(number: int, work: Callable[[], object]) -> bool:
+    """Run in a child that dies by SIGKILL before its N-th command; False when it came to an end."""
+    child = os.fork()
+    if child == 0:
+        small.kill_at(number)
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:  # noqa: BLE001 - the child's own, which nobody else would see
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def await_switch(project: Project) -> None:
+    """A switch that was begun goes on without its build; wait for its lock."""
+    place = project.output / "switches/web1"
+    if (place / switching.JOURNAL).exists():
+        with switching.locked(place / ".lock"):
+            pass
+    run(
+        [
+            "sh",
+            "-c",
+            f"for n in $(seq 300); do [ -e {place}/switch.json ] || break; sleep 0.1; done",
+        ]
+    )
+
+
+def is_whole(project: Project, versions: set[str]) -> str:
+    """The guest's version, when its disk, its folder and its configuration are one guest."""
+    found = small.version_of(DISK)
+    assert found in versions
+    text = (project.artifact("web1") / "web1.cfg").read_text()
+    assert f"target={DISK}" in text
+    record = (project.artifact("web1") / "stages.json").read_text()
+    assert f'"version": "{found}"' in record
+    return found
+
+
+def test_a_build_that_is_killed_leaves_the_old_guest_or_the_new(group: str, tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    small.build(project, "web1", "1")
+    kills, olds, news, number = 0, 0, 0, 1
+    version = 1
+    while True:
+        wanted = str(version + 1)
+        if not killed_at(number, partial(small.build, project, "web1", wanted)):
+            break
+        kills += 1
+        await_switch(project)
+        now = is_whole(project, {str(version), wanted})
+        olds, news = (olds + 1, news) if now == str(version) else (olds, news + 1)
+        version = int(now)
+        number += STRIDE
+    remove_leftovers(project, run)
+    assert is_whole(project, {wanted}) == wanted
+    assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
+    assert not find_leftovers(project, run)
+    print(f"killed {kills} times: {olds} times the old guest was whole, {news} times the new")
+    assert kills >= 20 // STRIDE
+    remove_guests(project)
+
+
+def test_a_build_that_is_killed_while_names_change_is_the_new_guest(
+    group: str, tmp_path: Path
+) -> None:
+    """The process that renames goes on without the build that started it."""
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    small.build(project, "web1", "1")
+    start = command.start_daemon
+
+    def die_after_it(argv, **options):  # type: ignore[no-untyped-def]
+        start(argv, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    command.start_daemon = die_after_it
+    try:
+        assert killed_at(0, partial(small.build, project, "web1", "2"))
+    finally:
+        command.start_daemon = start
+    await_switch(project)
+    assert is_whole(project, {"2"}) == "2"
+    remove_leftovers(project, run)
+    assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
+    remove_guests(project)
+
+
+def build_with_a_cut_switch(project: Project, version: str, number: int) -> bool:
+    """The process that renames dies before its N-th command; False when it had fewer."""
+    start, cut = command.start_daemon, []
+
+    def die_in_it(argv, **options):  # type: ignore[no-untyped-def]
+        cut.append(killed_at(number, partial(switching.roll_forward, Path(argv[3]), run)))
+        return start(["true"], **options)
+
+    command.start_daemon = die_in_it
+    try:
+        small.build(project, "web1", version)
+    except PipelineError:
+        assert cut == [True]
+    finally:
+        command.start_daemon = start
+    return cut == [True]
+
+
+def test_a_switch_that_a_power_failure_cuts_is_carried_on(group: str, tmp_path: Path) -> None:
+    """The process that renames is killed itself: whoever comes next finishes what it began."""
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    small.build(project, "web1", "1")
+    number, version = 1, 1
+    while True:
+        wanted = str(version + 1)
+        cut = build_with_a_cut_switch(project, wanted, number)
+        done = remove_leftovers(project, run)
+        assert is_whole(project, {wanted}) == wanted
+        version += 1
+        if not cut:
+            break
+        assert "finished putting web1 in its place" in done
+        number += max(STRIDE // 2, 1)
+    assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
+    remove_guests(project)
+
+
+def test_a_full_pool_in_the_middle_of_the_write_is_one_error(
+    group: str, pool: str, tmp_path: Path
+) -> None:
+    """The room was there when it was looked for: then another volume took it."""
+    run(["lvchange", *lvm.udevless(), "--errorwhenfull", "y", f"{group}/{pool}"])
+    text = 'lvm = "VG0"\nlvm_thin = "pool"\n'
+    project = small.make_project(tmp_path, "web1", text=text)
+    small.build(project, "web1", "1")
+    hog = lvm.create_volume(run, group, "hog", size_bytes=63 << 20, pool=pool)
+    write = staging.write_image
+
+    def write_late(image, device, *, is_zeroed=False):  # type: ignore[no-untyped-def]
+        run(["dd", "if=/dev/zero", f"of={hog.path}", "bs=1M", "conv=fsync"], accept=(0, 1))
+        return write(image, device, is_zeroed=is_zeroed)
+
+    staging.write_image = write_late
+    try:
+        small.build(project, "web1", "2")
+        raise AssertionError("it was built into a full pool")
+    except EnvironmentFault as error:
+        assert "after a part was written" in error.brief and "lvextend" in error.hint
+    finally:
+        staging.write_image = write
+    lvm.remove_volume(run, hog)
+    assert small.version_of(DISK) == "1"
+    names = {found.name for found in lvm.list_volumes(run)}
+    assert names == {"web1-disk", "web1-swap", pool}
+    remove_guests(project)

@@ -9,7 +9,7 @@ import platform
 import re
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -111,17 +111,33 @@ def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> 
 def require_feasible(spec: Spec, project: Project) -> None:
     """EnvironmentFault with all that stops this build; what only warns is printed."""
     found = look_ahead(spec, project)
-    stops = [one for one in found if one.level == "stops"]
-    for one in found:
-        line = f"     {spec.name}: {one.key}: {one.text}{f'; {one.hint}' if one.hint else ''}"
-        if one.level == "warns" and line not in _said:  # several stages ask
+    for one in warnings_of(found):
+        line = f"     {spec.name}: {one}"
+        if line not in _said:  # several stages ask
             _said.add(line)
             print_line(line)
+    fault = refusal_of(found)
+    if fault:
+        raise fault
+
+
+def warnings_of(found: Iterable[Finding]) -> list[str]:
+    """What does not stop the build, a line each."""
+    return [
+        f"{one.key}: {one.text}{f'; {one.hint}' if one.hint else ''}"
+        for one in found
+        if one.level == "warns"
+    ]
+
+
+def refusal_of(found: Iterable[Finding]) -> EnvironmentFault | None:
+    """One error for everything that stops the build; None when nothing does."""
+    stops = [one for one in found if one.level == "stops"]
     if not stops:
-        return
+        return None
     first = stops[0]
     details = "" if len(stops) == 1 else "\n".join(f"{one.key}: {one.text}" for one in stops)
-    raise EnvironmentFault(f"{first.key}: {first.text}", details=details, hint=first.hint)
+    return EnvironmentFault(f"{first.key}: {first.text}", details=details, hint=first.hint)
 
 
 def _about_age(spec: Spec, machine: Machine) -> Iterator[Finding]:

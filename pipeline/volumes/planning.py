@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.host import lvm
 from pipeline.host.lvm_report import Group
+from pipeline.preflight import look_ahead, refusal_of, warnings_of
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
@@ -67,6 +68,7 @@ class Plan:
     disks: list[PlannedDisk] = field(default_factory=list)
     spaces: list[PlannedSpace] = field(default_factory=list)
     refusals: list[PipelineError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float | None:
@@ -82,6 +84,7 @@ class Plan:
             "disks": [asdict(disk) for disk in self.disks],
             "spaces": [asdict(space) for space in self.spaces],
             "seconds": self.seconds,
+            "warnings": self.warnings,
             "refusals": [
                 {"reason": error.brief, "next": error.hint, "exit_code": error.exit_code}
                 for error in self.refusals
@@ -97,6 +100,10 @@ def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run) -> Plan:
         plan.stages.append(PlannedStage(name, state.reason, _expected_seconds(recipe, name, spec)))
     if not any(stage.reason for stage in plan.stages):
         return plan
+    found = look_ahead(spec, recipe.project)
+    plan.warnings = warnings_of(found)
+    fault = refusal_of(found)
+    plan.refusals += [fault] if fault else []
     targets = targets_of(spec, recipe.project)
     may_replace = recipe.options.get("replace") == "yes"
     last = recipe.project.volume(spec.name)

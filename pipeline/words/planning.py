@@ -34,6 +34,8 @@ def _show(plan: Plan) -> None:
         print_line(
             f"  {stage.name:<8} {stage.reason or 'current':<40} {time if stage.reason else ''}"
         )
+    for warning in plan.warnings:
+        print_line(f"  note: {warning}")
     for disk in plan.disks:
         extents = f", {disk.extents} extents" if disk.extents else ""
         writes = "as much as the golden image has" if disk.writes is None else _size(disk.writes)

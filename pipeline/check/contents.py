@@ -42,7 +42,7 @@ def check_file_system(facts: Facts) -> Iterator[Verdict]:
     expected = f"{spec.size_mib} MiB"
     yield compare("B3", "disk size", expected=expected, seen=_mib(disk))
     yield compare("B3", "file system size", expected=expected, seen=_mib(found.size))
-    wanted = frozenset(spec.suite_facts.mke2fs_features(spec.fs).split(",")) - {"none"}
+    wanted = frozenset(spec.mke2fs_features(spec.fs).split(",")) - {"none"}
     faults = [f"lacks {name}" for name in sorted(wanted - found.features)]
     faults += [f"has {name}" for name in sorted(found.features - wanted - _MOVING_FEATURES)]
     yield judge("B3", "features", faults, ok=f"{len(wanted)}, those of {spec.suite}")

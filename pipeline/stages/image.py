@@ -44,7 +44,7 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
 def _features(spec: Spec) -> str:
     kinds = dict.fromkeys(one.rsplit(":", 1)[1] for one in spec.layout.split())
     ext = [kind for kind in kinds if kind not in MOUNTED]
-    return " ".join(spec.suite_facts.mke2fs_features(kind) for kind in ext)
+    return " ".join(spec.mke2fs_features(kind) for kind in ext)
 
 
 def build(job: Job) -> None:

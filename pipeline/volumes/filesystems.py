@@ -80,7 +80,7 @@ def make_commands(
 def _mke2fs(content: Content, *, spec: Spec, tree: Path, image: Path, uuid: str) -> Command:
     suite = spec.suite_facts
     argv: Command = ["mke2fs", "-q", "-F", "-t", content.fs]
-    argv += ["-O", suite.mke2fs_features(content.fs), "-b", "4096", "-i", "8192"]
+    argv += ["-O", spec.mke2fs_features(content.fs), "-b", "4096", "-i", "8192"]
     argv += ["-I", suite.inode_size, "-U", uuid, "-L", label(content), "-m", "1", "-d", tree]
     argv += ["-J", f"size={JOURNAL_MIB}"] if content.fs != "ext2" else []
     return [*argv, "-E", f"hash_seed={uuid},{_EXTENDED}", image, f"{content.size_mib}M"]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 EPOCH = 1_700_000_000
 FROZEN = {
-    "bookworm": "a70e10b1dddfb6adc9a2887cdae259a110daf03e6e34823ef66ace482a2c3715",
+    "bookworm": "4008d59aa0535c00ab8c02ef9e3b8a79748dda729b9b65c6fecec40e05206747",
     "wheezy": "69fe7ac341cacc31076c1fbd35740b1d43c04ded58ef408f6360e6c7a13c5594",
     "lenny": "11fafda48174de9a8656774c3e46709ce8a44436808abc9ca67c05f2cce5ca81",
 }

@@ -256,7 +256,7 @@ def test_an_unreadable_kernel_fails_instead_of_passing_unseen() -> None:
 
 def test_the_file_system_is_the_one_that_the_suite_wants() -> None:
     facts = make_facts(size="1G", swap="0")
-    features = frozenset(facts.spec.suite_facts.mke2fs_features("ext4").split(",")) - {"none"}
+    features = frozenset(facts.spec.mke2fs_features("ext4").split(",")) - {"none"}
     uuid = "53ddb61c-fc16-5204-93cf-e8e150c35e86"
     found = FileSystem(features=features, uuid=uuid, size=1 << 30, faults="")
     facts = replace(facts, file_system=found, sizes={"disk.img": 1 << 30})

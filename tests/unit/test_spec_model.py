@@ -232,3 +232,20 @@ def test_any_texts_make_a_spec_or_a_validation_error(keys: dict[str, str]) -> No
         return
     assert spec.cards
     assert spec.as_json()
+
+
+@pytest.mark.parametrize(
+    ("keys", "has_seed"),
+    [
+        ({}, True),
+        ({"boot": "pygrub", "kernel": "linux-image-amd64"}, False),
+        ({"kernel": "/boot/vmlinuz-3.16.0-4-amd64"}, False),
+        ({"fs": "ext3"}, False),
+        ({"suite": "wheezy", "security": False}, False),
+    ],
+)
+def test_checksums_have_their_own_seed_where_no_grub_reads_them(
+    keys: dict[str, Any], has_seed: bool
+) -> None:
+    spec = Spec.model_validate({"name": "web1", **keys})
+    assert ("metadata_csum_seed" in spec.mke2fs_features(spec.fs)) is has_seed

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.measuring import ROOT, Cost, Costs, call, measured
+from benchmarks.measuring import ROOT, Cost, Costs, call, call_peer, measured
 from pipeline.archive.sources import host_archive, host_security
 from pipeline.host.dib import SHIMS
 from pipeline.suites import SUITES
@@ -21,8 +21,6 @@ SUITE, GUEST, PACKAGES, SIZE = "bookworm", "test-drbd", ["drbd-utils"], "4G"
 PEER, OURS = "xen-create-image", "this pipeline"
 # the kernel and the network tool come with our own way to boot
 NOT_ASKED_FOR = ("linux-image", "grub", "usrmerge")
-# peers mount things in the sight of everybody, and may leave them
-ALONE = ["unshare", "--mount", "--propagation", "private", "--"]
 ROLE = """#!/bin/sh
 set -e
 chroot "$1" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends {}
@@ -89,7 +87,7 @@ def build_xen_tools(folder: Path) -> Path:
     target = ["--hostname=bench", f"--dist={SUITE}", mirror, f"--dir={folder}", f"--size={SIZE}"]
     options = ["--swap=512M", "--memory=256M", "--dhcp", "--genpass=0", "--cache=no", "--force"]
     roles_given = [f"--roledir={roles}", "--role=udev,bench", f"--output={folder}"]
-    call([*ALONE, PEER, *target, *options, *roles_given])
+    call_peer([PEER, *target, *options, *roles_given])
     return folder / "domains/bench/disk.img"
 
 
@@ -102,7 +100,6 @@ def build_dib(folder: Path) -> Path:
     env = {
         "PATH": f"{folder / 'bin'}:{programs}:{os.environ['PATH']}",
         "HOME": str(folder / "home"),
-        "TMPDIR": str(folder / "tmp"),
         "TMP_DIR": str(folder / "tmp"),
         "DIB_RELEASE": SUITE,
         "DIB_DISTRIBUTION_MIRROR": host_archive("debian"),
@@ -110,8 +107,8 @@ def build_dib(folder: Path) -> Path:
         "DIB_IMAGE_CACHE": str(folder / "cache"),
     }
     elements = ["debian-minimal", "openssh-server", "-p", ",".join(PACKAGES)]
-    program = [*ALONE, programs / "disk-image-create", "-t", "tar", "-o", folder / "image"]
-    call([*program, *elements], env=env)
+    program = [programs / "disk-image-create", "-t", "tar", "-o", folder / "image"]
+    call_peer([*program, *elements], env=env)
     tree = folder / "tree"
     tree.mkdir()
     call(["tar", "-C", tree, "--numeric-owner", "-xpf", folder / "image.tar"])
@@ -123,7 +120,7 @@ def build_floor(folder: Path) -> Path:
     folder.mkdir(parents=True)
     tree = folder / "tree"
     wanted = ["systemd-sysv", "udev", "openssh-server", "iproute2", *PACKAGES]
-    call(["mmdebstrap", "--variant=minbase", f"--include={','.join(wanted)}", SUITE, tree])
+    call_peer(["mmdebstrap", "--variant=minbase", f"--include={','.join(wanted)}", SUITE, tree])
     return _make_disk(tree, folder / "disk.img")
 
 

@@ -92,6 +92,17 @@ class Costs:
         return statistics.median(run.memory_mib for run in self.runs)
 
 
+def call_peer(argv: Sequence[object], *, env: Mapping[str, str] | None = None) -> str:
+    """A peer's program, which would hand our environment on into its chroots, in a clean one.
+
+    It is alone in a mount namespace: peers mount in the sight of everybody, and may leave it.
+    """
+    alone = ["unshare", "--mount", "--propagation", "private", "--"]
+    kept = [f"{key}={os.environ[key]}" for key in ("PATH", "HOME") if key in os.environ]
+    given = [f"{key}={value}" for key, value in (env or {}).items()]
+    return call(["env", "-i", *kept, "LC_ALL=C.UTF-8", *given, *alone, *argv])
+
+
 def call(argv: Sequence[object], *, env: Mapping[str, str] | None = None) -> str:
     """Run a contender's program to its end; what it says is shown when it fails."""
     done = subprocess.run(

@@ -1,7 +1,7 @@
 """Removing what nobody needs from the store and the package cache, the least recently used first.
 
-Never removed: what a built guest was made from (its stages.json names the fingerprints), what its
-spec would use today, what a running build holds locked, and what the caller says is in use.
+Never removed: what a built or published guest was made from (its stages.json names the fingerprints),
+what its spec would use today, what a running build holds locked, and what the caller says is in use.
 """
 
 from __future__ import annotations
@@ -109,6 +109,11 @@ def _needed_by_guests(project: Project) -> Iterator[tuple[Path, str]]:
     for artifact in sorted((project.output / "guests").glob("*")):
         for stage, buildinfo in read_record(artifact).items():
             yield project.store.location(stage, buildinfo.fingerprint), f"guest {artifact.name}"
+    # a copy-on-write disk that was published rests on its golden image as long as it is kept
+    for version in sorted((project.output / "published").glob("*/2*")):
+        for stage, buildinfo in read_record(version).items():
+            needed = project.store.location(stage, buildinfo.fingerprint)
+            yield needed, f"published {version.parent.name}/{version.name}"
 
 
 def _needed_by_installed(project: Project) -> Iterator[tuple[Path, str]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from pipeline.store_gc import Entry, plan_collection
+from pipeline.project import Project
+from pipeline.store import BuildInfo
+from pipeline.store_gc import Entry, list_entries, plan_collection
 
 
 def entry(name: str, *, used_at: float, size: int = 10, needed_by: str = "") -> Entry:
@@ -32,6 +35,20 @@ def test_what_is_needed_stays_even_beyond_the_limit() -> None:
     assert names(plan.doomed) == ["other"]
     assert names(plan.kept) == ["golden"]
     assert plan.left == 100
+
+
+def test_what_a_built_or_published_guest_was_made_from_is_needed(tmp_path: Path) -> None:
+    project = Project(tmp_path, tmp_path / "output", tmp_path / "guests")
+    prints = {"guests/web1": "a" * 64, "published/web1/20260101T000000Z-1": "b" * 64, "": "c" * 64}
+    for folder, print_ in prints.items():
+        project.store.location("image", print_).mkdir(parents=True)
+        if folder:
+            info = BuildInfo("image", print_, 1, {}, {})
+            (project.output / folder).mkdir(parents=True)
+            table = {"image": json.loads(info.to_json())}
+            (project.output / folder / "stages.json").write_text(json.dumps(table))
+    found = {one.path.name[0]: one.needed_by for one in list_entries(project, [])}
+    assert found == {"a": "guest web1", "b": "published web1/20260101T000000Z-1", "c": ""}
 
 
 def test_within_the_limit_nothing_goes() -> None:

@@ -1,7 +1,8 @@
 """Removing what nobody needs from the store and the package cache, the least recently used first.
 
-Never removed: what a built or published guest was made from (its stages.json names the fingerprints),
-what its spec would use today, what a running build holds locked, and what the caller says is in use.
+Never removed: what a built or published guest was made from (its stages.json names the
+fingerprints), what its spec would use today, what a running build holds locked, and what the caller
+says is in use.
 """
 
 from __future__ import annotations

@@ -159,6 +159,5 @@ STAGE = Stage(
         "resize2fs": "e2fsprogs",
         "e2fsck": "e2fsprogs",
         "mkswap": "util-linux",
-        "qemu-img": "qemu-utils",
     },
 )

@@ -130,6 +130,7 @@ def convert(run: Run, raw: Path, target: Path, *, disk_format: str, is_full: boo
         if raw != target:
             raw.rename(target)
         return
+    require_tools({"qemu-img": "qemu-utils"})
     kind = {"qcow2": "qcow2", "vhd": "vpc"}[disk_format]
     options: list[object] = []
     if disk_format == "vhd":

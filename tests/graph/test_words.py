@@ -133,3 +133,17 @@ def test_a_mirror_that_does_not_answer_is_one_clear_error(shop: Workshop) -> Non
     assert "connection refused" in outcome.said
     assert "next:" in outcome.said
     assert list((shop.output / "scratch").iterdir()) == []
+
+
+def test_the_plan_of_a_guest_on_volumes_is_refused_where_there_is_no_group(shop: Workshop) -> None:
+    """Exit code 3, the whole plan before it; as JSON for programs."""
+    outcome = shop.doit("plan", "name=web1", "lvm=no-such-group", "json=yes")
+    assert outcome.code == 3, outcome.said
+    told = json.loads(outcome.said[outcome.said.index("{") : outcome.said.rindex("\n}") + 2])
+    assert told["refusals"][0]["exit_code"] == 3
+    assert [disk["path"] for disk in told["disks"]] == [
+        "/dev/no-such-group/web1-disk",
+        "/dev/no-such-group/web1-swap",
+    ]
+    assert all(stage["reason"] for stage in told["stages"])
+    assert not (shop.output / "volumes").exists()

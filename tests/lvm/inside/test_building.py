@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -34,31 +33,31 @@ def test_a_guest_gets_its_volumes_and_its_configuration_names_them(
     remove_guests(project)
 
 
-def test_a_rebuilt_guest_takes_the_place_of_the_old_one(group: str, tmp_path: Path) -> None:
+def test_a_rebuilt_guest_takes_the_place_of_the_old_one_if_nobody_minds(
+    group: str, tmp_path: Path
+) -> None:
     project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
     small.build(project, "web1", "1")
+    disk, point = Path("/dev/VG0/web1-disk"), tmp_path / "mnt"
     before = lvm.find_volume(run, group, "web1-disk")
     small.build(project, "web1", "2")
     after = lvm.find_volume(run, group, "web1-disk")
     assert before and after and before.uuid != after.uuid
-    assert small.version_of(after.path) == "2"
-    assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
-    remove_guests(project)
+    assert small.version_of(disk) == "2"
 
+    with open(disk, "rb"), pytest.raises(InUseError, match="openers in device-mapper's count"):
+        # the opener is this process itself, which only device-mapper counts
+        small.build(project, "web1", "3", replace="yes")
 
-def test_what_the_guest_has_written_is_not_lost_without_replace(group: str, tmp_path: Path) -> None:
-    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
-    small.build(project, "web1", "1")
-    disk = Path("/dev/VG0/web1-disk")
-    point = tmp_path / "mnt"
     point.mkdir()
     run(["mount", disk, point])
     run(["umount", point])
     with pytest.raises(InUseError, match="has written to it"):
-        small.build(project, "web1", "2")
-    assert small.version_of(disk) == "1"
-    small.build(project, "web1", "2", replace="yes")
+        small.build(project, "web1", "3")
     assert small.version_of(disk) == "2"
+    small.build(project, "web1", "3", replace="yes")
+    assert small.version_of(disk) == "3"
+    assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
     remove_guests(project)
 
 
@@ -163,17 +162,3 @@ def test_a_read_only_or_small_device_is_told(group: str, tmp_path: Path) -> None
     with pytest.raises(EnvironmentFault, match="has 300 MiB, the guest asks for 301 MiB"):
         small.build(project, "web1")
     lvm.remove_volume(run, volume)
-
-
-def test_nothing_is_left_when_the_last_step_fails(group: str, tmp_path: Path) -> None:
-    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
-    small.build(project, "web1")
-    handle = os.open("/dev/VG0/web1-disk", os.O_RDONLY)
-    try:
-        with pytest.raises(InUseError):
-            small.build(project, "web1", "2", replace="yes")
-    finally:
-        os.close(handle)
-    assert small.version_of(Path("/dev/VG0/web1-disk")) == "1"
-    assert len(lvm.list_volumes(run)) == 2
-    remove_guests(project)

@@ -87,9 +87,15 @@ USES = {
 }
 
 
+@pytest.fixture(scope="module")
+def volume(group: str) -> Iterator[Volume]:
+    made = lvm.create_volume(run, group, "web1-disk", size_bytes=16 * MIB)
+    yield made
+    lvm.remove_volume(run, made)
+
+
 @pytest.mark.parametrize("words", USES)
-def test_a_use_is_found_and_named(group: str, tmp_path: Path, words: str) -> None:
-    volume = lvm.create_volume(run, group, "web1-disk", size_bytes=16 * MIB)
+def test_a_use_is_found_and_named(group: str, volume: Volume, tmp_path: Path, words: str) -> None:
     work = tmp_path / "work"
     work.mkdir()
     refuse_if_used(volume.path)
@@ -101,7 +107,6 @@ def test_a_use_is_found_and_named(group: str, tmp_path: Path, words: str) -> Non
         with pytest.raises(InUseError):
             refuse_if_used(Path(f"/dev/mapper/{group}-web1--disk"))
     refuse_if_used(volume.path)
-    lvm.remove_volume(run, volume)
 
 
 @pytest.mark.parametrize(
@@ -112,14 +117,14 @@ def test_a_use_is_found_and_named(group: str, tmp_path: Path, words: str) -> Non
         "import os\nname = 'old'\nif os.getuid() == 0:\n    disk = ['phy:{},sda1,w']\n",
     ],
 )
-def test_a_disk_of_a_stopped_guest_is_known_by_its_configuration(group: str, text: str) -> None:
-    volume = lvm.create_volume(run, group, "old-disk", size_bytes=MIB)
+def test_a_disk_of_a_stopped_guest_is_known_by_its_configuration(
+    group: str, volume: Volume, text: str
+) -> None:
     refuse_if_defined(volume.path)
     file = Path("/etc/xen/old.cfg")
-    file.write_text(text.format(f"/dev/mapper/{group}-old--disk"))
+    file.write_text(text.format(f"/dev/mapper/{group}-web1--disk"))
     with pytest.raises(InUseError, match=r"guest that /etc/xen/old.cfg defines"):
         refuse_if_defined(volume.path)
     file.write_text("# " + text.format(volume.path).replace("\n", "\n# "))
     refuse_if_defined(volume.path)
     file.unlink()
-    lvm.remove_volume(run, volume)

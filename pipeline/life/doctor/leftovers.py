@@ -25,7 +25,7 @@ def list_leftovers(project: Project, layout: Layout) -> list[str]:
     found = [f"an unfinished command on {name}" for name in list_unfinished(layout)]
     found += [f"scratch folder {path.name}" for path in _scratches(project) if path.is_dir()]
     found += [f"dead lock {path.name}" for path in _dead_locks(project)]
-    return [*found, *(f"half-made volume {name}" for name in _half_made())]
+    return [*found, *(f"half-made volume {name}" for name in (*_half_made(), *_unnamed(project)))]
 
 
 def remove_leftovers(project: Project, layout: Layout) -> list[str]:
@@ -79,12 +79,25 @@ def _half_made() -> list[str]:
 
 
 def _finish_builds(project: Project) -> list[str]:
-    """Volumes of a build that was killed between its renames."""
-    from pipeline.volumes.switching import finish_switches, pending_switches
+    """Volumes of builds that were killed: half-way between their names, or without one."""
+    from pipeline.volumes import leftovers
+    from pipeline.volumes.switching import pending_switches
 
-    if not pending_switches(project):
+    if not pending_switches(project) and not _unnamed(project):
         return []
     try:
-        return [f"finished {name}" for name in finish_switches(project, command.run)]
+        return leftovers.remove_leftovers(project, command.run)
     except PipelineError as error:
         return [f"not finished: {error.brief}"]
+
+
+def _unnamed(project: Project) -> list[str]:
+    from pipeline.volumes.leftovers import find_leftovers
+
+    if not is_root() or not find_tool("lvs"):
+        return []
+    try:
+        found = find_leftovers(project, command.run)
+    except PipelineError:
+        return []
+    return [f"{left.volume.group}/{left.volume.name}" for left in found]

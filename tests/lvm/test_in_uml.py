@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,7 +14,8 @@ from tests.conftest import ROOT, require
 from tests.lvm.conftest import IN_UML
 from tests.uml import missing_uml, run_in_uml
 
-pytestmark = [pytest.mark.integration]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
+BOOT_S = 2300  # minutes on a quiet machine
 INSIDE = Path(__file__).with_name("inside")
 DISK_MIB = 640
 
@@ -27,6 +29,11 @@ def names_of(path: Path) -> list[str]:
 TESTS = [name for path in sorted(INSIDE.glob("test_*.py")) for name in names_of(path)]
 
 
+def _strides() -> list[str]:
+    """KILL_STRIDE=1 kills at every command."""
+    return [f"KILL_STRIDE={os.environ['KILL_STRIDE']}"] if "KILL_STRIDE" in os.environ else []
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Each inner test: what went wrong in each of its cases, "" for a good one."""
@@ -37,8 +44,16 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         with open(disk, "wb") as stream:
             stream.truncate(DISK_MIB << 20)
     report = "--junitxml=/mnt/results/report.xml"
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", report, INSIDE]
-    ended = run_in_uml(work, argv, folder=ROOT, disks=disks, variables=[f"{IN_UML}=1"])
+    argv = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider"]
+    argv += ["-o", "timeout=0", report, INSIDE]
+    ended = run_in_uml(
+        work,
+        argv,
+        folder=ROOT,
+        disks=disks,
+        variables=[f"{IN_UML}=1", *_strides()],
+        timeout_s=BOOT_S,
+    )
     written = work / "results/report.xml"
     assert written.is_file(), f"{ended.output}\n{ended.console}"
     found: dict[str, list[str]] = {}

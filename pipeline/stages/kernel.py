@@ -101,7 +101,8 @@ def _unpack_packages(job: Job, packages: PackageIndex, route: Route, tree: Path)
     cache = job.project.output / "cache/debs"
     for part in parts:
         deb = route.fetch(part.url, cache / part.sha256, size=part.size, sha256=part.sha256)
-        job.run(["dpkg-deb", "-x", deb, tree])
+        # base runs beside it and is what the rest waits for
+        job.run(["nice", "dpkg-deb", "-x", deb, tree])
     _gather_boot_files(tree)
     images = sorted((tree / "boot").glob("vmlinuz-*"))
     if len(images) != 1:
@@ -259,5 +260,5 @@ STAGE = Stage(
     after=("mirror",),
     keys=("arch", "boot", "kernel", "initrd", "modules", "fs"),
     inputs=inputs,
-    tools={"dpkg-deb": "dpkg", "depmod": "kmod", "tar": "tar"},
+    tools={"dpkg-deb": "dpkg", "nice": "coreutils", "depmod": "kmod", "tar": "tar"},
 )

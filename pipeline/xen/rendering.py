@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from html import escape
 from typing import TYPE_CHECKING
 
 from pipeline.xen.cfg_syntax import quote_string
@@ -41,8 +42,6 @@ def _list_writer(quote: Callable[[str], str]) -> Callable[[Sequence[str]], Quote
 
 @cache
 def _make_environment() -> jinja2.Environment:
-    from xml.sax.saxutils import escape, quoteattr
-
     import jinja2  # 25 ms, only where something is rendered
 
     environment = jinja2.Environment(
@@ -60,9 +59,17 @@ def _make_environment() -> jinja2.Environment:
     environment.filters["py_list"] = _list_writer(repr)
     environment.filters["number"] = lambda value: Quoted(str(int(value)))
     environment.filters["word"] = _one_word
-    environment.filters["xml_text"] = lambda value: Quoted(escape(value))
-    environment.filters["xml_attribute"] = lambda value: Quoted(quoteattr(value))
+    environment.filters["xml_text"] = lambda value: Quoted(escape(value, quote=False))
+    environment.filters["xml_attribute"] = _attribute
     return environment
+
+
+def _attribute(value: str) -> Quoted:
+    """An attribute of XML in quotes; xml.sax.saxutils would bring urllib, http and ssl for this."""
+    text = escape(value, quote=False).replace('"', "&quot;")
+    for char in "\t\n\r":
+        text = text.replace(char, f"&#{ord(char)};")
+    return Quoted(f'"{text}"')
 
 
 def _one_word(value: str) -> Quoted:

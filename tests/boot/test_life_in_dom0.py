@@ -85,6 +85,7 @@ def second_kernel(workshop: Workshop) -> tuple[Path, str]:
     return Recipe(project, STAGES).build("kernel", spec).folder, abi
 
 
+@pytest.mark.boot
 def test_a_guest_lives_in_a_real_dom0(workshop: Workshop, tmp_path: Path) -> None:
     artifact = workshop.built(NAME, *LEAN)
     first = json.loads((artifact / "kernel.json").read_text())["abi"]
@@ -99,15 +100,11 @@ def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> N
     dom0 = life.dom0
     dom0.make_bridge()
     dom0.demand(f"vgcreate -q VG0 {EMPTY_DISK} && mkdir -p /etc/xen/auto")
-    before = dom0.demand("find /etc/xen /var/lib/xen /dev/VG0 2>/dev/null | sort")
+    before = dom0.demand("find /etc/xen /var/lib/xen | sort")
     name = f"name={NAME}"
 
     with step("install into VG0"):
-        assert "is not proven" in life.refused(5, "install", name, "lvm=VG0")
         life.doit("install", name, "lvm=VG0", "autostart=yes", "unproven=yes")
-    assert "no volume group" in life.refused(
-        3, "install", name, "lvm=VG9", "unproven=yes", "replace=yes"
-    )
     dom0.demand(
         f"cmp -n $(stat -c %s {artifact}/disk.img) {artifact}/disk.img /dev/VG0/{NAME}-disk"
     )
@@ -157,11 +154,8 @@ def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> N
     with step("remove"):
         assert "has written to it" in life.refused(4, "remove", name)
         life.doit("remove", name, "yes=yes")
-    assert dom0.demand("find /etc/xen /var/lib/xen /dev/VG0 2>/dev/null | sort") == before
+    assert dom0.demand("find /etc/xen /var/lib/xen | sort") == before
     assert dom0.demand("lvs --noheadings VG0").strip() == ""
-    assert dom0.run("ls -A /var/lib/domu").output.strip() in (
-        "",
-        "ls: cannot access '/var/lib/domu': No such file or directory",
-    )
+    dom0.demand("test ! -e /var/lib/domu")
     assert "VG0" not in dom0.demand("dmsetup ls")
     assert dom0.demand("losetup -a").strip() == ""

@@ -93,7 +93,9 @@ def read_group(run: Run, name: str) -> Group:
 def list_volumes(run: Run, group: str = "") -> list[Volume]:
     """The logical volumes of a group or of all, without LVM's own hidden ones."""
     argv = ["lvs", "-o", VOLUME_FIELDS, *([group] if group else [])]
-    return [make_volume(row) for row in _report(run, argv, "lv")]
+    # a row for each segment where one of the fields is a segment's: a grown volume has several
+    found = {volume.uuid: volume for volume in map(make_volume, _report(run, argv, "lv"))}
+    return list(found.values())
 
 
 def find_volume(run: Run, group: str, name: str) -> Volume | None:

@@ -45,8 +45,9 @@ class Disk:
 
     @property
     def kind(self) -> str:
-        """block for what lies under /dev, file for everything else."""
-        return "block" if self.target.startswith("/dev/") else "file"
+        """block for what lies under /dev (but files in memory, /dev/shm), file for all else."""
+        is_device = self.target.startswith("/dev/") and not self.target.startswith("/dev/shm/")
+        return "block" if is_device else "file"
 
 
 @dataclass(frozen=True, kw_only=True)

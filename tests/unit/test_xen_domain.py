@@ -238,3 +238,8 @@ BROKEN["xen"] = "4.17"
 def test_libvirt_xml_with_a_document_type_is_refused() -> None:
     with pytest.raises(SyntaxFault, match="document type"):
         libvirt.parse('<!DOCTYPE x [<!ENTITY a "b">]><domain/>')
+
+
+def test_an_image_in_memory_is_a_file_although_it_lies_below_dev() -> None:
+    assert Disk(target="/dev/shm/web1/disk.qcow2", vdev="xvda1", format="qcow2").kind == "file"
+    assert Disk(target="/dev/VG0/web1-disk", vdev="xvda1").kind == "block"

@@ -197,9 +197,11 @@ def test_an_old_archive_with_release_and_its_signature_apart_is_read(
     )
     suite = bench.mirror.root / "debian/dists/lenny"
     assert not (suite / "InRelease").exists()
-    state = bench.build(suite="lenny", updates=False, security=False)
+    old: dict[str, Any] = {"suite": "lenny", "updates": False, "security": False, "arch": "amd64"}
+    old |= {"kernel": "/boot/vmlinuz-2.6.26-2-xen", "initrd": "/boot/initrd.img-2.6.26-2-xen"}
+    state = bench.build(**old)
     names = {path.name for path in state.folder.iterdir()}
     assert {"Release-main", "Release-main.gpg"} <= names
     (suite / "Release").write_text((suite / "Release").read_text() + "X: y\n")
-    error = bench.refuse(suite="lenny", updates=False, security=False, snapshot_max_age="0")
+    error = bench.refuse(**old, snapshot_max_age="0")
     assert "tampered" in error.brief

@@ -232,7 +232,7 @@ def _make_record(plan: Plan, kernel: Path | None, word: str) -> Installed:
     source = plan.source
     targets = {one.disk.vdev: one.disk.target for one in plan.disks}
     domain = placing.moved_domain(source.domain, targets, kernel)
-    text = placing.render(domain, toolstack=plan.toolstack, xen=str(source.spec["xen"]))
+    text = placing.render(domain, toolstack=plan.toolstack, xen=source.xen)
     before = plan.before.without_previous() if plan.before and plan.keeps_previous else None
     return Installed(
         name=plan.name,

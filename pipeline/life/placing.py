@@ -22,7 +22,7 @@ _SUFFIX = ".domu-new"
 def render(domain: Domain, *, toolstack: str, xen: str) -> str:
     """The configuration for the host's toolstack; raises UsageError for what it cannot express."""
     try:
-        return xm.render(domain) if toolstack == "xm" else xl.render(domain, xen=xen)
+        return xm.render(domain, xen=xen) if toolstack == "xm" else xl.render(domain, xen=xen)
     except ValueError as error:
         raise UsageError(f"{domain.name}: {error}", hint="correct the spec") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,22 @@ from pipeline.xen import xl, xm
 from pipeline.xen.boot import Direct
 from pipeline.xen.domain import Domain
 
+# the first line of what the renderers write
+_VERSION = re.compile(r"Xen (\d+\.\d+)")
+
 
 @dataclass(frozen=True)
 class Source:
-    """An artifact folder whose files are what its sums say, disks apart (`changed_disks`)."""
+    """An artifact folder whose files are what its sums say, disks apart (`changed_disks`).
+
+    `xen` is the version that its configuration was rendered for.
+    """
 
     folder: Path
     name: str
     domain: Domain
     spec: dict[str, Any]
+    xen: str
     changed_disks: tuple[str, ...]
 
     @property
@@ -62,7 +70,9 @@ def read_source(folder: Path, *, name: str, toolstack: str = "xl") -> Source:
         ) from error
     except ValueError as error:
         raise VerificationError(f"{config}: {error}", hint="build it again") from error
-    return Source(folder, name, domain, spec, _verify(folder, name))
+    version = _VERSION.search(text.partition("\n")[0])
+    xen = version[1] if version else str(spec["xen"])
+    return Source(folder, name, domain, spec, xen, _verify(folder, name))
 
 
 def _verify(folder: Path, name: str) -> tuple[str, ...]:

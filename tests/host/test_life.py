@@ -158,6 +158,15 @@ def test_what_is_not_ours_is_neither_overwritten_nor_removed(place: Place) -> No
     assert "is not installed here" in place.refused(2, "remove", f"name={NAME}")
 
 
+def test_on_a_host_with_xm_the_configuration_is_xms(place: Place) -> None:
+    place.demand("install", f"name={NAME}", "unproven=yes", "toolstack=xm")
+    text = place.config.read_text()
+    assert "configuration for xm" in text
+    assert f"'file:{place.disk()},xvda1,w'" in text
+    place.demand("refresh", f"from={place.work / ABIS[1]}") if is_root() else None
+    place.demand("remove", f"name={NAME}")
+
+
 def test_a_damaged_artifact_is_not_installed(place: Place) -> None:
     (place.artifact / "vmlinuz").write_bytes(b"another kernel")
     said = place.refused(5, "install", f"name={NAME}", "unproven=yes")

@@ -85,7 +85,7 @@ class Proof:
     def host(self) -> str:
         """What it was proven with."""
         facts = self.facts
-        return f"Xen {facts.get('xen', '?')}, {facts.get('accelerator', facts.get('with', '?'))}"
+        return f"Xen {facts.get('xen', '?')}, {facts.get('accelerator', 'xl')}"
 
     def cell(self, column: str) -> str:
         """What a column of the table shows."""
@@ -108,13 +108,18 @@ def column_of(check: str) -> str:
 
 
 def read_proofs(folders: Iterable[Path]) -> list[Proof]:
-    """The newest proof of each guest and kind, in the order of kinds; unreadable ones are left."""
+    """The newest proof of each guest and kind, in the order of kinds.
+
+    Left out are unreadable ones and broken ones, which say nothing about the guest.
+    """
     newest: dict[tuple[str, str], Proof] = {}
     for path in sorted(path for folder in folders for path in folder.rglob(f"{FOLDER}/{PROOF}")):
         try:
             proof = Proof(json.loads(path.read_bytes()), path.parent)
             key = (proof.kind + proof.host, proof.guest)
             at = proof.record["proven_at"]
+            if proof.record["verdict"] == "broken":
+                continue
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if key not in newest or at > newest[key].record["proven_at"]:

@@ -73,11 +73,14 @@ def test_what_was_not_asked_and_what_cannot_be_booted_is_told(tmp_path: Path) ->
     assert "| lenny | too old / for this Xen |" in text
 
 
-def test_the_newest_proof_of_a_guest_counts_and_damaged_ones_do_not(tmp_path: Path) -> None:
+def test_the_newest_proof_of_a_guest_counts_and_damaged_and_broken_ones_do_not(
+    tmp_path: Path,
+) -> None:
     put(tmp_path / "a", "web1", HELD)
     put(tmp_path / "b", "web1", HELD, proven_at=2, verdict="failed", reason="later")
-    broken = put(tmp_path / "c", "web2", HELD)
-    (broken / PROOF).write_text("{")
+    damaged = put(tmp_path / "c", "web2", HELD)
+    (damaged / PROOF).write_text("{")
+    put(tmp_path / "d", "web3", [], verdict="broken", reason="QEMU ended")
 
     (proof,) = read_proofs([tmp_path])
 

@@ -12,8 +12,9 @@ from benchmarks.contenders import GUEST, OURS, Contender, list_contenders, requi
 from benchmarks.many_guests import Many, compare_many
 from benchmarks.measuring import ROOT, Costs, measured
 from benchmarks.picture import draw_bars
+from pipeline.project import Project
 
-KEPT = ROOT / "output" / "benchmarks"
+KEPT = Project.here().output / "benchmarks"
 
 
 def run_rounds(contenders: list[Contender], rounds: int) -> None:

@@ -29,7 +29,8 @@ PHASES = ("create", "boot to login")
 def boot(recipe: Recipe, image: Path, *, is_swapped: bool) -> float | None:
     """Seconds from `xl create` to the login prompt; None when none came."""
     spec = load_all(recipe.project.guests, None, {})[GUEST]
-    recipe.build("config", spec)
+    for stage in STAGES:
+        recipe.build(stage.name, spec)
     folder = recipe.project.artifact(GUEST)
     disk = folder / "disk.img"
     disk.unlink()  # the volume's own file is the same inode

@@ -18,6 +18,7 @@ from benchmarks.contenders import GUEST, OURS, PEER, list_contenders
 from benchmarks.measuring import call
 from pipeline.errors import PipelineError
 from pipeline.project import Project
+from pipeline.proof.errors import GuestFailed
 from pipeline.proof.prove import prove
 from pipeline.recipe import Recipe
 from pipeline.spec import load_all
@@ -44,8 +45,10 @@ def boot(recipe: Recipe, image: Path, *, is_swapped: bool) -> float | None:
     proof.unlink(missing_ok=True)
     try:
         prove(recipe, spec)
-    except PipelineError as error:  # a peer's guest fails other checks: it has other keys
+    except GuestFailed as error:  # a peer's guest fails other checks: it has other keys
         print(f"  {error.brief}")
+    except PipelineError as error:  # the test host's fault is no guest's
+        raise SystemExit(f"{error.brief}\nDOMU_PROOF_PATIENCE=3 waits longer") from error
     found = json.loads(proof.read_text())["seconds"] if proof.is_file() else {}
     reached = "network" in found
     return sum(found[name] for name in PHASES) if reached else None

@@ -44,7 +44,8 @@ class Boot(BaseModel):
         "direct",
         description=(
             "How the kernel is found: direct (files of the host), pygrub (the host reads it out of"
-            " the guest's disk), grub (PV GRUB, or PVH GRUB), firmware (an HVM's own boot loader)."
+            " the guest's disk), grub (PV GRUB, or PVH GRUB), firmware (an HVM's own boot"
+            " loader: refused, no disk with one is built here)."
         ),
     )
     cmdline: values.CommandLine = Field(

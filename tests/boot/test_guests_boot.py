@@ -19,12 +19,8 @@ KINDS = {
     "pygrub": "PV, its own kernel by pygrub",
     "pvh": "PVH, direct kernel",
 }
-# one guest is proven with every run of the tests; the others take minutes each
-ALWAYS = "test-drbd"
-BOOTED = [
-    pytest.param(name, id=kind, marks=[] if name == ALWAYS else [pytest.mark.boot])
-    for name, kind in KINDS.items()
-]
+# proven with every run of the tests; the rest of the kinds: test_matrix.py
+BOOTED = [pytest.param(name, id=kind) for name, kind in KINDS.items()]
 
 
 @pytest.mark.parametrize("name", BOOTED)

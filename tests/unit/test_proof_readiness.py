@@ -90,6 +90,7 @@ def test_a_stranger_s_key_is_refused_before_anything_boots() -> None:
         (b"ssh-ed25519 AAAA me\n", "is a public key"),
         (b"127.0.0.1 localhost\n", "is no private SSH key"),
     ],
+    ids=["locked", "public", "something else"],
 )
 def test_what_is_no_usable_private_key_is_told(content: bytes, said: str) -> None:
     with pytest.raises(UsageError, match=said):

@@ -134,6 +134,7 @@ def test_cards_come_resolved_and_in_order() -> None:
     ("keys", "clashing"),
     [
         ({"type": "pv", "boot": "firmware"}, "boot"),
+        ({"type": "hvm", "boot": "firmware"}, "boot"),
         ({"type": "pvh", "boot": "firmware"}, "boot"),
         ({"type": "hvm", "boot": "grub"}, "boot"),
         ({"type": "hvm", "boot": "pygrub"}, "boot"),
@@ -197,7 +198,7 @@ def test_keys_that_do_not_go_together_are_refused(keys: dict[str, Any], clashing
     [
         {"type": "pvh", "boot": "pygrub"},
         {"type": "pvh", "boot": "grub"},
-        {"type": "hvm", "boot": "firmware", "model": "e1000"},
+        {"type": "hvm", "boot": "direct", "model": "e1000"},
         {"boot": "grub", "fs": "xfs"},
         {"boot": "pygrub", "bootloader": "/usr/lib/xen-3.2-1/bin/pygrub", "xen": "3.2"},
         {"address": "10.0.0.5/32", "gateway": "10.9.9.9"},

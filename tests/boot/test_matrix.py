@@ -1,0 +1,50 @@
+"""Every kind of boot, release and disk once: `pytest -m matrix tests/boot`, an hour and more.
+
+What each guest is stands in its spec, tests/boot/guests/. The core of it runs always:
+tests/boot/test_guests_boot.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.canonical import digest_file
+from pipeline.spec import list_guests
+from tests.boot.conftest import Prover
+from tests.workshop import Workshop
+
+pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
+GUESTS = Path(__file__).with_name("guests")
+
+
+@pytest.fixture(scope="session")
+def matrix(prover: Prover) -> Prover:
+    """The same workshop and key, for the guests that exist to be proven."""
+    return Prover(Workshop(prover.workshop.output, GUESTS), prover.key)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", list_guests(GUESTS))
+def test_a_kind_of_guest_boots_and_answers(matrix: Prover, name: str) -> None:
+    folder = matrix.build(name)
+    disk = next(path for path in folder.glob("disk.*"))
+    before = digest_file(disk)
+
+    evidence = matrix.prove(matrix.spec(name))
+
+    assert evidence.failed == []
+    record = json.loads((folder / "proof/proof.json").read_bytes())
+    assert record["verdict"] == "proven"
+    assert {check["name"] for check in record["checks"] if check["ok"]} >= {
+        "login prompt on hvc0",
+        "SSH with the key",
+        "hostname -f",
+        "address",
+        "swap",
+        "system state",
+        "xl shutdown",
+    }
+    assert digest_file(disk) == before, "the proof changed the artifact"

@@ -131,8 +131,9 @@ def read_foreign(configuration: Path, evidence: Path) -> Artifact:
     try:
         domain = xl.parse(configuration.read_text(), strict=False)
     except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
-            f"cfg={configuration}: {error}", hint="give the path of a guest's xl configuration"
+            f"cfg={configuration}: {reason}", hint="give the path of a guest's xl configuration"
         ) from error
     path = configuration.absolute()
     artifact = Artifact(path.parent, path, evidence / domain.name / FOLDER, domain)

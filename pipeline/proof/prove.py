@@ -24,7 +24,7 @@ from pipeline.proof.mirror import Supplies
 from pipeline.proof.names import PROOF
 from pipeline.proof.readiness import choose_spec, refuse_wrong_key
 from pipeline.proof.session import Asked, Session
-from pipeline.proof.testhost import TOOLS, TestHost, ensure_host
+from pipeline.proof.testhost import SUITES, TOOLS, TestHost, ensure_host
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 
@@ -48,6 +48,11 @@ def prove_foreign(recipe: Recipe, configuration: Path, xen: str, asked: Asked) -
 
     The evidence is in output/proofs/<name>/proof/. Raises as `prove` does.
     """
+    if xen not in SUITES:
+        raise UsageError(
+            f"prove_xen={xen}: there is no test host with this Xen",
+            hint=f"one of {', '.join(SUITES)}, the versions that Debian ships",
+        )
     artifact = read_foreign(configuration, recipe.project.output / "proofs")
     host_spec = Spec.model_validate({"name": "foreign", "xen": xen})
     return prove_artifact(recipe, artifact, host_spec, asked)
@@ -167,6 +172,12 @@ def _run(session: Session, work: Path) -> None:
         raise
     except PipelineError as error:
         raise explain_fault(session.host, error) from error
+    except OSError as error:
+        raise Broken(
+            f"the machine cannot carry the proof: {error.strerror or error}",
+            details=str(error.filename or ""),
+            hint="it is written where output/scratch is: see that there is space",
+        ) from error
 
 
 def _judge(evidence: Evidence) -> None:

@@ -159,7 +159,6 @@ def test_an_agent_that_stands_still_is_broken(
     assert "the test host did not answer within" in str(caught.value), caught.value.details
 
 
-@pytest.mark.boot
 def test_a_full_disk_is_the_machines_fault(prover: Prover) -> None:
     require(os.geteuid() == 0, "a small file system for the test is mounted as root")
     prover.build("test-drbd")
@@ -167,7 +166,7 @@ def test_a_full_disk_is_the_machines_fault(prover: Prover) -> None:
     scratch = prover.workshop.output / "scratch"
     words = [sys.executable, "-m", "doit", "prove", "name=test-drbd"]
     words += [f"authorized_keys={prover.key}.pub"]
-    script = 'mount -t tmpfs -o size=72M tmpfs "$1" && shift && exec "$@"'
+    script = 'mount -t tmpfs -o size=12M tmpfs "$1" && shift && exec "$@"'
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", scratch]
         + words,

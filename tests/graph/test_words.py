@@ -147,3 +147,12 @@ def test_the_plan_of_a_guest_on_volumes_is_refused_where_there_is_no_group(shop:
     ]
     assert all(stage["reason"] for stage in told["stages"])
     assert not (shop.output / "volumes").exists()
+
+
+def test_prove_cfg_wants_a_configuration_that_it_can_read(shop: Workshop, tmp_path: Path) -> None:
+    assert "which configuration" in refused(shop.doit("prove-cfg"))
+    assert "No such file" in refused(shop.doit("prove-cfg", "cfg=/nonexistent.cfg"))
+    path = tmp_path / "web1.cfg"
+    path.write_text("no configuration at all\n")
+    assert "web1.cfg: line 1" in refused(shop.doit("prove-cfg", f"cfg={path}"))
+    assert "4.17" in refused(shop.doit("prove-cfg", f"cfg={path}", "prove_xen=9.9"))

@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def build(output: Path, store: Path, name: str, words: dict[str, str]) -> Path:
     """Build the guest half; its artifact folder."""
     options = {key: words.pop(key) for key in ("replace",) if key in words}
-    project = Project(ROOT, output, ROOT / "guests")
+    guests = Path(os.environ.get("DOMU_GUESTS", ROOT / "guests"))
+    project = Project(ROOT, output, guests)
     spec = load_all(project.guests, name, words)[name]
     record = json.loads((store.parent / "guests" / name / "stages.json").read_text())
     given = [
@@ -44,7 +45,7 @@ def _given(stage: Stage, folder: Path) -> Stage:
     def take(job: Job) -> None:
         for path in folder.iterdir():
             if path.name != BUILDINFO:
-                os.link(path, job.scratch / path.name)
+                (job.scratch / path.name).symlink_to(path)
 
     return Stage(stage.name, stage.summary, take, 1, after=stage.after)
 

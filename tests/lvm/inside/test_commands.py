@@ -37,6 +37,17 @@ def test_sizes_are_rounded_up_to_extents(group: str) -> None:
     lvm.remove_volume(run, made)
 
 
+def test_a_volume_in_several_pieces_is_one_volume(group: str) -> None:
+    first = lvm.create_volume(run, group, "first", size_bytes=2 * MIB)
+    second = lvm.create_volume(run, group, "second", size_bytes=2 * MIB)
+    lvm.extend_volume(run, first, 4 * MIB)
+    assert run(["lvs", "--noheadings", "-o", "seg_count", f"{group}/first"]).split() == ["2"]
+    found = [(one.name, one.size) for one in lvm.list_volumes(run, group)]
+    assert found == [("first", 4 * MIB), ("second", 2 * MIB)]
+    lvm.remove_volume(run, first)
+    lvm.remove_volume(run, second)
+
+
 def test_the_open_count_sees_an_opener_without_o_excl(group: str) -> None:
     made = lvm.create_volume(run, group, "web1-disk", size_bytes=MIB)
     assert lvm.open_count(run, made) == 0

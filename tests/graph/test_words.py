@@ -65,16 +65,19 @@ def test_create_does_not_overwrite_a_spec(shop: Workshop) -> None:
     assert "exists already" in refused(shop.doit("create", "name=web1", "size=8G"))
 
 
-def test_both_classic_command_lines_are_understood_but_for_the_volume_group(
+def test_both_classic_command_lines_become_specs_and_fail_at_their_mirror_alone(
     shop: Workshop,
 ) -> None:
+    """Where that mirror answers they build: tests/host/test_old_releases.py."""
     classic = ["dist=bookworm", "mirror=http://monmiroir:9999/debian/", "dhcp=", "size=4G"]
-    said = refused(shop.doit("create", "hostname=test-drbd", *classic, "lvm=VG0", "role=udev"))
-    assert "LVM volumes are not written yet" in said
     older = ["debootstrap=", "dist=bookworm", "mirror=monmiroir:9999", "dhcp=", "size=4G"]
-    said = refused(shop.doit("create", "hostname=montest", *older, "lvm=VG0"))
-    assert "LVM volumes are not written yet" in said
-    assert "debootstrap" not in said.replace("note:", "")
+    for name, words in {"test-drbd": [*classic, "role=udev"], "montest": older}.items():
+        outcome = shop.doit("create", f"hostname={name}", *words, "lvm=VG0")
+        assert outcome.code == 1, outcome.said
+        assert "monmiroir:9999/debian/dists/bookworm/InRelease" in outcome.said
+        spec = (shop.guests / f"{name}.toml").read_text()
+        assert 'lvm = "VG0"' in spec
+        assert 'size = "4G"' in spec
 
 
 def test_a_password_in_a_mirrors_url_is_refused_and_not_repeated(shop: Workshop) -> None:

@@ -38,7 +38,11 @@ class Life:
 
     def doit(self, *words: str) -> str:
         reply = self.dom0.doit(*words)
-        assert reply.status == 0, f"doit {' '.join(words)}: {reply.status}\n{reply.output}"
+        if reply.status:
+            seen = self.dom0.run("cat /var/log/xen/xen-hotplug.log; ps axf; dmesg | tail -30")
+            raise AssertionError(
+                f"doit {' '.join(words)}: {reply.status}\n{reply.output}\n{seen.output}"
+            )
         print(f"  {' '.join(words)}: {reply.output.strip().splitlines()[-1]}", flush=True)
         return reply.output
 

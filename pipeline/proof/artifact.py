@@ -10,11 +10,13 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline import command
 from pipeline.errors import PipelineError, UsageError
 from pipeline.proof.digests import Seal, seal_files
 from pipeline.proof.names import FOLDER
 from pipeline.spec import Card, Spec
 from pipeline.spec.network import CardKeys, resolve_card
+from pipeline.volumes.overlay import find_backing
 from pipeline.xen import xl
 from pipeline.xen.boot import Direct
 from pipeline.xen.devices import Card as DomainCard
@@ -76,6 +78,13 @@ class Artifact:
         return [(Path(disk.target), disk.format) for disk in self.domain.disks if disk.target]
 
     @property
+    def golden(self) -> list[Path]:
+        """The images that copy-on-write disks rest on."""
+        disks = [path for path, kind in self.disks if kind == "qcow2" and path.is_file()]
+        found = {disk: find_backing(command.run, disk) for disk in disks}
+        return [disk.parent / backing for disk, backing in found.items() if backing]
+
+    @property
     def known_hosts(self) -> str:
         """The guest's host keys as the artifact says them, "" when it says none."""
         path = self.folder / "known_hosts"
@@ -102,7 +111,7 @@ class Artifact:
     def digests(self) -> dict[str, Seal]:
         """A seal on everything that boots."""
         files = [self.configuration, *self.boot_files]
-        return seal_files(self.folder, files, [path for path, _ in self.disks])
+        return seal_files(self.folder, files, [*(path for path, _ in self.disks), *self.golden])
 
 
 def read_artifact(folder: Path, spec: Spec) -> Artifact:
@@ -113,11 +122,6 @@ def read_artifact(folder: Path, spec: Spec) -> Artifact:
         domain = xl.parse(path.read_text())
     except (OSError, ValueError) as error:
         raise PipelineError(f"{path}: {error}", hint=f"build it: {again}") from error
-    if spec.clone == "cow":
-        raise UsageError(
-            f"{spec.name}: the test host cannot reach the golden image that its disk rests on",
-            hint="prove a guest with clone=full from the same golden image, or: doit flatten",
-        )
     artifact = Artifact(folder, path, folder / FOLDER, domain, spec)
     return _with_all_files(artifact, hint=f"build it again: {again}")
 
@@ -141,7 +145,7 @@ def read_foreign(configuration: Path, evidence: Path) -> Artifact:
 
 
 def _with_all_files(artifact: Artifact, *, hint: str) -> Artifact:
-    for file in [*artifact.boot_files, *(disk for disk, _ in artifact.disks)]:
+    for file in [*artifact.boot_files, *(disk for disk, _ in artifact.disks), *artifact.golden]:
         if not file.exists():
             raise PipelineError(
                 f"{artifact.configuration} names {file}, which does not exist", hint=hint

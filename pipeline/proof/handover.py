@@ -45,6 +45,11 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
         host.plug_disk(overlay, f"disk{number}")
         links[target] = f"{BY_ID}disk{number}"
         devices.append(links[target])
+    for number, path in enumerate(artifact.golden):
+        # nothing is written to it, in the test host as on a real one
+        host.plug_disk(path, f"golden{number}", read_only=True)
+        links[path] = f"{BY_ID}golden{number}"
+        devices.append(links[path])
     if not host.agent.wait_for(devices, timeout_s=patient(SEEN_S)):
         raise Broken(
             f"the test host does not see its hot-plugged disks after {patient(SEEN_S):.0f} s"

@@ -11,7 +11,7 @@ from typing import Any
 
 from doit.exceptions import BaseFail, TaskFailed
 
-from pipeline import command
+from pipeline import command, interruption
 from pipeline.errors import PipelineError
 from pipeline.events import Events
 from pipeline.host.scratch import remove_open
@@ -120,6 +120,7 @@ class StageReporter:
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         """End every command, remove what was half made, and leave at once."""
         command.end_all()
+        interruption.settle()
         remove_open()
         name = signal.Signals(number).name
         print(

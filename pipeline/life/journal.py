@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pipeline.errors import InUseError, PipelineError
+from pipeline.interruption import at_interruption
 from pipeline.life.layout import Layout
 from pipeline.life.steps import Step, perform, write_aside
 
@@ -50,6 +51,7 @@ class Transaction:
         except BaseException:
             release_lock(self.layout, self.name, self._lock)
             raise
+        at_interruption(settle_open)
         _open.add(self)
         return self
 
@@ -208,4 +210,5 @@ def settle_open() -> None:
 
 
 def _forget(layout: Layout, name: str) -> None:
+    _draft(layout.journal(name)).unlink(missing_ok=True)  # an interruption may come in between
     layout.journal(name).unlink(missing_ok=True)

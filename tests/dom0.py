@@ -20,6 +20,7 @@ from pathlib import Path
 from pipeline.project import Project
 from pipeline.proof import machine
 from pipeline.proof.agent import Agent, Reply
+from pipeline.proof.patience import VARIABLE
 from pipeline.proof.testhost import HOST, ensure_host
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
@@ -57,11 +58,13 @@ class Dom0:
 
     def doit(self, *words: str, stdin: bytes = b"", timeout_s: float = 900) -> Reply:
         """`doit WORDS...` of this checkout, in dom0, as root."""
-        script = f"cd {ROOT} && DOMU_OUTPUT={self.output} exec .venv/bin/python -m doit "
+        script = (
+            f"cd {ROOT} && DOMU_OUTPUT={self.output} {VARIABLE}=3 exec .venv/bin/python -m doit "
+        )
         return self.run(script + shlex.join(words), stdin=stdin, timeout_s=timeout_s)
 
     def make_bridge(self, name: str = "br-xen", net: str = "10.77.0") -> None:
-        """A bridge for guests with DHCP and DNS on it; its leases are in /run/leases-NAME."""
+        """A bridge for guests with DHCP and DNS on it; leases in /run/domu-proof/leases-NAME."""
         self.demand(f"sh /proof/network {name} {net}.1/24 {net}.10 {net}.250")
 
 

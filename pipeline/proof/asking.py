@@ -20,19 +20,24 @@ from pipeline.proof.shell import Shell
 QUESTIONS = Path(__file__).with_name("host") / "questions"
 
 
-def question(shell: Shell, artifact: Artifact, evidence: Evidence) -> dict[str, Answer]:
+def question(
+    shell: Shell, artifact: Artifact, evidence: Evidence, *, is_alone: bool = True
+) -> dict[str, Answer]:
     """Ask everything once and note what it comes to; returns the answers."""
     modules = modules_for(artifact.spec)
     reply = shell.run(f"sh -s -- {' '.join(modules)}", stdin=QUESTIONS.read_bytes())
     answers = read_answers(reply.output)
-    evidence.add(*judge(answers, expectation(artifact, shell.address, modules)))
+    expected = expectation(artifact, shell.address, modules, is_alone=is_alone)
+    evidence.add(*judge(answers, expected))
     terminal = (shell.run("tty", tty=True).output.splitlines() or [""])[0].strip()
     ok = terminal.startswith("/dev/pts/")
     evidence.add(holds("ssh -t has a terminal", "/dev/pts/N", terminal, ok=ok))
     return answers
 
 
-def expectation(artifact: Artifact, address: str, modules: tuple[str, ...]) -> Expectation:
+def expectation(
+    artifact: Artifact, address: str, modules: tuple[str, ...], *, is_alone: bool
+) -> Expectation:
     """What the answers are judged against."""
     lines = artifact.known_hosts.splitlines()
     keys = frozenset(" ".join(line.split()[1:3]) for line in lines if line.strip())
@@ -44,6 +49,7 @@ def expectation(artifact: Artifact, address: str, modules: tuple[str, ...]) -> E
         host_keys=keys or None,
         addresses=tuple(dict.fromkeys([address, *fixed])),
         modules=modules,
+        is_alone=is_alone,
     )
 
 

@@ -6,6 +6,7 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from pipeline.proof.agent import Agent
 from pipeline.proof.errors import GuestFailed
@@ -44,13 +45,14 @@ class Console:
 
     agent: Agent
     domain: str
+    folder: ClassVar[str] = "/var/log/xen/console"
     raw: bytes = b""
     text: str = field(default="", init=False)
 
     @property
     def path(self) -> str:
         """Where xenconsoled writes it."""
-        return f"/var/log/xen/console/guest-{self.domain}.log"
+        return f"{self.folder}/guest-{self.domain}.log"
 
     def poll(self, *, wait_s: float = POLL_S) -> None:
         """Take in what came since the last time."""

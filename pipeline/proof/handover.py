@@ -17,10 +17,10 @@ from pipeline import command
 from pipeline.proof.artifact import BRIDGE, Artifact
 from pipeline.proof.errors import Broken
 from pipeline.proof.machine import Machine, make_overlay
+from pipeline.proof.names import HANDED
 from pipeline.proof.patience import patient
 
 HOST = Path(__file__).with_name("host")
-HANDED = "/handover"
 # the folder below the work folder that becomes the handover disk
 BROUGHT = "handover"
 BY_ID = "/dev/disk/by-id/virtio-"

@@ -9,6 +9,7 @@ from pipeline.proof.checks import Check, equal, holds
 from pipeline.proof.console import Console
 from pipeline.proof.errors import GuestFailed
 from pipeline.proof.evidence import Evidence
+from pipeline.proof.names import ROOM
 from pipeline.proof.patience import patient
 from pipeline.proof.shell import KEY, Shell
 
@@ -16,7 +17,7 @@ SHUTDOWN_S = 60.0
 REBOOT_S = 480.0
 MOVE_S = 180.0
 INSTALL_S = 1200.0
-SAVED = "/var/lib/xen/save/guest"
+SAVED = f"{ROOM}/saved"
 _KERNELS = "cd /boot && ls vmlinuz-* | sed s/vmlinuz-//"
 _BOOT = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f1 /proc/uptime"
 

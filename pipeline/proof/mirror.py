@@ -21,7 +21,7 @@ from pipeline.archive.snapshot import Snapshot
 from pipeline.errors import PipelineError
 from pipeline.proof.agent import Agent
 from pipeline.proof.checks import Check, holds
-from pipeline.proof.handover import HANDED
+from pipeline.proof.names import HANDED
 from pipeline.proof.patience import patient
 from pipeline.proof.shell import Shell
 

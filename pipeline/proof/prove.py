@@ -8,23 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.archive.snapshot import read_snapshot
-from pipeline.command import require_tools
 from pipeline.errors import PipelineError, UsageError
 from pipeline.host.scratch import remove_abandoned, scratch_folder
 from pipeline.progress import print_line
-from pipeline.proof import machine
 from pipeline.proof.artifact import Artifact, read_artifact, read_foreign
 from pipeline.proof.causes import likely_causes
 from pipeline.proof.console import last_lines
 from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
+from pipeline.proof.ground import Place, choose_place
 from pipeline.proof.history import note_proof
-from pipeline.proof.hostfault import explain_fault
 from pipeline.proof.mirror import Supplies
 from pipeline.proof.names import PROOF
 from pipeline.proof.readiness import choose_spec, refuse_wrong_key
 from pipeline.proof.session import Asked, Session
-from pipeline.proof.testhost import SUITES, TOOLS, TestHost, ensure_host
+from pipeline.proof.testhost import SUITES
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 
@@ -39,7 +37,8 @@ def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
     if key := asked.read_key():
         refuse_wrong_key(spec, key, asked.key_path)
     artifact = read_artifact(recipe.project.artifact(spec.name), spec)
-    supplies = find_supplies(recipe, spec, is_whole=asked.thorough)
+    # on a real dom0 nothing can answer for the mirror
+    supplies = None if asked.with_xl else find_supplies(recipe, spec, is_whole=asked.thorough)
     return prove_artifact(recipe, artifact, spec, asked, supplies)
 
 
@@ -87,19 +86,19 @@ def prove_artifact(
     supplies: Supplies | None = None,
 ) -> Evidence:
     """Prove what was read; `spec` says which Xen the test host has, and where it comes from."""
-    require_tools(TOOLS)
     asked.read_key()
     asked.read_password()
     log = recipe.project.log(artifact.name, "prove")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    host = ensure_host(recipe, spec)
-    evidence = Evidence(artifact.name, facts=_facts(host, artifact))
+    place = choose_place(recipe, spec, artifact, with_xl=asked.with_xl)
+    evidence = Evidence(artifact.name, facts={**artifact.facts, **place.facts})
     root = recipe.project.output / "scratch"
+    root.mkdir(parents=True, exist_ok=True)
     remove_abandoned(root)
     try:
         with scratch_folder(root, f"prove-{artifact.name}") as work:
-            _prove(host, Plan(artifact, asked, supplies), work, log, evidence)
+            _prove(place, Plan(artifact, asked, supplies), work, log, evidence)
         _judge(evidence)
     except PipelineError as error:
         _conclude(evidence, error)
@@ -124,15 +123,6 @@ def say_proven(evidence: Evidence, folder: Path) -> None:
     print_line(f"  evidence:  {folder / PROOF}")
 
 
-def _facts(host: TestHost, artifact: Artifact) -> dict[str, object]:
-    return {
-        **artifact.facts,
-        "xen": host.xen,
-        "test host": host.fingerprint,
-        "accelerator": host.accelerator.name,
-    }
-
-
 @dataclass(frozen=True)
 class Plan:
     """What is proven, what the person wants of it, what its mirror can serve."""
@@ -142,21 +132,19 @@ class Plan:
     supplies: Supplies | None
 
 
-def _prove(host: TestHost, plan: Plan, work: Path, log: Path, evidence: Evidence) -> None:
+def _prove(place: Place, plan: Plan, work: Path, log: Path, evidence: Evidence) -> None:
     artifact = plan.artifact
     digests = threading.Thread(target=lambda: evidence.digests.update(artifact.digests()))
     session: Session | None = None
     try:
         with evidence.phase("total"), ExitStack() as stack:
             with evidence.phase("resume"):
-                running = stack.enter_context(
-                    machine.resume(host.folder, work, host.accelerator, log=log)
-                )
-            evidence.meter = running.work_s
+                ground = stack.enter_context(place.enter(work, log))
+            evidence.meter = ground.meter
             stack.callback(evidence.stop_meter)
             digests.start()
             stack.callback(digests.join)
-            session = Session(running, artifact, evidence, plan.asked, plan.supplies)
+            session = Session(ground, artifact, evidence, plan.asked, plan.supplies)
             _run(session, work)
     except GuestFailed:
         if session is not None:
@@ -171,7 +159,7 @@ def _run(session: Session, work: Path) -> None:
     except (GuestFailed, UsageError):
         raise
     except PipelineError as error:
-        raise explain_fault(session.host, error) from error
+        raise session.host.explain(error) from error
     except OSError as error:
         raise Broken(
             f"the machine cannot carry the proof: {error.strerror or error}",
@@ -201,4 +189,4 @@ def _conclude(evidence: Evidence, error: PipelineError) -> None:
     if evidence.causes:
         error.hint = f"likely cause: {'; '.join(evidence.causes)}"
     elif isinstance(error, Broken) and not error.hint:
-        error.hint = "the test host is at fault, not the guest: see the log"
+        error.hint = "the host is at fault, not the guest: see the log"

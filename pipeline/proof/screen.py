@@ -11,12 +11,12 @@ from pathlib import Path
 from pipeline.canonical import write_durably
 from pipeline.proof.agent import Agent
 from pipeline.proof.checks import Check, holds
-from pipeline.proof.names import SCREENSHOT
+from pipeline.proof.names import ROOM, SCREENSHOT
 from pipeline.xen.devices import Framebuffer
 
 SCREEN = "VNC shows the screen"
 FIRST_PORT = 5900
-_JPEG, _PIXELS = "/run/screen.jpg", "/run/screen.ppm.gz"
+_JPEG, _PIXELS = f"{ROOM}/screen.jpg", f"{ROOM}/screen.ppm.gz"
 
 
 @dataclass(frozen=True)

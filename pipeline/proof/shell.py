@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.proof.agent import Agent, Reply
-from pipeline.proof.handover import HANDED
+from pipeline.proof.names import HANDED, ROOM, SECRET
 
-KEY = "/run/prover-key"
-STRANGER = "/proof/stranger"
-SEEN_HOSTS = "/run/seen-hosts"
-SOCKET = "/run/ssh-to-guest"
+KEY = f"{SECRET}/key"
+STRANGER = f"{ROOM}/stranger"
+SOCKET = f"{ROOM}/ssh-to-guest"
+SEEN_HOSTS = f"{ROOM}/seen-hosts"
 KNOWN_HOSTS = f"{HANDED}/known_hosts"
 # cheap ones first: both ends are emulated
 _KEX = "curve25519-sha256,ecdh-sha2-nistp256,diffie-hellman-group14-sha256"
@@ -42,7 +42,7 @@ class Shell:
         end = time.monotonic() + timeout_s
         words = ["ssh", "-M", "-N", "-f", *self._options(KEY), f"root@{self.address}"]
         # the connection that stays behind must not hold the pipe that its output is read from
-        script = f"{shlex.join(words)} >/run/ssh.log 2>&1 || {{ cat /run/ssh.log; exit 1; }}"
+        script = f"{shlex.join(words)} >{ROOM}/ssh.log 2>&1 || {{ cat {ROOM}/ssh.log; exit 1; }}"
         while True:
             reply = self.agent.run(["sh", "-c", script], timeout_s=60)
             refused = "Permission denied" in reply.output or "Host key" in reply.output

@@ -53,11 +53,26 @@ def _read_asked(recipe: Recipe, spec: Spec | None) -> Asked:
         thorough=options.get("prove_long") == "yes",
         as_is=options.get("prove_as_is") == "yes",
         password=Path(password).expanduser() if password else None,
+        with_xl=_is_with_xl(recipe),
     )
 
 
+def _is_with_xl(recipe: Recipe) -> bool:
+    tool = recipe.options.get("prove_with", "qemu")
+    if tool not in ("qemu", "xl"):
+        raise UsageError(
+            f"prove_with={tool}: unknown", hint="write qemu (everywhere), or xl (on a dom0)"
+        )
+    return tool == "xl"
+
+
 WORDS = (
-    Word("prove", "boot under real Xen, ask the guest", prove, options=_ASKED | {"prove_as_is"}),
+    Word(
+        "prove",
+        "boot under real Xen, ask the guest",
+        prove,
+        options=_ASKED | {"prove_as_is", "prove_with"},
+    ),
     Word(
         "prove-cfg",
         "boot a guest that was not built here: cfg=/etc/xen/web1.cfg",

@@ -52,6 +52,15 @@ def test_a_sound_guest_holds_every_check() -> None:
     assert [check for check in judged().values() if not check.ok] == []
 
 
+def test_on_a_real_dom0_the_name_service_is_not_asked_and_the_reason_is_told() -> None:
+    answers = {name: Answer(text, 0) for name, text in ANSWERS.items()}
+    answers["name-service"] = Answer("", 2)
+    found = judge(answers, expectation(is_alone=False))
+    (unasked,) = [check for check in found if not check.ok]
+    assert (unasked.name, unasked.ok) == ("name service", None)
+    assert "real dom0" in unasked.seen
+
+
 def test_each_fault_fails_its_own_check_and_no_other() -> None:
     faults = {
         "system state": {"state": "degraded"},

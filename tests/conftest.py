@@ -29,6 +29,11 @@ def pytest_sessionstart() -> None:
     adopt_orphans()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: at the end one worker would wait for it."""
+    items.sort(key=lambda item: "lvm" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def no_process_in_unit_tests(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch

@@ -102,8 +102,20 @@ class Artifact:
     def facts(self) -> dict[str, object]:
         """What kind of guest it is, for proof.json and the table of proofs."""
         if self.spec is not None:
-            keys = ("suite", "type", "boot", "init", "format", "vnc", "swap")
-            return {key: getattr(self.spec, key) for key in keys} | {"dhcp": self.cards[0].dhcp}
+            keys = (
+                "suite",
+                "type",
+                "boot",
+                "init",
+                "format",
+                "fs",
+                "image",
+                "clone",
+                "vnc",
+                "swap",
+            )
+            facts = {key: getattr(self.spec, key) for key in keys}
+            return facts | {"dhcp": self.cards[0].dhcp, "disks": len(self.domain.disks)}
         kinds = {disk.format: None for disk in self.domain.disks}
         boot = type(self.domain.boot).__name__.lower()
         return {"foreign": True, "type": self.domain.type, "boot": boot, "format": ", ".join(kinds)}

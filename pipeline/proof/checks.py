@@ -162,6 +162,11 @@ def _check_sizes(spec: Spec, answers: Answers, expected: Expectation) -> Iterato
     swap_mib = sum(int(words[2]) for words in swaps) // 1024
     ok = abs(swap_mib - spec.swap_mib) <= 1
     yield holds("swap", f"{spec.swap_mib} MiB", f"{swap_mib} MiB", ok=ok)
+    lines = [line.split() for line in answers["mounts"].text.splitlines()]
+    mounted = {words[1]: words[2] for words in lines if len(words) > 3}
+    for part in spec.parts:
+        if not part.is_swap:
+            yield equal(f"disk at {part.mountpoint}", part.fs, mounted.get(part.mountpoint, ""))
 
 
 def _check_settings(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Check]:

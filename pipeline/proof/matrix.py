@@ -31,7 +31,7 @@ COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("names", ("hostname", "/etc/hosts", "host name")),
     ("network", ("address", "MAC", "default route", "name service")),
     ("kernel", ("uname", "modprobe")),
-    ("disks", ("root", "swap", "/dev/")),
+    ("disks", ("root", "swap", "/dev/", "disk at")),
     ("settings", ("debconf", "time zone", "sources.list", "machine-id")),
     ("apt", ("apt-get",)),
     ("screen", ("VNC",)),
@@ -40,6 +40,7 @@ COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("shutdown", ("xl shutdown",)),
 )
 OTHER = "other"
+MOST_DISKS = 2  # root and swap; more is a kind of its own
 _HEAD = """# What has been booted
 
 Each line is one guest that was booted under real Xen and asked ([proof.md](proof.md) says how). The
@@ -77,6 +78,10 @@ class Proof:
         words += ["not built here"] if facts.get("foreign") else []
         if "dhcp" in facts:
             words.append("DHCP" if facts["dhcp"] else "fixed address")
+        words += [str(facts["fs"])] if facts.get("fs", "ext4") != "ext4" else []
+        words += ["copy-on-write"] if facts.get("clone") == "cow" else []
+        words += ["all blocks taken"] if facts.get("image") == "full" else []
+        words += [f"{facts['disks']} disks"] if facts.get("disks", 0) > MOST_DISKS else []
         words += ["no swap"] if facts.get("swap") == "0" else []
         words += ["screen"] if facts.get("vnc") else []
         return ", ".join(words)

@@ -68,12 +68,12 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
     @property
     def size_mib(self) -> int:
         """Size of the root disk in MiB."""
-        return sizes.parse_size(self.size)
+        return next(part.size_mib for part in self.parts if part.is_root)
 
     @property
     def swap_mib(self) -> int:
-        """Size of the swap disk in MiB; 0 when there is none."""
-        return 0 if self.swap == "0" else sizes.parse_size(self.swap)
+        """Size of all swap disks in MiB; 0 when there is none."""
+        return sum(part.size_mib for part in self.parts if part.is_swap)
 
     @property
     def memory_mib(self) -> int:

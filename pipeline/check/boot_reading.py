@@ -32,8 +32,6 @@ class BootFiles:
 
 def read_boot_files(spec: Spec, folder: Path, tree: Tree, reader: ImageReader) -> BootFiles:
     """The files that the domain's configuration or the guest's own menu boots."""
-    if spec.boot == "firmware":
-        return BootFiles()
     if not spec.is_kernel_inside:
         files = [folder / "vmlinuz", folder / "initrd.img"]
         missing = [f"no {path.name}" for path in files if not path.is_file()]

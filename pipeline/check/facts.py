@@ -77,7 +77,7 @@ def require_artifact(project: Project, spec: Spec) -> Path:
             f"{spec.name}: there is no finished artifact in {folder}",
             hint=f"build it first: doit build name={spec.name}",
         )
-    unread = [part for part in spec.parts if not part.is_swap and part.fs[:3] != "ext"]
+    unread = [part for part in spec.parts if part.has_files and part.fs[:3] != "ext"]
     if unread or len(spec.layout.split()) > 1:
         what = f"fs={unread[0].fs}" if unread else f"{len(spec.layout.split())} file systems"
         raise PipelineError(

@@ -147,6 +147,8 @@ def render_fstab(spec: Spec) -> str:
         if part.is_swap:
             lines.append(f"{part.node} none swap {part.options} 0 0")
             continue
+        if not part.has_files:
+            continue
         # xfs and btrfs check themselves when they are mounted (fsck.xfs(8), fsck.btrfs(8))
         order = 0 if part.fs in ("xfs", "btrfs") else 1 if part.is_root else 2
         lines.append(f"{part.node} {part.mountpoint} {part.fs} {part.options} 0 {order}")

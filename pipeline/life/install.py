@@ -22,8 +22,9 @@ from pipeline.life.source import Source
 from pipeline.life.steps import Step, remove, remove_empty, remove_tree
 from pipeline.life.toolstack import Toolstack, refuse_running
 from pipeline.progress import progress_bar
+from pipeline.spec.disks import LOADER
 from pipeline.sums import digest_as
-from pipeline.xen.boot import Direct
+from pipeline.xen.boot import Direct, Firmware
 from pipeline.xen.devices import Disk
 
 Say = Callable[[str], None]
@@ -107,12 +108,13 @@ def _refuse_not_raw(disk: Disk) -> None:
 
 
 def role_of(disk: Disk, source: Source) -> str:
-    """root, swap or data: by the names that the stages give, disk.img or NAME-disk."""
+    """root, swap, boot or data: by the names that the stages give, disk.img or NAME-disk."""
     boot = source.domain.boot
     part = Path(disk.target).name.partition(".")[0].removeprefix(f"{source.name}-")
     if part == "disk" or (isinstance(boot, Direct) and boot.root == f"/dev/{disk.vdev}"):
         return "root"
-    return "swap" if part == "swap" else "data"
+    is_loader = part.removeprefix("disk-") == LOADER and isinstance(boot, Firmware)
+    return "swap" if part == "swap" else "boot" if is_loader else "data"
 
 
 def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -> list[str]:

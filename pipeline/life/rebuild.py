@@ -24,7 +24,7 @@ WORD = "rebuild"
 
 
 def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: str) -> install.Plan:
-    """The installation of a new artifact over the old guest, keeping every disk but root, swap."""
+    """The installation of a new artifact over the old guest, keeping every disk with data."""
     kept = frozenset(disk.vdev for disk in record.disks if disk.role == "data")
     plan = install.plan_install(
         source,

@@ -20,7 +20,7 @@ _WRITTEN = "written"
 
 @dataclass(frozen=True)
 class InstalledDisk:
-    """A disk of an installed guest; `kind` is file or block, `role` root, swap or data.
+    """A disk of an installed guest; `kind` is file or block, `role` root, swap, boot or data.
 
     `is_owned` says that we made it, so that we may remove it. `mark` tells whether its guest has
     written to it since (`mark_of`).

@@ -23,6 +23,7 @@ from pipeline.life.guest_root import check_file_system, root_disk
 from pipeline.life.journal import Transaction, work_folder
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, InstalledDisk, note_written
+from pipeline.life.shrinking import shrink_volume
 from pipeline.life.steps import Step, remove, rename
 from pipeline.life.toolstack import Toolstack, refuse_running
 from pipeline.spec.mistakes import WrongValueError
@@ -110,6 +111,9 @@ def resize(layout: Layout, plan: Resizing) -> None:
     record, disk = note_written(plan.record), plan.disk
     check_file_system(disk.path, record.fs)
     with Transaction(layout, record.name, "resize") as change:
+        if record.fs in _EXT and disk.kind == "block" and not plan.grows:
+            change.commit(shrink_volume(change, record, disk, plan.after_mib))
+            return
         if record.fs in _EXT and not (plan.grows and _grew_mounted(change, plan)):
             steps = _resize_copy(change, plan)
         elif record.fs in _EXT:
@@ -149,8 +153,8 @@ def _resize_copy(change: Transaction, plan: Resizing) -> list[Step]:
     disk = plan.disk
     if disk.kind != "file":
         raise UsageError(
-            f"{disk.target} is a volume: it can grow, but not be made smaller in place",
-            hint=f"write the size into the spec and: doit rebuild name={plan.record.name}",
+            f"{disk.target} is a volume, and this kernel or user may not mount it to grow",
+            hint="start as root",
         )
     _refuse_no_room(disk.path)
     aside = disk.path.with_name(f".{disk.path.name}.resized")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.spec import sizes
 from pipeline.spec.clashes import Clash
-from pipeline.spec.disks import MOST_PARTS, Part
+from pipeline.spec.disks import LOADER, MOST_PARTS, Part
 
 if TYPE_CHECKING:
     from pipeline.spec.model import Spec
@@ -63,7 +63,7 @@ def check_clone(spec: Spec) -> Iterator[Clash]:
         yield Clash(
             "format", "a copy-on-write disk is qcow2 or raw", "leave format out", ("clone",)
         )
-    if spec.image_dev or any(part.device and not part.is_swap for part in spec.parts):
+    if spec.image_dev or any(part.device and part.has_files for part in spec.parts):
         yield Clash("clone", "a given device is written whole", "leave clone out", ("image_dev",))
     if spec.format == "qcow2" and any(part.fs in ("xfs", "btrfs") for part in spec.parts):
         yield Clash(
@@ -118,6 +118,9 @@ def check_partitions(spec: Spec) -> Iterator[Clash]:
             and {"disk": "/", "swap": ""}[part.name] != part.mountpoint
         ):
             yield Clash("partitions", f"'{part.name}' is the root's or swap's name", "name it else")
+        if part.name == LOADER and spec.boot == "firmware":
+            hint = "name it else, e.g. kernels"
+            yield Clash("partitions", f"'{LOADER}' is the boot loader's disk", hint, ("boot",))
         if part.mountpoint == "/usr" and (part.fs or spec.fs) != spec.fs:
             hint = f"write {spec.fs}: the initial ramdisk mounts it with the root's module"
             yield Clash("partitions", f"{part.name}: /usr cannot be {part.fs}", hint)
@@ -150,7 +153,7 @@ def check_sizes(spec: Spec) -> Iterator[Clash]:
     for part in spec.parts:
         yield from _check_size(spec, part)
         known = (*spec.suite_facts.filesystems, "swap")
-        if part.fs not in known and not part.is_root:
+        if part.fs not in known and part.has_files and not part.is_root:
             yield Clash(
                 "partitions",
                 f"{part.name}: {spec.suite} cannot mount {part.fs}",
@@ -169,7 +172,7 @@ def _check_size(spec: Spec, part: Part) -> Iterator[Clash]:
             f"at least {least}M",
             ("fs",),
         )
-    if spec.format == "vhd" and not part.is_swap and part.size_mib > VHD_MOST_MIB:
+    if spec.format == "vhd" and part.has_files and part.size_mib > VHD_MOST_MIB:
         yield Clash(
             key,
             f"{sizes.show_size(part.size_mib)}: a VHD holds 2040 GiB at most",

@@ -87,13 +87,12 @@ def check_boot(spec: Spec) -> Iterator[Clash]:
         yield Clash(
             "boot", f"a {spec.type} guest cannot boot by {spec.boot}", f"write {known}", ("type",)
         )
-    if spec.type == "hvm" and spec.boot == "firmware":
+    if spec.boot == "firmware" and spec.suite_facts.has_old_tools:
         yield Clash(
             "boot",
-            "a PC's firmware starts a boot loader in the first sectors of its disk; the disks that"
-            " are built here are a file system from the first sector on",
-            "write boot = 'direct': the same PC, its kernel given by the host",
-            ("type",),
+            f"{spec.suite} has no GRUB 2 that a PC's firmware could start",
+            "write boot = 'direct', or a suite from squeeze on",
+            ("suite",),
         )
     if spec.boot != "direct" and spec.kernel_source != "package":
         yield Clash(

@@ -13,6 +13,7 @@ from pipeline.spec.mistakes import WrongValueError
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 MOST_PARTS = 15  # xvda1 to xvda15: what the old minor numbers have
+LOADER, LOADER_FS, LOADER_MIB = "boot", "grub", 2
 _OF_THE_SYSTEM = frozenset(
     ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys")
 )
@@ -129,7 +130,9 @@ class Disks(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One disk of a guest, as it will be: `fs` is swap or a file system, `node` the guest's device.
+    """One disk of a guest, as it will be: `node` is the guest's device.
+
+    `fs` is swap, a file system, or grub: sectors that a PC's firmware starts.
 
     `name` ends the name of its logical volume, `device` is "" or the block device that is given.
     """
@@ -151,6 +154,16 @@ class Part:
     def is_swap(self) -> bool:
         """Whether it is swapped on."""
         return self.fs == "swap"
+
+    @property
+    def is_loader(self) -> bool:
+        """Whether a PC's firmware boots from it."""
+        return self.fs == LOADER_FS
+
+    @property
+    def has_files(self) -> bool:
+        """Whether it is mounted: neither swap nor the boot loader's sectors."""
+        return bool(self.mountpoint)
 
     @property
     def vdev(self) -> str:
@@ -211,6 +224,13 @@ def _resolve_part(part: PartitionKeys, keys: Disks, node: str) -> Part:
         options=part.options or ("sw" if fs == "swap" else default_options(fs)),
         node=node,
         device=part.device,
+    )
+
+
+def loader_part(node: str) -> Part:
+    """The disk that a full PC boots from: GRUB alone, which finds the root disk's menu."""
+    return Part(
+        name=LOADER, size_mib=LOADER_MIB, fs=LOADER_FS, mountpoint="", options="", node=node
     )
 
 

@@ -45,7 +45,7 @@ class Boot(BaseModel):
         description=(
             "How the kernel is found: direct (files of the host), pygrub (the host reads it out of"
             " the guest's disk), grub (PV GRUB, or PVH GRUB), firmware (an HVM's own boot"
-            " loader: refused, no disk with one is built here)."
+            " loader, GRUB on a small disk of its own, and the kernel inside the guest)."
         ),
     )
     cmdline: values.CommandLine = Field(

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validat
 
 from pipeline.spec import sizes
 from pipeline.spec.checks import ClashError, find_clashes
-from pipeline.spec.disks import Disks, Part, fill_from_partitions, resolve_parts
+from pipeline.spec.disks import Disks, Part, fill_from_partitions, loader_part, resolve_parts
 from pipeline.spec.machine import Boot, Life, Resources, Screen
 from pipeline.spec.network import Card, CardKeys, resolve_card
 from pipeline.spec.sections import Access, Naming, Origin, Software
@@ -92,13 +92,25 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The disks: root, swap, then the others, parents of mount points first."""
-        return resolve_parts(self, self.suite_facts.partition)
+        """The disks: root, swap, then the others, parents of mount points first; the loader."""
+        loader = (loader_part(self._node(0)),) if self.boot == "firmware" else ()
+        return (*resolve_parts(self, self._node), *loader)
+
+    def _node(self, number: int) -> str:
+        """The guest's name of a disk: 1 is the root, 2 swap; 0 the boot loader, if any."""
+        if self.type != "hvm":
+            return self.suite_facts.partition(number)
+        return self.suite_facts.whole_disk(number + (self.boot == "firmware"))
 
     @property
     def layout(self) -> str:
         """Which file systems the golden image consists of, the root first: `/:ext4 /var:xfs`."""
-        return " ".join(f"{part.mountpoint}:{part.fs}" for part in self.parts if not part.is_swap)
+        return " ".join(f"{part.mountpoint}:{part.fs}" for part in self.parts if part.has_files)
+
+    @property
+    def nodes(self) -> str:
+        """What the guest calls its disks: `disk:/dev/xvda1 swap:/dev/xvda2`."""
+        return " ".join(f"{part.name}:{part.node}" for part in self.parts)
 
     @cached_property
     def cards(self) -> tuple[Card, ...]:
@@ -116,12 +128,12 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
     @property
     def root_device(self) -> str:
         """The root disk's name in the guest."""
-        return self.suite_facts.partition(1)
+        return self._node(1)
 
     @property
     def swap_device(self) -> str:
         """The swap disk's name in the guest, if it has one."""
-        return self.suite_facts.partition(2)
+        return self._node(2)
 
     @property
     def linux(self) -> tuple[int, ...]:
@@ -166,8 +178,8 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
 
 
 def values_of(spec: Spec) -> dict[str, Any]:
-    """What a stage's `keys` name: every key, and what the disks come to, `layout`."""
-    return spec.as_json() | {"layout": spec.layout}
+    """What a stage's `keys` name: every key, and what the disks come to, `layout` and `nodes`."""
+    return spec.as_json() | {"layout": spec.layout, "nodes": spec.nodes}
 
 
 def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:

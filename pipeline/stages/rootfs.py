@@ -34,6 +34,8 @@ def elements_of(spec: Spec) -> list[str]:
     if spec.suite_facts.has_old_tools:
         own.append("old-tools")
     own.append("grub-menus" if spec.is_kernel_inside else "kernel-modules")
+    if spec.boot == "firmware":
+        own.append("grub-bios")
     if spec.init == "systemd":
         own.append("lean-boot")
     return own + [name for name in spec.elements if name not in own]
@@ -201,6 +203,7 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
     if spec.is_kernel_inside:
         own["DIB_GRUB_MENUS_KERNEL"] = spec.kernel
         own["DIB_GRUB_MENUS_ROOT"] = spec.root_device
+        own["DIB_GRUB_MENUS_MODULES"] = f"xen-blkfront {spec.fs}"
         from pipeline.guest.domains import command_line
 
         own["DIB_GRUB_MENUS_OPTIONS"] = command_line(spec)

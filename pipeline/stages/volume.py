@@ -24,7 +24,7 @@ from pipeline.stages.names import DISKS, KNOWN_HOSTS
 from pipeline.volumes import placing
 from pipeline.volumes.filesystems import MOUNTED
 from pipeline.volumes.leftovers import reclaim_own
-from pipeline.volumes.making import golden_name, refuse_too_small
+from pipeline.volumes.making import LOADER_FILE, golden_name, refuse_too_small
 from pipeline.volumes.refusing import note_written, refuse_targets
 from pipeline.volumes.staging import read_record, removed_on_failure
 from pipeline.volumes.target import LogicalTarget, targets_of
@@ -53,7 +53,7 @@ def build(job: Job) -> None:
     last = job.project.volume(spec.name)
     targets = targets_of(spec, job.project)
     for part in spec.parts:
-        if not part.is_swap:
+        if part.has_files:
             refuse_too_small(part, golden / golden_name(part.mountpoint))
     if any(isinstance(target, LogicalTarget) for target in targets):
         require_lvm()
@@ -69,6 +69,7 @@ def build(job: Job) -> None:
         work=work,
         epoch=read_snapshot(job.upstream("mirror")).epoch,
         files=_identity(job),
+        loader=_read_loader(job),
     )
     with (
         removed_on_failure(job.run) as made,
@@ -91,6 +92,15 @@ def _identity(job: Job) -> list[IdentityFile]:
     shadow = _read_shadow(job)
     (job.scratch / KNOWN_HOSTS).write_text(render_known_hosts(spec, kept))
     return list(identity_files(spec, kept, shadow=shadow, root_hash=root_hash))
+
+
+def _read_loader(job: Job) -> bytes:
+    """What the element grub-bios has made; a tree is read alike whatever its file system."""
+    if not any(part.is_loader for part in job.spec.parts):
+        return b""
+    tree = job.upstream("rootfs") / "rootfs.tar"
+    job.run(["tar", "-C", job.scratch, "-xf", tree, f".{LOADER_FILE}", "--transform=s,.*/,,"])
+    return (job.scratch / LOADER_FILE.rpartition("/")[2]).read_bytes()
 
 
 def _read_shadow(job: Job) -> str:
@@ -137,6 +147,7 @@ STAGE = Stage(
         "image_dev",
         "swap_dev",
         "partitions",
+        "nodes",
         "init",
         "dhcp",
         "address",

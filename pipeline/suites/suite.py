@@ -88,6 +88,13 @@ class Suite:
         """The name that its kernel gives a DomU's disk: /dev/xvda1, or /dev/sda1 in etch."""
         return f"/dev/{self.disk_device}{number}"
 
+    def whole_disk(self, number: int) -> str:
+        """The same for a full PC (HVM), whose disks are whole: 1 is /dev/xvda, 2 /dev/xvdb.
+
+        Xen's QEMU has drives for the first four, none for partitions (xl-disk-configuration(5)).
+        """
+        return f"/dev/{self.disk_device[:-1]}{chr(ord('a') + number - 1)}"
+
     @property
     def checks_valid_until(self) -> bool:
         """Whether an outdated Release file is refused: always, but for archived suites."""

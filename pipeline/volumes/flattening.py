@@ -97,7 +97,7 @@ def _flatten_shared(
     """Image files with blocks of their own instead of the golden image's."""
     for target in targets:
         disk = target.path
-        if target.part.is_swap or not disk.is_file():
+        if not target.part.has_files or not disk.is_file():
             continue
         refuse_if_used(disk)
         with _scratch(project, guest) as scratch:

@@ -38,7 +38,8 @@ from pipeline.volumes.writing import write_image
 class Bench:
     """What all disks of one guest are made from: the folder of golden images, the guest's files.
 
-    `work` holds what is needed in between; `epoch` is the time of everything that is written.
+    `work` holds what is needed in between; `epoch` is the time of everything that is written;
+    `loader` is what a PC's firmware starts, nothing in other guests.
     """
 
     spec: Spec
@@ -47,6 +48,7 @@ class Bench:
     work: Path
     epoch: int
     files: Sequence[IdentityFile]
+    loader: bytes = b""
     volumes: list[Staged] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
 
@@ -72,12 +74,14 @@ def make_disk(run: lvm.Run, target: AnyTarget, bench: Bench, made: list[Staged])
     """Make one disk; volumes that were made are put into `made`, for their undoing."""
     part, spec = target.part, bench.spec
     golden = bench.golden / making.golden_name(part.mountpoint)
-    if spec.clone == "cow" and not part.is_swap:
+    if spec.clone == "cow" and part.has_files:
         _make_clone(run, target, golden, bench, made)
         return
     image = bench.scratch / file_name(part, "raw")
     if part.is_swap:
         making.make_swap(run, image, part, spec)
+    elif part.is_loader:
+        making.make_loader(image, part, bench.loader)
     else:
         making.copy_golden(run, golden, image)
         make_own_and_grow(run, image, part, bench)
@@ -156,5 +160,5 @@ def _make_clone(
 def _home_of(path: str, parts: Sequence[Part]) -> Part:
     """The part whose mount point is the nearest above a path."""
     above = {str(folder) for folder in (PurePosixPath(path), *PurePosixPath(path).parents)}
-    found = [part for part in parts if part.mountpoint in above and not part.is_swap]
+    found = [part for part in parts if part.mountpoint in above]
     return max(found, key=lambda part: len(part.mountpoint))

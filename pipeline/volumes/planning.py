@@ -110,7 +110,7 @@ def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run) -> Plan:
     golden = recipe.state("image", spec).folder
     try:
         for part in spec.parts:
-            if not part.is_swap and (golden / golden_name(part.mountpoint)).is_file():
+            if part.has_files and (golden / golden_name(part.mountpoint)).is_file():
                 refuse_too_small(part, golden / golden_name(part.mountpoint))
         refuse_targets(run, targets, last, read_record(last), may_replace=may_replace)
     except PipelineError as error:
@@ -166,7 +166,7 @@ def _plan_disk(run: lvm.Run, target: AnyTarget, golden: Path, spec: Spec) -> Pla
 
 def _data_of(target: AnyTarget, golden: Path, spec: Spec) -> int | None:
     """What a sparse copy takes: the golden image's blocks, else those of the largest so far."""
-    if target.part.is_swap or (spec.clone == "cow" and target.format != "raw"):
+    if not target.part.has_files or (spec.clone == "cow" and target.format != "raw"):
         return 64 << 10
     image = golden / golden_name(target.part.mountpoint)
     if spec.clone == "cow":

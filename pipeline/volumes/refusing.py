@@ -86,7 +86,7 @@ def _refuse_volume(
     if may_replace:
         return
     refuse_if_defined(volume.path)
-    if not target.part.is_swap and not _is_as_written(volume, before):
+    if target.part.has_files and not _is_as_written(volume, before):
         raise InUseError(
             f"{volume.path}: the guest has written to it since it was built", hint=_REPLACE
         )

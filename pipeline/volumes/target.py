@@ -120,6 +120,8 @@ def file_name(part: Part, disk_format: str) -> str:
     """disk.img, disk.qcow2, swap.img, disk-home.img."""
     if part.is_swap:
         return "swap.img"
+    if part.is_loader:
+        return "disk-boot.img"
     stem = "disk" if part.is_root else f"disk-{part.name}"
     return f"{stem}.{SUFFIXES[disk_format]}"
 
@@ -129,6 +131,6 @@ def _target_of(part: Part, spec: Spec, project: Project) -> AnyTarget:
         return DeviceTarget(part, Path(part.device))
     if spec.lvm:
         return LogicalTarget(part, spec.name, spec.lvm, spec.lvm_thin, project_mark(project))
-    disk_format = "raw" if part.is_swap else spec.format
+    disk_format = spec.format if part.has_files else "raw"
     path = project.artifact(spec.name) / file_name(part, disk_format)
     return FileTarget(part, path, disk_format, is_full=spec.image == "full")

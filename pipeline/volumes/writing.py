@@ -82,16 +82,17 @@ def write_image(image: Path, device: Path, *, is_zeroed: bool = False) -> Writte
     return Written(room, digest, extents)
 
 
-def copy_device(source: Path, device: Path) -> None:
-    """Make a new thin volume the same as another: what is not zero is written, then all compared.
+def copy_device(source: Path, device: Path, *, is_zeroed: bool = True) -> None:
+    """Make a new volume the same as another: what is not zero is written, then all compared.
 
-    Raises what write_image does.
+    Where `is_zeroed` (a new thin volume) nothing else is written, else it is zeroed. Raises what
+    write_image does.
     """
     with _opened(device) as target, open(source, "rb", buffering=0) as stream:
         size = stream.seek(0, os.SEEK_END)
         extents = tuple(_nonzero_extents(stream.fileno(), size))
         try:
-            _write_all(stream.fileno(), target, extents, 0)
+            _write_all(stream.fileno(), target, extents, 0 if is_zeroed else size)
             os.fsync(target)
             _compare(stream.fileno(), target, extents, device)
             _require_zeros(target, extents, size, device)

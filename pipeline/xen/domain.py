@@ -69,10 +69,11 @@ class Domain:
             check_range("maxvcpus", self.maxvcpus, self.vcpus, 4096)
 
     def _check_boot(self) -> None:
-        if (self.type == "hvm") != isinstance(self.boot, Firmware):
+        is_pc = self.type == "hvm"
+        if not isinstance(self.boot, Direct) and is_pc != isinstance(self.boot, Firmware):
             raise ValueError(
-                "boot: an hvm domain boots through its firmware, and no other type does; "
-                f"type is {self.type}, boot is {type(self.boot).__name__}"
+                "boot: an hvm domain boots through its firmware or a kernel that is given, and no "
+                f"other type has firmware; type is {self.type}, boot is {type(self.boot).__name__}"
             )
         if isinstance(self.boot, Grub) and self.boot.domain_type != self.type:
             raise ValueError(

@@ -47,7 +47,7 @@ def render(domain: Domain, *, xen: str = "4.17") -> str:
             "boot": boot,
             "boot_kind": type(boot).__name__.lower(),
             "bootargs": " ".join(boot.args) if isinstance(boot, Pygrub) else "",
-            "loader": LOADERS[boot.kind] if isinstance(boot, Firmware) else "",
+            "loader": LOADERS[boot.kind if isinstance(boot, Firmware) else "bios"],
             "boot_devices": [_BOOT_DEVICES[letter] for letter in order],
             "disks": [_disk_context(disk) for disk in domain.disks],
             "console": "serial" if domain.type == "hvm" else "xen",
@@ -132,7 +132,7 @@ def _disk_context(disk: Disk) -> dict[str, object]:
 
 def _read_boot(root: ElementTree.Element, kind: str) -> Boot:
     loader, kernel = root.findtext("bootloader"), root.findtext("os/kernel")
-    if kind == "hvm":
+    if kind == "hvm" and kernel is None:
         letters = {name: letter for letter, name in _BOOT_DEVICES.items()}
         order = "".join(letters[node.get("dev", "")] for node in root.iterfind("os/boot"))
         firmware = root.find("os/loader")

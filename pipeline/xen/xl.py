@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from pipeline.xen import specs
 from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
@@ -20,6 +21,7 @@ from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
 
 TYPE_SINCE = (4, 10)
 VLAN_SINCE = (4, 19)
+HVM_DIRECT_SINCE = (4, 5)
 MTU_SINCE = (4, 16)
 
 _MODEL_KEYS = """
@@ -140,6 +142,8 @@ def _check_version(domain: Domain, version: tuple[int, int]) -> None:
         raise Unsupported(f"xl of Xen {shown}: render for xm instead, xl came with 4.1 and 4.2")
     if domain.type == "pvh" and version < TYPE_SINCE:
         raise Unsupported(f"type pvh: Xen {shown} does not know type=, which came with 4.10")
+    if domain.type == "hvm" and isinstance(domain.boot, Direct) and version < HVM_DIRECT_SINCE:
+        raise Unsupported(f"hvm with a kernel that is given: it came with 4.5, this is {shown}")
     if any(card.vlan is not None for card in domain.cards) and version < VLAN_SINCE:
         raise Unsupported(f"vlan: Xen {shown} does not know vlan=, which came with 4.19")
     if any(card.mtu is not None for card in domain.cards) and version < MTU_SINCE:
@@ -165,7 +169,7 @@ def _read_type(values: Mapping[str, Value]) -> str:
 def _read_boot(values: Mapping[str, Value], kind: str) -> Boot:
     kernel = string(values, "kernel")
     loader = string(values, "bootloader")
-    if kind == "hvm":
+    if kind == "hvm" and (kernel is None or PurePosixPath(kernel).name == "hvmloader"):
         name = string(values, "firmware") or string(values, "bios") or "bios"
         uefi = name in ("uefi", "ovmf")
         return Firmware("uefi" if uefi else "bios", string(values, "boot") or "c")

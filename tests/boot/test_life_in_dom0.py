@@ -133,6 +133,10 @@ def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> N
         life.doit("restore", name)
         assert life.running() == ["running"]
 
+    with step("migrate to this host itself"):
+        life.doit("migrate", name, "to=localhost")
+        assert life.running() == ["running"]
+
     with step("shut down"):
         life.doit("shutdown", "all=yes", "timeout=600")
     with step("resize while it is down"):
@@ -140,6 +144,12 @@ def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> N
         dom0.demand(f"e2fsck -fn /dev/VG0/{NAME}-disk")
         size = int(dom0.demand(f"blockdev --getsize64 /dev/VG0/{NAME}-disk"))
         assert size == 1500 << 20
+    with step("and make it smaller"):
+        life.doit("resize", name, "size=1200M")
+        disk = f"/dev/VG0/{NAME}-disk.2"
+        dom0.demand(f"e2fsck -fn {disk}")
+        assert int(dom0.demand(f"blockdev --getsize64 {disk}")) == 1200 << 20
+        assert disk in dom0.demand(f"cat /etc/xen/{NAME}.cfg")
     with step("start: the refresh is done first"):
         said = life.doit("start", name)
         assert f"{first} -> {second}" in said
@@ -151,7 +161,7 @@ def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> N
     with step("undo the refresh"):
         life.doit("refresh", name, "undo=yes")
         assert first in dom0.demand(f"cat /etc/xen/{NAME}.cfg")
-        modules = dom0.demand(f"debugfs -R 'ls -p /lib/modules' /dev/VG0/{NAME}-disk 2>/dev/null")
+        modules = dom0.demand(f"debugfs -R 'ls -p /lib/modules' {disk} 2>/dev/null")
         assert first in modules
         assert second not in modules
 

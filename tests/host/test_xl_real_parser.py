@@ -227,6 +227,14 @@ def test_xl_reads_an_hvm_guest_with_its_firmware_and_screen(xen: Path) -> None:
     assert hvm["vnc"] == {"enable": "True", "findunused": "True"}
 
 
+def test_xl_reads_an_hvm_guest_whose_kernel_is_given(xen: Path) -> None:
+    boot = Direct("/srv/vmlinuz", "/srv/initrd.img", "/dev/xvda", "ro console=hvc0")
+    build = read_config(xen, make_guest(type="hvm", boot=boot))["b_info"]
+    assert (build["kernel"], build["ramdisk"]) == ("/srv/vmlinuz", "/srv/initrd.img")
+    assert build["cmdline"] == "root=/dev/xvda ro console=hvc0"
+    assert build["type.hvm"]["serial"] == "pty"
+
+
 def test_xl_reads_pygrub_and_grub_guests(xen: Path) -> None:
     build = read_config(xen, make_guest(boot=Pygrub("pygrub", ("--entry=1", "-q"))))["b_info"]
     assert (build["bootloader"], build["bootloader_args"]) == ("pygrub", ["--entry=1", "-q"])

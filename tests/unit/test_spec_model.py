@@ -134,7 +134,7 @@ def test_cards_come_resolved_and_in_order() -> None:
     ("keys", "clashing"),
     [
         ({"type": "pv", "boot": "firmware"}, "boot"),
-        ({"type": "hvm", "boot": "firmware"}, "boot"),
+        ({"type": "hvm", "boot": "firmware", "suite": "lenny"}, "boot"),
         ({"type": "pvh", "boot": "firmware"}, "boot"),
         ({"type": "hvm", "boot": "grub"}, "boot"),
         ({"type": "hvm", "boot": "pygrub"}, "boot"),

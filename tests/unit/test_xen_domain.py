@@ -35,7 +35,7 @@ def make_domain(**changes: Any) -> Domain:
         ({"maxmem_mib": 128}, "maxmem_mib"),
         ({"vcpus": 2, "maxvcpus": 1}, "maxvcpus"),
         ({"on_reboot": "coredump-destroy"}, "on_reboot"),
-        ({"type": "hvm"}, "firmware"),
+        ({"type": "hvm", "boot": Pygrub()}, "firmware"),
         ({"boot": Firmware()}, "firmware"),
         ({"boot": Grub("/g/grub-i386-xen_pvh.bin")}, "GRUB for pvh"),
         ({"boot": Pygrub(), "disks": ()}, "first disk"),

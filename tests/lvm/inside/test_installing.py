@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.command import run
-from pipeline.errors import EnvironmentFault, InUseError
+from pipeline.errors import EnvironmentFault, InUseError, UsageError
 from pipeline.host import lvm
 from pipeline.life import install, rebuild, remove, resize
 from pipeline.life.journal import recover_all
@@ -23,6 +23,7 @@ from tests.host.small_artifact import ABIS, hostname_in, is_clean, make_artifact
 from tests.lvm.inside.conftest import GROUP
 
 NAME = "web1"
+STRIDE = int(os.environ.get("KILL_STRIDE", "6"))  # commands take their time in this kernel
 
 
 class Host:
@@ -53,6 +54,11 @@ class Host:
         plan = rebuild.plan_rebuild(source, self.layout, record, proof="proven")
         rebuild.rebuild(plan, self.layout, log=self.work / "log")
 
+    def resize(self, size: str) -> None:
+        record = require_installed(self.layout, NAME)
+        plan, _ = resize.plan_resize(self.layout, record, size, None)
+        resize.resize(self.layout, plan)
+
     def remove(self) -> None:
         remove.remove_guest(require_installed(self.layout, NAME), self.layout)
 
@@ -77,18 +83,23 @@ def test_a_life_in_a_volume_group(host: Host) -> None:
     assert host.disk() == Path("/dev", GROUP, f"{NAME}-disk")
     assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
 
-    record = require_installed(host.layout, NAME)
-    plan, _ = resize.plan_resize(host.layout, record, "48M", None)
-    resize.resize(host.layout, plan)
+    host.resize("48M")
     assert lvm.find_volume(run, GROUP, f"{NAME}-disk").size == 48 << 20  # type: ignore[union-attr]
     assert is_clean(host.disk())
+    host.resize("36M")
+    assert volumes() == [f"{NAME}-disk.2", f"{NAME}-swap"]
+    assert lvm.find_volume(run, GROUP, f"{NAME}-disk.2").size == 36 << 20  # type: ignore[union-attr]
+    assert is_clean(host.disk())
+    assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
+    with pytest.raises(UsageError, match="files need"):
+        host.resize("2M")
 
     host.rebuild(ABIS[1])
     assert hostname_in(host.disk()) == f"{NAME} {ABIS[1]}"
-    assert volumes() == [f"{NAME}-{part}{tail}" for part in ("disk", "swap") for tail in ("", ".2")]
+    assert volumes() == [f"{NAME}-{part}" for part in ("disk.2", "disk.3", "swap", "swap.3")]
     rebuild.undo_rebuild(host.layout, NAME, None)
     assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
-    assert volumes() == [f"{NAME}-disk", f"{NAME}-swap"]
+    assert volumes() == [f"{NAME}-disk.2", f"{NAME}-swap"]
     host.remove()
     assert volumes() == []
     assert not host.layout.config(NAME).exists()
@@ -140,12 +151,32 @@ def test_a_kill_between_commands_leaves_the_old_guest_or_the_new(host: Host) -> 
     host.remove()
 
 
+def test_a_kill_while_a_volume_is_made_smaller_leaves_one_whole_guest(host: Host) -> None:
+    host.install(ABIS[0])
+    host.resize("48M")
+    large = host.disk()
+    for at in range(1, 200, STRIDE):
+        status = run_and_kill(lambda: host.resize("36M"), at, calls=("replace",))
+        assert is_clean(host.disk())
+        recover_all(host.layout)
+        assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
+        assert is_clean(host.disk())
+        assert volumes() == [host.disk().name, f"{NAME}-swap"]
+        if host.disk() != large:
+            break
+    print(f"resize of a volume: {(at - 1) // STRIDE} kills left the old one")
+    assert status in (-9, SURVIVED)
+    assert at > STRIDE
+    host.remove()
+    assert volumes() == []
+
+
 def kill_everywhere(
     host: Host, action: Callable[[], None], restore: Callable[[], None]
 ) -> tuple[int, int]:
-    """Every sixth program and rename: commands take their time in this kernel."""
+    """Before every STRIDEth program and rename."""
     old = new = 0
-    for at in range(1, 200, 6):
+    for at in range(1, 200, STRIDE):
         status = run_and_kill(action, at, calls=("replace",))
         # what xl create would find at this moment
         assert hostname_in(host.disk()) in (f"{NAME} {ABIS[0]}", f"{NAME} {ABIS[1]}")

@@ -26,6 +26,7 @@ BROUGHT = "handover"
 BY_ID = "/dev/disk/by-id/virtio-"
 SEEN_S = 30.0
 MIB = 1 << 20
+_VHD_MARK = b"conectix"
 _SCRIPTS = ("network", "questions", "archive")
 
 
@@ -38,10 +39,9 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
     devices = [f"{BY_ID}handover"]
     for number, (target, kind) in enumerate(artifact.disks):
         overlay = work / f"disk{number}.qcow2"
-        # the test host's own toolstack reads the format, so QEMU passes the bytes on; a qcow2
-        # file grows, so its device must be larger than it
-        spare_mib = _virtual_mib(target, host.log) * 5 // 4 + 64 if kind != "raw" else 0
-        make_overlay(target, overlay, base_format="raw", log=host.log, size_mib=spare_mib)
+        # the test host's own toolstack reads the format, so QEMU passes the bytes on
+        device_mib = _device_mib(target, kind, host.log)
+        make_overlay(target, overlay, base_format="raw", log=host.log, size_mib=device_mib)
         host.plug_disk(overlay, f"disk{number}")
         links[target] = f"{BY_ID}disk{number}"
         devices.append(links[target])
@@ -59,6 +59,17 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
         steps.append(f"mkdir -p {shlex.quote(str(path.parent))}")
         steps.append(f"ln -s {device} {shlex.quote(str(path))}")
     host.agent.demand(["sh", "-ec", "\n".join(steps)])
+
+
+def _device_mib(image: Path, kind: str, log: Path) -> int:
+    """The size of the device that holds a file; 0: the file's own.
+
+    A qcow2 or dynamic VHD file grows, so its device must be larger. A fixed VHD must end where it
+    ends: its footer, without which it is no VHD, is its last sector.
+    """
+    with open(image, "rb") as stream:
+        grows = kind == "qcow2" or (kind == "vhd" and stream.read(8) == _VHD_MARK)
+    return _virtual_mib(image, log) * 5 // 4 + 64 if grows else 0
 
 
 def _virtual_mib(image: Path, log: Path) -> int:

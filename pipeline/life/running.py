@@ -15,6 +15,7 @@ from pipeline.life.refresh import finish_pending
 from pipeline.life.toolstack import Toolstack, find_toolstack, require_toolstack
 from pipeline.project import Project
 from pipeline.spec.mistakes import suggest_nearest
+from pipeline.xen import xl
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,17 @@ def open_console(host: Host, guest: Guest) -> None:
     """Become `xl console`: this process ends with it."""
     xen = host.require_xen()
     _require_running(xen, guest)
-    command.become([xen.program, "console", guest.name])
+    # a full PC's first console is its serial line, where only the boot loader speaks (xl(1))
+    kind = ["-t", "pv"] if xen.program == "xl" and _is_pc(guest.config) else []
+    command.become([xen.program, "console", *kind, guest.name])
+
+
+def _is_pc(config: Path) -> bool:
+    """Whether this configuration is an HVM guest's; what cannot be read is none."""
+    try:
+        return xl.parse(config.read_text(), strict=False).type == "hvm"
+    except (OSError, ValueError):
+        return False
 
 
 def shut_down(host: Host, guests: list[Guest], *, timeout_s: float) -> list[str]:

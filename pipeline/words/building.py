@@ -25,7 +25,8 @@ def say_built(recipe: Recipe, spec: Spec) -> None:
     shown = _short(folder)
     print_line(f"{spec.name} is ready in {shown}")
     print_line(f"  start it:  xl create {shown / (spec.name + '.cfg')}")
-    print_line(f"  log in:    xl console {spec.name}    or ssh, known_hosts is in the folder")
+    console = f"xl console {'-t pv ' if spec.type == 'hvm' else ''}{spec.name}"
+    print_line(f"  log in:    {console}    or ssh, known_hosts is in the folder")
 
 
 def explain(recipe: Recipe, spec: Spec) -> None:

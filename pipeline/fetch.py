@@ -203,7 +203,12 @@ def _check_status(url: str, status: int) -> None:
     if status in (404, 410):
         raise NotFound(
             f"{shown}: not found ({status})",
-            hint="check mirror= and suite=; a suite past its life is in the archive",
+            hint=(
+                "the security archive of a suite past its life loses packages: security=no, or a "
+                "mirror of the archive"
+                if "-security/pool/" in shown
+                else "check mirror= and suite=; a suite past its life is in the archive"
+            ),
         )
     if status == 401:
         raise PipelineError(f"{shown}: the mirror asks for a password (401)", hint=AUTH_HINT)

@@ -14,8 +14,10 @@ import re
 import shutil
 import tarfile
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
+from pipeline import suites
 from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.canonical import digest_file
 from pipeline.errors import PipelineError
@@ -28,6 +30,7 @@ from pipeline.proof.errors import Broken
 from pipeline.proof.patience import patient
 from pipeline.recipe import Job, Recipe, Stage
 from pipeline.spec import Spec
+from pipeline.suites.ages import state_on
 
 HOST = Path(__file__).with_name("host")
 SUITES = {"4.14": "bullseye", "4.17": "bookworm", "4.20": "trixie"}
@@ -35,14 +38,14 @@ TREE_MIB = 1500
 DISK_MIB = 4096
 READY_S = 240.0
 TAR = "tree.tar"
-# with {xen} the version; qemu-system-xen serves qcow2 disks and screens, as it does on a real host;
+# with {xen} the version; QEMU for Xen serves qcow2 disks and screens, as it does on a real host;
 # lvm2 and the last four make dom0 a host that this pipeline itself can run on (tests/dom0.py)
 PACKAGES = (
     "linux-image-amd64",
     "xen-hypervisor-{xen}-amd64",
     "xen-utils-{xen}",
     "xenstore-utils",
-    "qemu-system-xen",
+    "{qemu}",
     "grub-xen-host",
     "udev",
     "kmod",
@@ -58,6 +61,7 @@ PACKAGES = (
     "procps",
     "qemu-utils",
 )
+_QEMU_BEFORE = {"4.14": "qemu-system-x86"}  # bookworm made a package of its own for Xen
 TOOLS = {
     accelerators.QEMU: "qemu-system-x86",
     "qemu-img": "qemu-utils",
@@ -90,7 +94,14 @@ def ensure_host(recipe: Recipe, spec: Spec) -> TestHost:
             hint=f"prove it under xen={', '.join(SUITES)}, the versions that Debian ships",
         )
     own = Spec.model_validate(
-        {"name": "testhost", "suite": suite, "xen": spec.xen, "mirror": _mirror_for(spec)}
+        {
+            "name": "testhost",
+            "suite": suite,
+            "xen": spec.xen,
+            "mirror": _mirror_for(spec),
+            # what the security archive of an ended suite names is not all in it any more
+            "security": state_on(suites.SUITES[suite], date.today()) == "live",
+        }
     )
     try:
         snapshot = read_snapshot(recipe.build("mirror", own).folder)
@@ -129,7 +140,8 @@ def _mirror_for(spec: Spec) -> str:
 
 def packages_for(xen: str) -> tuple[str, ...]:
     """What the test host is made of, besides Debian's essential packages."""
-    return tuple(name.format(xen=xen) for name in PACKAGES)
+    qemu = _QEMU_BEFORE.get(xen, "qemu-system-xen")
+    return tuple(name.format(xen=xen, qemu=qemu) for name in PACKAGES)
 
 
 def _tree_stage(snapshot: Snapshot) -> Stage:

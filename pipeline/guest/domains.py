@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.project import Project
@@ -21,6 +22,7 @@ from pipeline.xen.domain import (
 )
 from pipeline.xen.specs import read_rate_kbytes_s
 from pipeline.xen.text import parse_version
+from pipeline.xen.xl import HDTYPE_SINCE
 
 # any fixed namespace does (RFC 9562 version 5): a guest keeps its UUID as long as its name
 _UUIDS = uuid.UUID("1c6b9a52-0d5e-5d0b-8a43-51f0c7a0e9a1")
@@ -32,6 +34,13 @@ GRUB_BINARIES = {
     ("pvh", "amd64"): f"{_GRUB_FOLDER}/grub-i386-xen_pvh.bin",
     ("pvh", "i386"): f"{_GRUB_FOLDER}/grub-i386-xen_pvh.bin",
 }
+
+
+def without_ahci(domain: Domain) -> Domain:
+    """The same for a toolstack that shows the firmware IDE disks only: slower, but it starts."""
+    if not isinstance(domain.boot, Firmware):
+        return domain
+    return replace(domain, boot=replace(domain.boot, hdtype="ide"))
 
 
 def xl_version(spec: Spec) -> str:
@@ -81,7 +90,9 @@ def make_boot(spec: Spec, folder: Path) -> Boot:
     if spec.boot == "grub":
         return Grub(spec.bootloader or GRUB_BINARIES[spec.type, spec.arch])
     if spec.boot == "firmware":
-        return Firmware()
+        # SeaBIOS reads an IDE disk word by word, each a way through Xen; an AHCI disk by DMA
+        has_ahci = parse_version(xl_version(spec)) >= HDTYPE_SINCE
+        return Firmware(hdtype="ahci" if has_ahci else "ide")
     return Direct(
         kernel=str(folder / "vmlinuz"),
         ramdisk=str(folder / "initrd.img"),

@@ -70,7 +70,7 @@ def _write_configurations(job: Job) -> None:
 
 
 def _write_other(job: Job, domain: Domain) -> None:
-    from pipeline.guest.domains import xm_version
+    from pipeline.guest.domains import without_ahci, xm_version
     from pipeline.xen import libvirt, xm
     from pipeline.xen.text import Unsupported
 
@@ -78,9 +78,9 @@ def _write_other(job: Job, domain: Domain) -> None:
         file = job.scratch / f"{job.spec.name}.{suffix}"
         try:
             if suffix == "xm":
-                text = xm.render(domain, xen=xm_version(job.spec))
+                text = xm.render(without_ahci(domain), xen=xm_version(job.spec))
             else:
-                text = libvirt.render(domain)
+                text = libvirt.render(without_ahci(domain))
             file.write_text(text)
         except Unsupported as error:
             file.with_name(f"{file.name}.unsupported").write_text(f"{error}\n")

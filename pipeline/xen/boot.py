@@ -89,13 +89,18 @@ class Grub:
 
 @dataclass(frozen=True)
 class Firmware:
-    """The firmware of an HVM domain, bios or uefi. `order`: c disk, d CD-ROM, n net, a floppy."""
+    """The firmware of an HVM domain, bios or uefi. `order`: c disk, d CD-ROM, n net, a floppy.
+
+    `hdtype` is what the firmware's disks look like, ide or ahci (xl.cfg(5)).
+    """
 
     kind: str = "bios"
     order: str = "c"
+    hdtype: str = "ide"
 
     def __post_init__(self) -> None:
         check_choice("firmware", self.kind, ("bios", "uefi"))
+        check_choice("hdtype", self.hdtype, ("ide", "ahci"))
         if not _BOOT_ORDER.fullmatch(self.order) or len(set(self.order)) != len(self.order):
             raise ValueError(f"boot order: {self.order!r} must be letters of acdn, each once")
 

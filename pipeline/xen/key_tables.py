@@ -47,7 +47,13 @@ XL_LATER_KEYS = {
 }
 
 # Keys younger than xl itself, as far as they concern our model.
-XL_SINCE = {"type": (4, 10), "firmware": (4, 10), "max_grant_version": (4, 12), "pvshim": (4, 11)}
+XL_SINCE = {
+    "type": (4, 10),
+    "firmware": (4, 10),
+    "max_grant_version": (4, 12),
+    "pvshim": (4, 11),
+    "hdtype": (4, 7),
+}
 
 # Read only when type="hvm".
 _HVM = """

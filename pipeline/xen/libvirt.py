@@ -36,6 +36,8 @@ def render(domain: Domain, *, xen: str = "4.17") -> str:
     boot = domain.boot
     if isinstance(boot, Pygrub) and any(" " in arg for arg in boot.args):
         raise Unsupported("bootloader arguments: libvirt splits them at every space")
+    if isinstance(boot, Firmware) and boot.hdtype != "ide":
+        raise Unsupported("hdtype: libvirt's Xen driver shows IDE disks only")
     screen = domain.framebuffer
     order = boot.order if isinstance(boot, Firmware) else ""
     return render_template(

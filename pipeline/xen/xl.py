@@ -21,13 +21,14 @@ from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
 
 TYPE_SINCE = (4, 10)
 VLAN_SINCE = (4, 19)
+HDTYPE_SINCE = (4, 7)
 HVM_DIRECT_SINCE = (4, 5)
 MTU_SINCE = (4, 16)
 
 _MODEL_KEYS = """
     name uuid type builder memory maxmem vcpus maxvcpus kernel ramdisk root extra cmdline
-    bootloader bootloader_args firmware bios boot serial disk vif vfb vnc vncunused vncdisplay
-    vnclisten keymap on_poweroff on_reboot on_crash
+    bootloader bootloader_args firmware bios boot hdtype serial disk vif vfb vnc vncunused
+    vncdisplay vnclisten keymap on_poweroff on_reboot on_crash
 """
 _SCREEN_KEYS = ("vncunused", "vncdisplay", "vnclisten", "keymap")
 
@@ -144,6 +145,8 @@ def _check_version(domain: Domain, version: tuple[int, int]) -> None:
         raise Unsupported(f"type pvh: Xen {shown} does not know type=, which came with 4.10")
     if domain.type == "hvm" and isinstance(domain.boot, Direct) and version < HVM_DIRECT_SINCE:
         raise Unsupported(f"hvm with a kernel that is given: it came with 4.5, this is {shown}")
+    if isinstance(domain.boot, Firmware) and domain.boot.hdtype != "ide" and version < HDTYPE_SINCE:
+        raise Unsupported(f"hdtype: Xen {shown} does not know it; it is there in 4.7")
     if any(card.vlan is not None for card in domain.cards) and version < VLAN_SINCE:
         raise Unsupported(f"vlan: Xen {shown} does not know vlan=, which came with 4.19")
     if any(card.mtu is not None for card in domain.cards) and version < MTU_SINCE:
@@ -172,7 +175,8 @@ def _read_boot(values: Mapping[str, Value], kind: str) -> Boot:
     if kind == "hvm" and (kernel is None or PurePosixPath(kernel).name == "hvmloader"):
         name = string(values, "firmware") or string(values, "bios") or "bios"
         uefi = name in ("uefi", "ovmf")
-        return Firmware("uefi" if uefi else "bios", string(values, "boot") or "c")
+        order, hdtype = string(values, "boot") or "c", string(values, "hdtype") or "ide"
+        return Firmware("uefi" if uefi else "bios", order, hdtype)
     if loader is not None:
         return Pygrub(loader, tuple(string_list(values, "bootloader_args")))
     if kernel is None:

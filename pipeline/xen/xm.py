@@ -132,6 +132,8 @@ def _check_domain(domain: Domain, version: tuple[int, int]) -> None:
         raise Unsupported(f"type pvh: xend never had it (Xen {shown}); it needs xl of 4.10")
     if isinstance(domain.boot, Firmware) and domain.boot.kind == "uefi":
         raise Unsupported("firmware uefi: xend starts hvmloader with a BIOS only")
+    if isinstance(domain.boot, Firmware) and domain.boot.hdtype != "ide":
+        raise Unsupported("hdtype: xend shows IDE disks only")
     if domain.type == "hvm" and isinstance(domain.boot, Direct):
         raise Unsupported("hvm with a kernel that is given: xend starts hvmloader only")
     if isinstance(domain.boot, Grub) and version < (3, 3):

@@ -221,9 +221,10 @@ def test_xl_gives_paravirtual_guests_their_vnc_screen(xen: Path, kind: str) -> N
 
 
 def test_xl_reads_an_hvm_guest_with_its_firmware_and_screen(xen: Path) -> None:
-    guest = make_guest(type="hvm", boot=Firmware("uefi", "cd"), framebuffer=Framebuffer())
+    guest = make_guest(type="hvm", boot=Firmware("uefi", "cd", "ahci"), framebuffer=Framebuffer())
     hvm = read_config(xen, guest)["b_info"]["type.hvm"]
     assert (hvm["bios"], hvm["boot"], hvm["serial"]) == ("ovmf", "cd", "pty")
+    assert hvm["hdtype"] == "ahci"
     assert hvm["vnc"] == {"enable": "True", "findunused": "True"}
 
 

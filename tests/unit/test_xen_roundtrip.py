@@ -91,7 +91,8 @@ def cards(mac: str, *, hvm: bool) -> st.SearchStrategy[Card]:
 def boots(draw: st.DrawFn, kind: str, alphabet: Alphabet) -> Boot:
     if kind == "hvm" and draw(st.booleans()):
         order = draw(st.lists(st.sampled_from("acdn"), min_size=1, max_size=4, unique=True))
-        return Firmware(draw(st.sampled_from(["bios", "uefi"])), "".join(order))
+        hdtype = draw(st.sampled_from(["ide", "ahci"]))
+        return Firmware(draw(st.sampled_from(["bios", "uefi"])), "".join(order), hdtype)
     choice = "direct" if kind == "hvm" else draw(st.sampled_from(["direct", "pygrub", "grub"]))
     if choice == "grub":
         return Grub(f"/usr/lib/grub-xen/grub-i386-xen{'_pvh' if kind == 'pvh' else ''}.bin")

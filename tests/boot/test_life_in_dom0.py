@@ -133,10 +133,6 @@ def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> N
         life.doit("restore", name)
         assert life.running() == ["running"]
 
-    with step("migrate to this host itself"):
-        life.doit("migrate", name, "to=localhost")
-        assert life.running() == ["running"]
-
     with step("shut down"):
         life.doit("shutdown", "all=yes", "timeout=600")
     with step("resize while it is down"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from pipeline.progress import print_line
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.volumes.planning import Plan
 from pipeline.words.word import Word
+
+if TYPE_CHECKING:  # imported by the word alone: every start of doit would pay for it
+    from pipeline.volumes.planning import Plan
 
 _MIB, _WIDE = 1 << 20, 56
 

@@ -7,6 +7,7 @@ An artifact of this pipeline has a spec, and so a wish for every answer. Of any 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,6 +97,10 @@ class Artifact:
         path = self.folder / "kernel.json"
         if self.spec is None or not path.is_file():
             return ""
+        if self.spec.is_kernel_inside:
+            manifest = (self.folder / "manifest").read_text()
+            installed = re.findall(r"^linux-image-(\d\S*) ", manifest, re.MULTILINE)
+            return str(installed[0]) if len(installed) == 1 else ""
         return str(json.loads(path.read_bytes()).get("abi", ""))
 
     @property

@@ -86,3 +86,15 @@ def test_the_test_host_is_the_gateway_and_the_name_server_of_a_fixed_address() -
     ]
     assert nearest_address(artifact) == ("br-xen", "192.0.2.1")
     assert nearest_address(built()) == ("br-xen", "10.77.0.1")
+
+
+def test_the_kernel_inside_a_guest_is_the_one_that_its_manifest_names(tmp_path: Path) -> None:
+    spec = Spec.model_validate({"name": "web1", "boot": "pygrub"})
+    (tmp_path / "kernel.json").write_text('{"inside": true}')
+    (tmp_path / "manifest").write_text(
+        "linux-image-6.1.0-9-amd64 6.1.9-1 amd64\nlinux-image-amd64 6.1.9-1 amd64\n"
+    )
+    artifact = Artifact(tmp_path, tmp_path / "web1.cfg", tmp_path, read_domain(), spec)
+    assert artifact.abi == "6.1.0-9-amd64"
+    (tmp_path / "manifest").write_text("bash 5.2 amd64\n")
+    assert artifact.abi == ""

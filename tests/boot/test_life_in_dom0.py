@@ -6,6 +6,7 @@ One test, because its steps are one life: what is asserted after each is what th
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.project import Project
-from pipeline.proof.patience import patient
+from pipeline.proof.patience import VARIABLE, patient
 from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.stages import STAGES
@@ -89,8 +90,8 @@ def second_kernel(workshop: Workshop) -> tuple[Path, str]:
     return Recipe(project, STAGES).build("kernel", spec).folder, abi
 
 
-@pytest.mark.boot
 def test_a_guest_lives_in_a_real_dom0(workshop: Workshop, tmp_path: Path) -> None:
+    os.environ.setdefault(VARIABLE, "3")  # nothing here is judged by its speed
     artifact = workshop.built(NAME, *LEAN)
     first = json.loads((artifact / "kernel.json").read_text())["abi"]
     with step("build another kernel"):

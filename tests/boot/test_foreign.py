@@ -51,7 +51,8 @@ def test_xen_create_images_bookworm_reaches_its_prompt_and_no_network(
 
 
 def test_with_too_little_memory_it_is_told_that(prover: Prover, enx: Path) -> None:
-    enx.write_text(re.sub(r"(?m)^memory .*", "memory = '256'", enx.read_text()))
+    text = re.sub(r"(?m)^memory .*", "memory = '256'", enx.read_text())
+    enx.write_text(re.sub(r"(?m)^name .*", "name = 'enx-small'", text))
 
     with pytest.raises(GuestFailed) as caught:
         prover.prove_foreign(enx)

@@ -155,7 +155,7 @@ def test_a_kill_while_a_volume_is_made_smaller_leaves_one_whole_guest(host: Host
     host.install(ABIS[0])
     host.resize("48M")
     large = host.disk()
-    for at in range(1, 200, STRIDE):
+    for at in range(1, 200, 2 * STRIDE):
         status = run_and_kill(lambda: host.resize("36M"), at, calls=("replace",))
         assert is_clean(host.disk())
         recover_all(host.layout)
@@ -164,9 +164,9 @@ def test_a_kill_while_a_volume_is_made_smaller_leaves_one_whole_guest(host: Host
         assert volumes() == [host.disk().name, f"{NAME}-swap"]
         if host.disk() != large:
             break
-    print(f"resize of a volume: {(at - 1) // STRIDE} kills left the old one")
+    print(f"resize of a volume: {(at - 1) // STRIDE // 2} kills left the old one")
     assert status in (-9, SURVIVED)
-    assert at > STRIDE
+    assert at > 2 * STRIDE
     host.remove()
     assert volumes() == []
 

@@ -28,6 +28,7 @@ from pipeline.volumes.making import LOADER_FILE, golden_name, refuse_too_small
 from pipeline.volumes.refusing import note_written, refuse_targets
 from pipeline.volumes.staging import read_record, removed_on_failure
 from pipeline.volumes.target import LogicalTarget, targets_of
+from pipeline.xen.rendering import load_templates
 
 REVISION = 1
 
@@ -50,6 +51,7 @@ def build(job: Job) -> None:
     Volumes get a temporary name, which the stage config exchanges for the final one.
     """
     spec, golden = job.spec, job.upstream("image")
+    load_templates()  # the stage config renders the configurations right after this one
     last = job.project.volume(spec.name)
     targets = targets_of(spec, job.project)
     for part in spec.parts:

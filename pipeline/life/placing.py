@@ -42,6 +42,14 @@ def moved_domain(domain: Domain, targets: Mapping[str, str], kernel: Path | None
     return replace(domain, disks=disks, boot=boot)
 
 
+def current_text(layout: Layout, record: Installed) -> str:
+    """The configuration as it is, the administrator's edits included; as we wrote it if gone."""
+    try:
+        return layout.config(record.name).read_text()
+    except FileNotFoundError:
+        return record.config_text
+
+
 def prepare_texts(transaction: Transaction, record: Installed) -> list[Step]:
     """Write configuration, link and record beside their places; returns the steps of the commit."""
     layout, name = transaction.layout, record.name

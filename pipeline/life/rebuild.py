@@ -48,10 +48,7 @@ def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: st
 
 def _as_it_stands(layout: Layout, record: Installed) -> Installed:
     """What an undo goes back to: with the edits of its configuration, its disks marked."""
-    try:
-        text = layout.config(record.name).read_text()
-    except OSError:
-        text = record.config_text
+    text = placing.current_text(layout, record)
     return replace(note_written(record), config_text=text)
 
 

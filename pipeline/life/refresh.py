@@ -207,11 +207,7 @@ def edited_text(layout: Layout, record: Installed, kernel: Path) -> str:
 
     Raises VerificationError when anything else would change by that.
     """
-    path = layout.config(record.name)
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        text = record.config_text
+    path, text = layout.config(record.name), placing.current_text(layout, record)
     new = text
     for key, name in (("kernel", kernels.KERNEL), ("ramdisk", kernels.RAMDISK)):
         new = _assign(new, key, str(kernel / name))

@@ -96,11 +96,7 @@ def moved_text(layout: Layout, record: Installed, vdev: str, target: str) -> str
 
     Raises VerificationError when anything else would change by that.
     """
-    path = layout.config(record.name)
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        text = record.config_text
+    path, text = layout.config(record.name), placing.current_text(layout, record)
     old = next(disk.target for disk in record.disks if disk.vdev == vdev)
     new = re.sub(rf"{re.escape(old)}(?![\w.+-])", lambda _: target, text)
     parse = xm.parse if record.toolstack == "xm" else xl.parse

@@ -75,6 +75,8 @@ class Domain:
                 "boot: an hvm domain boots through its firmware or a kernel that is given, and no "
                 f"other type has firmware; type is {self.type}, boot is {type(self.boot).__name__}"
             )
+        if is_pc and isinstance(self.boot, Direct) and self.boot.kernel.endswith("/hvmloader"):
+            raise ValueError(f"boot: {self.boot.kernel} is firmware, not a kernel: say Firmware()")
         if isinstance(self.boot, Grub) and self.boot.domain_type != self.type:
             raise ValueError(
                 f"boot: {self.boot.kernel} is a GRUB for {self.boot.domain_type}, "

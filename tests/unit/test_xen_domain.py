@@ -37,6 +37,7 @@ def make_domain(**changes: Any) -> Domain:
         ({"on_reboot": "coredump-destroy"}, "on_reboot"),
         ({"type": "hvm", "boot": Pygrub()}, "firmware"),
         ({"boot": Firmware()}, "firmware"),
+        ({"type": "hvm", "boot": Direct("/x/hvmloader")}, "is firmware"),
         ({"boot": Grub("/g/grub-i386-xen_pvh.bin")}, "GRUB for pvh"),
         ({"boot": Pygrub(), "disks": ()}, "first disk"),
         ({"disks": (ROOT, ROOT)}, "two disks are called xvda1"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.xen import libvirt, xl, xm
-from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub
+from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import CRASH_ACTIONS, STOP_ACTIONS, Domain
 from pipeline.xen.text import Unsupported
@@ -99,8 +99,12 @@ def boots(draw: st.DrawFn, kind: str, alphabet: Alphabet) -> Boot:
     if choice == "pygrub":
         path = draw(st.sampled_from(["pygrub", "/usr/local/bin/pygrub"]))
         return Pygrub(path, tuple(draw(st.lists(alphabet.words, max_size=3))))
+    # a kernel that is hvmloader or a GRUB for Xen is another way to boot
+    kernels = alphabet.paths.filter(
+        lambda path: not path.endswith("/hvmloader") and grub_domain_type(path) is None
+    )
     return Direct(
-        kernel=draw(alphabet.paths),
+        kernel=draw(kernels),
         ramdisk=draw(st.none() | alphabet.paths),
         root=draw(st.sampled_from([None, "/dev/xvda1", "LABEL=root"])),
         cmdline=" ".join(draw(st.lists(alphabet.words, max_size=4))),

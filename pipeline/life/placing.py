@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.errors import InUseError, UsageError
+from pipeline.errors import EnvironmentFault, InUseError, UsageError
 from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, link_target, marked, read_installed
@@ -43,11 +43,17 @@ def moved_domain(domain: Domain, targets: Mapping[str, str], kernel: Path | None
 
 
 def current_text(layout: Layout, record: Installed) -> str:
-    """The configuration as it is, the administrator's edits included; as we wrote it if gone."""
+    """The configuration as it is, the administrator's edits included; as we wrote it if gone.
+
+    Raises EnvironmentFault where this user may not read it.
+    """
+    path = layout.config(record.name)
     try:
-        return layout.config(record.name).read_text()
+        return path.read_text()
     except FileNotFoundError:
         return record.config_text
+    except PermissionError as error:
+        raise EnvironmentFault(f"{path} is not readable for this user", hint="as root") from error
 
 
 def prepare_texts(transaction: Transaction, record: Installed) -> list[Step]:

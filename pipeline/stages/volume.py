@@ -71,7 +71,7 @@ def build(job: Job) -> None:
         work=work,
         epoch=read_snapshot(job.upstream("mirror")).epoch,
         files=_identity(job),
-        loader=_read_loader(job),
+        loader=_read_loader(job, work),
     )
     with (
         removed_on_failure(job.run) as made,
@@ -96,13 +96,13 @@ def _identity(job: Job) -> list[IdentityFile]:
     return list(identity_files(spec, kept, shadow=shadow, root_hash=root_hash))
 
 
-def _read_loader(job: Job) -> bytes:
+def _read_loader(job: Job, work: Path) -> bytes:
     """What the element grub-bios has made; a tree is read alike whatever its file system."""
     if not any(part.is_loader for part in job.spec.parts):
         return b""
     tree = job.upstream("rootfs") / "rootfs.tar"
-    job.run(["tar", "-C", job.scratch, "-xf", tree, f".{LOADER_FILE}", "--transform=s,.*/,,"])
-    return (job.scratch / LOADER_FILE.rpartition("/")[2]).read_bytes()
+    job.run(["tar", "-C", work, "-xf", tree, f".{LOADER_FILE}", "--transform=s,.*/,,"])
+    return (work / LOADER_FILE.rpartition("/")[2]).read_bytes()
 
 
 def _read_shadow(job: Job) -> str:

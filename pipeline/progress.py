@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pipeline.terminal import printable
+
 PLAIN_EVERY_S = 15.0
 
 
@@ -42,7 +44,7 @@ class _PlainBar:
             return
         self.spoke_at = now
         share = f" ({100 * self.done // self.total} %)" if self.total else ""
-        print(f"     {self.description}: {self.done} {self.unit}{share}", flush=True)
+        print(printable(f"     {self.description}: {self.done} {self.unit}{share}"), flush=True)
 
 
 class _TerminalBar:
@@ -53,7 +55,7 @@ class _TerminalBar:
 
         self._bar = tqdm(
             total=total,
-            desc=f"     {description}",
+            desc=printable(f"     {description}"),
             unit=unit,
             unit_scale=unit == "B",
             leave=False,
@@ -91,6 +93,7 @@ def progress_bar(description: str, *, total: int | None = None, unit: str = "") 
 
 def print_line(text: str) -> None:
     """One line on standard output that does not tear a bar apart."""
+    text = printable(text)
     if is_terminal():
         from tqdm import tqdm
 

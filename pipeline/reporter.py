@@ -16,6 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.events import Events
 from pipeline.host.scratch import remove_open
 from pipeline.progress import print_line
+from pipeline.terminal import printable
 
 INTERRUPTED = 130
 
@@ -175,4 +176,4 @@ def print_error(error: PipelineError) -> None:
     if error.hint:
         lines.append(f"  next: {error.hint}")
     sys.stdout.flush()
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    print(printable("\n".join(lines)), file=sys.stderr, flush=True)

@@ -74,7 +74,7 @@ def test_no_module_is_called_by_a_banned_name() -> None:
 @pytest.mark.parametrize("path", [ROOT / "dodo.py", *SOURCES], ids=str)
 def test_files_and_functions_fit_in_a_head(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= (120 if path.name == "dodo.py" else 300)
+    assert len(text.splitlines()) <= (120 if path.name == "dodo.py" else 500)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None

@@ -126,12 +126,12 @@ class Beneath:
         content: bytes | memoryview,
         *,
         mode: int,
-        uid: int = 0,
-        gid: int = 0,
+        uid: int = -1,
+        gid: int = -1,
         mtime_s: int | None = None,
         replace: bool = False,
     ) -> None:
-        """Make a file, whole or not at all; -1 leaves an owner as it comes (chown(2)).
+        """Make a file, whole or not at all; -1 leaves the owner that it gets by itself (chown(2)).
 
         FileExistsError where there is anything of that name; `replace` takes that away first,
         unless it is a folder.
@@ -155,7 +155,7 @@ class Beneath:
         finally:
             os.close(descriptor)
 
-    def make_folder(self, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
+    def make_folder(self, path: str, *, mode: int = 0o755, uid: int = -1, gid: int = -1) -> None:
         """Make a folder whose parent is there; FileExistsError as mkdir(2)."""
         with self._parent(path) as (folder, name):
             os.mkdir(name, 0o700, dir_fd=folder)
@@ -166,7 +166,7 @@ class Beneath:
         finally:
             os.close(descriptor)
 
-    def make_folders(self, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
+    def make_folders(self, path: str, *, mode: int = 0o755, uid: int = -1, gid: int = -1) -> None:
         """Make a folder and those above it that are not there; what is there stays as it is."""
         parts = [part for part in _clean(path).split("/") if part]
         for end in range(1, len(parts) + 1):
@@ -178,7 +178,7 @@ class Beneath:
             raise Escape(f"{self._place(path)}: not a folder")
 
     def symlink(
-        self, target: str, path: str, *, uid: int = 0, gid: int = 0, mtime_s: int | None = None
+        self, target: str, path: str, *, uid: int = -1, gid: int = -1, mtime_s: int | None = None
     ) -> None:
         """Make a symbolic link; FileExistsError where there is anything of that name."""
         with self._parent(path) as (folder, name):

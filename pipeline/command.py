@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -39,6 +39,15 @@ _PASSED_ON = (
 )
 
 Daemon = subprocess.Popen[bytes]
+
+
+class Walled(list[str]):
+    """A command line behind the programs that build its walls; messages and logs show `inner`."""
+
+    def __init__(self, words: Iterable[str], inner: Iterable[object]) -> None:
+        super().__init__(words)
+        self.inner = [str(word) for word in inner]
+
 
 _live: set[subprocess.Popen[bytes]] = set()
 _live_lock = threading.RLock()  # a signal's handler may come while its own thread holds it
@@ -80,30 +89,37 @@ def run(
     on_line: Callable[[str], None] | None = None,
     accept: tuple[int, ...] = (0,),
     is_cleanup: bool = False,
+    keep_open: Sequence[int] = (),
 ) -> str:
     """Run a command to its end and return its standard output and error, merged.
 
     `log` is appended to; `on_line` sees each line as it comes; only an `is_cleanup` command still
-    starts during an interruption. Raises CommandFailed with the last
-    lines and a cause where one is known, EnvironmentFault when the program does not exist.
+    starts during an interruption; the descriptors `keep_open` are inherited. Raises CommandFailed
+    with the last lines and a cause where one is known, EnvironmentFault when the program does not
+    exist.
     """
     words = [str(word) for word in argv]
+    shown = argv.inner if isinstance(argv, Walled) else words
     with _live_lock:
         if _ending.is_set() and not is_cleanup:
             raise PipelineError("interrupted")
         child = _start(
-            words, cwd=cwd, env=env, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE
+            words,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            keep_open=keep_open,
         )
         _live.add(child)
     try:
-        lines = _follow(child, words, log=log, stdin=stdin, on_line=on_line)
+        lines = _follow(child, shown, log=log, stdin=stdin, on_line=on_line)
         status = child.wait()
     finally:
         _end(child)
         with _live_lock:
             _live.discard(child)
     if status not in accept:
-        raise _failure(words, status, deque(lines, LAST_LINES), log)
+        raise _failure(shown, status, deque(lines, LAST_LINES), log)
     return "".join(lines)
 
 

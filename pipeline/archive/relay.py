@@ -4,7 +4,8 @@ They fetch through it as their http_proxy, from a host name that exists nowhere.
 the state that was verified; each package comes from the first mirror that has it right, checked
 against the index before they get it, and kept by digest; and the passwords of mirrors stay in this
 process: neither a command line nor a file of the tree ever holds one. What else they ask for over
-HTTP is passed through. It listens on 127.0.0.1 while the block runs.
+HTTP is passed through. It listens while the block runs, on a socket that the build's cage has
+handed over (`cage.Window`): nobody else on the machine can reach it.
 """
 
 from __future__ import annotations
@@ -24,25 +25,27 @@ from urllib.parse import unquote, urlsplit
 from pipeline.archive.release import IndexFile, parse_release
 from pipeline.archive.snapshot import Snapshot
 from pipeline.archive.sources import Source
+from pipeline.cage import Window
 from pipeline.errors import CommandFailed, PipelineError
 from pipeline.fetch import OFFLINE, TIMEOUT_S, NotFound
 
 HOST = "snapshot.invalid"  # RFC 6761: never resolves
-LOCALHOST = "127.0.0.1"
 _BY_HASH = re.compile(r"(?:.*/)?by-hash/SHA256/([0-9a-f]{64})")
 
 
 class Relay:
     """Serves one snapshot; `trouble` is the last error that a tool was told as a 502."""
 
-    def __init__(self, snapshot: Snapshot, *, cache: Path) -> None:
+    def __init__(self, snapshot: Snapshot, window: Window, *, cache: Path) -> None:
+        self.window = window
         self._origin = snapshot
         self._cache = cache
         self._route = snapshot.route
         self.trouble: PipelineError | None = None
-        self._server = ThreadingHTTPServer((LOCALHOST, 0), _bound(self))
+        self._server = ThreadingHTTPServer(("", 0), _bound(self), bind_and_activate=False)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread = threading.Thread(target=self._serve)
+        self._has_begun = False
 
     @property
     def snapshot(self) -> Snapshot:
@@ -55,8 +58,7 @@ class Relay:
     @property
     def environment(self) -> dict[str, str]:
         """What the tools need in their environment."""
-        address = f"http://{LOCALHOST}:{self._server.server_address[1]}"
-        return {"http_proxy": address, "no_proxy": ""}
+        return {"http_proxy": self.window.address, "no_proxy": ""}
 
     def start(self) -> None:
         """Begin to answer."""
@@ -64,9 +66,19 @@ class Relay:
 
     def stop(self) -> None:
         """Answer no more."""
-        self._server.shutdown()
+        self.window.close()
+        if self._has_begun:
+            self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def _serve(self) -> None:
+        listener = self.window.receive()
+        if listener is not None:
+            self._server.socket.close()
+            self._server.socket = listener
+            self._has_begun = True
+            self._server.serve_forever(0.05)
 
     def find(self, path: str) -> Path:
         """The verified file for a path below the host; raises PipelineError."""
@@ -199,11 +211,11 @@ def _bound(relay: Relay) -> type[_Answerer]:
 
 @contextmanager
 def relaying(snapshot: Snapshot, *, cache: Path) -> Iterator[Relay]:
-    """A relay that runs while the block does.
+    """A relay that runs while the block does; its `window` is for the cage that it serves.
 
     A command that fails in the block because no mirror had a file fails with that reason.
     """
-    relay = Relay(snapshot, cache=cache)
+    relay = Relay(snapshot, Window(), cache=cache)
     relay.start()
     try:
         yield relay

@@ -1,12 +1,10 @@
 """The making of a tree, in a namespace and a process of its own: `python -m ... ORDER`.
 
-Prints a line for every package and every step, for the stage's log and its progress bar; a failure
-that the user can mend is the last line, as JSON after `order.FAILURE`.
+Prints a line for every package and every step, for the stage's log and its progress bar.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -15,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.archive.route import Route
 from pipeline.bootstrap.archive import Member, read_deb, read_members
 from pipeline.bootstrap.database import (
     ADMIN,
@@ -26,18 +24,15 @@ from pipeline.bootstrap.database import (
     read_control,
     write_package,
 )
+from pipeline.bootstrap.delivery import Intake
 from pipeline.bootstrap.diversions import apply_diversions
-from pipeline.bootstrap.fetching import Fetcher
 from pipeline.bootstrap.filters import PathFilter
-from pipeline.bootstrap.order import FAILURE, FAILURE_KEYS, NOTE, Deb, Order, read_order
-from pipeline.bootstrap.scripts import Chroot, mounted
+from pipeline.bootstrap.order import Deb, Order, arrivals, read_order
+from pipeline.bootstrap.scripts import Chroot, keep_from_starting
 from pipeline.bootstrap.skeleton import forbid_services, lay_out, mark_automatic, tidy
 from pipeline.bootstrap.unpacking import Tree
 from pipeline.command import run
-from pipeline.errors import PipelineError
-
-CONNECTIONS = 4
-_FIRST = "base-files"  # has the links of / where the suite ships them
+from pipeline.errand import carry_out
 
 
 @dataclass(frozen=True)
@@ -49,20 +44,10 @@ class Loaded:
     tar: bytes
 
 
-def main(path: Path) -> int:
-    """Carry out the order in a file; returns the exit status."""
+def make_tree(table: dict[str, Any]) -> None:
+    """Carry out an order: unpack what comes, configure, tidy, pack. Raises PipelineError."""
     os.umask(0o022)
-    try:
-        make_tree(read_order(path))
-    except PipelineError as error:
-        table: dict[str, object] = {key: getattr(error, key) for key in FAILURE_KEYS}
-        print(f"{FAILURE}{json.dumps(table)}", flush=True)
-        return 1
-    return 0
-
-
-def make_tree(order: Order) -> None:
-    """Fetch, unpack, configure, tidy, pack. Raises PipelineError."""
+    order = read_order(table)
     tree = Path(order.work) / "tree"
     lay_out(tree, order)
     begin_database(tree)
@@ -77,7 +62,7 @@ def make_tree(order: Order) -> None:
 class Workshop:
     """Two kinds of threads at work on one tree, and the scripts that run in it.
 
-    While the scripts of the essential packages run on one core, the other packages are fetched and
+    While the scripts of the essential packages run on one core, the other packages arrive and are
     unpacked into memory; they come into the tree only afterwards, so what those scripts see does
     not depend on speed.
     """
@@ -87,51 +72,47 @@ class Workshop:
         self._place = Tree(tree)
         self._filter = PathFilter.of(order.unwanted)
         self._packages: dict[str, tuple[Control, Sequence[Member]]] = {}
-        self._fetcher = Fetcher(Path(order.cache), Route.from_table(order.route, say=_say))
-        self._fetchers = ThreadPoolExecutor(CONNECTIONS)
+        self._intake = Intake(order.delivery, sum(order.waves, ()))
         self._unpackers = ThreadPoolExecutor(os.cpu_count() or 1)
 
     def __enter__(self) -> Workshop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pool in (self._fetchers, self._unpackers):
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._unpackers.shutdown(wait=True, cancel_futures=True)
 
     def make(self) -> None:
         """Bring all packages into the tree and configure them."""
         essential, *others = self._order.waves
-        first = [deb for deb in essential if deb.name == _FIRST]
-        rest = [deb for deb in essential if deb.name != _FIRST]
+        first, rest, later_debs = arrivals(self._order.waves)
         with _step("essential packages, unpacked"):
-            fetched = [self._fetch(part) for part in (first, rest, sum(others, ()))]
-            placed = [self._put(_load(*one)) for one in fetched[0]]
-            coming = [self._unpackers.submit(self._load_and_put, *one) for one in fetched[1]]
-            later = [self._unpackers.submit(_load, *one) for one in fetched[2]]
+            placed = [self._put(self._load(deb)) for deb in first]
+            coming = [self._unpackers.submit(self._load_and_put, deb) for deb in rest]
+            later = [self._unpackers.submit(self._load, deb) for deb in later_debs]
             self._note([*placed, *(one.result() for one in coming)])
         forbid_services(self._tree)
-        with mounted(self._tree, Path(self._order.work)):
-            chroot = Chroot(self._tree, epoch=self._order.epoch)
-            with _step("essential packages, configured"):
-                self._prepare(chroot, essential)
-                chroot.configure([self._label(deb) for deb in essential])
-            with _step("other packages, unpacked"):
-                self._note(self._unpackers.map(self._put_coming, later))
-                later.clear()  # 100 MB
-            with _step("other packages, configured"):
-                for wave in others:
-                    self._prepare(chroot, wave)
-                    if wave is not others[-1]:
-                        chroot.configure([self._label(deb) for deb in wave])
-                chroot.configure_rest()
+        lent = keep_from_starting(self._tree, Path(self._order.work))
+        chroot = Chroot(self._tree, epoch=self._order.epoch, lent=lent)
+        with _step("essential packages, configured"):
+            self._prepare(chroot, essential)
+            chroot.configure([self._label(deb) for deb in essential])
+        with _step("other packages, unpacked"):
+            self._note(self._unpackers.map(self._put_coming, later))
+            later.clear()  # 100 MB
+        with _step("other packages, configured"):
+            for wave in others:
+                self._prepare(chroot, wave)
+                if wave is not others[-1]:
+                    chroot.configure([self._label(deb) for deb in wave])
+            chroot.configure_rest()
 
-    def _fetch(self, debs: Iterable[Deb]) -> list[tuple[Deb, Future[Path]]]:
-        """Start to fetch packages, the largest first."""
-        ordered = sorted(debs, key=lambda deb: -deb.size)
-        return [(deb, self._fetchers.submit(self._fetcher.fetch, deb)) for deb in ordered]
+    def _load(self, deb: Deb) -> Loaded:
+        archive = read_deb(self._intake.await_file(deb).result(), name=deb.name)
+        control = read_control(archive, name=deb.name)
+        return Loaded(control, tuple(read_members(archive.files, name=deb.name)), archive.files)
 
-    def _load_and_put(self, deb: Deb, file: Future[Path]) -> Loaded:
-        return self._put(_load(deb, file))
+    def _load_and_put(self, deb: Deb) -> Loaded:
+        return self._put(self._load(deb))
 
     def _put_coming(self, coming: Future[Loaded]) -> Loaded:
         return self._put(coming.result())
@@ -168,16 +149,6 @@ class Workshop:
         apply_diversions(self._tree, self._packages)
 
 
-def _say(line: str) -> None:
-    print(f"{NOTE}{line}", flush=True)
-
-
-def _load(deb: Deb, file: Future[Path]) -> Loaded:
-    archive = read_deb(file.result(), name=deb.name)
-    control = read_control(archive, name=deb.name)
-    return Loaded(control, tuple(read_members(archive.files, name=deb.name)), archive.files)
-
-
 def _pack(tree: Path, order: Order) -> None:
     """The tar that mmdebstrap would write: sorted, nothing younger than the epoch."""
     form = ["--sort=name", f"--mtime=@{order.epoch}", "--clamp-mtime", "--numeric-owner"]
@@ -194,4 +165,4 @@ def _step(name: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(carry_out(make_tree))

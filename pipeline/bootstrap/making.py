@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.archive.snapshot import Snapshot
+from pipeline.beneath import take
+from pipeline.bootstrap.delivery import Delivery
+from pipeline.bootstrap.fetching import Fetcher
 from pipeline.bootstrap.filters import PathFilter
-from pipeline.bootstrap.order import FAILURE, NOTE, Order
+from pipeline.bootstrap.order import Order, arrivals
 from pipeline.bootstrap.resolution import resolve
-from pipeline.errors import (
-    CommandFailed,
-    EnvironmentFault,
-    PipelineError,
-    UsageError,
-    VerificationError,
-)
-from pipeline.host.namespace import has_memory_for_tmpfs, isolated, tmpfs
+from pipeline.cage import make_room
+from pipeline.errand import send
+from pipeline.errors import PipelineError, UsageError
+from pipeline.host.namespace import has_memory_for_tmpfs, tmpfs
 from pipeline.host.packages import installed_version
 from pipeline.host.scratch import remove_tree
-from pipeline.progress import print_line, progress_bar
+from pipeline.progress import progress_bar
 from pipeline.spec import Spec
 from pipeline.suites import SUITES
 
 REVISION = 1  # raise when the same inputs would give a different tree
 TREE_MIB = 1500
-_ROOT = Path(__file__).resolve().parent.parent.parent
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # debootstrap's for amd64
-_FAILURES: tuple[type[PipelineError], ...] = (PipelineError, EnvironmentFault, VerificationError)
 _OTHER_WAY = "bootstrap=mmdebstrap makes the same tree, one package after the other"
 
 
@@ -51,65 +46,68 @@ def make_base(
     """Make the base tree of a spec as `tar`, with `scratch` for what is needed meanwhile.
 
     `unwanted` says what is not unpacked; `cache` keeps packages by digest; `run` starts commands
-    with the stage's log. Raises UsageError for a suite that is not supported, PipelineError for
-    what goes wrong.
+    with the stage's log. Packages are fetched here and unpacked in a cage without a network.
+    Raises UsageError for a suite that is not supported, PipelineError for what goes wrong.
     """
+    _refuse_other_suites(spec)
+    merges = spec.suite_facts.needs_merged_usr
+    wanted = list(spec.suite_facts.base_packages(spec.init, spec.arch))
+    wanted += ["usr-is-merged"] if merges else []
+    folder, room = scratch / "bootstrap", make_room(scratch / "room")
+    found = resolve(wanted, snapshot, suite=spec.suite, arch=spec.arch, folder=folder, run=run)
+    debs = [deb for group in arrivals(found.waves) for deb in group]
+    with Delivery(debs, Fetcher(cache, snapshot.route).fetch) as delivery:
+        order = Order(
+            work=str(make_room(room / "work")),
+            tar=str(room / tar.name),
+            delivery=delivery.descriptor,
+            arch=spec.arch,
+            epoch=snapshot.epoch,
+            waves=found.waves,
+            automatic=found.automatic,
+            sources=tuple(source.one_line() for source in snapshot.sources),
+            links=_LINKS if merges else (),
+            unwanted=unwanted.rules if unwanted else (),
+            unwanted_text=unwanted.config(spec.locale) if unwanted else "",
+        )
+        _carry_out(order, folder / "order.json", room, delivery, run)
+    take(room, tar.name, tar, mode=0o644)
+    remove_tree(room)
+    remove_tree(folder)
+
+
+def _refuse_other_suites(spec: Spec) -> None:
     if spec.suite_facts.default_bootstrap(spec.arch) != "parallel":
         known = [name for name, facts in SUITES.items() if facts.has_parallel_bootstrap]
         raise UsageError(
             f"bootstrap=parallel is not known to make the right tree of {spec.suite} {spec.arch}",
             hint=f"use bootstrap=mmdebstrap; known are, on amd64, {', '.join(known)}",
         )
-    merges = spec.suite_facts.needs_merged_usr
-    wanted = list(spec.suite_facts.base_packages(spec.init, spec.arch))
-    wanted += ["usr-is-merged"] if merges else []
-    folder, work = scratch / "bootstrap", scratch / "work"
-    found = resolve(wanted, snapshot, suite=spec.suite, arch=spec.arch, folder=folder, run=run)
-    order = Order(
-        work=str(work),
-        tar=str(tar),
-        cache=str(cache),
-        arch=spec.arch,
-        epoch=snapshot.epoch,
-        waves=found.waves,
-        automatic=found.automatic,
-        sources=tuple(source.one_line() for source in snapshot.sources),
-        links=_LINKS if merges else (),
-        route=snapshot.route.to_table(),
-        unwanted=unwanted.rules if unwanted else (),
-        unwanted_text=unwanted.config(spec.locale) if unwanted else "",
-    )
-    work.mkdir()
-    _carry_out(order, folder / "order.json", run)
-    remove_tree(work)
-    remove_tree(folder)
 
 
-def _carry_out(order: Order, path: Path, run: Callable[..., str]) -> None:
-    order.write(path)
+def _carry_out(
+    order: Order, file: Path, room: Path, delivery: Delivery, run: Callable[..., str]
+) -> None:
     mounts = [tmpfs(Path(order.work))] if has_memory_for_tmpfs(TREE_MIB) else []
-    argv = [sys.executable, "-m", "pipeline.bootstrap.inside", path]
     with progress_bar("bootstrapping", total=2 * sum(map(len, order.waves)), unit="steps") as bar:
 
         def count(line: str) -> None:
             if line.startswith(("Unpacking ", "Setting up ")):
                 bar.advance()
-            elif line.startswith(NOTE):
-                print_line(line.removeprefix(NOTE).rstrip("\n"))
 
         try:
-            run(isolated(argv, mounts=mounts), cwd=_ROOT, on_line=count)
-        except CommandFailed as error:
-            raise _reported(error) from error
-
-
-def _reported(error: CommandFailed) -> PipelineError:
-    """The failure that the process inside printed as its last line, if it got so far."""
-    last = error.details.splitlines()[-1:] or [""]
-    if not last[0].startswith(FAILURE):
-        error.hint = error.hint or _OTHER_WAY
-        return error
-    table = json.loads(last[0].removeprefix(FAILURE))
-    known = {kind.exit_code: kind for kind in _FAILURES}
-    kind = known.get(table["exit_code"], PipelineError)
-    return kind(table["brief"], details=table["details"], hint=table["hint"] or _OTHER_WAY)
+            send(
+                "pipeline.bootstrap.inside",
+                order.to_table(),
+                file=file,
+                room=room,
+                run=run,
+                mounts=mounts,
+                keep_open=[delivery.descriptor],
+                on_line=count,
+            )
+        except PipelineError as error:
+            if delivery.error is not None:
+                raise delivery.error from error
+            error.hint = error.hint or _OTHER_WAY
+            raise

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-FAILURE = "failed: "
-NOTE = "note: "
-FAILURE_KEYS = ("brief", "details", "hint", "exit_code")
+_FIRST = "base-files"
 
 
 @dataclass(frozen=True)
@@ -29,33 +26,44 @@ class Order:
     `waves` are the packages in the order of configuring, first the essential ones with what they
     need; `automatic` are the packages that nobody asked for by name; `sources` are the lines of
     sources.list; `links` are the folders of / that become links into /usr before anything else;
-    `route` is how packages are fetched, as Route.to_table has it;
-    `unwanted` are dpkg's rules for what is not unpacked and `unwanted_text` their file in the tree;
+    `delivery` is the descriptor that packages come through; `unwanted` are dpkg's rules for what is
+    not unpacked and `unwanted_text` their file in the tree;
     `epoch` is SOURCE_DATE_EPOCH in seconds since 1970. Paths are absolute.
     """
 
     work: str
     tar: str
-    cache: str
+    delivery: int
     arch: str
     epoch: int
     waves: tuple[tuple[Deb, ...], ...]
     automatic: tuple[str, ...]
     sources: tuple[str, ...]
     links: tuple[str, ...]
-    route: dict[str, Any]
     unwanted: tuple[tuple[str, str], ...] = ()
     unwanted_text: str = ""
 
-    def write(self, path: Path) -> None:
-        """Write it for `read_order`."""
-        path.write_text(json.dumps(asdict(self), indent=1))
+    def to_table(self) -> dict[str, Any]:
+        """For `errand.send`."""
+        return asdict(self)
 
 
-def read_order(path: Path) -> Order:
-    """The order in a file."""
-    table = json.loads(path.read_text())
+def read_order(table: dict[str, Any]) -> Order:
+    """The order that a table holds."""
     table["waves"] = tuple(tuple(Deb(**deb) for deb in wave) for wave in table["waves"])
     lists = ("automatic", "sources", "links")
     table["unwanted"] = tuple((kind, pattern) for kind, pattern in table["unwanted"])
     return Order(**table | {key: tuple(table[key]) for key in lists})
+
+
+def arrivals(waves: Sequence[Sequence[Deb]]) -> list[list[Deb]]:
+    """Packages in the order in which they are fetched and awaited, the largest first.
+
+    In three groups: the one with the links of /, where the suite ships them; the other essential
+    ones; all others.
+    """
+    essential, *others = waves
+    first = [deb for deb in essential if deb.name == _FIRST]
+    rest = [deb for deb in essential if deb.name != _FIRST]
+    groups = first, rest, [deb for wave in others for deb in wave]
+    return [sorted(group, key=lambda deb: -deb.size) for group in groups]

@@ -8,25 +8,29 @@ nothing of an older version to take away.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.bootstrap.database import ADMIN, Control
+from pipeline.cage import caged_script
 from pipeline.command import run
 
-_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
-_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 _DPKG = ("dpkg", "--force-unsafe-io")
 _STARTER = "sbin/start-stop-daemon"
 
 
 class Chroot:
-    """The tree as a place to run its own programs; what they print is printed."""
+    """The tree as a place to run its own programs; what they print is printed.
 
-    def __init__(self, tree: Path, *, epoch: int) -> None:
+    Each runs with the tree as its root, in namespaces that end with it; `lent` are files that it
+    sees at a path of the tree.
+    """
+
+    def __init__(self, tree: Path, *, epoch: int, lent: Sequence[tuple[Path, str]] = ()) -> None:
         self.tree = tree
+        self._lent = lent
         self._env = {
             "DEBIAN_FRONTEND": "noninteractive",
             "DEBCONF_NONINTERACTIVE_SEEN": "true",
@@ -38,7 +42,7 @@ class Chroot:
     def run(self, argv: Sequence[str], **env: str) -> str:
         """Run one of its programs; raises CommandFailed."""
         return run(
-            ["chroot", self.tree, *argv],
+            caged_script(argv, tree=self.tree, readable=self._lent),
             env={**self._env, **env},
             on_line=lambda line: print(line, end="", flush=True),
         )
@@ -78,27 +82,11 @@ class Chroot:
         self.run([*_DPKG, "--configure", "--pending"])
 
 
-@contextmanager
-def mounted(tree: Path, work: Path) -> Iterator[None]:
-    """The tree with /proc, a small /dev, and a start-stop-daemon that starts nothing."""
-    devices = work / "dev"
-    for name in ("pts", "shm"):
-        (devices / name).mkdir(parents=True)
-    for name in _DEVICES:
-        (devices / name).touch()
-    for name, target in _LINKS.items():
-        (devices / name).symlink_to(target)
+def keep_from_starting(tree: Path, work: Path) -> list[tuple[Path, str]]:
+    """What the tree is lent while scripts run: a start-stop-daemon that starts nothing."""
+    if not os.path.lexists(tree / _STARTER):
+        return []
     starter = work / "start-stop-daemon"
     starter.write_text("#!/bin/sh\nexit 0\n")
     starter.chmod(0o755)
-    mounts = [("proc", tree / "proc", "proc", "ro"), (devices, tree / "dev", "none", "bind")]
-    mounts += [(Path("/dev") / name, tree / "dev" / name, "none", "bind") for name in _DEVICES]
-    if (tree / _STARTER).exists():
-        mounts.append((starter, tree / _STARTER, "none", "bind"))
-    table = work / "fstab"
-    table.write_text("".join(f"{what} {where} {kind} {how}\n" for what, where, kind, how in mounts))
-    run(["mount", "--all", "--fstab", table])
-    try:
-        yield
-    finally:
-        run(["umount", *(where for _, where, _, _ in reversed(mounts))], is_cleanup=True)
+    return [(starter, f"/{_STARTER}")]

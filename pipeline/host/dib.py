@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from pipeline import command
+from pipeline.cage import SCRIPT_WALLS
 
 SHIMS = Path(__file__).resolve().parent / "shims"
 _RUN_PARTS = "dib-run-parts"
@@ -50,6 +51,7 @@ def program_environment(library: Path) -> dict[str, str]:
         "_LIB": str(library),
         "DIB_PYTHON_EXEC": str(SHIMS / "dib-python"),
         "DIB_DOMU_PYTHON": sys.executable,
+        "DIB_DOMU_WALLS": " ".join(SCRIPT_WALLS),
         "DIB_DOMU_STOCK_ELEMENTS": str(stock_elements()),
         "DIB_DOMU_DIB_VERSION": version(),
     }

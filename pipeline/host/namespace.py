@@ -23,6 +23,7 @@ _SETTINGS = (
     ("kernel.unprivileged_userns_clone", "0", "1"),
     ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
 )
+MAP_OWN = ("--map-root-user", "--map-auto")  # for an ordinary user
 _ALONE = ("--mount", "--pid", "--fork", "--kill-child=KILL", "--propagation", "private")
 
 
@@ -69,7 +70,7 @@ def isolated(
     `mounts` are made first, then the commands of `before` run; the first that fails ends it.
     """
     words = [str(word) for word in argv]
-    who = () if is_root() else ("--map-root-user", "--map-auto")
+    who = () if is_root() else MAP_OWN
     prefix = ["unshare", *who, *_ALONE, "--mount-proc", "--"]
     if not mounts and not before:
         return [*prefix, *words]
@@ -85,9 +86,8 @@ def require_namespace(run: Callable[..., object]) -> None:
     Every stage that needs one asks first: the answer costs some milliseconds.
     """
     try:
-        if not is_root():
-            # alone first: with --map-auto, util-linux 2.38's helper waits for ever after a refusal
-            run(["unshare", "--user", "--", "true"])
+        # alone first: with --map-auto, util-linux 2.38's helper waits for ever after a refusal
+        run(["unshare", "--user", "--", "true"])
         run(isolated(["true"]))
     except CommandFailed as error:
         cause, fix = _explain_refusal(error.details)
@@ -108,8 +108,8 @@ def _explain_refusal(said: str) -> tuple[str, str]:
     for name, value, better in _SETTINGS:
         path = Path("/proc/sys") / name.replace(".", "/", 1)
         if path.is_file() and path.read_text().strip() == value:
-            return f"{forbidden}: {name} is {value}", f"as root: sysctl {name}={better}; or be root"
-    return forbidden, "run as root, or allow the container to make them, see docs/ci.md"
+            return f"{forbidden}: {name} is {value}", f"as root: sysctl {name}={better}"
+    return forbidden, "allow this container to make them, see docs/ci.md"
 
 
 def has_memory_for_tmpfs(need_mib: int) -> bool:

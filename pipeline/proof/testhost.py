@@ -18,10 +18,14 @@ from datetime import date
 from pathlib import Path
 
 from pipeline import suites
+from pipeline.archive.relay import relaying
 from pipeline.archive.snapshot import Snapshot, read_snapshot
+from pipeline.beneath import take
+from pipeline.cage import caged, make_room
 from pipeline.canonical import digest_file
 from pipeline.errors import PipelineError
-from pipeline.host.namespace import has_memory_for_tmpfs, is_root, isolated, tmpfs
+from pipeline.host.namespace import has_memory_for_tmpfs, tmpfs
+from pipeline.host.scratch import remove_tree
 from pipeline.progress import print_line, progress_bar
 from pipeline.project import Project
 from pipeline.proof import accelerators, machine
@@ -39,7 +43,7 @@ DISK_MIB = 4096
 READY_S = 240.0
 TAR = "tree.tar"
 # with {xen} the version; QEMU for Xen serves qcow2 disks and screens, as it does on a real host;
-# lvm2 and the last four make dom0 a host that this pipeline itself can run on (tests/dom0.py)
+# lvm2 and the last six make dom0 a host that this pipeline itself can run on (tests/dom0.py)
 PACKAGES = (
     "linux-image-amd64",
     "xen-hypervisor-{xen}-amd64",
@@ -60,6 +64,8 @@ PACKAGES = (
     "thin-provisioning-tools",
     "procps",
     "qemu-utils",
+    "bubblewrap",
+    "uidmap",
 )
 _QEMU_BEFORE = {"4.14": "qemu-system-x86"}  # bookworm made a package of its own for Xen
 TOOLS = {
@@ -181,25 +187,36 @@ def _host_stage(accelerator: Accelerator) -> Stage:
 
 
 def _build_tree(job: Job, snapshot: Snapshot) -> None:
-    work = job.scratch / "work"
-    work.mkdir()
+    room = make_room(job.scratch / "room")
+    work = make_room(room / "work")
     packages = packages_for(job.spec.xen)
-    argv: list[str | Path] = ["mmdebstrap", "--verbose", "--variant=minbase", "--format=tar"]
-    argv += [f"--mode={'root' if is_root() else 'unshare'}", "--architectures=amd64"]
-    argv += [f"--keyring={snapshot.keyring}", f"--include={','.join(packages)}"]
-    argv += ['--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io"]
-    argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
-    argv += [f"--essential-hook={HOST / 'essential'}", f"--customize-hook={HOST / 'trim'}"]
-    argv += [job.spec.suite, job.scratch / TAR]
-    argv += [source.one_line(keyring=snapshot.keyring) for source in snapshot.sources]
-    mounts = [tmpfs(work)] if has_memory_for_tmpfs(TREE_MIB) else []
-    with progress_bar("bootstrapping the test host", unit="packages") as bar:
+    with (
+        relaying(snapshot, cache=job.project.output / "cache") as relay,
+        progress_bar("bootstrapping the test host", unit="packages") as bar,
+    ):
+        argv: list[str | Path] = ["mmdebstrap", "--verbose", "--variant=minbase", "--format=tar"]
+        argv += ["--mode=root", "--architectures=amd64"]
+        argv += [f"--keyring={snapshot.keyring}", f"--include={','.join(packages)}"]
+        argv += ['--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io"]
+        argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
+        argv += [f"--essential-hook={HOST / 'essential'}", f"--customize-hook={HOST / 'trim'}"]
+        argv += [job.spec.suite, room / TAR]
+        argv += [source.one_line(keyring=snapshot.keyring) for source in relay.snapshot.sources]
+        mounts = [tmpfs(work)] if has_memory_for_tmpfs(TREE_MIB) else []
+        window = relay.window
+        words = caged(argv, room=room, readable=[snapshot.keyring], mounts=mounts, window=window)
         job.run(
-            isolated(argv, mounts=mounts),
-            env={"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch)},
+            words,
+            env={
+                "TMPDIR": str(work),
+                "SOURCE_DATE_EPOCH": str(snapshot.epoch),
+                **relay.environment,
+            },
             on_line=lambda line: bar.advance() if line.startswith("Setting up ") else None,
+            keep_open=[window.descriptor],
         )
-    work.rmdir()
+    take(room, TAR, job.scratch / TAR, mode=0o644)
+    remove_tree(room)
     _take_boot_files(job.scratch)
 
 
@@ -247,8 +264,9 @@ def _build_host(job: Job, accelerator: Accelerator) -> None:
 def _make_disk(job: Job, tar: Path, work: Path) -> None:
     """The tree with init and agent as an ext4 disk, without mounting it."""
     scripts = " ".join(str(HOST / name) for name in ("init", "agent"))
-    raw, tree = job.scratch / "root.raw", work / "tree"
-    tree.mkdir()
+    room = make_room(work / "room")
+    raw, tree = room / "root.raw", make_room(room / "tree")
+    tree.chmod(0o755)
     steps = (
         'tar -C "$1" --numeric-owner -xpf "$2" && '
         f'install -m 755 {scripts} "$1/proof/" && '
@@ -256,7 +274,9 @@ def _make_disk(job: Job, tar: Path, work: Path) -> None:
     )
     mounts = [tmpfs(tree)] if has_memory_for_tmpfs(TREE_MIB) else []
     words: list[str | Path] = ["sh", "-c", steps, "sh", tree, tar, raw, f"{DISK_MIB}M"]
-    job.run(isolated(words, mounts=mounts))
-    job.run(isolated(["rm", "-rf", "--one-file-system", tree]))
+    job.run(caged(words, room=room, readable=[tar], mounts=mounts))
+    take(room, raw.name, work / raw.name)
+    remove_tree(room)
+    raw = work / raw.name
     job.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, job.scratch / machine.ROOT])
     raw.unlink()

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import Snapshot, read_snapshot
+from pipeline.beneath import take
 from pipeline.bootstrap import making
 from pipeline.bootstrap.filters import CONFIG, PathFilter
-from pipeline.errors import EnvironmentFault
-from pipeline.host.namespace import (
-    Mount,
-    bind,
-    has_memory_for_tmpfs,
-    is_root,
-    isolated,
-    require_namespace,
-    tmpfs,
-)
+from pipeline.cage import TOOLS as CAGE
+from pipeline.cage import caged, make_room
+from pipeline.host.namespace import Mount, has_memory_for_tmpfs, require_namespace, tmpfs
 from pipeline.host.packages import installed_version
 from pipeline.host.scratch import remove_tree
 from pipeline.preflight import require_feasible
@@ -28,6 +21,9 @@ from pipeline.project import Project
 from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
+
+if TYPE_CHECKING:
+    from pipeline.archive.relay import Relay
 
 REVISION = 3
 TREE_MIB = 1500
@@ -79,14 +75,18 @@ def build(job: Job) -> None:
         return
     from pipeline.archive.relay import relaying  # an HTTP server: only a build pays for it
 
+    room = make_room(job.scratch / "room")
     with relaying(snapshot, cache=cache) as relay:
         run = _run_debootstrap if job.spec.bootstrap == "debootstrap" else _run_mmdebstrap
-        run(job, relay.snapshot, relay.environment)
+        run(job, relay, room)
+    take(room, TAR, job.scratch / TAR, mode=0o644)
+    for path in job.scratch.iterdir():
+        if path.name != TAR:
+            remove_tree(path)
 
 
-def _run_mmdebstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> None:
-    work, lists = job.scratch / "work", job.scratch / "lists"
-    work.mkdir()
+def _run_mmdebstrap(job: Job, relay: Relay, room: Path) -> None:
+    snapshot, work, lists = relay.snapshot, make_room(room / "work"), job.scratch / "lists"
     packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
     write_lists(snapshot, job.spec.arch, lists)
     config = _write_filter(job)
@@ -96,7 +96,7 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> N
         "--verbose",
         "--variant=minbase",
         "--format=tar",
-        f"--mode={'root' if is_root() else 'unshare'}",
+        "--mode=root",
         f"--architectures={job.spec.arch}",
         f"--keyring={snapshot.keyring}",
         f"--include={','.join(packages)}",
@@ -108,10 +108,16 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> N
         '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=force-unsafe-io",
         job.spec.suite,
-        job.scratch / TAR,
+        room / TAR,
         *(source.one_line(keyring=snapshot.keyring) for source in snapshot.sources),
     ]
-    mounts = _work_mounts(work)
+    words = caged(
+        argv,
+        room=room,
+        readable=[lists, config, snapshot.keyring],
+        mounts=_work_mounts(work),
+        window=relay.window,
+    )
     with progress_bar("bootstrapping", unit=" packages") as bar:
 
         def count(line: str) -> None:
@@ -120,11 +126,8 @@ def _run_mmdebstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> N
             elif line.startswith("Setting up "):
                 bar.advance()
 
-        env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch), **relay}
-        job.run(isolated(argv, mounts=mounts), env=env, on_line=count)
-    work.rmdir()
-    for folder in (lists, config):
-        shutil.rmtree(folder)
+        env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch), **relay.environment}
+        job.run(words, env=env, on_line=count, keep_open=[relay.window.descriptor])
 
 
 def _write_filter(job: Job) -> Path:
@@ -152,15 +155,10 @@ def _work_mounts(work: Path) -> list[Mount]:
     return [tmpfs(work, mode="0755")] if has_memory_for_tmpfs(TREE_MIB) else []
 
 
-def _run_debootstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> None:
+def _run_debootstrap(job: Job, relay: Relay, room: Path) -> None:
     """debootstrap knows one suite only: updates and security follow with its own apt."""
-    if not is_root():
-        raise EnvironmentFault(
-            "bootstrap=debootstrap makes device nodes, which needs root",
-            hint="use bootstrap=mmdebstrap, or run as root",
-        )
-    tree = job.scratch / "tree"
-    tree.mkdir()
+    snapshot, tree = relay.snapshot, make_room(room / "tree")
+    tree.chmod(0o755)
     main = snapshot.sources[0]
     packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
     bootstrap: list[object] = ["sh", "-c", WITH_ITS_LOG, tree]
@@ -174,14 +172,28 @@ def _run_debootstrap(job: Job, snapshot: Snapshot, relay: Mapping[str, str]) -> 
         *_sweep_steps(job, tree),
         *(_upgrade_steps(job, snapshot, tree) if len(snapshot.sources) > 1 else ()),
     ]
-    command = isolated(
-        [*pack, "-cf", job.scratch / TAR, "."], mounts=_work_mounts(tree), before=steps
+    given = [job.scratch / name for name in ("lent", "dpkg.cfg.d")]
+    command = caged(
+        [*pack, "-cf", room / TAR, "."],
+        room=room,
+        readable=[snapshot.keyring, *(path for path in given if path.exists())],
+        mounts=_work_mounts(tree),
+        before=steps,
+        window=relay.window,
     )
-    env = {"DEBIAN_FRONTEND": "noninteractive", "SOURCE_DATE_EPOCH": str(snapshot.epoch), **relay}
+    env = {
+        "DEBIAN_FRONTEND": "noninteractive",
+        "SOURCE_DATE_EPOCH": str(snapshot.epoch),
+        "container": "lxc",  # debootstrap: there is no mknod here, devices are bound
+        **relay.environment,
+    }
     with progress_bar("bootstrapping", unit=" steps") as bar:
-        job.run(command, env=env, on_line=lambda line: bar.advance() if line[:2] == "I:" else None)
-    for folder in (tree, job.scratch / "lent", job.scratch / "dpkg.cfg.d"):
-        remove_tree(folder)
+        job.run(
+            command,
+            env=env,
+            on_line=lambda line: bar.advance() if line[:2] == "I:" else None,
+            keep_open=[relay.window.descriptor],
+        )
 
 
 def _sweep_steps(job: Job, tree: Path) -> list[list[object]]:
@@ -211,13 +223,13 @@ def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object
     lines = [source.one_line(keyring=ring) for source in snapshot.sources]
     files = {
         "etc/apt/sources.list": "".join(f"{line}\n" for line in lines).encode(),
-        "etc/resolv.conf": Path("/etc/resolv.conf").read_bytes(),
+        "etc/resolv.conf": b"",
         "usr/sbin/policy-rc.d": b"#!/bin/sh\nexit 101\n",
         str(keyring)[1:]: snapshot.keyring.read_bytes(),
     }
     steps: list[list[object]] = [
         list(Mount(tree / "proc", "proc", "proc").argv()),
-        list(bind(Path("/dev"), tree / "dev").argv()),
+        ["mount", "--rbind", "/dev", tree / "dev"],
     ]
     for name, content in files.items():
         path = lent / name
@@ -233,7 +245,7 @@ def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object
     for words in (["-y", "--no-install-recommends", "dist-upgrade"], ["clean"]):
         steps.append(["chroot", tree, "apt-get", *options, *words])
     steps.append(["rm", *(tree / name for name in files if not name.endswith("sources.list"))])
-    return [*steps, ["umount", tree / "dev", tree / "proc"]]
+    return [*steps, ["umount", "--lazy", tree / "dev", tree / "proc"]]
 
 
 STAGE = Stage(
@@ -249,7 +261,7 @@ STAGE = Stage(
         "debootstrap": "debootstrap",
         "apt-get": "apt",
         "setpriv": "util-linux",
-        "unshare": "util-linux",
+        **CAGE,
         "tar": "tar",
     },
 )

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.archive.snapshot import read_snapshot
+from pipeline.beneath import take
+from pipeline.cage import TOOLS as CAGE
+from pipeline.cage import caged, caged_reader, make_room
 from pipeline.ext import fixed_clock, run_debugfs
-from pipeline.host.namespace import has_memory_for_tmpfs, isolated, require_namespace, tmpfs
+from pipeline.host.namespace import has_memory_for_tmpfs, require_namespace, tmpfs
 from pipeline.host.packages import installed_version
 from pipeline.host.scratch import remove_tree
 from pipeline.progress import progress_bar
@@ -56,7 +59,8 @@ def build(job: Job) -> None:
         (point, fs) for point, _, fs in (one.rpartition(":") for one in job.spec.layout.split())
     ]
     require_mounting(fs for _, fs in layout)
-    listed = job.run(["tar", "--numeric-owner", "-tvf", rootfs]) if len(layout) > 1 else ""
+    list_all = caged_reader(["tar", "--numeric-owner", "-tvf", rootfs], readable=[rootfs])
+    listed = job.run(list_all) if len(layout) > 1 else ""
     contents = measure_tree(listed, layout, rootfs.stat().st_size // MIB)
     with progress_bar("writing the image", total=1 + len(contents), unit="steps") as bar:
         _make_file_systems(job, rootfs, contents, epoch=epoch)
@@ -72,8 +76,9 @@ def _make_file_systems(job: Job, rootfs: Path, contents: Sequence[Content], *, e
 
     The file systems that are mounted deepest come first; what is in them leaves the tree then.
     """
-    tree = job.scratch / "tree"
-    tree.mkdir()
+    room = make_room(job.scratch / "room")
+    tree = make_room(room / "tree")
+    tree.chmod(0o755)
     in_memory = has_memory_for_tmpfs(rootfs.stat().st_size // MIB)
     unpack = ["tar", "-C", tree, "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls"]
     steps: list[list[object]] = [[*unpack, "-xpf", rootfs]]
@@ -84,15 +89,25 @@ def _make_file_systems(job: Job, rootfs: Path, contents: Sequence[Content], *, e
             content,
             spec=job.spec,
             tree=Path(f"{tree}{content.mountpoint}".rstrip("/")),
-            image=job.scratch / golden_name(content.mountpoint),
+            image=room / golden_name(content.mountpoint),
             uuid=str(name),
         )
         if content.mountpoint != "/":
             steps.append(["find", f"{tree}{content.mountpoint}", "-mindepth", "1", "-delete"])
     *before, last = steps
-    command = isolated(last, mounts=[tmpfs(tree)] if in_memory else [], before=before)
+    command = caged(
+        last,
+        room=room,
+        readable=[rootfs],
+        mounts=[tmpfs(tree)] if in_memory else [],
+        before=before,
+        mounts_files=any(content.fs in MOUNTED for content in contents),
+    )
     job.run(command, env=fixed_clock(epoch))
-    remove_tree(tree)
+    for content in contents:
+        golden = golden_name(content.mountpoint)
+        take(room, golden, job.scratch / golden, mode=0o644)
+    remove_tree(room)
 
 
 def _content_name(spec: Spec, content: Content) -> str:
@@ -133,5 +148,11 @@ STAGE = Stage(
     after=("rootfs",),
     keys=("suite", "arch", "fs", "layout"),
     inputs=inputs,
-    tools={"mke2fs": "e2fsprogs", "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "tar": "tar"},
+    tools={
+        **CAGE,
+        "mke2fs": "e2fsprogs",
+        "debugfs": "e2fsprogs",
+        "dumpe2fs": "e2fsprogs",
+        "tar": "tar",
+    },
 )

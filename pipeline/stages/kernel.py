@@ -6,16 +6,21 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.archive.index import Package, PackageIndex
-from pipeline.archive.route import Route
-from pipeline.archive.snapshot import read_snapshot
+from pipeline.archive.snapshot import Snapshot, read_snapshot
+from pipeline.beneath import Beneath, take
+from pipeline.cage import TOOLS as CAGE
+from pipeline.cage import make_room
 from pipeline.canonical import digest_file, digest_tree, fingerprint
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errand import send
+from pipeline.errors import UsageError
+from pipeline.host.scratch import remove_tree
 from pipeline.initrd import build as initrd_build
-from pipeline.initrd.modules import ModuleFolder
+from pipeline.kernel.assembly import FACTS, Order
 from pipeline.preflight import require_feasible
 from pipeline.project import Project
 from pipeline.proxy.control import require_proxy
@@ -23,18 +28,19 @@ from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 
 REVISION = 3
+_ASSEMBLY = "pipeline.kernel.assembly"
+_FACTS_BYTES = 1 << 20
+_GIVEN = "given"
 _PART = re.compile(r"linux-(image|binary|base|modules|modules-extra)-")
 
 
 @dataclass(frozen=True)
 class KernelFiles:
-    """A kernel as found: vmlinuz, its modules folder if there is one, where it came from."""
+    """A kernel that is given as a file: vmlinuz, and its modules folder if there is one."""
 
     abi: str
     vmlinuz: Path
     modules: Path | None
-    packages: tuple[Package, ...] = ()
-    config: Path | None = None
 
 
 def inputs(spec: Spec, _project: Project) -> Inputs:
@@ -54,115 +60,74 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
 
 
 def build(job: Job) -> None:
-    """Get the kernel, index its modules, make the initrd; nothing when the guest brings its own."""
+    """Fetch what it is made of, have it put together; nothing when the guest brings its own."""
     if job.spec.is_kernel_inside:
         (job.scratch / "kernel.json").write_text('{"inside": true}\n')
         return
     require_feasible(job.spec, job.project)
     require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
-    packages, route, tree = snapshot.packages, snapshot.route, job.scratch / "tree"
-    if _is_package(job):
-        found = _unpack_packages(job, packages, route, tree)
+    room = make_room(job.scratch / "room")
+    order, parts = _plan(job, snapshot, room)
+    readable = [Path(deb) for deb in (*order.debs, order.busybox) if deb]
+    readable += [Path(path) for path in (order.vmlinuz, order.initrd, order.modules) if path]
+    file = job.scratch / _GIVEN / "order.json"
+    send(
+        "pipeline.kernel.assembly",
+        order.to_table(),
+        file=file,
+        room=room,
+        run=job.run,
+        readable=readable,
+    )
+    with Beneath(room, follow=False) as inside:
+        facts = json.loads(inside.read(FACTS, limit=_FACTS_BYTES))
+        has_config = inside.exists("config")
+    for name in ("vmlinuz", "initrd.img", "modules.tar", *(["config"] if has_config else [])):
+        take(room, name, job.scratch / name, mode=0o644)
+    _describe(job, snapshot, facts, [parts[number] for number in facts["used"]])
+    for path in (room, file.parent):
+        remove_tree(path)
+
+
+def _plan(job: Job, snapshot: Snapshot, room: Path) -> tuple[Order, list[Package]]:
+    """What the assembly is told, everything fetched, and the packages that its `debs` are."""
+    spec, packages, given = job.spec, snapshot.packages, KernelFiles("", Path(), None)
+    (job.scratch / _GIVEN).mkdir()
+    if spec.kernel_source == "package":
+        name, _, version = spec.kernel.partition("=")
+        parts = _resolve(packages, name, version)
     else:
-        found = _find_files(job.spec)
-    if found.modules is None:
-        found = _unpack_modules(job, packages, route, tree, found)
-    folder = tree / "lib/modules" / found.abi
-    if found.modules and found.modules != folder:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(found.modules, folder, symlinks=True)
-    for link in ("build", "source"):
-        (folder / link).unlink(missing_ok=True)
-    job.run(["depmod", "-b", tree, found.abi])
-    shutil.copyfile(found.vmlinuz, job.scratch / "vmlinuz")
-    if found.config:
-        shutil.copyfile(found.config, job.scratch / "config")
-    initrd = _place_initrd(job, (packages, route), ModuleFolder(folder), found.abi)
-    if job.spec.suite_facts.has_old_tools:
-        name_whole_paths(folder, found.abi)
-    pack = ["tar", "--sort=name", "--numeric-owner", "--owner=0", "--group=0", "--mode=u=rwX,go=rX"]
-    epoch = snapshot.epoch
-    job.run(
-        [*pack, f"--mtime=@{epoch}", "-C", tree]
-        + ["-cf", job.scratch / "modules.tar", f"lib/modules/{found.abi}"]
+        given = _find_files(spec)
+        names = [f"linux-modules-{given.abi}", f"linux-image-{given.abi}"]
+        known = [packages.find(name) for name in names if packages.has(name)]
+        parts = [] if given.modules else known
+    order = Order(
+        room=str(room),
+        debs=tuple(_fetch(job, snapshot, part) for part in parts),
+        name=spec.kernel,
+        epoch=snapshot.epoch,
+        fs=spec.fs,
+        abi=given.abi,
+        vmlinuz=_give(job, "vmlinuz", given.vmlinuz) if given.abi else "",
+        modules=str(given.modules or ""),
+        busybox="" if spec.initrd else _fetch(job, snapshot, packages.find("busybox-static")),
+        initrd=_give(job, "initrd", Path(spec.initrd)) if spec.initrd else "",
+        has_old_tools=spec.suite_facts.has_old_tools,
     )
-    shutil.rmtree(tree)
-    _describe(job, found, *initrd)
+    return order, parts
 
 
-def _is_package(job: Job) -> bool:
-    return job.spec.kernel_source == "package"
+def _fetch(job: Job, snapshot: Snapshot, part: Package) -> str:
+    kept = job.project.output / "cache/debs" / part.sha256
+    return str(snapshot.route.fetch(part.url, kept, size=part.size, sha256=part.sha256))
 
 
-def _unpack_packages(job: Job, packages: PackageIndex, route: Route, tree: Path) -> KernelFiles:
-    name, _, version = job.spec.kernel.partition("=")
-    parts = _resolve(packages, name, version)
-    cache = job.project.output / "cache/debs"
-    for part in parts:
-        deb = route.fetch(part.url, cache / part.sha256, size=part.size, sha256=part.sha256)
-        # base runs beside it and is what the rest waits for
-        job.run(["nice", "dpkg-deb", "-x", deb, tree])
-    _gather_boot_files(tree)
-    images = sorted((tree / "boot").glob("vmlinuz-*"))
-    if len(images) != 1:
-        raise PipelineError(
-            f"kernel package {job.spec.kernel} brings {len(images)} kernels, expected one",
-            hint="name a linux-image package, see `apt-cache search linux-image`",
-        )
-    abi = images[0].name.removeprefix("vmlinuz-")
-    modules = tree / "lib/modules" / abi
-    if not modules.is_dir() and (tree / "usr/lib/modules" / abi).is_dir():
-        modules.parent.mkdir(parents=True, exist_ok=True)
-        (tree / "usr/lib/modules" / abi).rename(modules)
-    config = tree / "boot" / f"config-{abi}"
-    return KernelFiles(abi, images[0], modules, tuple(parts), config if config.is_file() else None)
-
-
-def _unpack_modules(
-    job: Job, packages: PackageIndex, route: Route, tree: Path, found: KernelFiles
-) -> KernelFiles:
-    """The modules of a kernel given as a file, from the archive's package for that very ABI."""
-    cache = job.project.output / "cache/debs"
-    for name in (f"linux-modules-{found.abi}", f"linux-image-{found.abi}"):
-        if not packages.has(name):
-            continue
-        part = packages.find(name)
-        deb = route.fetch(part.url, cache / part.sha256, size=part.size, sha256=part.sha256)
-        job.run(["dpkg-deb", "-x", deb, tree])
-        modules = tree / "lib/modules" / found.abi
-        if modules.is_dir():
-            return replace(found, modules=modules, packages=(part,))
-    raise UsageError(
-        f"kernel {found.vmlinuz}: its modules are neither in /lib/modules/{found.abi} nor in a "
-        f"package linux-modules-{found.abi} of {job.spec.suite}",
-        hint="give modules=/lib/modules/ABI",
-    )
-
-
-def name_whole_paths(folder: Path, abi: str) -> None:
-    """modules.dep as modprobe before module-init-tools 3.5 reads it: no path is relative.
-
-    The binary indexes, which that modprobe does not know, would say otherwise: they go.
-    """
-    index = folder / "modules.dep"
-    lines = [line.partition(":") for line in index.read_text().splitlines() if line]
-    home = f"/lib/modules/{abi}"
-    text = "".join(
-        f"{home}/{path}:{''.join(f' {home}/{need}' for need in needs.split())}\n"
-        for path, _, needs in lines
-    )
-    index.write_text(text)
-    for path in folder.glob("modules.*.bin"):
-        path.unlink()
-
-
-def _gather_boot_files(tree: Path) -> None:
-    """From Linux 7.2 on Debian ships vmlinuz and config beside the modules, not in /boot."""
-    for name in ("vmlinuz", "config"):
-        for path in tree.glob(f"usr/lib/modules/*/{name}"):
-            (tree / "boot").mkdir(exist_ok=True)
-            path.rename(tree / "boot" / f"{name}-{path.parent.name}")
+def _give(job: Job, name: str, path: Path) -> str:
+    """A copy of a file of the user's that the cage may read: kernels in /boot are often root's."""
+    copy = job.scratch / _GIVEN / name
+    shutil.copyfile(path, copy)
+    return str(copy)
 
 
 def _resolve(packages: PackageIndex, name: str, version: str) -> list[Package]:
@@ -214,42 +179,16 @@ def _read_abi(vmlinuz: Path) -> str:
     return abi
 
 
-def _place_initrd(
-    job: Job, origin: tuple[PackageIndex, Route], folder: ModuleFolder, abi: str
-) -> tuple[tuple[str, ...], tuple[Package, ...]]:
-    """Its modules, and the packages that it was made from."""
-    target = job.scratch / "initrd.img"
-    if job.spec.initrd:
-        shutil.copyfile(job.spec.initrd, target)
-        return (), ()
-    packages, route = origin
-    busybox = packages.find("busybox-static")
-    cache = job.project.output / "cache/debs" / busybox.sha256
-    deb = route.fetch(busybox.url, cache, size=busybox.size, sha256=busybox.sha256)
-    unpacked = job.scratch / "busybox"
-    job.run(["dpkg-deb", "-x", deb, unpacked])
-    # bin/, or usr/bin/ since the /usr merge; other files of that name are not the program
-    program = next(unpacked.glob("**/bin/busybox"))
-    made = initrd_build.build_initrd(program.read_bytes(), folder, abi, file_system=job.spec.fs)
-    shutil.rmtree(unpacked)
-    target.write_bytes(made.content)
-    return made.modules, (busybox,)
-
-
-def _describe(
-    job: Job,
-    found: KernelFiles,
-    initrd_modules: tuple[str, ...],
-    initrd_packages: tuple[Package, ...],
-) -> None:
-    facts = {
-        "abi": found.abi,
+def _describe(job: Job, snapshot: Snapshot, facts: dict[str, Any], used: list[Package]) -> None:
+    busybox = [] if job.spec.initrd else [snapshot.packages.find("busybox-static")]
+    text = {
+        "abi": facts["abi"],
         "source": job.spec.kernel,
-        "packages": {part.name: [part.version, part.sha256] for part in found.packages},
-        "initrd_packages": {part.name: [part.version, part.sha256] for part in initrd_packages},
-        "initrd_modules": initrd_modules,
+        "packages": {part.name: [part.version, part.sha256] for part in used},
+        "initrd_packages": {part.name: [part.version, part.sha256] for part in busybox},
+        "initrd_modules": facts["initrd_modules"],
     }
-    (job.scratch / "kernel.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    (job.scratch / "kernel.json").write_text(json.dumps(text, indent=1, sort_keys=True) + "\n")
 
 
 STAGE = Stage(
@@ -260,5 +199,5 @@ STAGE = Stage(
     after=("mirror",),
     keys=("arch", "boot", "kernel", "initrd", "modules", "fs"),
     inputs=inputs,
-    tools={"dpkg-deb": "dpkg", "nice": "coreutils", "depmod": "kmod", "tar": "tar"},
+    tools={**CAGE, "dpkg-deb": "dpkg", "nice": "coreutils", "depmod": "kmod", "tar": "tar"},
 )

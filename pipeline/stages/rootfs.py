@@ -9,11 +9,15 @@ from pipeline.archive.guest_sources import render_guest_sources
 from pipeline.archive.lists import write_lists
 from pipeline.archive.mirrors import find_archive
 from pipeline.archive.snapshot import Snapshot, read_snapshot
+from pipeline.beneath import take
 from pipeline.bootstrap.selection import write_selected_lists
+from pipeline.cage import TOOLS as CAGE
+from pipeline.cage import caged, caged_reader, make_room
 from pipeline.canonical import digest_tree
 from pipeline.errors import UsageError
 from pipeline.host.dib import prepare_program, program_environment, stock_elements, version
-from pipeline.host.namespace import has_memory_for_tmpfs, isolated, require_namespace
+from pipeline.host.namespace import has_memory_for_tmpfs, require_namespace
+from pipeline.host.scratch import remove_tree
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.proxy.control import require_proxy
@@ -99,8 +103,9 @@ def build(job: Job) -> None:
     elements = elements_of(job.spec)
     _find_all(elements, _search_path(job.spec, job.project))
     require_namespace(job.run)
+    room = make_room(job.scratch / "room")
     for name in ("dib", "home"):
-        (job.scratch / name).mkdir()
+        make_room(room / name)
     require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
     argv = [
@@ -111,7 +116,7 @@ def build(job: Job) -> None:
         "-a",
         job.spec.arch,
         "-o",
-        job.scratch / "unused",
+        room / "unused",
     ]
     with progress_bar("running elements", unit="scripts") as bar:
 
@@ -122,16 +127,38 @@ def build(job: Job) -> None:
         with relaying(snapshot, cache=job.project.output / "cache") as relay:
             _write_lists(job, relay.snapshot)
             env = {**_environment(job, relay.snapshot), **relay.environment}
-            job.run(
-                isolated(["private-dev", *argv, *elements]), env=env, cwd=job.scratch, on_line=count
+            words = caged(
+                [*argv, *elements],
+                room=room,
+                readable=_readable(job, snapshot),
+                window=relay.window,
             )
-    used = [job.scratch / name for name in ("dib", "home", "lists", "short-lists", LIBRARY)]
-    job.run(isolated(["rm", "-rf", "--one-file-system", *used]))
+            keep_open = [relay.window.descriptor]
+            job.run(words, env=env, cwd=room, on_line=count, keep_open=keep_open)
+    _take(job, room)
+
+
+def _take(job: Job, room: Path) -> None:
+    """The finished tree and its list of packages; everything else goes."""
+    take(room, TAR, job.scratch / TAR, mode=0o644)
+    remove_tree(room)
+    for name in ("lists", "short-lists", LIBRARY):
+        remove_tree(job.scratch / name)
     for path in job.scratch.iterdir():
-        if path.name not in (TAR,):
+        if path.name != TAR:
             path.unlink()
-    status = job.run(["tar", "-xOf", job.scratch / TAR, "./var/lib/dpkg/status"])
-    (job.scratch / STATUS).write_text(status)
+    tar = job.scratch / TAR
+    read = ["tar", "-xOf", tar, "./var/lib/dpkg/status"]
+    (job.scratch / STATUS).write_text(job.run(caged_reader(read, readable=[tar])))
+
+
+def _readable(job: Job, snapshot: Snapshot) -> list[Path]:
+    """What the elements and the program read besides the host's programs."""
+    inputs = [job.upstream("base") / "base.tar", snapshot.keyring]
+    if not job.spec.is_kernel_inside:
+        inputs.append(job.upstream("kernel") / "modules.tar")
+    own = [path for path in job.scratch.iterdir() if path.name != "room"]
+    return [*inputs, *own, *_search_path(job.spec, job.project)]
 
 
 def _write_lists(job: Job, snapshot: Snapshot) -> None:
@@ -146,21 +173,21 @@ def _write_lists(job: Job, snapshot: Snapshot) -> None:
 
 def _environment(job: Job, snapshot: Snapshot) -> dict[str, str]:
     """What disk-image-create and the elements are told, and nothing of the caller's environment."""
-    scratch = job.scratch
+    room = job.scratch / "room"
     return {
-        **program_environment(scratch / LIBRARY),
-        "HOME": str(scratch / "home"),
+        **program_environment(job.scratch / LIBRARY),
+        "HOME": str(room / "home"),
         "USER": "root",
-        "TMP_DIR": str(scratch / "dib"),
-        "TMPDIR": str(scratch / "dib"),
+        "TMP_DIR": str(room / "dib"),
+        "TMPDIR": str(room / "dib"),
         "SOURCE_DATE_EPOCH": str(snapshot.epoch),
         "ELEMENTS_PATH": ":".join(map(str, _search_path(job.spec, job.project)[:-1])),
         "DIB_NO_TMPFS": "0" if has_memory_for_tmpfs(TREE_MIB) else "1",
         "DIB_MIN_TMPFS": "2",
         "DIB_IMAGE_SIZE": "1",  # spares DIB the measuring of a tree that it will not copy
         "DIB_NO_TIMESTAMP": "1",
-        "DIB_IMAGE_CACHE": str(scratch / "home" / "cache"),
-        "DIB_LOCKFILES": str(scratch / "home" / "locks"),
+        "DIB_IMAGE_CACHE": str(room / "home" / "cache"),
+        "DIB_LOCKFILES": str(room / "home" / "locks"),
         **_element_variables(job, snapshot),
     }
 
@@ -176,18 +203,15 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
     guest_sources = scratch / f"guest.{form}"
     archive = find_archive(spec, job.project.mirrors)
     guest_sources.write_text(render_guest_sources(spec, archive))
-    debs = job.project.output / "cache" / "apt"
-    debs.mkdir(parents=True, exist_ok=True)
     own = {
         "DISTRO_NAME": spec.suite_facts.distribution,
         "DIB_RELEASE": spec.suite,
         "DIB_INIT_SYSTEM": spec.init,
         "DIB_DOMU_BASE": job.upstream("base") / "base.tar",
-        "DIB_DOMU_EXPORT": scratch / TAR,
+        "DIB_DOMU_EXPORT": scratch / "room" / TAR,
         "DIB_DOMU_PACKAGES": " ".join(packages_of(spec, guest_sources.read_text())),
         "DIB_DOMU_APT_LISTS": scratch / "lists",
         "DIB_DOMU_APT_SHORT_LISTS": scratch / "short-lists",
-        "DIB_DOMU_APT_CACHE": debs,
         "DIB_DOMU_BUILD_SOURCES": build_sources,
         "DIB_DOMU_NETWORK_TOOL": spec.suite_facts.network_tool(spec.init),
         "DIB_DEBCONF_PRIORITY_LEVEL": spec.debconf_priority,
@@ -236,5 +260,5 @@ STAGE = Stage(
         "vnc",
     ),
     inputs=inputs,
-    tools={"tar": "tar", "unshare": "util-linux", "getopt": "util-linux", "bash": "bash"},
+    tools={**CAGE, "tar": "tar", "getopt": "util-linux", "bash": "bash"},
 )

@@ -13,9 +13,9 @@ from pipeline.archive.mirrors import Archive
 from pipeline.archive.terms import Terms
 from pipeline.guest.domains import command_line, make_domain, xl_version, xm_version
 from pipeline.guest.identity import render_fstab
+from pipeline.kernel.assembly import name_whole_paths
 from pipeline.project import Project
 from pipeline.spec import Spec
-from pipeline.stages.kernel import name_whole_paths
 from pipeline.stages.rootfs import elements_of
 from pipeline.xen import xm
 from pipeline.xen.kernel_image import read_kernel

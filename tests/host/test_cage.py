@@ -1,0 +1,229 @@
+"""The cage: what runs in it, or in a tree inside it, does not reach the machine."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline import command
+from pipeline.cage import FIRST_ID, Window, caged, caged_reader, caged_script, first_id, make_room
+from tests.conftest import require
+
+pytestmark = pytest.mark.integration
+
+# each is a line of shell that an attacker would try; it may fail or not, but nothing may come of it
+ATTEMPTS = {
+    "reads the host's shadow": "cat /etc/shadow",
+    "reads it by process 1": "cat /proc/1/root/etc/shadow",
+    "writes by process 1": "echo owned >/proc/1/root{witness}/file",
+    "writes where it lies": "echo owned >{witness}/file; echo owned >{witness}/new",
+    "removes it": "rm -rf {witness}",
+    "makes it setuid": "chmod 4777 {witness}/file",
+    "sets a sysctl": "echo 1 >/proc/sys/vm/swappiness",
+    "sets the core pattern": "echo '|/bin/sh' >/proc/sys/kernel/core_pattern",
+    "asks for a reboot": "echo b >/proc/sysrq-trigger",
+    "changes the host's name": "hostname owned; echo owned >/proc/sys/kernel/hostname",
+    "makes a disk's node": "mknod /tmp/disk b 254 0 && cat /tmp/disk | head -c 1",
+    "mounts a disk": "mkdir -p /tmp/m; mount /dev/vda /tmp/m && ls /tmp/m/etc",
+    "mounts the host's tree again": "mount -t proc p /tmp; cat /tmp/1/root/etc/shadow",
+    "makes the programs writable": "mount -o remount,rw,bind /usr; echo x >/usr/owned",
+    "enters the first process": "nsenter --target 1 --mount cat /etc/shadow",
+    "loads a module": "insmod /tmp/x.ko; modprobe loop",
+    "kills everybody": "kill -9 -1",
+    "sees the host's processes": "ls /proc | grep -x {pid}",
+    "connects to the host": "exec 3<>/dev/tcp/127.0.0.1/{port}; echo owned >&3",
+    "sends a signal to the tests": "kill -TERM {pid}",
+    "reads root's files": "cat /root/*; ls /root/.ssh /home",
+    "reads the mirrors' passwords": "cat /etc/apt/auth.conf /etc/apt/auth.conf.d/*",
+    "dumps core": "ulimit -c unlimited; sh -c 'kill -SEGV $$'",
+    "leaves a link": "ln -s {witness}/file {room}/link; ln {witness}/file {room}/hard",
+}
+
+
+@dataclass
+class Bench:
+    """A room, and what must not change: a folder, the machine's settings, a listener's silence."""
+
+    room: Path
+    witness: Path
+    listener: socket.socket
+
+    def line(self, attempt: str) -> str:
+        port = self.listener.getsockname()[1]
+        return attempt.format(witness=self.witness, pid=os.getpid(), port=port, room=self.room)
+
+    def state(self) -> list[object]:
+        settings = [Path("/proc/sys", name).read_text() for name in _SETTINGS]
+        files = sorted((str(path), path.stat().st_mode) for path in self.witness.rglob("*"))
+        return [settings, files, (self.witness / "file").read_text(), os.uname().nodename]
+
+    def is_untouched(self) -> bool:
+        self.listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            self.listener.accept()
+        return not Path("/usr/owned").exists()
+
+
+_SETTINGS = ("vm/swappiness", "kernel/core_pattern", "kernel/hostname")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    witness = tmp_path / "witness"
+    witness.mkdir()
+    (witness / "file").write_text("the host's\n")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield Bench(make_room(tmp_path / "room"), witness, listener)
+
+
+def run_lines(bench: Bench, lines: list[str], *, in_tree: bool) -> str:
+    """All lines, each a program of its own, in the cage or with a tree of it as their root."""
+    steps = [["mkdir", "-p", f"{bench.room}/tree/{name}"] for name in ("usr", "proc", "dev", "tmp")]
+    steps += [["cp", "-a", "/bin", "/lib", "/lib64", "/sbin", f"{bench.room}/tree"]]
+    programs = [(Path("/usr"), "/usr")]
+    words = []
+    for line in lines:
+        argv = ["bash", "-c", line]
+        if in_tree:
+            argv = list(caged_script(argv, tree=bench.room / "tree", readable=programs))
+        words.append(f"timeout -s KILL 20 {shlex.join(argv)} 2>&1 | head -c 2000")
+    script = "; ".join(words)
+    return command.run(caged(["sh", "-c", script], room=bench.room, before=steps))
+
+
+@pytest.mark.parametrize("in_tree", [False, True], ids=["builder", "script"])
+def test_what_strangers_try_does_not_reach_the_machine(bench: Bench, in_tree: bool) -> None:
+    before = bench.state()
+    output = run_lines(bench, [bench.line(one) for one in ATTEMPTS.values()], in_tree=in_tree)
+    assert bench.state() == before, output
+    assert bench.is_untouched(), output
+    assert "root:" not in output
+    shadow = Path("/etc/shadow")
+    secrets = shadow.read_text().splitlines() if os.access(shadow, os.R_OK) else []
+    assert not [line for line in secrets if line in output]
+
+
+def test_root_in_the_cage_is_nobody_outside(bench: Bench) -> None:
+    command.run(caged(["sh", "-c", f"id -u; echo x >{bench.room}/made"], room=bench.room))
+    owner = (bench.room / "made").stat().st_uid
+    assert owner == (first_id() if os.geteuid() == 0 else os.geteuid())
+    if os.geteuid() == 0 and first_id():
+        assert owner == FIRST_ID
+
+
+def test_the_cage_ends_with_its_command_whatever_it_left_behind(bench: Bench) -> None:
+    """e44a75a waited for as long as a script's child held its standard output."""
+    begun = time.monotonic()
+    script = "sleep 300 & setsid sleep 300 >/dev/null 2>&1 & echo done"
+    assert "done" in command.run(caged(["sh", "-c", script], room=bench.room))
+    assert time.monotonic() - begun < 30
+
+
+def test_a_script_ends_with_its_processes(bench: Bench) -> None:
+    begun = time.monotonic()
+    run_lines(bench, ["sleep 300 & setsid sleep 300 & echo done"], in_tree=True)
+    assert time.monotonic() - begun < 15
+
+
+def test_a_script_has_no_right_that_it_has_no_use_for(bench: Bench) -> None:
+    output = run_lines(
+        bench, ["grep -E 'CapEff|CapPrm|NoNewPrivs' /proc/self/status"], in_tree=True
+    )
+    fields = dict(line.split(":\t") for line in output.splitlines())
+    effective = int(fields["CapEff"], 16)
+    numbers = {"SYS_MODULE": 16, "SYS_RAWIO": 17, "SYS_PTRACE": 19, "SYS_ADMIN": 21}
+    numbers |= {"SYS_BOOT": 22, "SYS_TIME": 25, "MKNOD": 27, "NET_ADMIN": 12, "MAC_ADMIN": 33}
+    assert not [name for name, number in numbers.items() if effective >> number & 1]
+    assert effective & 1, "a script still changes owners"
+    assert fields["CapPrm"] == fields["CapEff"]
+    assert fields["NoNewPrivs"] == "1", "no program of the tree brings rights back"
+
+
+def test_the_tree_is_the_whole_world_of_a_script(bench: Bench) -> None:
+    output = run_lines(bench, ["ls /; echo --; ls /proc/1/root; echo --; ls /dev"], in_tree=True)
+    root, first, devices = (part.split() for part in output.split("--\n"))
+    assert set(root) == {"bin", "dev", "lib", "lib64", "proc", "sbin", "tmp", "usr"} == set(first)
+    assert set(devices) >= {"null", "zero", "full", "random", "urandom", "tty", "pts", "shm"}
+    assert not [name for name in devices if name.startswith(("loop", "vd", "sd", "mem", "kvm"))]
+
+
+def test_the_builders_root_holds_programs_and_nothing_of_the_machine(bench: Bench) -> None:
+    listing = command.run(caged(["ls", "/", "/etc", "/dev", "/root", "/run"], room=bench.room))
+    assert "shadow" not in listing and "ssh" not in listing.split() and "sys" not in listing.split()
+
+
+def test_a_reader_sees_what_is_named_and_can_do_nothing(bench: Bench) -> None:
+    given = bench.witness / "file"
+    script = (
+        "cat {0}; echo x >{0}; grep CapEff /proc/self/status; ls /proc /root /etc; cat /etc/shadow"
+    )
+    argv = ["sh", "-c", script.format(given)]
+    output = command.run(caged_reader(argv, readable=[given]), accept=(0, 1, 2))
+    assert "the host's" in output and given.read_text() == "the host's\n"
+    assert "shadow\n" not in output.replace("/etc/shadow", "")
+
+
+def test_a_reader_writes_only_where_it_may(bench: Bench) -> None:
+    place = bench.witness / "place"
+    place.mkdir()
+    argv = ["sh", "-c", f"echo x >{place}/made; echo x >{bench.witness}/file"]
+    command.run(caged_reader(argv, writable=[place]))
+    assert (place / "made").read_text() == "x\n"
+    assert (bench.witness / "file").read_text() == "the host's\n"
+
+
+def test_a_window_is_the_only_way_out_and_nobody_else_sees_it(bench: Bench) -> None:
+    window = Window()
+    script = f"exec 3<>/dev/tcp/127.0.0.1/{window.address.rpartition(':')[2]}; cat <&3"
+    words = caged(["bash", "-c", script], room=bench.room, window=window)
+    child = subprocess.Popen(
+        list(words), pass_fds=[window.descriptor], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        listener = window.receive()
+        assert listener is not None
+        with listener:
+            address = listener.getsockname()
+            with socket.socket() as outside:
+                assert outside.connect_ex(address) != 0, "the machine's loopback has it too"
+            listener.settimeout(20)
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"hello")
+        assert child.communicate(timeout=20)[0] == b"hello"
+    finally:
+        child.kill()
+        child.wait()
+        window.close()
+
+
+def test_a_window_that_nobody_opens_is_given_up() -> None:
+    window = Window()
+    window.close()
+    assert window.receive() is None
+
+
+def test_a_kill_of_the_build_ends_the_cage(bench: Bench) -> None:
+    require(shutil.which("setpriv") is not None, "needs setpriv")
+    mark = f"{bench.room}/alive"
+    words = caged(["sh", "-c", f"while :; do date +%s%N >{mark}; sleep 0.1; done"], room=bench.room)
+    argv = ["setpriv", "--pdeathsig", "KILL", "--", *words]
+    parent = subprocess.Popen(["sh", "-c", f"{shlex.join(argv)} & wait"], start_new_session=True)
+    end = time.monotonic() + 20
+    while not Path(mark).exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    time.sleep(1)
+    last = Path(mark).read_text()
+    time.sleep(1)
+    assert Path(mark).read_text() == last

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+from pipeline.canonical import digest_file
 from pipeline.check import access, configuration, contents, kernels, naming, network, system
 from pipeline.check.contents import check_sums
 from pipeline.check.facts import Facts, read_facts, require_artifact
-from pipeline.check.verdict import Verdict, render_table, summarize
+from pipeline.check.verdict import Verdict, render_table, shorten, summarize
 from pipeline.command import require_tools
 from pipeline.errors import VerificationError
 from pipeline.host.scratch import remove_abandoned, scratch_folder
@@ -22,7 +24,7 @@ from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.sums import DISK_SUMS, SUMS, digest_as, read_sums
 
-TOOLS = {"debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs"}
+TOOLS = {"dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs"}
 
 CHECKS: tuple[Callable[[Facts], Iterator[Verdict]], ...] = (
     *contents.CHECKS[:1],
@@ -45,7 +47,7 @@ def check_guest(recipe: Recipe, spec: Spec) -> None:
     if failed:
         error = VerificationError(
             f"{spec.name}: {summarize(verdicts)}",
-            details="\n".join(f"{v.row} {v.name}: {v.seen}" for v in failed),
+            details="\n".join(f"{v.row} {v.name}: {shorten(v.seen)}" for v in failed),
             hint="each failed line above says what was expected",
         )
         error.guest = spec.name
@@ -66,6 +68,8 @@ def find_verdicts(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list
         facts = read_facts(recipe, spec, disk, work)
         verdicts = judge_facts(facts)
         if with_sums:
+            if facts.golden:
+                digests[facts.golden.path.name] = partial(digest_file, facts.golden.path)
             verdicts += check_sums(facts, lambda path: digests[path.name]())
         return verdicts
 

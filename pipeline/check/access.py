@@ -13,6 +13,7 @@ from pipeline.guest.identity import authorized_lines
 from pipeline.stages.names import KNOWN_HOSTS
 
 KEYS = "/root/.ssh/authorized_keys"
+_LONGEST_KEY = 16 << 10  # RSA of 16384 bits; what is longer takes minutes to read
 _LOCKED = re.compile(r"[!*].*")
 _REBUILD = "build it again: doit build name={} replace=yes"
 
@@ -132,13 +133,16 @@ def check_host_keys(facts: Facts) -> Iterator[Verdict]:
 
 def derive_public_key(private: bytes) -> str:
     """`type base64` of a private host key in OpenSSH's form or PEM; "" when it is none."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization as form
 
+    if len(private) > _LONGEST_KEY:
+        return ""
     load = form.load_ssh_private_key if b"OPENSSH" in private else form.load_pem_private_key
     try:
         key = load(private, password=None)
         public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
-    except ValueError:
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it wants a password
         return ""
     return public.decode()
 

@@ -12,11 +12,20 @@ from pipeline.check.tree import Tree
 from pipeline.spec import Spec
 from pipeline.xen.cpio import module_names, read_initrd
 from pipeline.xen.grub_menu import parse_grub_cfg
-from pipeline.xen.kernel_image import Decompressor, KernelFacts, read_kernel
+from pipeline.xen.kernel_image import (
+    MOST_UNPACKED,
+    Decompressor,
+    KernelFacts,
+    bounded,
+    read_kernel,
+)
 from pipeline.xen.text import SyntaxFault
 
+MOST_BOOT_FILE = 256 << 20
 GRUB_CFG = "/boot/grub/grub.cfg"
 _LZ4_LEGACY = b"\x02\x21\x4c\x18"
+_ZSTD_WINDOW = 1 << 28  # zstd --ultra -22, which kernels use, takes half of it
+_ZSTD_STEP = 4096  # which a bomb makes 128 MiB of
 _LZ4_BLOCK = 8 << 20  # of the legacy format; lz4_Frame_format.md of lz4
 
 
@@ -37,6 +46,11 @@ def read_boot_files(spec: Spec, folder: Path, tree: Tree, reader: ImageReader) -
         missing = [f"no {path.name}" for path in files if not path.is_file()]
         if missing:
             return BootFiles(faults=tuple(missing))
+        long = [
+            f"{path.name} is too long" for path in files if path.stat().st_size > MOST_BOOT_FILE
+        ]
+        if long:
+            return BootFiles(faults=tuple(long))
         return judge_files(files[0].read_bytes(), files[1].read_bytes())
     try:
         entry = parse_grub_cfg(tree.text(GRUB_CFG)).default_entry
@@ -44,7 +58,7 @@ def read_boot_files(spec: Spec, folder: Path, tree: Tree, reader: ImageReader) -
         return BootFiles(faults=(f"{GRUB_CFG}: {fault}",))
     named = [entry.kernel, *([entry.initrd] if entry.initrd else [])]
     paths = [path if path.startswith("/boot/") else f"/boot{path}" for path in named]
-    reader.read_files(paths)
+    reader.read_files(paths, limit=MOST_BOOT_FILE)
     contents = [tree.content(path) for path in paths]
     missing = [f"no {path}" for path, found in zip(paths, contents, strict=True) if not found]
     if missing:
@@ -77,8 +91,13 @@ def unpack_lz4(stream: bytes) -> bytes:
 
     try:
         if not stream.startswith(_LZ4_LEGACY):
-            return bytes(lz4.frame.decompress(stream))
+            frame = lz4.frame.LZ4FrameDecompressor()
+            unpacked = bounded(bytes(frame.decompress(stream, max_length=MOST_UNPACKED + 1)))
+            if not frame.eof:
+                raise ValueError("the lz4 stream is damaged: it ends too early")
+            return unpacked
         blocks: list[bytes] = []
+        room = MOST_UNPACKED
         at = len(_LZ4_LEGACY)
         while at + 4 <= len(stream):
             size = struct.unpack_from("<I", stream, at)[0]
@@ -91,6 +110,9 @@ def unpack_lz4(stream: bytes) -> bytes:
             if len(block) < size:
                 raise ValueError("the lz4 stream is damaged: it ends within a block")
             blocks.append(lz4.block.decompress(block, uncompressed_size=_LZ4_BLOCK))
+            room -= len(blocks[-1])
+            if room < 0:
+                raise ValueError(f"it unpacks to more than {MOST_UNPACKED >> 20} MiB")
             at += size
         return b"".join(blocks)
     except (lz4.block.LZ4BlockError, RuntimeError) as fault:
@@ -101,14 +123,20 @@ def unpack_zstd(stream: bytes) -> bytes:
     """One zstd frame. Raises ValueError for a damaged stream."""
     import zstandard
 
+    parts: list[bytes] = []
+    room = MOST_UNPACKED
     try:
-        reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-        unpacked = reader.decompress(stream)
+        reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+        for at in range(0, len(stream), _ZSTD_STEP):
+            parts.append(reader.decompress(stream[at : at + _ZSTD_STEP]))
+            room -= len(parts[-1])
+            if room < 0:
+                raise ValueError(f"it unpacks to more than {MOST_UNPACKED >> 20} MiB")
+            if reader.eof:
+                return b"".join(parts)
     except zstandard.ZstdError as fault:
         raise ValueError(f"the zstd stream is damaged: {fault}") from None
-    if not reader.eof:
-        raise ValueError("the zstd stream is damaged: it ends too early")
-    return unpacked
+    raise ValueError("the zstd stream is damaged: it ends too early")
 
 
 DECOMPRESSORS: Mapping[str, Decompressor] = {"lz4": unpack_lz4, "zstd": unpack_zstd}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.check.facts import Facts
+from pipeline.check.image import MOST_FILE
 from pipeline.check.verdict import Verdict, compare, judge
 from pipeline.errors import PipelineError
 from pipeline.manifest import render_manifest
@@ -64,13 +65,14 @@ def check_file_system(facts: Facts) -> Iterator[Verdict]:
 def check_manifest(facts: Facts) -> Iterator[Verdict]:
     """C12: the manifest lists what dpkg knows in the image, the spec's packages among it."""
     try:
-        installed = render_manifest(facts.tree.text(STATUS)).splitlines()
+        installed = render_manifest(facts.tree.text(STATUS, limit=MOST_FILE)).splitlines()
     except PipelineError as fault:
         yield judge("C12", "manifest", [str(fault)], ok="as dpkg says")
         return
     listed = facts.texts.get("manifest", "").splitlines()
-    faults = [f"not installed: {line}" for line in listed if line not in set(installed)]
-    faults += [f"not listed: {line}" for line in installed if line not in set(listed)]
+    here, there = set(installed), set(listed)
+    faults = [f"not installed: {line}" for line in listed if line not in here]
+    faults += [f"not listed: {line}" for line in installed if line not in there]
     yield judge("C12", "manifest", faults[:3], ok=f"{len(installed)} packages, as dpkg says")
     names = {line.split()[0] for line in installed}
     missing = [name for name in facts.spec.packages if name.split("=")[0] not in names]
@@ -113,6 +115,10 @@ def check_sums(facts: Facts, digest: Callable[[Path], str]) -> Iterator[Verdict]
     faults += [f"{name} is not in it" for name in sorted(needed - set(listed))]
     hint = f"build it again: doit build name={facts.spec.name} replace=yes"
     yield judge("C12", SUMS, faults, ok=f"{len(checked)} files", hint=hint)
+    if facts.golden:
+        changed = digest(facts.golden.path) != facts.golden.noted
+        faults = [f"{facts.golden.path} is not what the guest was built on"] if changed else []
+        yield judge("C12", "golden image", faults, ok="as it was built", hint=hint)
     if facts.written & set(listed):
         names = ", ".join(sorted(facts.written & set(listed)))
         text = f"{names}: the guest has written to it since it was built; not compared"
@@ -127,4 +133,10 @@ def _mib(size: int) -> str:
     return f"{size / MIB:g} MiB"
 
 
-CHECKS = (check_spec, check_file_system, check_manifest, check_secrets)
+def check_read(facts: Facts) -> Iterator[Verdict]:
+    """B3: all that the checks asked for could be read; what is not there is none of this."""
+    faults = [*facts.unread, *(f"{path} is too long" for path in sorted(facts.tree.oversized))]
+    yield judge("B3", "files read", faults[:5], ok=f"{len(facts.tree.nodes)} names")
+
+
+CHECKS = (check_spec, check_file_system, check_manifest, check_secrets, check_read)

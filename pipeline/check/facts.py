@@ -9,21 +9,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.changes import read_record
 from pipeline.check.boot_reading import BootFiles, read_boot_files
 from pipeline.check.image import FileSystem, ImageReader, read_file_system
 from pipeline.check.tree import Tree
 from pipeline.command import run
-from pipeline.errors import PipelineError
+from pipeline.errors import CommandFailed, PipelineError, VerificationError
+from pipeline.ext_image import ExtImage
 from pipeline.guest.identity import MACHINE_ID
 from pipeline.host.in_use import refuse_if_used
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
+from pipeline.volumes.overlay import find_backing
+from pipeline.volumes.refusing import read_written
 from pipeline.volumes.target import AnyTarget, targets_of
 
-WRITTEN = "written.json"
 _MOST_TEXT = 1 << 20
 _SWAP_PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The image that a copy-on-write disk rests on, and its sha256 when the guest was built."""
+
+    path: Path
+    noted: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +44,8 @@ class Facts:
     `texts` are the artifact's text files by name, `sizes` its files and its volumes in bytes (a
     disk's is the size that the guest sees). `swap_page` is the first page of its swap.
     `machine_ids` are those of the other guests. `keys` are those of the spec that the artifact
-    depends on. `written` names the disks that changed since they were built. `secret` is root's
+    depends on. `written` names the disks that changed since they were built. `unread` says what of
+    the image could not be read. `golden` is what a copy-on-write disk rests on. `secret` is root's
     password where the builder can read it.
     """
 
@@ -49,6 +61,8 @@ class Facts:
     machine_ids: Mapping[str, str] = field(default_factory=dict)
     keys: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
+    unread: tuple[str, ...] = ()
+    golden: Golden | None = None
     secret: bytes = field(default=b"", repr=False)
 
     @property
@@ -77,6 +91,11 @@ def require_artifact(project: Project, spec: Spec) -> Path:
             f"{spec.name}: there is no finished artifact in {folder}",
             hint=f"build it first: doit build name={spec.name}",
         )
+    if not is_disk(disk):
+        raise VerificationError(
+            f"{disk} is neither a file nor a block device",
+            hint=f"remove it and build the guest again: doit build name={spec.name}",
+        )
     unread = [part for part in spec.parts if part.has_files and part.fs[:3] != "ext"]
     if unread or len(spec.layout.split()) > 1:
         what = f"fs={unread[0].fs}" if unread else f"{len(spec.layout.split())} file systems"
@@ -89,34 +108,54 @@ def require_artifact(project: Project, spec: Spec) -> Path:
 
 
 def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
-    """Read a finished guest; `work` is a private folder for what is taken out of its disk.
+    """Read a finished guest; `work` is a private folder for a copy of its disk.
 
     Raises VerificationError when the disk holds no file system of a guest.
     """
     project, folder = recipe.project, recipe.project.artifact(spec.name)
     targets = targets_of(spec, project)
-    image = _raw_image(disk, work, spec)
-    reader = ImageReader(image, work / "taken")
+    golden = _find_golden(disk, folder, spec)
+    raw = _raw_image(disk, work, spec)
     zone = f"/usr/share/zoneinfo/{spec.timezone}".rpartition("/")[0]
-    tree = reader.read_tree([zone])
+    with ExtImage(raw) as image:
+        reader = ImageReader(image)
+        tree = reader.read_tree([zone])
+        boot = read_boot_files(spec, folder, tree, reader)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     sizes |= {target.path.name: _size_of(target.path) for target in targets}
-    sizes[disk.name] = _size_of(image)
+    sizes[disk.name] = _size_of(raw)
     return Facts(
         spec=spec,
         project=project,
         folder=folder,
         tree=tree,
-        file_system=read_file_system(image),
-        boot=read_boot_files(spec, folder, tree, reader),
+        file_system=read_file_system(raw),
+        boot=boot,
         texts=_read_texts(folder),
         sizes=sizes,
         swap_page=b"".join(_first_page(one.path) for one in targets if one.part.is_swap),
         machine_ids=_other_machine_ids(project, spec.name),
         keys=frozenset(recipe.keys_of("config")),
         written=_written_disks(project, folder, spec.name),
+        unread=tuple(reader.faults),
+        golden=golden,
         secret=_read_secret(project, spec),
     )
+
+
+def _find_golden(disk: Path, folder: Path, spec: Spec) -> Golden | None:
+    """What a qcow2 overlay rests on, as its path and the digest noted when it was built."""
+    if spec.clone != "cow" or spec.format != "qcow2":
+        return None
+    backing = find_backing(run, disk)
+    if not is_disk(Path(backing)):
+        raise VerificationError(
+            f"{backing}: the golden image of {spec.name} is gone, the guest cannot start",
+            hint=f"build it again: doit build name={spec.name} replace=yes",
+        )
+    image = read_record(folder).get("image")
+    noted = image.files.get(Path(backing).name, {}) if image else {}
+    return Golden(Path(backing), str(noted.get("sha256", "")))
 
 
 def _raw_image(disk: Path, work: Path, spec: Spec) -> Path:
@@ -124,8 +163,18 @@ def _raw_image(disk: Path, work: Path, spec: Spec) -> Path:
         return disk
     raw = work / "disk.raw"
     kind = {"vhd": "vpc"}.get(spec.format, spec.format)
-    run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk, raw])
+    try:
+        run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk, raw])
+    except CommandFailed as error:
+        raise VerificationError(
+            f"{disk} is no {spec.format} disk that can be read", details=error.details
+        ) from error
     return raw
+
+
+def is_disk(path: Path) -> bool:
+    """Whether something is a file or a block device, and no pipe, folder or terminal."""
+    return path.is_file() or path.is_block_device()
 
 
 def _read_texts(folder: Path) -> dict[str, str]:
@@ -139,15 +188,15 @@ def _read_texts(folder: Path) -> dict[str, str]:
 
 
 def _size_of(path: Path) -> int:
-    """Bytes of a file or a block device, 0 for what is not there."""
-    if not path.exists():
+    """Bytes of a file or a block device, 0 for what is none of these."""
+    if not is_disk(path):
         return 0
     with open(path, "rb") as stream:
         return stream.seek(0, os.SEEK_END)
 
 
 def _first_page(swap: Path) -> bytes:
-    if not swap.exists():
+    if not is_disk(swap):
         return b""
     with open(swap, "rb") as stream:
         return stream.read(_SWAP_PAGE)
@@ -157,18 +206,16 @@ def _other_machine_ids(project: Project, name: str) -> dict[str, str]:
     """Guest to machine id, of every guest but this one."""
     found = {}
     for path in sorted(project.identity(name).parent.glob(f"*/{MACHINE_ID}")):
-        if path.parent.name != name:
-            found[path.parent.name] = path.read_text().strip()
+        if path.parent.name != name and path.is_file():
+            found[path.parent.name] = path.read_text(errors="surrogateescape").strip()
     return found
 
 
 def _written_disks(project: Project, folder: Path, name: str) -> frozenset[str]:
     """Disks whose time differs from the one noted when they were built: their guest has run."""
-    noted = project.volume(name) / WRITTEN
-    times = json.loads(noted.read_text()) if noted.is_file() else {}
     return frozenset(
         disk
-        for disk, mtime_ns in times.items()
+        for disk, mtime_ns in read_written(project.volume(name)).items()
         if (folder / disk).is_file() and (folder / disk).stat().st_mtime_ns != mtime_ns
     )
 

@@ -1,18 +1,29 @@
-"""Reading a finished image without mounting it: debugfs(8), dumpe2fs(8), e2fsck(8), read only."""
+"""Reading a finished image without mounting it: its files by ext_image, dumpe2fs(8), e2fsck(8).
+
+Whoever was root in the guest chose every name and every byte. What cannot be read, or is more than
+any guest needs, is noted as a fault of the image and left out.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.check.tree import Node, Tree
 from pipeline.command import run
 from pipeline.errors import VerificationError
+from pipeline.ext_image import DamagedImage, ExtImage, Inode
 
+MIB = 1 << 20
+MOST_NODES = 200_000
+MOST_DEPTH = 50
+MOST_FILE, MOST_BYTES = 16 * MIB, 64 * MIB  # of one file and of all, but for kernel and initrd
+PATIENCE_S = 600
+_MOST_FOLDERS = 20_000  # of modules; a kernel's are 600
+_MOST_FAULTS = 20
 _LISTED = (
     *("/", "/root", "/root/.ssh", "/boot", "/boot/grub", "/usr/sbin", "/sbin", "/lib/modules"),
     *("/lib/systemd", "/lib/systemd/system", "/lib/systemd/system/sysinit.target.wants"),
@@ -23,8 +34,8 @@ _LISTED = (
 )
 _READ = ("/var/lib/dpkg/status", "/var/cache/debconf/config.dat")
 _INDEXES = ("modules.dep", "modules.builtin")
-_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
-_COMMAND = re.compile(r"^debugfs: (.*)$", re.MULTILINE)
+_ENDED = re.compile(r": \d+/\d+ files \(")
+_REBUILD = "build the guest again, with replace=yes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,158 +49,175 @@ class FileSystem:
 
 
 class ImageReader:
-    """Reads one ext2, ext3 or ext4 image; `work` is a private folder for what is taken out."""
+    """Reads what the checks ask for out of one ext2, ext3 or ext4 file system."""
 
-    def __init__(self, image: Path, work: Path) -> None:
+    def __init__(self, image: ExtImage) -> None:
         self._image = image
-        self._work = work
         self._nodes: dict[str, Node] = {}
-        self._taken = 0
+        self._faults: list[str] = []
+        self._room = MOST_BYTES
 
     def read_tree(self, zones: Iterable[str]) -> Tree:
         """/etc with contents, and names, owners and modes of what else the checks ask for.
 
-        `zones` are further folders to list.
+        `zones` are further folders to list. Raises VerificationError where there is no /etc.
         """
-        self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._run([f'rdump "/etc" "{self._work}"'])
-        taken = self._work / "etc"
-        if not taken.is_dir():
-            raise VerificationError(f"{self._image}: no /etc in it, so no guest", hint=_REBUILD)
-        folders = ["/etc", *(f"/etc/{folder}" for folder in _folders_below(taken))]
-        self._list([*_LISTED, *zones, *folders])
-        for path in self._below("/etc/"):
-            node = self._nodes[path]
-            found = taken / path.removeprefix("/etc/")
-            if node.kind == "file" and found.is_file():
-                self._nodes[path] = _with_content(node, found.read_bytes())
-            elif node.kind == "link" and found.is_symlink():
-                self._nodes[path] = _with_target(node, os.readlink(found))
-        self._read([*_READ, *self._below("/root/.ssh/"), *self._below("/boot/grub/")])
+        etc = self._find("/etc")
+        if etc is None or etc.kind != "folder":
+            raise VerificationError("the disk has no /etc in it, so no guest", hint=_REBUILD)
+        self._list([*_LISTED, *zones])
+        self._walk("/etc", etc)
+        self.read_files([*_READ, *self._below("/root/.ssh/"), *self._below("/boot/grub/")])
         self._read_homes()
         self._read_modules()
         return Tree(self._nodes)
 
-    def read_files(self, paths: Iterable[str]) -> None:
-        """Add the contents of these files to the tree."""
-        self._read(paths)
+    def read_files(self, paths: Iterable[str], *, limit: int = MOST_FILE) -> None:
+        """Add the contents of these files to the tree; links are followed inside the guest."""
+        for path in dict.fromkeys(paths):
+            inode = self._find(path)
+            if inode is not None and inode.kind == "file":
+                node = self._nodes.get(path) or _make_node(inode)
+                self._nodes[path] = replace(node, content=self._read(path, inode, limit))
+
+    @property
+    def faults(self) -> list[str]:
+        """What could not be read, and why; names that are none."""
+        return [*self._faults, *sorted(self._image.odd_names)]
+
+    def _walk(self, top: str, folder: Inode) -> None:
+        """All below a folder, file contents and targets of links too, each folder once."""
+        seen = {folder.number}
+        waiting = [(top, folder.number, 0)]
+        while waiting:
+            path, number, depth = waiting.pop()
+            for name, inode in self._entries(path, number):
+                inside = f"{path}/{name}"
+                node = self._nodes.setdefault(inside, _make_node(inode))
+                if inode.kind == "folder" and depth >= MOST_DEPTH:
+                    self._note(f"{path}: folders deeper than {MOST_DEPTH}")
+                elif inode.kind == "folder" and inode.number in seen:
+                    self._note(f"{inside}: a folder that stands in several places")
+                elif inode.kind == "folder":
+                    seen.add(inode.number)
+                    waiting.append((inside, inode.number, depth + 1))
+                elif inode.kind == "file":
+                    content = self._read(inside, inode, MOST_FILE)
+                    self._nodes[inside] = replace(node, content=content)
+                elif inode.kind == "link":
+                    self._nodes[inside] = replace(node, target=self._target(inside, inode))
 
     def _read_homes(self) -> None:
         """The .ssh folders of everybody but root."""
         passwd = Tree(self._nodes).text("/etc/passwd")
         homes = {line.split(":")[5].rstrip("/") for line in passwd.splitlines() if _is_entry(line)}
-        folders = sorted(f"{home}/.ssh" for home in homes - {"/root", ""} if '"' not in home)
+        folders = sorted(f"{home}/.ssh" for home in homes - {"/root", ""})
         self._list(folders)
-        self._read(path for folder in folders for path in self._below(f"{folder}/"))
+        self.read_files(path for folder in folders for path in self._below(f"{folder}/"))
 
     def _read_modules(self) -> None:
         """The indexes of each kernel's modules, and the names in every folder they mention."""
-        kernels = [path for path in self._below("/lib/modules/") if self._is_folder(path)]
+        below = self._below("/lib/modules/")
+        kernels = [path for path in below if self._nodes[path].kind == "folder"]
         self._list(kernels)
-        self._read(f"{kernel}/{name}" for kernel in kernels for name in _INDEXES)
+        self.read_files(f"{kernel}/{name}" for kernel in kernels for name in _INDEXES)
         folders: set[str] = set()
         for kernel in kernels:
-            index = self._nodes.get(f"{kernel}/modules.dep")
-            for line in ((index.content if index else None) or b"").decode().splitlines():
+            index = Tree(self._nodes).text(f"{kernel}/modules.dep", limit=MOST_FILE)
+            for line in index.splitlines():
                 path = line.partition(":")[0].removeprefix(f"{kernel}/")  # old ones begin at /
                 folders.add(f"{kernel}/{path.rpartition('/')[0]}")
-        self._list(sorted(folders))
-
-    def _is_folder(self, path: str) -> bool:
-        return self._nodes[path].kind == "folder"
+        if len(folders) > _MOST_FOLDERS:
+            self._note(f"modules.dep: it names {len(folders)} folders")
+        self._list(sorted(folders)[:_MOST_FOLDERS])
 
     def _below(self, start: str) -> list[str]:
         return sorted(path for path in self._nodes if path.startswith(start))
 
     def _list(self, folders: Iterable[str]) -> None:
-        wanted = list(dict.fromkeys(folders))
-        parts = self._run(f'ls -p "{folder}"' for folder in wanted)
-        for folder, part in zip(wanted, parts, strict=True):
-            for line in part.splitlines():
-                fields = line.split("/")
-                # /inode/mode/owner/group/name/size/
-                if len(fields) == 8 and fields[5] not in (".", "..", ""):
-                    path = f"{folder.rstrip('/')}/{fields[5]}"
-                    self._nodes.setdefault(path, _make_node(fields))
+        for folder in dict.fromkeys(folders):
+            inode = self._find(folder)
+            if inode is not None and inode.kind == "folder":
+                for name, inside in self._entries(folder, inode.number):
+                    self._nodes.setdefault(f"{folder.rstrip('/')}/{name}", _make_node(inside))
 
-    def _read(self, paths: Iterable[str]) -> None:
-        wanted = {}
-        for path in dict.fromkeys(paths):
-            if '"' not in path:
-                wanted[path] = self._work / f"taken-{self._taken}"
-                self._taken += 1
-        self._run(f'dump "{path}" "{target}"' for path, target in wanted.items())
-        for path, target in wanted.items():
-            if target.is_file():
-                node = self._nodes.get(path, Node("file"))
-                if node.kind != "folder":
-                    self._nodes[path] = _with_content(node, target.read_bytes())
+    def _entries(self, path: str, folder: int) -> Iterable[tuple[str, Inode]]:
+        """Name and inode of what a folder holds and can be read."""
+        try:
+            entries = self._image.entries(folder)
+        except DamagedImage as fault:
+            self._note(f"{path}: {fault}")
+            return
+        for name, number in entries.items():
+            if len(self._nodes) >= MOST_NODES:
+                self._note(f"{path}: more than {MOST_NODES} files: the rest is not read")
+                return
+            try:
+                yield name, self._image.inode(number)
+            except DamagedImage as fault:
+                self._note(f"{path}/{name}: {fault}")
 
-    def _run(self, commands: Iterable[str]) -> list[str]:
-        """The output of each command; debugfs says in words, not by its status, what failed."""
-        lines = list(commands)
-        if not lines:
-            return []
-        script = self._work / "script"
-        script.write_text("".join(f"{line}\n" for line in lines))
-        output = run(["debugfs", "-f", script, self._image])
-        parts = _COMMAND.split(output)[2::2]
-        if len(parts) != len(lines):
-            raise VerificationError(
-                f"{self._image}: debugfs cannot read it", details=output[-2000:], hint=_REBUILD
-            )
-        return parts
+    def _find(self, path: str) -> Inode | None:
+        try:
+            return self._image.find(path)
+        except DamagedImage as fault:
+            self._note(f"{path}: {fault}")
+            return None
 
+    def _read(self, path: str, inode: Inode, limit: int) -> bytes | None:
+        is_usual = limit <= MOST_FILE
+        try:
+            content = self._image.read(inode, limit=min(limit, self._room) if is_usual else limit)
+        except DamagedImage as fault:
+            self._note(f"{path}: {fault}")
+            return None
+        self._room -= len(content) if is_usual else 0
+        return content
 
-_REBUILD = "build the guest again, with replace=yes"
+    def _target(self, path: str, inode: Inode) -> str:
+        try:
+            return self._image.read_link(inode)
+        except DamagedImage as fault:
+            self._note(f"{path}: {fault}")
+            return ""
+
+    def _note(self, fault: str) -> None:
+        if len(self._faults) < _MOST_FAULTS and fault not in self._faults:
+            self._faults.append(fault)
 
 
 def read_file_system(image: Path) -> FileSystem:
     """The superblock's facts, and e2fsck's opinion of the whole (-n: it changes nothing)."""
-    header = run(["dumpe2fs", "-h", image], accept=(0, 1))
+    header = _ask(["dumpe2fs", "-h", image])
     fields = dict(re.findall(r"^([^:\n]+):[ \t]+(.*)$", header, re.MULTILINE))
-    if "Block count" not in fields:
+    counts = [fields.get("Block count", ""), fields.get("Block size", "")]
+    if not all(count.isdecimal() for count in counts):
         return FileSystem(features=frozenset(), uuid="", size=0, faults="no ext file system")
-    words = run(["e2fsck", "-f", "-n", image], accept=tuple(range(16)))
+    words = _ask(["e2fsck", "-f", "-n", image])
     faults = [line for line in words.splitlines() if _is_fault(line)]
+    if not faults and not _ENDED.search(words):
+        faults = ["e2fsck did not come to its end"]
     return FileSystem(
-        features=frozenset(fields["Filesystem features"].split()),
-        uuid=fields["Filesystem UUID"],
-        size=int(fields["Block count"]) * int(fields["Block size"]),
+        features=frozenset(fields.get("Filesystem features", "").split()),
+        uuid=fields.get("Filesystem UUID", ""),
+        size=int(counts[0]) * int(counts[1]),
         faults="; ".join(faults[:3]),
     )
+
+
+def _ask(argv: list[object]) -> str:
+    """What a program of e2fsprogs says; its status says less, and a damaged superblock kills it."""
+    return run(["timeout", "-k", "5", PATIENCE_S, *argv], accept=tuple(range(256)))
 
 
 def _is_fault(line: str) -> bool:
     """e2fsck's report of a clean file system is its name, five passes and the counts."""
     line = line.strip()
-    return bool(line) and not re.match(r"e2fsck \d|Pass \d|.*: \d+/\d+ files \(", line)
+    return bool(line) and not re.match(r"e2fsck \d|Pass \d", line) and not _ENDED.search(line)
 
 
-def _make_node(fields: list[str]) -> Node:
-    mode = int(fields[2], 8)
-    kind = _KINDS.get(stat.S_IFMT(mode), "other")
-    return Node(kind, stat.S_IMODE(mode), int(fields[3]), int(fields[4]))
-
-
-def _with_content(node: Node, content: bytes) -> Node:
-    return Node(node.kind, node.mode, node.owner, node.group, content)
-
-
-def _with_target(node: Node, target: str) -> Node:
-    return Node(node.kind, node.mode, node.owner, node.group, None, target)
-
-
-def _folders_below(root: Path) -> list[str]:
-    found = []
-    for folder, names, _files in os.walk(root):
-        here = Path(folder)
-        found += [
-            (here / name).relative_to(root).as_posix()
-            for name in names
-            if not (here / name).is_symlink()
-        ]
-    return sorted(found)
+def _make_node(inode: Inode) -> Node:
+    return Node(inode.kind, stat.S_IMODE(inode.mode), inode.owner, inode.group)
 
 
 def _is_entry(line: str) -> bool:

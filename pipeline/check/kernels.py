@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from pipeline.check.configuration import expected_domain, read_domains
 from pipeline.check.contents import STATUS
 from pipeline.check.facts import Facts
+from pipeline.check.image import MOST_FILE
 from pipeline.check.network import network_names
 from pipeline.check.system import find_gettys
 from pipeline.check.tree import Tree
@@ -19,6 +20,7 @@ from pipeline.xen.grub_menu import parse_grub_cfg, parse_menu_lst
 from pipeline.xen.text import SyntaxFault
 
 MODULES = "/lib/modules"
+_MOST_KERNELS = 50
 NETFILTER = ("nf_tables", "ip_tables", "nf_conntrack")
 MENUS = {"/boot/grub/grub.cfg": parse_grub_cfg, "/boot/grub/menu.lst": parse_menu_lst}
 _OPTIONS = {  # what modules.builtin calls a driver, to the kernel options that the lint asks for
@@ -33,9 +35,8 @@ _OPTIONS = {  # what modules.builtin calls a driver, to the kernel options that 
 
 def kernels_of(tree: Tree) -> list[str]:
     """The ABIs that have a folder of modules."""
-    return [
-        name for name in tree.names(MODULES) if tree.nodes[f"{MODULES}/{name}"].kind == "folder"
-    ]
+    names = tree.names(MODULES)
+    return [name for name in names if tree.nodes[f"{MODULES}/{name}"].kind == "folder"]
 
 
 def check_modules(facts: Facts) -> Iterator[Verdict]:
@@ -54,6 +55,8 @@ def check_modules(facts: Facts) -> Iterator[Verdict]:
         booting = facts.boot.kernel.release if facts.boot.kernel else "unread"
         yield compare("A10", "kernel", expected=expected, seen=booting)
     yield compare("A10", "modules", expected=expected, seen=" ".join(sorted(abis)))
+    if len(abis) > _MOST_KERNELS:
+        tree.oversized.add(f"{MODULES} with {len(abis)} kernels")
     missing = [path for abi in abis for path in _missing_modules(tree, abi)]
     missing += [f"{abi} has no modules.dep" for abi in abis if not _index(tree, abi, "modules.dep")]
     yield judge(
@@ -63,7 +66,7 @@ def check_modules(facts: Facts) -> Iterator[Verdict]:
         ok=f"{sum(len(_index(tree, abi, 'modules.dep')) for abi in abis)} modules, all there",
         hint="the element kernel-modules brings them in, after depmod",
     )
-    for abi in abis:
+    for abi in abis[:_MOST_KERNELS]:
         yield from _check_needed(facts, abi)
 
 
@@ -76,9 +79,10 @@ def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Verdict]:
         except SyntaxFault as fault:
             faults = [str(fault)]
         else:
-            booted = [entry.kernel.rpartition("/vmlinuz-")[2] for entry in entries]
+            booted = dict.fromkeys(entry.kernel.rpartition("/vmlinuz-")[2] for entry in entries)
             faults = [f"no entry for {abi}" for abi in kernels if abi not in booted]
-            faults += [f"an entry for {abi}, which is gone" for abi in booted if abi not in kernels]
+            there = set(kernels)
+            faults += [f"an entry for {abi}, which is gone" for abi in booted if abi not in there]
             faults += [f"arguments: {entry.args}" for entry in entries if entry.args != args]
         yield judge("A21", path, faults, ok=args, hint="xen-grub-menus in the guest writes it")
 
@@ -86,7 +90,8 @@ def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Verdict]:
 def _check_needed(facts: Facts, abi: str) -> Iterator[Verdict]:
     names = module_names(facts.tree, abi)
     wanted = [("xen-netfront", ("xen_netfront", "xennet")), ("netfilter", NETFILTER)]
-    if re.search(r"^Package: drbd-utils$", facts.tree.text(STATUS), re.MULTILINE):
+    status = facts.tree.text(STATUS, limit=MOST_FILE)
+    if re.search(r"^Package: drbd-utils$", status, re.MULTILINE):
         wanted.append(("drbd", ("drbd",)))
     for name, alternatives in wanted:
         found = next((item for item in alternatives if item in names), "")
@@ -116,7 +121,7 @@ def built_in_config(tree: Tree, abi: str) -> str | None:
 
 def _index(tree: Tree, abi: str, name: str) -> list[str]:
     """The paths in an index of modules; old ones name them from / on."""
-    lines = tree.text(f"{MODULES}/{abi}/{name}").splitlines()
+    lines = tree.text(f"{MODULES}/{abi}/{name}", limit=MOST_FILE).splitlines()
     home = f"{MODULES}/{abi}/"
     return [line.partition(":")[0].removeprefix(home) for line in lines if line]
 

@@ -169,7 +169,7 @@ def _check_resolv_conf(tree: Tree, spec: Spec, tool: str) -> Verdict:
         faults = [] if _RESOLVED.fullmatch(target) else [target or "a file of the builder's"]
         return judge("A7", "resolv.conf", faults, ok="systemd-resolved's")
     wanted = list(dict.fromkeys(str(name) for card in spec.cards for name in card.nameservers))
-    seen = re.findall(r"^\s*nameserver\s+(\S+)", tree.text(path), re.MULTILINE)
+    seen = re.findall(r"^[ \t]*nameserver[ \t]+(\S+)", tree.text(path), re.MULTILINE)
     expected = " ".join(wanted) or "none until DHCP names one"
     return compare(
         "A7", "resolv.conf", expected=expected, seen=" ".join(seen) or "none until DHCP names one"

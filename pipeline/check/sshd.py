@@ -27,6 +27,7 @@ KEYS_ONLY = {
     "trustedusercakeys": ("none",),
 }
 _MUST_BE_NO = ("passwordauthentication", "kbdinteractiveauthentication")
+_MOST_INCLUDED = 200  # files that include one another all have no end
 _SYNONYMS = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
 
 
@@ -59,22 +60,36 @@ def _conditional(tree: Tree) -> Iterator[tuple[str, str, str]]:
     return (setting for setting in _settings(tree, MAIN) if setting[0])
 
 
-def _settings(tree: Tree, path: str, depth: int = 0) -> Iterator[tuple[str, str, str]]:
+def _settings(
+    tree: Tree, path: str, depth: int = 0, room: list[int] | None = None
+) -> Iterator[tuple[str, str, str]]:
     """(condition, keyword, value) in the order in which sshd reads them, Include followed."""
+    room = [_MOST_INCLUDED] if room is None else room
     condition = ""
     for line in tree.text(path).splitlines():
-        match = re.match(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*?)\s*$", line)
+        match = re.match(r"([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)", line.strip())
         if match is None:
             continue
         keyword, value = match[1].lower(), match[2].strip('"')
         if keyword == "match":
             condition = "" if value.lower() == "all" else value
         elif keyword == "include" and depth < 16:
-            for pattern in value.split():
-                start = "" if pattern.startswith("/") else "/etc/ssh/"
-                for found in tree.glob(start + pattern):
-                    # a Match block inside an included file ends with it
-                    for inner, word, setting in _settings(tree, found, depth + 1):
-                        yield inner or condition, word, setting
+            for found in _included(tree, value, room):
+                # a Match block inside an included file ends with it
+                for inner, word, setting in _settings(tree, found, depth + 1, room):
+                    yield inner or condition, word, setting
         else:
             yield condition, _SYNONYMS.get(keyword, keyword), value
+
+
+def _included(tree: Tree, patterns: str, room: list[int]) -> Iterator[str]:
+    """The files of an Include line, as long as there are not too many of them in all."""
+    for pattern in patterns.split():
+        if room[0] <= 0:
+            tree.oversized.add(f"{MAIN} with all that it includes")
+            return
+        room[0] -= 1
+        start = "" if pattern.startswith("/") else "/etc/ssh/"
+        for found in tree.glob(start + pattern)[: room[0]]:
+            room[0] -= 1
+            yield found

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 
 from pipeline.check.facts import Facts
+from pipeline.check.image import MOST_FILE
 from pipeline.check.tree import Tree
 from pipeline.check.verdict import Verdict, compare, judge
 from pipeline.spec import Spec
 
 _MOVING = re.compile(r"\b(old)?(old)?(stable|testing|unstable)\b")
-_PROXY = re.compile(r"^(?!\s*(//|#)).*(proxy|\bauto-detect)", re.IGNORECASE | re.MULTILINE)
+_PROXY = re.compile(r"^(?![ \t]*(//|#)).*(proxy|\bauto-detect)", re.IGNORECASE | re.MULTILINE)
 _PASSWORD = re.compile(r"^[^#\n]*://[^/\s]+@", re.MULTILINE)
 _POINTS = ("/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/var")
 _LEFT_FOLDERS = (
@@ -27,7 +28,8 @@ _UDEV_LINKS = (
 def check_debconf(facts: Facts) -> Iterator[Verdict]:
     """A5: the priority stands in debconf's own database."""
     seen = ""
-    for block in facts.tree.text("/var/cache/debconf/config.dat").split("\n\n"):
+    database = facts.tree.text("/var/cache/debconf/config.dat", limit=MOST_FILE)
+    for block in database.split("\n\n"):
         if re.search(r"^Name: debconf/priority$", block, re.MULTILINE):
             found = re.search(r"^Value: (.*)$", block, re.MULTILINE)
             seen = found[1] if found else ""

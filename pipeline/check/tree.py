@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 MOST_LINKS = 20
+MOST_TEXT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Tree:
-    """Absolute path to node, for the part of the image that was read."""
+    """Absolute path to node, for the part of the image that was read.
+
+    `oversized` are the files that were asked for and are longer than any such text is.
+    """
 
     nodes: Mapping[str, Node]
+    oversized: set[str] = field(default_factory=set, compare=False)
 
     def __contains__(self, path: str) -> bool:
         return path in self.nodes
@@ -68,10 +73,13 @@ class Tree:
         """Mode and owner of a path, or `missing`."""
         return self.nodes[path].shown if path in self.nodes else "missing"
 
-    def text(self, path: str) -> str:
+    def text(self, path: str, *, limit: int = MOST_TEXT) -> str:
         """The content of a file, links followed; "" when there is none or it was not read."""
         node = self.nodes.get(self.resolve(path))
         if node is None or node.content is None:
+            return ""
+        if len(node.content) > limit:
+            self.oversized.add(path)
             return ""
         return node.content.decode("utf-8", "surrogateescape")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["ok", "warn", "FAIL"]
-_SHOWN = 150
+_SHOWN, _READ = 150, 2000
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def render_table(guest: str, verdicts: Sequence[Verdict]) -> list[str]:
     lines: list[str] = []
     for verdict in verdicts:
         start = f"{verdict.level:<4} {verdict.row:<3} {verdict.name:<{width}}"
-        lines.append(f"{start}  {_one_line(verdict.seen)}")
+        lines.append(f"{start}  {shorten(verdict.seen)}")
         if verdict.level == "FAIL" and verdict.expected:
-            lines.append(f"{'':9}{'expected':<{width}}  {_one_line(verdict.expected)}")
+            lines.append(f"{'':9}{'expected':<{width}}  {shorten(verdict.expected)}")
         if verdict.level != "ok" and verdict.hint:
             lines.append(f"{'':9}{'hint':<{width}}  {verdict.hint}")
     return [*lines, f"{guest}: {summarize(verdicts)}"]
@@ -58,6 +58,7 @@ def summarize(verdicts: Sequence[Verdict]) -> str:
     return text + (f", {warned} warning{'s' if warned > 1 else ''}" if warned else "")
 
 
-def _one_line(text: str) -> str:
-    shown = " | ".join(line for line in text.splitlines() if line) or "nothing"
+def shorten(text: str) -> str:
+    """The beginning of a text, in one line."""
+    shown = " | ".join(line for line in text[:_READ].splitlines() if line) or "nothing"
     return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."

@@ -19,7 +19,7 @@ from pipeline.host.scratch import scratch_folder
 from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.volumes.overlay import TOOLS, find_backing, flatten
-from pipeline.volumes.refusing import WRITTEN
+from pipeline.volumes.refusing import WRITTEN, read_written
 from pipeline.volumes.staging import (
     Record,
     make_staged,
@@ -148,8 +148,8 @@ def _replace(project: Project, guest: str, new: Path) -> None:
 
 def _note(project: Project, guest: str, name: str, before: int) -> None:
     """A disk that its guest had not written to still counts as such."""
-    path = project.volume(guest) / WRITTEN
-    times = json.loads(path.read_text())
+    folder = project.volume(guest)
+    times = read_written(folder)
     if times.get(name) == before:
-        times[name] = (project.volume(guest) / name).stat().st_mtime_ns
-        write_durably(path, json.dumps(times).encode())
+        times[name] = (folder / name).stat().st_mtime_ns
+        write_durably(folder / WRITTEN, json.dumps(times).encode(), mode=0o600)

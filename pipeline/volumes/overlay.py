@@ -75,7 +75,8 @@ def flatten(run: Callable[..., str], overlay: Path, target: Path) -> None:
 
 def find_backing(run: Callable[..., str], disk: Path) -> str:
     """The file that a qcow2 disk rests on, "" for none."""
-    for line in run(["qemu-img", "info", disk]).splitlines():
+    # the format is given: probing would take a guest's own words for a header
+    for line in run(["qemu-img", "info", "-f", "qcow2", disk]).splitlines():
         if line.startswith("backing file: "):
             return line.partition(": ")[2].partition(" (actual path")[0]
     return ""

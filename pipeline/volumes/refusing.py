@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.errors import EnvironmentFault, InUseError
+from pipeline.errors import EnvironmentFault, InUseError, PipelineError
 from pipeline.host import lvm
 from pipeline.host.in_use import refuse_if_defined, refuse_if_used
 from pipeline.host.lvm_report import Volume
@@ -152,9 +152,7 @@ def _head_of(device: Path) -> bytes:
 
 def _refuse_files(folder: Path, targets: list[AnyTarget], *, may_replace: bool) -> None:
     """Never over an image that is in use or that a guest has written to since it was built."""
-    written = folder / WRITTEN
-    times = json.loads(written.read_text()) if written.is_file() else {}
-    for name, mtime_ns in times.items():
+    for name, mtime_ns in read_written(folder).items():
         path = folder / name
         refuse_if_used(path)
         if path.is_file() and path.stat().st_mtime_ns != mtime_ns and not may_replace:
@@ -168,6 +166,22 @@ def _refuse_files(folder: Path, targets: list[AnyTarget], *, may_replace: bool) 
                 refuse_if_defined(target.path)
 
 
+def read_written(folder: Path) -> dict[str, int]:
+    """Image file to the time that it had when it was made; empty where none was noted."""
+    path = folder / WRITTEN
+    if not path.is_file():
+        return {}
+    try:
+        times = json.loads(path.read_bytes())
+        found = {str(name): int(mtime_ns) for name, mtime_ns in times.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise PipelineError(
+            f"{path} is damaged: whether the guest has written to its disks is not known",
+            hint="look at the disks; when they may be built anew, remove that file",
+        ) from error
+    return found
+
+
 def note_written(folder: Path) -> None:
     """Remember the times of image files: a disk with another one has been written to."""
     disks = [path for suffix in ("img", "qcow2", "vhd") for path in folder.glob(f"*.{suffix}")]
@@ -175,4 +189,4 @@ def note_written(folder: Path) -> None:
     (folder / WRITTEN).write_text(json.dumps(times))
 
 
-__all__ = ["WRITTEN", "Written", "note_written", "refuse_targets", "refuse_unfit"]
+__all__ = ["WRITTEN", "Written", "note_written", "read_written", "refuse_targets", "refuse_unfit"]

@@ -182,7 +182,7 @@ def _is_device(name: str | None) -> bool:
 
 def _names_disk(name: str | None, disks: set[str]) -> bool:
     """Whether the device is one of the disks, or a partition of a whole one."""
-    return name is not None and (name in disks or re.sub(r"[0-9]+$", "", name) in disks)
+    return name is not None and (name in disks or name.rstrip("0123456789") in disks)
 
 
 def _exists(path: str, files: frozenset[str]) -> bool:

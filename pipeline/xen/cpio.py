@@ -5,6 +5,7 @@ Format: Documentation/driver-api/early-userspace/buffer-format.rst of Linux.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,6 +13,8 @@ from pathlib import PurePosixPath
 from pipeline.xen.kernel_image import Decompressor, find_compression, unpack
 
 _HEADER = 110
+_DIGITS = re.compile(rb"[0-9A-Fa-f]{104}")
+_MOST_ARCHIVES, _MOST_ENTRIES = 16, 200_000
 _TRAILER = "TRAILER!!!"
 _MODULE_SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz", ".ko.lz4")
 
@@ -34,17 +37,22 @@ def read_initrd(
     """
     entries: list[Entry] = []
     rest = image.lstrip(b"\0")
-    while rest:
-        if rest[:6] not in (b"070701", b"070702"):
+    is_packed = False
+    for _ in range(_MOST_ARCHIVES):
+        if rest[:6] in (b"070701", b"070702"):
+            members, rest = _read_archive(rest)
+            entries += members
+        elif rest and not is_packed:
             compression = find_compression(rest)
             if compression in ("unknown", "none"):
                 raise ValueError("an initrd that is neither cpio nor compressed cpio")
-            entries += read_initrd(unpack(rest, compression, decompressors or {}))
-            break
-        members, rest = _read_archive(rest)
-        entries += members
+            rest, is_packed = unpack(rest, compression, decompressors or {}), True
+        elif rest:
+            raise ValueError("an initrd that is packed more than once")
         rest = rest.lstrip(b"\0")
-    return entries
+        if not rest:
+            return entries
+    raise ValueError(f"an initrd of more than {_MOST_ARCHIVES} archives")
 
 
 def module_names(entries: list[Entry]) -> frozenset[str]:
@@ -64,10 +72,11 @@ def _read_archive(image: bytes) -> tuple[list[Entry], bytes]:
         header = image[at : at + _HEADER]
         if len(header) < _HEADER or header[:6] not in (b"070701", b"070702"):
             raise ValueError(f"damaged cpio archive at byte {at}")
-        try:
-            fields = [int(header[6 + 8 * n : 14 + 8 * n], 16) for n in range(13)]
-        except ValueError:
-            raise ValueError(f"damaged cpio header at byte {at}") from None
+        if not _DIGITS.fullmatch(header, 6):  # int() would take signs, and the loop go back
+            raise ValueError(f"damaged cpio header at byte {at}")
+        if len(entries) > _MOST_ENTRIES:
+            raise ValueError(f"a cpio archive of more than {_MOST_ENTRIES} files")
+        fields = [int(header[6 + 8 * n : 14 + 8 * n], 16) for n in range(13)]
         mode, size, name_size = fields[1], fields[6], fields[11]
         name_at = at + _HEADER
         name = image[name_at : name_at + max(name_size - 1, 0)].decode("utf-8", "surrogateescape")

@@ -33,6 +33,7 @@ NOTE_NAMES = {
 _TEXT_NOTES = frozenset({5, 6, 7, 8, 9, 10})
 _PT_NOTE = 4
 _CLASS_64 = 2
+_MOST_NOTES, _LONGEST_NOTES = 16, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def _note_segments(elf: bytes) -> Iterator[bytes]:
     sizes_at = 42 if layout.word == "I" else 54
     entry_size, count = struct.unpack_from("<HH", elf, sizes_at)
     size_at = 16 if layout.word == "I" else 32
+    left = _MOST_NOTES
     for index in range(count):
         at = table + index * entry_size
         if at + entry_size > len(elf):
@@ -82,6 +84,9 @@ def _note_segments(elf: bytes) -> Iterator[bytes]:
         if struct.unpack_from("<I", elf, at)[0] == _PT_NOTE:
             offset = struct.unpack_from(f"<{layout.word}", elf, at + layout.offset_at)[0]
             size = struct.unpack_from(f"<{layout.word}", elf, at + size_at)[0]
+            left -= 1
+            if left < 0 or size > _LONGEST_NOTES:
+                raise ValueError("more ELF notes than any kernel has")
             yield elf[offset : offset + size]
 
 

@@ -27,6 +27,7 @@ MENU_LST_PATHS = (
 )
 GRUB_CFG_SINCE = (4, 0)  # pygrub learned grub.cfg in 2009-11, between 3.4 and 4.0
 
+_LONGEST_LINE, _MOST_DIGITS = 4096, 6
 _MENUENTRY = re.compile(r"""menuentry ["'](?P<title>.*?)["'] (?P<rest>.*)\{""")
 _DEFAULT = re.compile(r"""set default=["']?(?P<index>[^"'\s]+)["']?""")
 
@@ -144,6 +145,8 @@ def parse_grub_cfg(text: str) -> Menu:
 
 def _meaningful_lines(text: str) -> list[str]:
     lines = [line.strip() for line in text.split("\n")]
+    if any(len(line) > _LONGEST_LINE for line in lines):
+        raise SyntaxFault(f"a line of more than {_LONGEST_LINE} characters")
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -172,7 +175,7 @@ def _drop_device(path: str) -> str:
 
 
 def _read_index(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else 0
 
 
 def _check_entry(entry: MenuEntry) -> None:

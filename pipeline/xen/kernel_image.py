@@ -29,7 +29,8 @@ MAGICS = (
 Decompressor = Callable[[bytes], bytes]
 
 _PAYLOAD_PROTOCOL = 0x208
-_MAX_UNPACKED = 512 * 1024 * 1024
+MOST_UNPACKED = 512 << 20
+_MOST_MEMORY = 256 << 20  # of an xz dictionary; a kernel's has 32 MiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,11 @@ def read_kernel(
     stream without trailing bytes. Raises ValueError when the bytes are no kernel at all.
     """
     is_bzimage = image[0x202:0x206] == b"HdrS"
-    version = _read_version(image) if is_bzimage else ""
-    payload = _cut_payload(image) if is_bzimage else image
+    try:
+        version = _read_version(image) if is_bzimage else ""
+        payload = _cut_payload(image) if is_bzimage else image
+    except (struct.error, IndexError):
+        raise ValueError("a bzImage that is cut off") from None
     compression = find_compression(payload)
     if compression == "unknown" and not is_bzimage:
         raise ValueError("neither a bzImage nor an ELF file, plain or compressed")
@@ -117,15 +121,23 @@ def unpack(stream: bytes, compression: str, decompressors: Mapping[str, Decompre
         if compression == "none":
             return stream
         if compression == "gzip":
-            return zlib.decompressobj(wbits=31).decompress(stream, _MAX_UNPACKED)
+            return bounded(zlib.decompressobj(wbits=31).decompress(stream, MOST_UNPACKED + 1))
         if compression == "bzip2":
-            return bz2.BZ2Decompressor().decompress(stream, _MAX_UNPACKED)
+            return bounded(bz2.BZ2Decompressor().decompress(stream, MOST_UNPACKED + 1))
         if compression in ("xz", "lzma"):
             kind = lzma.FORMAT_XZ if compression == "xz" else lzma.FORMAT_ALONE
-            return lzma.LZMADecompressor(kind).decompress(stream, _MAX_UNPACKED)
+            unpacker = lzma.LZMADecompressor(kind, memlimit=_MOST_MEMORY)
+            return bounded(unpacker.decompress(stream, MOST_UNPACKED + 1))
     except (zlib.error, OSError, lzma.LZMAError, EOFError) as fault:
         raise ValueError(f"the {compression} stream is damaged: {fault}") from None
     raise ValueError(f"no decompressor for {compression}")
+
+
+def bounded(unpacked: bytes) -> bytes:
+    """What was unpacked; ValueError when it is more than any kernel or initrd has."""
+    if len(unpacked) > MOST_UNPACKED:
+        raise ValueError(f"it unpacks to more than {MOST_UNPACKED >> 20} MiB")
+    return unpacked
 
 
 def _read_version(image: bytes) -> str:

@@ -102,7 +102,7 @@ def make_image(case: Case, base: Path, work: Path, image: Path) -> None:
 
 
 def named(folder: str, name: str | bytes, content: str = "x\n") -> Change:
-    """A file of this name in a folder of the guest, and a folder of nearly the same one."""
+    """A file of this name in a folder of the guest, and a folder of the same one below."""
 
     def change(tree: Path) -> None:
         place = os.fsencode(tree / folder)
@@ -110,7 +110,7 @@ def named(folder: str, name: str | bytes, content: str = "x\n") -> Change:
         raw = os.fsencode(name)
         with open(os.path.join(place, raw), "w") as stream:
             stream.write(content)
-        os.makedirs(os.path.join(place, raw[:250] + b".d", raw), exist_ok=True)
+        os.makedirs(os.path.join(place, b"below", raw, raw), exist_ok=True)
 
     return change
 

@@ -36,9 +36,9 @@ from tests.host.hostile_images import (
 
 _NAMES: dict[str, str | bytes] = {
     "quote": 'x"',
-    "a debugfs command": 'x"\ndump -p <12> OUT "',
-    "dump by a name": 'x"\ndump <2> OUT "',
-    "rdump by a name": 'x"\nrdump <2> . "',
+    "a debugfs command": 'x"\ndump -p <12> "OUT',
+    "dump by a name": 'x"\ndump <2> "OUT',
+    "rdump by a name": 'x"\nrdump <2> ".',
     "quit": '"\nquit "',
     "newline": "a\nb",
     "only newlines": "\n\n",

@@ -140,9 +140,7 @@ class Beneath:
             self.unlink(path, missing_ok=True)
         descriptor = self.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            _write_all(descriptor, content)
             # the group would else be a setgid folder's; chown takes setuid away, so it is first
             os.fchown(descriptor, uid, gid)
             os.fchmod(descriptor, mode)
@@ -152,6 +150,16 @@ class Beneath:
             with suppress(OSError):
                 self.unlink(path)
             raise
+        finally:
+            os.close(descriptor)
+
+    def append(self, path: str, content: bytes, *, mode: int) -> None:
+        """Add to the end of a regular file, which is made where there is none."""
+        descriptor = self.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Escape(f"{self._place(path)}: not a regular file")
+            _write_all(descriptor, content)
         finally:
             os.close(descriptor)
 
@@ -365,6 +373,12 @@ def _clean(path: str) -> str:
     if "\0" in path:
         raise Escape(f"a name with a zero byte: {path!r}")
     return path.strip("/")
+
+
+def _write_all(descriptor: int, content: bytes | memoryview) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _is_plain(mode: int) -> bool:

@@ -9,19 +9,34 @@ which dpkg takes up when it starts; it drops what concerns a package that is not
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.bootstrap.archive import Archive, Member, damaged, read_members
+from pipeline.beneath import Beneath
+from pipeline.bootstrap.archive import Archive, Member, damaged, not_written, read_members
 from pipeline.bootstrap.relations import read_fields
+from pipeline.errors import PipelineError
+from pipeline.package_names import (
+    require_architecture,
+    require_control_file,
+    require_package,
+    require_path,
+    require_trigger,
+    require_version,
+)
 
 ADMIN = "var/lib/dpkg"
-_FORMAT = "1\n"
+_COMING = f"{ADMIN}/tmp.ci"
+_FORMAT = b"1\n"
 _IDLE = re.compile(r"#|set -eu?$|exit 0$|dpkg-maintscript-helper [^;&|`$]* -- \"\$@\"$")
 _REMOVE = "remove-on-upgrade "
+_STANZA = re.compile(r"[!-9;-~]+:[^\n]*(?:\n[!-9;-~]+:[^\n]*|\n[ \t]+[^\s][^\n]*)*")
+_TRIGGERS = {
+    f"{verb}{how}" for verb in ("interest", "activate") for how in ("", "-await", "-noawait")
+}
+_REGISTER_MAX = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -64,40 +79,112 @@ class Control:
     @property
     def triggers(self) -> list[list[str]]:
         """The directives of its triggers file, as words."""
-        text = self.files["triggers"][1].decode() if "triggers" in self.files else ""
-        lines = (line.partition("#")[0].split() for line in text.splitlines())
+        text = _decode(self.files["triggers"][1]) if "triggers" in self.files else ""
+        lines = (line.partition("#")[0].split() for line in text.split("\n"))
         return [words for words in lines if words]
 
 
-def read_control(archive: Archive, *, name: str) -> Control:
-    """The control part of a .deb; raises PipelineError for what is none."""
-    files = {
-        member.path[1:]: (member, archive.control[member.start : member.start + member.size])
-        for member in read_members(archive.control, name=name)
-        if member.kind == "0"
-    }
+def read_control(
+    archive: Archive, *, name: str, version: str = "", architecture: str = ""
+) -> Control:
+    """The control part of a .deb; raises PipelineError for what is none, or another package's.
+
+    `name`, and version and architecture unless empty, are what the signed index says.
+    """
+    files: dict[str, tuple[Member, bytes]] = {}
+    for member in read_members(archive.control, name=name):
+        if member.path == "/." and member.kind == "5":
+            continue
+        if member.kind != "0" or member.path[1:] in files:
+            raise damaged(name, f"its control part has {member.path} twice, or not as a file")
+        content = archive.control[member.start : member.start + member.size]
+        files[member.path[1:]] = member, content
     if "control" not in files:
         raise damaged(name, "it has no control file")
-    stanza = files.pop("control")[1].decode("utf-8").strip("\n")
-    text = files["conffiles"][1].decode("utf-8") if "conffiles" in files else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    stanza = _decode(files.pop("control")[1]).strip("\n")
+    text = _decode(files["conffiles"][1]) if "conffiles" in files else ""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     shipped = tuple(line for line in lines if not line.startswith(_REMOVE))
-    removed = tuple(line.removeprefix(_REMOVE) for line in lines if line.startswith(_REMOVE))
-    return Control(stanza, read_fields(stanza), shipped, removed, files)
+    removed = tuple(
+        line.removeprefix(_REMOVE).strip() for line in lines if line.startswith(_REMOVE)
+    )
+    control = Control(stanza, read_fields(stanza), shipped, removed, files)
+    _verify(control, {"Package": name, "Version": version, "Architecture": architecture})
+    return control
 
 
-def write_package(folder: Path, control: Control, files: Sequence[Member], tar: bytes) -> None:
-    """The files of one package in `folder`, dpkg's info: its list, its control files."""
-    stem = f"{folder}/{control.label}"
+def _verify(control: Control, wanted: Mapping[str, str]) -> None:
+    """Raise PipelineError for names that dpkg would not take, or that the index does not have."""
+    package = wanted["Package"]
+    where = f"package {package}"
+    if not _STANZA.fullmatch(control.stanza):
+        raise damaged(package, "its control file is not one stanza")
+    for field, value in wanted.items():
+        own = control.fields.get(field, "")
+        if value and own != value:
+            raise PipelineError(
+                f"{where}: its control file says {field}: {ascii(own[:80])}, the index {value}",
+                hint="the mirror's index and its package disagree: try another mirror",
+            )
+    require_package(control.name, where=where)
+    require_version(control.fields.get("Version", ""), where=where)
+    require_architecture(control.fields.get("Architecture", ""), where=where)
+    for name in control.files:
+        require_control_file(name, where=where)
+    for path in (*control.conffiles, *control.removed):
+        require_path(path, where=f"{where}: conffiles")
+    for words in control.triggers:
+        if len(words) != 2 or words[0] not in _TRIGGERS:
+            raise damaged(package, f"no trigger: {' '.join(words)[:80]}")
+        require_trigger(words[1], where=f"{where}: triggers")
+
+
+def _decode(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def write_package(root: Path, control: Control, files: Sequence[Member], tar: bytes) -> None:
+    """The files of one package in the info folder of the tree's dpkg: its list, its control files.
+
+    Raises PipelineError where there is something of such a name already.
+    """
+    stem = f"{ADMIN}/info/{control.label}"
     listing = "".join(f"{member.path}\n" for member in files)
-    Path(f"{stem}.list").write_bytes(os.fsencode(listing))
-    for name, (member, content) in control.files.items():
-        path = f"{stem}.{name}"
-        Path(path).write_bytes(content)
-        os.chmod(path, member.mode)
-        os.utime(path, (member.mtime, member.mtime))
-    if "md5sums" not in control.files:
-        Path(f"{stem}.md5sums").write_bytes(os.fsencode(_digests(control, files, tar)))
+    try:
+        with Beneath(root) as tree:
+            tree.write(f"{stem}.list", _encode(listing), mode=0o644)
+            for name, (member, content) in control.files.items():
+                tree.write(f"{stem}.{name}", content, mode=member.mode, mtime_s=member.mtime)
+            if "md5sums" not in control.files:
+                digests = _encode(_digests(control, files, tar))
+                tree.write(f"{stem}.md5sums", digests, mode=0o644)
+    except OSError as error:
+        raise not_written(control.name, stem, error) from error
+
+
+def write_control_files(root: Path, control: Control) -> None:
+    """A package's control files where dpkg has them while it unpacks: tmp.ci.
+
+    Raises PipelineError where they cannot be written, so for whatever a script left there.
+    """
+    try:
+        with Beneath(root) as tree:
+            tree.make_folder(_COMING)
+            for name, (member, content) in control.files.items():
+                tree.write(f"{_COMING}/{name}", content, mode=member.mode)
+            tree.write(f"{_COMING}/control", _encode(f"{control.stanza}\n"), mode=0o644)
+    except OSError as error:
+        raise not_written(control.name, _COMING, error) from error
+
+
+def remove_control_files(root: Path) -> None:
+    """Take them away again, with what a script put beside them."""
+    with Beneath(root) as tree:
+        tree.remove(_COMING, missing_ok=True)
 
 
 def _digests(control: Control, files: Sequence[Member], tar: bytes) -> str:
@@ -109,33 +196,51 @@ def _digests(control: Control, files: Sequence[Member], tar: bytes) -> str:
     )
 
 
-def begin_database(tree: Path) -> None:
+def begin_database(root: Path) -> None:
     """The database of a tree without packages."""
-    admin = tree / ADMIN
-    (admin / "info/format").write_text(_FORMAT)
-    for name in ("status", "triggers/File", "triggers/Unincorp"):
-        (admin / name).touch()
+    with Beneath(root) as tree:
+        tree.write(f"{ADMIN}/info/format", _FORMAT, mode=0o644)
+        for name in ("status", "triggers/File", "triggers/Unincorp"):
+            tree.write(f"{ADMIN}/{name}", b"", mode=0o644)
 
 
-def add_packages(tree: Path, packages: Mapping[str, tuple[Control, Sequence[Member]]]) -> None:
-    """Add unpacked packages to what the database holds: stanzas, and their part in triggers."""
-    admin = tree / ADMIN
-    before = (admin / "triggers/File").read_text().splitlines()
-    watched = {line.partition(" ")[0] for line in before}
+def add_packages(root: Path, packages: Mapping[str, tuple[Control, Sequence[Member]]]) -> None:
+    """Add unpacked packages to what the database holds: stanzas, and their part in triggers.
+
+    Raises PipelineError where a script has left something else in the place of its files.
+    """
     ordered = [packages[name] for name in sorted(packages)]
-    with open(admin / "status", "a", encoding="utf-8") as status:
-        status.writelines(_status(control) for control, _ in ordered)
-    with open(admin / "triggers/Unincorp", "a") as pending:
-        for name in sorted(_activated(ordered, watched)):
-            pending.write(f"{name} -\n")
-    for control, _ in ordered:
+    try:
+        with Beneath(root) as tree:
+            before = _decode(tree.read(f"{ADMIN}/triggers/File", limit=_REGISTER_MAX)).splitlines()
+            watched = {line.partition(" ")[0] for line in before}
+            _add(tree, "status", (_status(control) for control, _ in ordered))
+            _add(
+                tree,
+                "triggers/Unincorp",
+                (f"{name} -\n" for name in sorted(_activated(ordered, watched))),
+            )
+            for file, lines in _interests(control for control, _ in ordered).items():
+                _add(tree, f"triggers/{file}", lines)
+    except OSError as error:
+        raise not_written("dpkg", ADMIN, error) from error
+
+
+def _add(tree: Beneath, name: str, lines: Iterable[str]) -> None:
+    tree.append(f"{ADMIN}/{name}", _encode("".join(lines)), mode=0o644)
+
+
+def _interests(controls: Iterable[Control]) -> dict[str, list[str]]:
+    """The lines of the files in dpkg's folder for triggers: one for all paths, else one a name."""
+    found: dict[str, list[str]] = {}
+    for control in controls:
         for word, *names in control.triggers:
             if word.startswith("interest"):
                 line = control.label + ("/noawait" if word == "interest-noawait" else "")
                 for name in names:
                     file, text = ("File", f"{name} {line}") if name[0] == "/" else (name, line)
-                    with open(admin / "triggers" / file, "a") as interests:
-                        interests.write(f"{text}\n")
+                    found.setdefault(file, []).append(f"{text}\n")
+    return found
 
 
 def _activated(

@@ -7,43 +7,58 @@ those become folders of the other name. A diverted file is refused.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.bootstrap.archive import Member
+from pipeline.beneath import Beneath
+from pipeline.bootstrap.archive import Member, not_written
 from pipeline.bootstrap.database import ADMIN
 from pipeline.errors import PipelineError
+from pipeline.package_names import require_path
+
+_REGISTER = f"{ADMIN}/diversions"
+_REGISTER_MAX = 1 << 20
 
 
-def apply_diversions(tree: Path, packages: Mapping[str, tuple[object, Sequence[Member]]]) -> None:
+def apply_diversions(root: Path, packages: Mapping[str, tuple[object, Sequence[Member]]]) -> None:
     """Make the diverted folders; `packages` maps a name to what it is and its entries.
 
-    Raises PipelineError where a package's file or link would have been diverted.
+    Raises PipelineError where a package's file or link would have been diverted, and for a
+    register of diversions that is none.
     """
-    diverted = {path: (other, by) for path, other, by in read_diversions(tree)}
-    if not diverted:
-        return
-    entries = ((name, one) for name in sorted(packages) for one in packages[name][1])
-    for package, member in entries:
-        other, by = diverted.get(member.path, ("", ""))
-        if not other or by == package:
-            continue
-        if member.kind != "5":
-            raise PipelineError(
-                f"package {by} diverts {member.path}, which {package} ships",
-                hint="use bootstrap=mmdebstrap, which unpacks one after the other",
-            )
-        folder = f"{tree}{other}"
-        if not os.path.isdir(folder):
-            os.mkdir(folder)
-            os.chown(folder, member.uid, member.gid)
-            os.chmod(folder, member.mode)
-            os.utime(folder, (member.mtime, member.mtime))
+    with Beneath(root) as tree:
+        diverted = {path: (other, by) for path, other, by in _read(tree)}
+        if not diverted:
+            return
+        entries = ((name, member) for name in sorted(packages) for member in packages[name][1])
+        for package, member in entries:
+            other, by = diverted.get(member.path, ("", ""))
+            if other and by != package:
+                _divert(tree, package, member, other=other, by=by)
 
 
-def read_diversions(tree: Path) -> list[tuple[str, str, str]]:
+def _divert(tree: Beneath, package: str, member: Member, *, other: str, by: str) -> None:
+    if member.kind != "5":
+        raise PipelineError(
+            f"package {by} diverts {member.path}, which {package} ships",
+            hint="use bootstrap=mmdebstrap, which unpacks one after the other",
+        )
+    try:
+        if not tree.is_folder(other):
+            tree.make_folder(other, mode=member.mode, uid=member.uid, gid=member.gid)
+            tree.utime(other, member.mtime)
+    except OSError as error:
+        raise not_written(package, other, error) from error
+
+
+def _read(tree: Beneath) -> list[tuple[str, str, str]]:
     """The diversions of a tree: path, other name, package."""
-    file = tree / ADMIN / "diversions"
-    lines = file.read_text().splitlines() if file.is_file() else []
+    content = tree.read(_REGISTER, limit=_REGISTER_MAX) if tree.exists(_REGISTER) else b""
+    if not content:
+        return []
+    lines = content.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+    if len(lines) % 3:
+        raise PipelineError(f"{tree.root}/{_REGISTER}: not three lines for each diversion")
+    for path in (*lines[0::3], *lines[1::3]):
+        require_path(path, where="a diversion")
     return list(zip(lines[0::3], lines[1::3], lines[2::3], strict=True))

@@ -17,7 +17,6 @@ from typing import Any
 
 from pipeline.bootstrap.archive import Member, read_deb, read_members
 from pipeline.bootstrap.database import (
-    ADMIN,
     Control,
     add_packages,
     begin_database,
@@ -107,8 +106,11 @@ class Workshop:
             chroot.configure_rest()
 
     def _load(self, deb: Deb) -> Loaded:
-        archive = read_deb(self._intake.await_file(deb).result(), name=deb.name)
-        control = read_control(archive, name=deb.name)
+        file = self._intake.await_file(deb).result()
+        archive = read_deb(file, name=deb.name, installed_kib=deb.installed_kib)
+        control = read_control(
+            archive, name=deb.name, version=deb.version, architecture=deb.architecture
+        )
         return Loaded(control, tuple(read_members(archive.files, name=deb.name)), archive.files)
 
     def _load_and_put(self, deb: Deb) -> Loaded:
@@ -123,7 +125,7 @@ class Workshop:
         for member in one.members:
             if not self._filter.skips(member):
                 self._place.place(member, tar, package=name, pending=one.control.conffiles)
-        write_package(self._tree / ADMIN / "info", one.control, one.members, tar)
+        write_package(self._tree, one.control, one.members, tar)
         print(f"Unpacking {name}", flush=True)
         return Loaded(one.control, one.members, b"")
 

@@ -11,7 +11,7 @@ from pipeline.bootstrap.delivery import Delivery
 from pipeline.bootstrap.fetching import Fetcher
 from pipeline.bootstrap.filters import PathFilter
 from pipeline.bootstrap.order import Order, arrivals
-from pipeline.bootstrap.resolution import resolve
+from pipeline.bootstrap.resolution import TREE_MIB, resolve
 from pipeline.cage import make_room
 from pipeline.errand import send
 from pipeline.errors import PipelineError, UsageError
@@ -23,7 +23,6 @@ from pipeline.spec import Spec
 from pipeline.suites import SUITES
 
 REVISION = 1  # raise when the same inputs would give a different tree
-TREE_MIB = 1500
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # debootstrap's for amd64
 _OTHER_WAY = "bootstrap=mmdebstrap makes the same tree, one package after the other"
 

@@ -11,12 +11,19 @@ _FIRST = "base-files"
 
 @dataclass(frozen=True)
 class Deb:
-    """A package to fetch: its name, address, size in bytes and digest."""
+    """A package to fetch, as the signed index has it: address, size in bytes, digest.
+
+    `version` and `architecture` are those that its control file must have; `installed_kib` is its
+    Installed-Size.
+    """
 
     name: str
     url: str
     size: int
     sha256: str
+    version: str = ""
+    architecture: str = ""
+    installed_kib: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,11 @@ from pipeline.bootstrap.order import Deb
 from pipeline.bootstrap.relations import Relations, read_fields
 from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.errors import PipelineError
+from pipeline.package_names import require_architecture, require_package, require_version
 
-_URI = re.compile(r"^'(?P<url>[^']+)' \S+ (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$")
+_URI = re.compile(r"'(?P<url>[^']+)' \S+ (?P<size>[0-9]+) SHA256:(?P<sha256>[0-9a-f]{64})")
+_SIZE_KIB = re.compile("[0-9]{1,12}")
+TREE_MIB = 1500  # what a base may take unpacked
 _ADDITIONAL = "The following additional packages will be installed:"
 _FOLDERS = ("etc/apt/preferences.d", "cache/archives/partial")
 
@@ -57,18 +60,28 @@ def resolve(
 
 
 def read_answer(output: str, stanzas: Iterable[bytes]) -> Resolution:
-    """What apt-get printed, with the stanzas of its lists; PipelineError when it names nothing."""
+    """What apt-get printed, with the stanzas of its lists.
+
+    PipelineError when it names nothing, a package without a SHA-256, one that no stanza describes,
+    or more than TREE_MIB.
+    """
     lines = output.splitlines()
-    matches = {match["sha256"]: match for match in map(_URI.match, lines) if match}
+    matches = {match["sha256"]: match for match in map(_read_uri, lines) if match}
     packages: dict[str, dict[str, str]] = {}
     debs: dict[str, Deb] = {}
     for stanza in stanzas:
-        fields = read_fields(stanza.decode("utf-8"))
+        fields = read_fields(stanza.decode("utf-8", "surrogateescape"))
         match = matches.get(fields.get("SHA256", ""))
         if match:
-            name = fields["Package"]
-            packages[name] = fields
-            debs[name] = Deb(name, match["url"], int(match["size"]), match["sha256"])
+            deb = _read_deb(fields, match)
+            packages[deb.name], debs[deb.name] = fields, deb
+    described = {deb.sha256 for deb in debs.values()}
+    if missing := sorted(
+        match["url"] for sha256, match in matches.items() if sha256 not in described
+    ):
+        raise PipelineError(f"apt names {missing[0]}, which no package index describes")
+    if sum(deb.installed_kib or 0 for deb in debs.values()) > TREE_MIB * 1024:
+        raise PipelineError(f"the packages of the base tree say that they take over {TREE_MIB} MiB")
     if not debs:
         raise PipelineError(
             "apt names no package to fetch for the base tree",
@@ -78,6 +91,36 @@ def read_answer(output: str, stanzas: Iterable[bytes]) -> Resolution:
     waves = tuple(tuple(debs[name] for name in sorted(wave)) for wave in relations.waves())
     automatic = set(_additional(lines)) - relations.essential
     return Resolution(waves, tuple(sorted(automatic)))
+
+
+def _read_uri(line: str) -> re.Match[str] | None:
+    """A line that names a package to fetch, None for any other; PipelineError for half a one."""
+    if not line.startswith("'"):
+        return None
+    match = _URI.fullmatch(line)
+    if match is None:
+        raise PipelineError(
+            f"apt names a package without a SHA-256: {line[:200]}",
+            hint="the mirror's index lacks the digest; without one a package is not taken",
+        )
+    return match
+
+
+def _read_deb(fields: dict[str, str], match: re.Match[str]) -> Deb:
+    name = fields.get("Package", "")
+    where = f"package index: {match['url']}"
+    size = fields.get("Installed-Size", "0")
+    if not _SIZE_KIB.fullmatch(size):
+        raise PipelineError(f"{where}: Installed-Size: {ascii(size[:80])} is not a number")
+    return Deb(
+        require_package(name, where=where),
+        match["url"],
+        int(match["size"]),
+        match["sha256"],
+        require_version(fields.get("Version", ""), where=where),
+        require_architecture(fields.get("Architecture", ""), where=where),
+        int(size),
+    )
 
 
 def _additional(lines: Sequence[str]) -> list[str]:

@@ -8,12 +8,16 @@ nothing of an older version to take away.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.bootstrap.database import ADMIN, Control
+from pipeline.beneath import Beneath
+from pipeline.bootstrap.database import (
+    ADMIN,
+    Control,
+    remove_control_files,
+    write_control_files,
+)
 from pipeline.cage import caged_script
 from pipeline.command import run
 
@@ -53,12 +57,7 @@ class Chroot:
         It lies where dpkg has it meanwhile, with the other control files beside it: debconf finds
         its package by that.
         """
-        folder = self.tree / ADMIN / "tmp.ci"
-        folder.mkdir(mode=0o755)
-        for name, (member, content) in control.files.items():
-            (folder / name).write_bytes(content)
-            (folder / name).chmod(member.mode)
-        (folder / "control").write_text(f"{control.stanza}\n", encoding="utf-8")
+        write_control_files(self.tree, control)
         self.run(
             [f"/{ADMIN}/tmp.ci/preinst", "install"],
             DPKG_MAINTSCRIPT_PACKAGE=control.name,
@@ -70,7 +69,7 @@ class Chroot:
             DPKG_ADMINDIR=f"/{ADMIN}",
             DPKG_ROOT="",
         )
-        shutil.rmtree(folder)
+        remove_control_files(self.tree)
 
     def configure(self, labels: Sequence[str]) -> None:
         """Configure these packages, in an order that dpkg chooses; triggers may stay pending."""
@@ -84,8 +83,9 @@ class Chroot:
 
 def keep_from_starting(tree: Path, work: Path) -> list[tuple[Path, str]]:
     """What the tree is lent while scripts run: a start-stop-daemon that starts nothing."""
-    if not os.path.lexists(tree / _STARTER):
-        return []
+    with Beneath(tree) as inside:
+        if not inside.exists(_STARTER):
+            return []
     starter = work / "start-stop-daemon"
     starter.write_text("#!/bin/sh\nexit 0\n")
     starter.chmod(0o755)

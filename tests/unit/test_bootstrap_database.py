@@ -61,7 +61,7 @@ def test_a_stanza_is_unpacked_and_its_conffiles_are_new(tree: Path) -> None:
 
 def test_packages_that_can_be_there_twice_have_their_architecture_in_every_name(tree: Path) -> None:
     made = control("libx", fields="\nMulti-Arch: same", postinst="#!/bin/sh\n", md5sums="")
-    write_package(tree / "var/lib/dpkg/info", made, [folder("/."), folder("/usr")], b"")
+    write_package(tree, made, [folder("/."), folder("/usr")], b"")
     names = sorted(path.name for path in (tree / "var/lib/dpkg/info").iterdir())
     assert names == ["format", *(f"libx:amd64.{end}" for end in ("list", "md5sums", "postinst"))]
     assert read(tree, "info/libx:amd64.list") == "/.\n/usr\n"
@@ -70,9 +70,7 @@ def test_packages_that_can_be_there_twice_have_their_architecture_in_every_name(
 
 def test_a_package_without_md5sums_gets_them_without_its_conffiles(tree: Path) -> None:
     files = [replace(SCRIPT, path=path, size=3) for path in ("/etc/a", "/usr/b")]
-    write_package(
-        tree / "var/lib/dpkg/info", replace(control("a"), conffiles=("/etc/a",)), files, b"abc"
-    )
+    write_package(tree, replace(control("a"), conffiles=("/etc/a",)), files, b"abc")
     assert read(tree, "info/a.md5sums") == "900150983cd24fb0d6963f7d28e17f72  usr/b\n"
 
 

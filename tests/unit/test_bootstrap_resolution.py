@@ -31,7 +31,8 @@ The following NEW packages will be installed:
 
 
 def stanza(name: str, sha256: str = "", more: str = "") -> bytes:
-    return f"Package: {name}\nVersion: 1{more}\nSHA256: {sha256}".encode()
+    facts = "Version: 1\nArchitecture: amd64\nInstalled-Size: 7"
+    return f"Package: {name}\n{facts}{more}\nSHA256: {sha256}".encode()
 
 
 def test_an_answer_is_packages_in_waves_and_who_asked_for_them() -> None:
@@ -43,13 +44,36 @@ def test_an_answer_is_packages_in_waves_and_who_asked_for_them() -> None:
     ]
     found = read_answer(ANSWER, stanzas)
     assert [[deb.name for deb in wave] for wave in found.waves] == [["bash", "libc6"], ["libssl3"]]
-    assert found.waves[0][0] == Deb("bash", "http://mirror/pool/bash_5%7erc_amd64.deb", 1, ONE)
+    url = "http://mirror/pool/bash_5%7erc_amd64.deb"
+    assert found.waves[0][0] == Deb("bash", url, 1, ONE, "1", "amd64", 7)
     assert found.automatic == ("libssl3", "zlib1g")
 
 
 def test_an_answer_without_packages_is_an_error() -> None:
     with pytest.raises(PipelineError, match="no package to fetch"):
         read_answer("Reading package lists...\n", [stanza("bash", ONE)])
+
+
+@pytest.mark.parametrize(
+    ("line", "facts", "reason"),
+    [
+        # each of these was passed over, and the base made without the package
+        ("'http://mirror/x_1.deb' x_1.deb 5 MD5Sum:0123", "", "without a SHA-256: 'http"),
+        ("'http://mirror/x_1.deb' x_1.deb 5 ", "", "without a SHA-256"),
+        (f"'http://mirror/x_1.deb' x_1.deb 5 SHA256:{'e' * 64}", "", "which no package index"),
+        (f"'http://mirror/x_1.deb' x_1.deb 5 SHA256:{THREE}", "Version: a/b", "the version of"),
+        (f"'http://mirror/x_1.deb' x_1.deb 5 SHA256:{THREE}", "Package: ../x", "the name of a p"),
+        (f"'http://mirror/x_1.deb' x_1.deb 5 SHA256:{THREE}", "Installed-Size: -1", "not a number"),
+        (f"'http://mirror/x_1.deb' x_1.deb 5 SHA256:{THREE}", "Installed-Size: 1536001", "1500"),
+    ],
+)
+def test_a_package_that_apt_or_its_index_does_not_describe_is_an_error(
+    line: str, facts: str, reason: str
+) -> None:
+    stanzas = [stanza("bash", ONE), stanza("x", THREE, f"\n{facts}" if facts else "")]
+    answer = f"'http://mirror/pool/bash_5.deb' bash_5.deb 1 SHA256:{ONE}\n{line}\n"
+    with pytest.raises(PipelineError, match=reason):
+        read_answer(answer, stanzas)
 
 
 def names(parts: list[list[bytes]]) -> list[list[str]]:

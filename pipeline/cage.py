@@ -196,7 +196,7 @@ def _write_etc(*, shares_network: bool) -> str:
     names = ["subuid", "subgid"] if is_root() else []
     steps = [f"echo {line} >/etc/{name}" for name in names]
     steps += [] if shares_network else [": >/etc/resolv.conf"]
-    return "".join(f"{step}; " for step in steps)
+    return "".join(f"{step}; " for step in ("umask 022", *steps))
 
 
 def _root(*, shares_network: bool) -> Iterator[str]:

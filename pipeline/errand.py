@@ -51,6 +51,7 @@ def send(
     """
     token = f"{secrets.token_hex(16)} "
     file.write_text(json.dumps({**order, _TOKEN: token}))
+    file.chmod(0o644)  # the cage's root is nobody here
     argv = [sys.executable, "-m", module, file]
     words = caged(argv, room=room, readable=[file, *readable], mounts=mounts)
     try:

@@ -6,9 +6,8 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +20,8 @@ from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.bootstrap import making, resolution
 from pipeline.bootstrap.archive import Member
+from pipeline.bootstrap.order import Deb
+from pipeline.canonical import digest_file
 from pipeline.errors import VerificationError
 from pipeline.host.namespace import isolated, tmpfs
 from pipeline.project import Project
@@ -30,7 +31,6 @@ from pipeline.stages import base, mirror
 from tests.conftest import ROOT, require
 
 pytestmark = pytest.mark.integration
-NAMESPACE = ROOT / "tests/elements/user_namespace.py"
 
 # the build host's own traces in mmdebstrap's tree
 ONLY_MMDEBSTRAP = {
@@ -88,15 +88,14 @@ class Bench:
         folder: Path,
         *,
         environment: Mapping[str, str] = MappingProxyType({}),
-        within: Sequence[str] = (),
         cache: Path | None = None,
     ) -> Path:
-        """The parallel bootstrap's base.tar in a folder, its commands started `within` another."""
+        """The parallel bootstrap's base.tar in a folder."""
         folder.mkdir()
 
         def run(argv: list[str], **options: Any) -> str:
             env = {**environment, **options.pop("env", {})}
-            return command.run([*within, *argv], log=folder / "log", env=env, **options)
+            return command.run(argv, log=folder / "log", env=env, **options)
 
         making.make_base(
             self.spec,
@@ -128,6 +127,19 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def made(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bench.make(tmp_path_factory.mktemp("made") / "first")
+
+
+def make_deb(folder: Path, name: str, scripts: Mapping[str, str]) -> Path:
+    """A package without files, with these maintainer scripts."""
+    tree = folder / name
+    (tree / "DEBIAN").mkdir(parents=True)
+    control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n"
+    (tree / "DEBIAN/control").write_text(control)
+    for script, text in scripts.items():
+        (tree / "DEBIAN" / script).write_text(text)
+        (tree / "DEBIAN" / script).chmod(0o755)
+    command.run(["dpkg-deb", "--build", "--root-owner-group", tree, folder / f"{name}.deb"])
+    return folder / f"{name}.deb"
 
 
 def entry_at(path: str) -> Member:
@@ -249,14 +261,6 @@ def test_apt_answers_from_the_selected_lists_as_from_all(bench: Bench, tmp_path:
     assert few == many and len(few) > 50
 
 
-def test_a_user_namespace_without_device_nodes_gives_the_same_bytes(
-    bench: Bench, made: Path, tmp_path: Path
-) -> None:
-    require(os.geteuid() == 0, "root maps all ids into the namespace")
-    tar = bench.make(tmp_path / "made", within=(sys.executable, str(NAMESPACE)))
-    assert tar.read_bytes() == made.read_bytes()
-
-
 def test_a_package_that_is_not_what_was_signed_is_refused(
     bench: Bench, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,3 +282,36 @@ def test_a_package_that_is_not_what_was_signed_is_refused(
     with pytest.raises(VerificationError, match=f"{first.name}: wrong bytes"):
         bench.make(tmp_path / "made", cache=tmp_path / "cache")
     assert not list((tmp_path / "made").glob("*.tar"))
+
+
+def test_a_packages_scripts_do_not_reach_the_machine(
+    bench: Bench, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """e44a75a: a preinst wrote through /proc/1/root and changed the machine's name."""
+    witness, cache = tmp_path / "witness", tmp_path / "cache"
+    witness.write_text("the host's\n")
+    shutil.copytree(bench.project.output / "cache/debs", cache)
+    attempts = f"""#!/bin/sh
+        echo owned >/proc/1/root{witness}; echo owned >{witness}; echo owned >/owned
+        hostname owned; echo 1 >/proc/sys/vm/swappiness; mknod /tmp/disk b 254 0
+        echo "note: owned"; echo 'failed: {{"exit_code": 0, "brief": "owned"}}'
+        sleep 600 & setsid sleep 600 >/dev/null 2>&1 &
+        exit 0
+        """
+    deb = make_deb(tmp_path, "evil", {"preinst": attempts, "postinst": attempts})
+    evil = Deb("evil", "http://nowhere.invalid/evil.deb", deb.stat().st_size, digest_file(deb))
+    shutil.copyfile(deb, cache / evil.sha256)
+    ask = resolution.resolve
+
+    def resolve(*arguments: Any, **options: Any) -> resolution.Resolution:
+        found = ask(*arguments, **options)
+        return replace(found, waves=(*found.waves[:-1], (*found.waves[-1], evil)))
+
+    monkeypatch.setattr("pipeline.bootstrap.making.resolve", resolve)
+    machine = (os.uname().nodename, Path("/proc/sys/vm/swappiness").read_text())
+    tar = bench.make(tmp_path / "made", cache=cache)
+    assert witness.read_text() == "the host's\n"
+    assert (os.uname().nodename, Path("/proc/sys/vm/swappiness").read_text()) == machine
+    theirs, ours = entries_of(made), entries_of(tar)
+    assert ours["owned"].content == b"owned\n", "it ran, and in its tree it may do so"
+    assert not [name for name in ours if name.startswith("tmp/")] and len(ours) > len(theirs)

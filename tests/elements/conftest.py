@@ -76,4 +76,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
             subprocess.Popen([*command, suite, str(base), str(sources)], env=environment)
         )
     assert [process.wait() for process in started] == [0, 0]
+    for path in (lists, *lists.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # apt's lock and partial are root's alone
     return Host(suite, release["ID"], sources, lists, debs, bases)

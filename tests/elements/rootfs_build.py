@@ -1,18 +1,17 @@
-"""What the rootfs stage does, in small: disk-image-create in namespaces that die with it."""
+"""What the rootfs stage does, in small: disk-image-create in a cage."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cage import caged, make_room
 from pipeline.host.dib import prepare_program, program_environment
 
-HERE = Path(__file__).resolve().parent
-ELEMENTS = HERE.parents[1] / "elements"
+ELEMENTS = Path(__file__).resolve().parents[2] / "elements"
 EPOCH = 1_700_000_000
 
 
@@ -54,11 +53,11 @@ def build_rootfs(
     init: str = "systemd",
     settings: Mapping[str, str] | None = None,
     elements_path: Sequence[Path] = (),
-    in_user_namespace: bool = False,
 ) -> Build:
-    work.mkdir()
+    make_room(work)
+    library = work.with_name(f"{work.name}-lib")
     environment = {
-        **program_environment(work / "lib"),
+        **program_environment(library),
         "HOME": str(work),
         "TMPDIR": str(work),
         "TMP_DIR": str(work),
@@ -76,23 +75,14 @@ def build_rootfs(
         "DIB_DOMU_EXPORT": str(work / "rootfs.tar"),
         **(settings or {}),
     }
-    enter = [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child=KILL",
-    ]
-    enter += ["--propagation", "private", "--mount-proc", "--"]
-    if in_user_namespace:
-        enter = [sys.executable, str(HERE / "user_namespace.py"), *enter]
-    program = [str(word) for word in prepare_program(work / "lib")]
-    command = [*program, "-n", "-t", "raw", "-o", str(work / "image"), "domu", *elements]
+    prepare_program(library)
+    command = ["bash", library / "disk-image-create", "-n", "-t", "raw", "-o", work / "image"]
+    given = [Path(value) for value in environment.values() if value.startswith("/")]
+    readable = [host.sources, host.lists, host.bases[init], library, ELEMENTS, *elements_path]
+    readable += [path for path in given if path.exists() and work not in (path, *path.parents)]
+    enter = caged([*command, "domu", *elements], room=work, readable=readable, shares_network=True)
     done = subprocess.run(
-        [*enter, "private-dev", *command],
+        ["setpriv", "--pdeathsig", "KILL", "--", *enter],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

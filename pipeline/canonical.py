@@ -6,9 +6,13 @@ import errno
 import hashlib
 import json
 import os
+import stat
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from pipeline.interruption import gate, passing
 
 CHUNK = 1 << 20
 _ZEROS = bytes(CHUNK)
@@ -28,8 +32,9 @@ def fingerprint(value: object) -> str:
 def digest_file(path: Path) -> str:
     """sha256 (hex) of a file's bytes, holes as zeros without reading them (lseek(2), SEEK_DATA)."""
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as stream:
-        handle, size = stream.fileno(), path.stat().st_size
+    with open(open_plain(path), "rb", buffering=0) as stream:
+        handle = stream.fileno()
+        size = os.fstat(handle).st_size
         position = 0
         for data, hole in data_extents(handle, size):
             _update_zeros(digest, data - position)
@@ -39,6 +44,16 @@ def digest_file(path: Path) -> str:
             position = hole
         _update_zeros(digest, size - position)
     return digest.hexdigest()
+
+
+def open_plain(path: Path) -> int:
+    """A regular file for reading; OSError for a link, FIFO, device or folder, without a wait."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    descriptor = os.open(path, flags)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def data_extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
@@ -100,13 +115,14 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def write_durably(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write a file through a temporary neighbour, fsync and rename: whole or absent."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with passing(path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")) as aside:
+        with open(os.open(aside, flags, mode), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        with gate("replace", path):
+            os.replace(aside, path)
 
 
 def sync_folder(path: Path) -> None:

@@ -6,11 +6,13 @@ and an explicit PATH in a process group of its own, so that an interruption ends
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import threading
 import time
@@ -22,6 +24,7 @@ from typing import IO
 
 from pipeline.diagnosis import diagnose
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
+from pipeline.interruption import PROGRAMS, at_interruption, refuse_if_ending
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LAST_LINES = 20
@@ -51,7 +54,6 @@ class Walled(list[str]):
 
 _live: set[subprocess.Popen[bytes]] = set()
 _live_lock = threading.RLock()  # a signal's handler may come while its own thread holds it
-_ending = threading.Event()
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -101,8 +103,8 @@ def run(
     words = [str(word) for word in argv]
     shown = argv.inner if isinstance(argv, Walled) else words
     with _live_lock:
-        if _ending.is_set() and not is_cleanup:
-            raise PipelineError("interrupted")
+        if not is_cleanup:
+            refuse_if_ending()
         child = _start(
             words,
             cwd=cwd,
@@ -119,6 +121,7 @@ def run(
         with _live_lock:
             _live.discard(child)
     if status not in accept:
+        refuse_if_ending()  # it was killed, it did not fail
         raise _failure(shown, status, deque(lines, LAST_LINES), log)
     return "".join(lines)
 
@@ -132,11 +135,11 @@ def started(
     What it prints goes to the end of `log`; it inherits the descriptors `keep_open`.
     """
     words = [str(word) for word in argv]
-    with open(log, "ab") as journal:
+    with open_log(log) as journal, _live_lock:
+        refuse_if_ending()
         journal.write(f"+ {shlex.join(words)}\n".encode())
         journal.flush()
         child = _start(words, cwd=None, env=None, output=journal, keep_open=keep_open)
-    with _live_lock:
         _live.add(child)
     try:
         yield lambda: child.poll() is None
@@ -150,6 +153,7 @@ def serve_connection(argv: Sequence[str | Path], connection: socket.socket) -> N
     """inetd's way: a program whose standard input and output are an accepted connection."""
     words = [str(word) for word in argv]
     with _live_lock:
+        refuse_if_ending()
         child = _start(
             words, cwd=None, env=None, stdin=connection.fileno(), output=connection.fileno()
         )
@@ -169,7 +173,8 @@ def start_daemon(argv: Sequence[str | Path], *, log: Path, is_tethered: bool) ->
     ends: it has to end then (PR_SET_PDEATHSIG would look at the thread that started it).
     """
     words = [str(word) for word in argv]
-    with open(log, "ab") as journal:
+    refuse_if_ending()
+    with open_log(log) as journal:
         return subprocess.Popen(
             words,
             stdin=subprocess.PIPE if is_tethered else subprocess.DEVNULL,
@@ -193,12 +198,33 @@ def become(argv: Sequence[str]) -> None:
 
 
 def end_all() -> None:
-    """Kill every command that runs now and start no other; for interruptions."""
-    _ending.set()
+    """Kill every command that runs now; for interruptions, after which no other starts."""
     with _live_lock:
         children = list(_live)
     for child in children:
-        _end(child)
+        _kill(child)  # its pipe is left to the thread that reads it
+
+
+at_interruption(end_all, PROGRAMS)
+
+
+def open_log(path: Path, *, is_new: bool = False) -> IO[bytes]:
+    """A log to add to, emptied first if it `is_new`; never through a link or into a FIFO."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise
+        raise PipelineError(f"{path} is no plain file, no log", hint="move it away") from None
+    stream = open(descriptor, "ab")  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        stream.close()
+        raise PipelineError(f"{path} is no plain file, no log", hint="move it away")
+    if is_new:
+        stream.truncate(0)
+    return stream
 
 
 def _start(
@@ -242,7 +268,7 @@ def _follow(
         feeder.start()
     parts: list[bytes] = []
     begun = time.monotonic()
-    with open(log or os.devnull, "ab") as journal:
+    with open_log(log) if log else open(os.devnull, "ab") as journal:
         journal.write(f"+ {shlex.join(words)}\n".encode())
         for raw in child.stdout if on_line else _chunks(child.stdout.fileno()):
             journal.write(raw)
@@ -270,12 +296,16 @@ def _feed(child: subprocess.Popen[bytes], content: bytes) -> None:
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """Kill the command's whole process group if it still runs, and reap it."""
+    _kill(child)
+    if child.stdout:
+        child.stdout.close()
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-    if child.stdout:
-        child.stdout.close()
 
 
 def _failure(words: list[str], status: int, tail: deque[str], log: Path | None) -> CommandFailed:
@@ -285,4 +315,5 @@ def _failure(words: list[str], status: int, tail: deque[str], log: Path | None) 
     if known:
         error.brief = f"{error.brief}: {known.cause}"
         error.hint = known.fix
+        error.exit_code = known.exit_code
     return error

@@ -5,8 +5,12 @@ Sources: apt-secure(8), gpgv(1), debootstrap(8), debian bug reports on expired R
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from typing import NamedTuple
+
+from pipeline.errors import DiskFull, EnvironmentFault, PipelineError
 
 
 class Diagnosis(NamedTuple):
@@ -14,18 +18,21 @@ class Diagnosis(NamedTuple):
 
     cause: str
     fix: str
+    exit_code: int = 1
 
 
 _NEXT_SNAPSHOT = "build again with snapshot_max_age=0 to take the mirror's present state"
 
+DISK_FULL = Diagnosis(
+    "the disk is full",
+    "free some space (`df -h`); `doit gc keep=5G` removes what no guest needs",
+    3,
+)
+
+_FULL = re.compile("No space left on device|ENOSPC|Disk quota exceeded", re.IGNORECASE)
 _KNOWN: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), Diagnosis(cause, fix))
     for pattern, cause, fix in (
-        (
-            r"No space left on device|ENOSPC",
-            "the disk is full",
-            "free some space (`df -h`), old store entries below output/store/ can go",
-        ),
         (
             r"NO_PUBKEY|unknown key",
             "the mirror is signed by a key that the keyring does not hold",
@@ -84,7 +91,22 @@ _KNOWN: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
 
 def diagnose(output: str) -> Diagnosis | None:
     """The first known cause that the end of a program's output names, or None."""
+    if _FULL.search(output):
+        return DISK_FULL
     for pattern, diagnosis in _KNOWN:
         if pattern.search(output):
             return diagnosis
+    return None
+
+
+def explain_os_error(error: OSError) -> PipelineError | None:
+    """A full disk, or a file that this user may not use, as what a person can mend; else None."""
+    place = str(error.filename or "")
+    what = ": ".join(filter(None, (place, os.strerror(error.errno or 0))))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            f"{DISK_FULL.cause}: {what}" if place else DISK_FULL.cause, hint=DISK_FULL.fix
+        )
+    if error.errno in (errno.EACCES, errno.EROFS):
+        return EnvironmentFault(what, hint="be the user whose it is, or let that user give way")
     return None

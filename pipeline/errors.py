@@ -80,6 +80,10 @@ class EnvironmentFault(PipelineError):
     exit_code = 3
 
 
+class DiskFull(EnvironmentFault):
+    """There is no room for what was to be written (exit code 3)."""
+
+
 class InUseError(PipelineError):
     """What would be written is in use: mounted, open, running (exit code 4)."""
 

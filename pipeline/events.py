@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.errors import UsageError
+from pipeline.errors import EnvironmentFault, PipelineError, UsageError
 
 FORM = 1
 
@@ -25,6 +25,8 @@ class Events:
         self._descriptor: int | None = None
         self._started = time.monotonic()
         self._run = uuid.uuid4().hex[:12]
+        self._path = path
+        self.trouble: PipelineError | None = None  # a build does not fail for it half-way
         if path:
             self._descriptor = _open(Path(path))
 
@@ -34,7 +36,14 @@ class Events:
             return
         now = round(time.time(), 3)
         line = {"form": FORM, "run": self._run, "event": event, "time": now, **facts}
-        os.write(self._descriptor, json.dumps(line, sort_keys=True).encode() + b"\n")
+        try:
+            os.write(self._descriptor, json.dumps(line, sort_keys=True).encode() + b"\n")
+        except OSError as error:
+            self._descriptor = None
+            self.trouble = EnvironmentFault(
+                f"events={self._path}: {error.strerror}; none were written from there on",
+                hint="make room, or name another file",
+            )
 
     @property
     def seconds(self) -> float:
@@ -43,8 +52,11 @@ class Events:
 
 
 def _open(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, flags, 0o644)
+        os.set_blocking(descriptor, True)  # a FIFO that nobody reads is refused, not waited for
+        return descriptor
     except OSError as error:
         raise UsageError(
             f"events={path}: {error.strerror}",

@@ -17,12 +17,20 @@ from typing import Any
 from pipeline import command
 from pipeline.canonical import fingerprint, write_durably
 from pipeline.changes import describe_changes, read_record
+from pipeline.checkpoint import checkpoint
 from pipeline.errors import PipelineError
-from pipeline.host.scratch import remove_abandoned, remove_tree, scratch_folder
+from pipeline.host.scratch import remove_abandoned, remove_or_warn, scratch_folder
 from pipeline.progress import print_line
 from pipeline.project import Project
 from pipeline.spec import Spec, values_of
-from pipeline.store import BUILDINFO, BuildInfo, list_files, publish_folder, read_buildinfo
+from pipeline.store import (
+    BUILDINFO,
+    BuildInfo,
+    find_missing,
+    list_files,
+    publish_folder,
+    read_buildinfo,
+)
 
 Inputs = Mapping[str, Any]
 _NO_OPTIONS: Mapping[str, str] = {}
@@ -30,6 +38,10 @@ _NO_OPTIONS: Mapping[str, str] = {}
 
 def _no_inputs(_spec: Spec, _project: Project) -> Inputs:
     return {}
+
+
+def _no_outputs(_spec: Spec, _project: Project) -> Sequence[str]:
+    return ()
 
 
 def _never_stale(_artifact: Path, _spec: Spec) -> str:
@@ -41,9 +53,10 @@ class Stage:
     """One step from spec to artifact.
 
     `keys` are the spec keys that change its bytes; `inputs` adds what is not in the spec (files,
-    tool versions). `identity` reads from an artifact what later stages depend on, where that is
-    more than the fingerprint. `is_stale` gives a reason to build again although no input changed;
-    where that is age alone (`ages`), locked=yes and offline=yes do without.
+    tool versions). `outputs` are the names or patterns of files without which its artifact is
+    neither published nor current. `identity` reads from an artifact what later stages depend on,
+    where that is more than the fingerprint. `is_stale` gives a reason to build again although no
+    input changed; where that is age alone (`ages`), locked=yes and offline=yes do without.
     `folder` is set for the guest half, whose artifacts live outside the store; `publish` puts such
     a finished folder in its place where a rename is not all. Files matching `mutable` may change
     after the build: a guest writes to its disk.
@@ -56,6 +69,7 @@ class Stage:
     after: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     inputs: Callable[[Spec, Project], Inputs] = _no_inputs
+    outputs: Callable[[Spec, Project], Sequence[str]] = _no_outputs
     identity: Callable[[Path], str] | None = None
     is_stale: Callable[[Path, Spec], str] = _never_stale
     folder: Callable[[Project, str], Path] | None = None
@@ -175,14 +189,32 @@ class Recipe:
         return folder in self._just_built or (stage.ages and is_fixed)
 
     def _find(self, stage: Stage, spec: Spec, key: str) -> tuple[Path, BuildInfo | None]:
+        is_shared = stage.folder is None
         if stage.folder is None:
-            return self._store.location(stage.name, key), self._store.read(stage.name, key)
-        folder = stage.folder(self.project, spec.name)
+            folder = self._store.location(stage.name, key)
+        else:
+            folder = stage.folder(self.project, spec.name)
         found = read_buildinfo(folder)
         if found is None or found.fingerprint != key:
             return folder, None
+        if find_missing(folder, stage.outputs(spec, self.project)):
+            return folder, None
+        if is_shared:
+            return folder, found
         damaged = self._store.find_damage_in(folder, found, f"{stage.name}-of-{spec.name}")
         return folder, None if damaged else found
+
+    def require_artifact(self, spec: Spec) -> Path:
+        """The guest's artifact folder; PipelineError unless all its files are seen there now."""
+        stage = self.stages["config"]
+        state = self.state(stage.name, spec)
+        if state.buildinfo is None:
+            missing = find_missing(state.folder, stage.outputs(spec, self.project))
+            raise PipelineError(
+                f"{spec.name}: {state.folder} is not what was built ({missing or 'changed'})",
+                hint=f"build it again: doit build name={spec.name}",
+            )
+        return state.folder
 
     def last_built(self, stage: Stage, spec: Spec) -> BuildInfo | None:
         """What this guest's artifact was last made from, at this stage."""
@@ -224,10 +256,8 @@ class Recipe:
 
     def _build_locked(self, stage: Stage, spec: Spec, state: State) -> None:
         log = self.project.log(spec.name, stage.name)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(b"")
+        command.open_log(log, is_new=True).close()
         scratch_root = self.project.output / "scratch"
-        scratch_root.mkdir(parents=True, exist_ok=True)
         remove_abandoned(scratch_root)
         with ExitStack() as stack:
             artifacts = self._open_upstream(stage, spec, stack)
@@ -260,11 +290,17 @@ class Recipe:
         with self._store.lock(name, state.fingerprint):
             grave = self.project.output / "scratch" / f"damaged-{uuid.uuid4().hex[:8]}"
             self._store.discard(name, state.fingerprint, grave)
-        remove_tree(grave)
+        remove_or_warn(grave)
         self.build(name, spec)
 
     def _publish(self, stage: Stage, state: State, job: Job, seconds: float) -> None:
         scratch = job.scratch
+        checkpoint("built", scratch)
+        missing = find_missing(scratch, stage.outputs(job.spec, self.project))
+        if missing:
+            raise PipelineError(
+                f"its result has no file {missing}", hint="this is a bug of the stage: its log"
+            )
         files = list_files(scratch, without=stage.mutable)
         buildinfo = BuildInfo(
             stage=stage.name,
@@ -285,5 +321,5 @@ class Recipe:
                 stage.publish(job, state.folder)
             else:
                 publish_folder(scratch, state.folder)
-            self._store.note_verified(f"{stage.name}-of-{job.spec.name}", buildinfo)
+            self._store.note_verified(f"{stage.name}-of-{job.spec.name}", buildinfo, state.folder)
         self._just_built.add(state.folder)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
-from types import FrameType
 from typing import Any
 
 from doit.exceptions import BaseFail, TaskFailed
 
-from pipeline import command, interruption
-from pipeline.errors import PipelineError
+from pipeline import interruption
+from pipeline.errors import DiskFull, PipelineError
 from pipeline.events import Events
-from pipeline.host.scratch import remove_open
 from pipeline.progress import print_line
 from pipeline.terminal import printable
-
-INTERRUPTED = 130
 
 
 class StageFailed(TaskFailed):  # type: ignore[misc]
@@ -38,12 +32,13 @@ class StageReporter:
         self._events = events
         self._started: dict[str, float] = {}
         self._exit_code = 0
+        self._is_complete = False
         self._errors: list[PipelineError] = []
 
     def initialize(self, tasks: Any, selected_tasks: Any) -> None:
         """Before anything runs: an interruption leaves nothing behind."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._interrupt)
+        interruption.install()
+        interruption.at_interruption(self._note_ending, interruption.WORDS)
         self._events.emit("run started", {"tasks": list(selected_tasks or ())})
 
     def get_status(self, task: Any) -> None:
@@ -110,28 +105,28 @@ class StageReporter:
 
     def complete_run(self) -> None:
         """The end: errors last, and the exit code of the first of them."""
-        for error in self._errors:
+        # what fails beside a full disk mostly fails because of it
+        full = [error for error in self._errors if isinstance(error, DiskFull)]
+        for error in full[:1] or self._errors:
             print_error(error)
+        if full:
+            self._exit_code = full[0].exit_code
+        if self._events.trouble is not None:
+            print_error(self._events.trouble)
+            self._exit_code = self._exit_code or self._events.trouble.exit_code
+        self._is_complete = True
         facts = {"exit_code": self._exit_code, "seconds": self._events.seconds}
         self._events.emit("run ended", facts)
         if self._exit_code:
             sys.stdout.flush()
             raise SystemExit(self._exit_code)
 
-    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
-        """End every command, remove what was half made, and leave at once."""
-        command.end_all()
-        interruption.settle()
-        remove_open()
-        name = signal.Signals(number).name
-        print(
-            f"\ninterrupted ({name}): nothing was left behind, build again to go on",
-            file=sys.stderr,
-        )
-        sys.stderr.flush()
-        facts = {"exit_code": INTERRUPTED, "seconds": self._events.seconds, "signal": name}
-        self._events.emit("run ended", facts)
-        os._exit(INTERRUPTED)
+    def _note_ending(self) -> None:
+        """For programs that read the events of a run which a signal ended."""
+        why = interruption.ending()
+        if why is not None and not self._is_complete:
+            facts = {"exit_code": why.exit_code, "seconds": self._events.seconds}
+            self._events.emit("run ended", {**facts, "signal": why.cause})
 
 
 def _named(task: Any) -> dict[str, object]:

@@ -9,19 +9,23 @@ their process dies.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.canonical import digest_file, sync_folder, write_durably
+from pipeline.canonical import digest_file, open_plain, sync_folder, write_durably
+from pipeline.errors import PipelineError
+from pipeline.host.scratch import remove_or_warn
+from pipeline.interruption import gate
 
 BUILDINFO = "buildinfo.json"
 _AT_FDCWD = -100
@@ -52,31 +56,32 @@ class BuildInfo:
 
 
 def list_files(folder: Path, *, without: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
-    """Each regular file below `folder`: size in bytes and sha256.
+    """Each file below `folder`: size in bytes and sha256. Raises OSError for what is none.
 
     buildinfo.json itself and names matching a pattern of `without` are left out.
     """
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not path.is_file():
+        if stat.S_ISDIR(path.lstat().st_mode):
             continue
         if any(path.match(pattern) for pattern in (BUILDINFO, *without)):
             continue
         name = path.relative_to(folder).as_posix()
-        found[name] = {"size": path.stat().st_size, "sha256": digest_file(path)}
+        found[name] = {"size": path.lstat().st_size, "sha256": digest_file(path)}
     return found
 
 
 def read_buildinfo(folder: Path, name: str = BUILDINFO) -> BuildInfo | None:
     """The buildinfo of a whole artifact; None when absent, unreadable or a file's size is off."""
     try:
-        content = json.loads((folder / name).read_bytes())
+        with open(open_plain(folder / name), "rb") as stream:
+            content = json.load(stream)
         found = BuildInfo(**content)
         for file, facts in found.files.items():
-            state = (folder / file).stat()
+            state = (folder / file).lstat()
             if not stat.S_ISREG(state.st_mode) or state.st_size != facts["size"]:
                 return None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return found
 
@@ -84,8 +89,31 @@ def read_buildinfo(folder: Path, name: str = BUILDINFO) -> BuildInfo | None:
 def compare_digests(folder: Path, found: BuildInfo) -> str:
     """The first file whose bytes are not the recorded ones, "" when all are."""
     for name, facts in found.files.items():
-        if digest_file(folder / name) != facts["sha256"]:
+        try:
+            if digest_file(folder / name) != facts["sha256"]:
+                return name
+        except OSError:  # gone, or no file any more
             return name
+    return ""
+
+
+def _describe_files(folder: Path, found: BuildInfo) -> bytes:
+    """What changes with every write to a file of an artifact, without reading it."""
+    lines = [f"{found.built_at}"]
+    with suppress(OSError):
+        for name in sorted(found.files):
+            state = (folder / name).lstat()
+            times = f"{state.st_mtime_ns} {state.st_ctime_ns}"
+            lines.append(f"{state.st_dev} {state.st_ino} {state.st_size} {times}")
+    return "\n".join(lines).encode()
+
+
+def find_missing(folder: Path, outputs: Iterable[str]) -> str:
+    """The first name or pattern for which `folder` has no regular file, "" when all are there."""
+    for pattern in outputs:
+        found = sorted(folder.glob(pattern))
+        if not found or not all(stat.S_ISREG(path.lstat().st_mode) for path in found):
+            return pattern
     return ""
 
 
@@ -104,19 +132,28 @@ def publish_folder(scratch: Path, final: Path) -> None:
     """Make a finished scratch folder appear at `final`, atomically; an older one is removed."""
     sync_folder(scratch)
     final.parent.mkdir(parents=True, exist_ok=True)
-    if final.exists():
-        exchange(scratch, final)
-        shutil.rmtree(scratch)
-    else:
-        os.rename(scratch, final)
-    sync_folder(final.parent)
+    with gate("publish", final):
+        is_replaced = os.path.lexists(final)
+        if is_replaced:
+            exchange(scratch, final)
+        else:
+            os.rename(scratch, final)
+        sync_folder(final.parent)
+    if is_replaced:
+        remove_or_warn(scratch)
 
 
 @contextmanager
 def locked(path: Path, *, is_shared: bool = False) -> Iterator[None]:
     """Hold an exclusive or shared flock(2) on `path` (made if absent); waits for who has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise PipelineError(f"{path} is no lock file", hint="move it away") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
         yield
@@ -175,8 +212,9 @@ class Store:
     def find_damage(self, stage: str, fingerprint: str) -> str:
         """The first file whose bytes are not the recorded ones, "" when all are.
 
-        Digests are compared once for each start of the machine: memory and cables may fail, but
-        reading a gigabyte before every build would cost more than the build.
+        Digests are compared once for each start of the machine, and after every change of a file:
+        memory and cables may fail, but reading a gigabyte before every build would cost more than
+        the build.
         """
         found = self.read(stage, fingerprint)
         if found is None:
@@ -186,23 +224,29 @@ class Store:
 
     def find_damage_in(self, folder: Path, found: BuildInfo, name: str) -> str:
         """The same for a folder outside the store; `name` is that of its stamp."""
-        stamp = self._stamp(name)
-        if stamp.is_file() and stamp.read_text() == str(found.built_at):
-            return ""
+        stamp = _describe_files(folder, found)
+        with suppress(OSError), open(open_plain(self._stamp(name)), "rb") as stream:
+            if stream.read() == stamp:
+                return ""
         damaged = compare_digests(folder, found)
         if not damaged:
-            self.note_verified(name, found)
+            self._write_stamp(name, stamp)
         return damaged
 
-    def note_verified(self, name: str, buildinfo: BuildInfo) -> None:
+    def note_verified(self, name: str, buildinfo: BuildInfo, folder: Path) -> None:
         """Note that an artifact's digests need not be compared again until the next boot."""
+        self._write_stamp(name, _describe_files(folder, buildinfo))
+
+    def _write_stamp(self, name: str, content: bytes) -> None:
         stamp = self._stamp(name)
-        with suppress(PermissionError):  # somebody who may only look
+        with suppress(OSError):  # somebody who may only look; a full disk: compared again then
+            if self.root.stat().st_uid != os.geteuid():
+                return
             for old in stamp.parent.parent.glob("*"):
                 if old != stamp.parent:
                     shutil.rmtree(old, ignore_errors=True)  # another process may do the same
             stamp.parent.mkdir(parents=True, exist_ok=True)
-            stamp.write_text(str(buildinfo.built_at))
+            write_durably(stamp, content)
 
     def _stamp(self, name: str) -> Path:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -210,15 +254,16 @@ class Store:
 
     def discard(self, stage: str, fingerprint: str, scratch: Path) -> None:
         """Take an artifact out of the store, by a rename to `scratch`; nothing if there is none."""
-        with suppress(FileNotFoundError):
-            os.rename(self.location(stage, fingerprint), scratch)
+        place = self.location(stage, fingerprint)
+        with suppress(FileNotFoundError), gate("discard", place):
+            os.rename(place, scratch)
 
     def publish(self, scratch: Path, buildinfo: BuildInfo) -> Path:
         """Write buildinfo.json, then make the scratch folder the artifact."""
         write_durably(scratch / BUILDINFO, buildinfo.to_json())
         final = self.location(buildinfo.stage, buildinfo.fingerprint)
         publish_folder(scratch, final)
-        self.note_verified(f"{buildinfo.stage}-{buildinfo.fingerprint[:32]}", buildinfo)
+        self.note_verified(f"{buildinfo.stage}-{buildinfo.fingerprint[:32]}", buildinfo, final)
         return final
 
     def touch(self, stage: str, fingerprint: str) -> None:

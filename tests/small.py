@@ -14,11 +14,15 @@ from pathlib import Path
 
 from pipeline import command
 from pipeline.errors import PipelineError
+from pipeline.ext import fixed_clock
 from pipeline.project import Project
 from pipeline.recipe import Job, Recipe, Stage
 from pipeline.spec import load_all
-from pipeline.stages import config, image, volume
+from pipeline.stages import config, volume
+from pipeline.stages import image as image_stage
+from pipeline.volumes.filesystems import Content
 
+_UUID = "6f0d8f0a-52f5-5d0e-8d0b-3f3b8d4f7a52"
 EPOCH = 1_700_000_000
 GOLDEN_MIB = 12
 GUEST = 'suite = "bookworm"\nsize = "{size}"\nswap = "2M"\n'
@@ -45,7 +49,7 @@ def build(project: Project, name: str, version: str = "1", **options: str) -> Pa
 
 def build_really(project: Project, name: str, **options: str) -> Path:
     """The same with our own stage image, for file systems and partitions of any kind."""
-    stages = [*_stages("1")[:4], image.STAGE, volume.STAGE, config.STAGE]
+    stages = [*_stages("1")[:4], image_stage.STAGE, volume.STAGE, config.STAGE]
     return _build(Recipe(project, stages, options=options), name)
 
 
@@ -73,12 +77,13 @@ def _make(name: str):  # type: ignore[no-untyped-def]
         (job.scratch / "snapshot.json").write_text(json.dumps(facts))
         for file in ("vmlinuz", "initrd.img"):
             (job.scratch / file).write_text(name)
-        (job.scratch / "kernel.json").write_text("{}")
+        (job.scratch / "kernel.json").write_text(json.dumps({"abi": "6.1.0-1-test"}))
         (job.scratch / "dpkg-status").write_text(_STATUS)
         if name == "rootfs":
             _make_tree(job.scratch / "tree", "1")
-            words = ["--owner=0", "--group=0", "--numeric-owner", "--mtime=@1700000000", "."]
-            job.run(["tar", "-C", job.scratch / "tree", "-cf", job.scratch / "rootfs.tar", *words])
+            words = ["--sort=name", "--owner=0", "--group=0", "--numeric-owner"]
+            words += ["--mtime=@1700000000", "-cf", str(job.scratch / "rootfs.tar"), "."]
+            job.run(["tar", "-C", job.scratch / "tree", *words])
             job.run(["rm", "-r", job.scratch / "tree"])
 
     return make
@@ -88,7 +93,11 @@ def _make_image(job: Job, version: str) -> None:
     tree = job.scratch / "tree"
     _make_tree(tree, version)
     image = job.scratch / "golden.img"
-    job.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, image, f"{GOLDEN_MIB}M"])
+    job.run(["find", tree, "-exec", "touch", "-h", "-d", f"@{EPOCH}", "{}", "+"])
+    options = ["-U", _UUID, "-E", f"hash_seed={_UUID},root_owner=0:0"]
+    make = ["mke2fs", "-q", "-F", "-t", "ext4", *options, "-d", tree, image, f"{GOLDEN_MIB}M"]
+    job.run(make, env=fixed_clock(EPOCH))
+    image_stage.clamp_times(job, Content("/", "ext4", GOLDEN_MIB), EPOCH)
     command.run(["rm", "-r", tree])
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pipeline.errors import InUseError, PipelineError
-from pipeline.interruption import at_interruption
+from pipeline.interruption import at_interruption, gate
 from pipeline.life.layout import Layout
 from pipeline.life.steps import Step, perform, write_aside
 
@@ -57,14 +57,16 @@ class Transaction:
 
     def will_make(self, *undo: Step) -> None:
         """Note how to unmake what is made next."""
-        self._undo = [*undo, *self._undo]
-        self._write("preparing", [])
+        with gate("note", self.layout.journal(self.name)):
+            self._undo = [*undo, *self._undo]
+            self._write("preparing", [])
 
     def commit(self, finish: Iterable[Step]) -> None:
         """The change is decided: from here on it is finished, by us or by whoever comes next."""
         steps = list(finish)
-        self._write("committed", steps)
-        self._is_committed = True
+        with gate("commit", self.layout.journal(self.name)):
+            self._write("committed", steps)
+            self._is_committed = True
         perform(self.layout, steps)
         self._is_finished = True
 

@@ -20,6 +20,7 @@ from pipeline.canonical import sync_folder, write_durably
 from pipeline.errors import UsageError, VerificationError
 from pipeline.host.in_use import refuse_if_used
 from pipeline.host.scratch import remove_tree, scratch_folder
+from pipeline.interruption import gate, passing
 from pipeline.life.source import Source
 from pipeline.progress import progress_bar
 from pipeline.project import Project
@@ -120,7 +121,8 @@ def _copy_version(
         write_durably(scratch / FACTS, f"{json.dumps(facts)}\n".encode())
         _forbid_writing(scratch)
         final.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(scratch, final)
+        with gate("publish", final):
+            os.rename(scratch, final)
     sync_folder(final.parent)
     return Version(final, fingerprint, proof)
 
@@ -181,8 +183,9 @@ def point_current(root: Path, version: Version) -> None:
     """Switch the link, by one rename."""
     aside = root / f".{CURRENT}.{os.getpid()}"
     aside.unlink(missing_ok=True)
-    aside.symlink_to(version.name)
-    os.replace(aside, root / CURRENT)
+    with passing(aside), gate("point", root / CURRENT):
+        aside.symlink_to(version.name)
+        os.replace(aside, root / CURRENT)
     sync_folder(root)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -248,6 +249,11 @@ def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object
     return [*steps, ["umount", "--lazy", tree / "dev", tree / "proc"]]
 
 
+def outputs(_spec: Spec, _project: Project) -> Sequence[str]:
+    """The tree."""
+    return ("base.tar",)
+
+
 STAGE = Stage(
     name="base",
     summary="minimal tree of the suite",
@@ -256,6 +262,7 @@ STAGE = Stage(
     after=("mirror",),
     keys=("suite", "arch", "init", "bootstrap", "documentation", "locale"),
     inputs=inputs,
+    outputs=outputs,
     tools={
         "mmdebstrap": "mmdebstrap",
         "debootstrap": "debootstrap",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 from pipeline.stages.names import DISKS, KNOWN_HOSTS
 from pipeline.store import read_buildinfo
-from pipeline.sums import write_sums
+from pipeline.sums import DISK_SUMS, SUMS, write_sums
 from pipeline.volumes.staging import read_record
 from pipeline.volumes.switching import publish_guest
 from pipeline.volumes.target import targets_of
@@ -106,6 +107,14 @@ def folder(project: Project, guest: str) -> Path:
     return project.artifact(guest)
 
 
+def outputs(spec: Spec, project: Project) -> Sequence[str]:
+    """All that the guest starts from, and what says what it is."""
+    files = [target.path.name for target in targets_of(spec, project) if target.kind == "file"]
+    boot = () if spec.is_kernel_inside else ("vmlinuz", "initrd.img")
+    texts = (f"{spec.name}.cfg", "kernel.json", "manifest", "spec.json", KNOWN_HOSTS, RECORD)
+    return (*files, *boot, *texts, SUMS, DISK_SUMS)
+
+
 STAGE = Stage(
     name="config",
     summary="artifact folder, ready to boot",
@@ -149,6 +158,7 @@ STAGE = Stage(
         "description",
     ),
     inputs=inputs,
+    outputs=outputs,
     folder=folder,
     publish=publish,
     mutable=DISKS,

@@ -140,6 +140,11 @@ def clamp_times(job: Job, content: Content, epoch: int) -> None:
     script.unlink()
 
 
+def outputs(spec: Spec, _project: Project) -> Sequence[str]:
+    """A golden image for each file system."""
+    return [golden_name(one.rpartition(":")[0]) for one in spec.layout.split()]
+
+
 STAGE = Stage(
     name="image",
     summary="golden image, no identity in it",
@@ -148,6 +153,7 @@ STAGE = Stage(
     after=("rootfs",),
     keys=("suite", "arch", "fs", "layout"),
     inputs=inputs,
+    outputs=outputs,
     tools={
         **CAGE,
         "mke2fs": "e2fsprogs",

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,12 @@ def _describe(job: Job, snapshot: Snapshot, facts: dict[str, Any], used: list[Pa
     (job.scratch / "kernel.json").write_text(json.dumps(text, indent=1, sort_keys=True) + "\n")
 
 
+def outputs(spec: Spec, _project: Project) -> Sequence[str]:
+    """Nothing but a note when the guest brings its own."""
+    files = () if spec.is_kernel_inside else ("vmlinuz", "initrd.img", "modules.tar")
+    return ("kernel.json", *files)
+
+
 STAGE = Stage(
     name="kernel",
     summary="kernel, initrd and modules of one ABI",
@@ -199,5 +206,6 @@ STAGE = Stage(
     after=("mirror",),
     keys=("arch", "boot", "kernel", "initrd", "modules", "fs"),
     inputs=inputs,
+    outputs=outputs,
     tools={**CAGE, "dpkg-deb": "dpkg", "nice": "coreutils", "depmod": "kmod", "tar": "tar"},
 )

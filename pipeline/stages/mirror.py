@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,11 @@ def is_stale(artifact: Path, spec: Spec) -> str:
     return f"the snapshot is {age_s / 3600:.1f} h old (snapshot_max_age={spec.snapshot_max_age})"
 
 
+def outputs(_spec: Spec, _project: Project) -> Sequence[str]:
+    """The signed files differ from suite to suite: what they are stands in the first one."""
+    return (SNAPSHOT, "Packages-*")
+
+
 STAGE = Stage(
     name="mirror",
     summary="the mirror's signed state, verified",
@@ -106,6 +112,7 @@ STAGE = Stage(
     revision=REVISION,
     keys=("suite", "arch", "mirror", "components", "updates", "security", "keyring"),
     inputs=inputs,
+    outputs=outputs,
     identity=identity,
     is_stale=is_stale,
     ages=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.archive.guest_sources import render_guest_sources
@@ -236,6 +236,11 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
     return {name: str(value) for name, value in own.items()}
 
 
+def outputs(_spec: Spec, _project: Project) -> Sequence[str]:
+    """The tree, and what is installed in it."""
+    return ("rootfs.tar", "dpkg-status")
+
+
 STAGE = Stage(
     name="rootfs",
     summary="base tree plus the guest's elements",
@@ -260,5 +265,6 @@ STAGE = Stage(
         "vnc",
     ),
     inputs=inputs,
+    outputs=outputs,
     tools={**CAGE, "tar": "tar", "getopt": "util-linux", "bash": "bash"},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.archive.snapshot import read_snapshot
@@ -127,6 +128,12 @@ def folder(project: Project, guest: str) -> Path:
     return project.volume(guest)
 
 
+def outputs(spec: Spec, project: Project) -> Sequence[str]:
+    """The disks that are files; what a guest has written to one is its own affair."""
+    files = [target.path.name for target in targets_of(spec, project) if target.kind == "file"]
+    return (KNOWN_HOSTS, *files)
+
+
 STAGE = Stage(
     name="volume",
     summary="disks with the guest's identity",
@@ -163,6 +170,7 @@ STAGE = Stage(
         "root_password_file",
     ),
     inputs=inputs,
+    outputs=outputs,
     is_stale=is_stale,
     folder=folder,
     mutable=DISKS,

@@ -21,6 +21,7 @@ from pipeline.errors import InUseError, PipelineError
 from pipeline.host import lvm
 from pipeline.host.in_use import refuse_if_used
 from pipeline.host.lvm_report import Volume
+from pipeline.interruption import gate
 from pipeline.project import Project
 from pipeline.store import BUILDINFO, exchange, locked, publish_folder
 from pipeline.volumes.staging import NEW, OLD, Staged
@@ -80,10 +81,12 @@ def _switch(
 ) -> None:
     for one in waiting:
         refuse_if_used(Path("/dev", one.group, one.final))
-    journal = _write_journal(project, guest, folder, waiting)
-    program = [sys.executable, "-m", "pipeline.volumes.switching", str(journal), str(log)]
-    child = command.start_daemon(program, log=log, is_tethered=False)
-    if child.wait() or journal.exists():
+    # the journal decides: an interruption waits for what it says, or comes before it
+    with gate("switch", project.artifact(guest)):
+        journal = _write_journal(project, guest, folder, waiting)
+        program = [sys.executable, "-m", "pipeline.volumes.switching", str(journal), str(log)]
+        status = command.start_daemon(program, log=log, is_tethered=False).wait()
+    if status or journal.exists():
         raise PipelineError(
             f"{guest}: its volumes could not be renamed",
             details=log.read_text(errors="replace")[-2000:],

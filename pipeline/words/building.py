@@ -17,7 +17,7 @@ from pipeline.words.word import Word
 
 def say_built(recipe: Recipe, spec: Spec) -> None:
     """Where the artifact is and how to start it."""
-    folder = recipe.project.artifact(spec.name)
+    folder = recipe.require_artifact(spec)
     if recipe.options.get("locked") == "yes":
         from pipeline.locking import compare_with_lock, read_lock
 
@@ -124,8 +124,14 @@ KEPT = frozenset({"locked", "offline"})
 WORDS = (
     Word("build", "build the guest", say_built, after="config", options=KEPT),
     Word("create", "write a spec, build it", say_built, after="config"),
-    Word("why", "say why each stage would run", explain),
+    Word("why", "say why each stage would run", explain, only_reads=True),
     Word("check", "verify the finished image", check),
-    Word("guests", "list the guests and what to type next", list_guests, is_single=True),
+    Word(
+        "guests",
+        "list the guests and what to type next",
+        list_guests,
+        is_single=True,
+        only_reads=True,
+    ),
     Word("test", "run the tests", run_tests, is_single=True),
 )

@@ -1,0 +1,102 @@
+"""What has to be true after a run, however it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from pipeline.store import read_buildinfo
+from pipeline.sums import DISK_SUMS, SUMS, digest_as, read_sums
+from tests.torture.program import Ground
+
+_NOT_BYTES = ("buildinfo.json", "stages.json", SUMS)  # when it was built stands in them
+_ASIDE = re.compile(r"^\..+\.(\d+|new|gone)(\.|$)")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def bytes_of(ground: Ground) -> dict[str, str]:
+    """Every byte that a build makes, without its clock."""
+    found = {}
+    for part in ("store", "volumes", "guests", "identity"):
+        for path in sorted((ground.output / part).rglob("*")):
+            name = path.relative_to(ground.output)
+            hidden = any(one.startswith(".") for one in name.parts)
+            if path.is_file() and not hidden and path.name not in (*_NOT_BYTES, "written.json"):
+                found[str(name)] = digest(path)
+    return found
+
+
+def find_half(ground: Ground) -> list[str]:
+    """Artifacts that are there and not whole: whatever is in its place has to be complete."""
+    wrong = []
+    places = [*ground.output.glob("store/[a-z]*/*"), *ground.output.glob("volumes/*")]
+    for folder in [*places, *ground.output.glob("guests/*")]:
+        if read_buildinfo(folder) is None:
+            wrong.append(f"{folder}: no artifact, and in the place of one")
+    for folder in [*ground.output.glob("guests/*"), *ground.output.glob("published/*/2*")]:
+        wrong += find_wrong_sums(folder)
+    return wrong
+
+
+def find_wrong_sums(folder: Path) -> list[str]:
+    """What a guest's folder lacks by its own lists, and the disk that none may lack."""
+    if not (folder / SUMS).is_file() or not (folder / DISK_SUMS).is_file():
+        return [f"{folder}: without its sums"]
+    sums = {name: read_sums((folder / name).read_text()) for name in (SUMS, DISK_SUMS)}
+    wrong = [] if "disk.img" in sums[DISK_SUMS] else [f"{folder}: without its disk"]
+    for name, recorded in {**sums[SUMS], **sums[DISK_SUMS]}.items():
+        path = folder / name
+        if not path.is_file() or digest_as(recorded, path) != recorded:
+            wrong.append(f"{path}: missing or other bytes")
+    return wrong
+
+
+def find_leftovers(ground: Ground) -> list[str]:
+    """Scratch, files that were to be renamed, parts: nothing of them may stay."""
+    scratch = ground.output / "scratch"
+    left = [str(path) for path in scratch.iterdir()] if scratch.is_dir() else []
+    for root in (ground.output, ground.host, ground.root / "guests"):
+        for path in root.rglob(".*"):
+            if _ASIDE.match(path.name) and scratch not in path.parents:
+                left.append(str(path))
+    state = ground.host / "var/lib/domu"
+    left += [str(path) for path in state.glob("journal/*")] + [str(p) for p in state.glob("work/*")]
+    return left
+
+
+def find_unfit(ground: Ground, name: str) -> list[str]:
+    """An installed guest's configuration that names what is not there."""
+    config = ground.host / f"etc/xen/{name}.cfg"
+    if not config.exists():
+        return []
+    named = re.findall(rf"{re.escape(str(ground.host))}[^'\",]+", config.read_text())
+    return [
+        f"{config} names {path}, which is not there" for path in named if not Path(path).exists()
+    ]
+
+
+def find_processes(pid: int) -> list[str]:
+    """Who of a run's session still lives."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                head, _, tail = Path(entry.path, "stat").read_text().rpartition(")")
+            except OSError:
+                continue
+            state, _parent, _group, session = tail.split()[:4]
+            if session == str(pid) and state != "Z":
+                found.append(f"{entry.name} {head.partition('(')[2]}")
+    return found
+
+
+def version_of(ground: Ground, name: str) -> str:
+    """The golden half's version that a guest was built from, by its own record."""
+    record = json.loads((ground.output / f"guests/{name}/stages.json").read_bytes())
+    return str(record["image"]["inputs"]["version"])

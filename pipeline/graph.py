@@ -9,26 +9,30 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import doit.doit_cmd
 from doit.exceptions import TaskFailed
 
+from pipeline.diagnosis import explain_os_error
 from pipeline.errors import PipelineError, UsageError
 from pipeline.events import Events
 from pipeline.fetch import OFFLINE
+from pipeline.host.scratch import remove_leftovers
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.reporter import StageFailed, StageReporter, print_error
 from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translate_options
 from pipeline.spec.mistakes import suggest_nearest
 from pipeline.stages import STAGES
-from pipeline.words import HOST_WORDS, OPTIONS, SPEC_WORDS, Word
+from pipeline.words import HOST_WORDS, OPTIONS, READING_WORDS, SPEC_WORDS, Word
 
 Task = dict[str, Any]
 RUN_OPTIONS = OPTIONS | {"replace", "events"}
 MOST_THREADS = 4
+_DOIT_READS = {"list", "info", "help", "tabcompletion", "dumpdb"}
 
 
 class IsCurrent:
@@ -76,8 +80,9 @@ class Graph:
     def load(cls) -> Graph:
         """The graph for this command line; a mistake in it ends the program with exit code 2."""
         try:
-            graph = cls._load(Project.here(), dict(doit.doit_cmd._CMDLINE_VARS or {}))
-            return replace(graph, events=Events(graph.recipe.options.get("events", "")))
+            with _explained():
+                graph = cls._load(Project.here(), dict(doit.doit_cmd._CMDLINE_VARS or {}))
+                return replace(graph, events=Events(graph.recipe.options.get("events", "")))
         except PipelineError as error:
             print_error(error)
             raise SystemExit(error.exit_code) from None
@@ -131,8 +136,9 @@ class Graph:
     def config(self) -> dict[str, Any]:
         """DOIT_CONFIG: threads, because only they share bars; see docs/architecture.md."""
         return {
-            "backend": "json",
-            "dep_file": str(self.project.output / ".doit.json"),
+            # what is current is asked of the artifacts: doit has nothing to keep from run to run
+            "backend": "sqlite3",
+            "dep_file": ":memory:",
             "reporter": StageReporter(self.events),
             "num_process": min(MOST_THREADS, os.cpu_count() or 1),
             "par_type": "thread",
@@ -173,12 +179,11 @@ class Graph:
         return f"{spec.suite}-{self.recipe.group_of(stage, spec)}"
 
     def _build(self, stage: str, spec: Spec, current: IsCurrent) -> TaskFailed | None:
-        try:
+        def build() -> None:
             state = self.recipe.build(stage, spec)
             current.came_from_elsewhere = not self.recipe.has_built(state)
-        except PipelineError as error:
-            return StageFailed(error)
-        return None
+
+        return _guarded(build)
 
     def words(self, table: Iterable[Word]) -> Iterator[Task]:
         """The words of a table, each under its own name: one task a guest, or a single one."""
@@ -210,9 +215,19 @@ class Graph:
 
 
 def _prepare_output(project: Project) -> None:
-    project.output.mkdir(parents=True, exist_ok=True)
+    if _only_reads():
+        return
+    project.prepare_output()
     # modes in an artifact must not depend on who builds it; output/ itself has the user's
     os.umask(0o022)
+    remove_leftovers(project.output)
+
+
+def _only_reads() -> bool:
+    """Whether this command line changes nothing, so that anybody may give it who may look."""
+    words = [text.partition(":")[0] for text in sys.argv[1:] if "=" not in text]
+    words = [word for word in words if not word.startswith("-")]
+    return not words or words[0] in _DOIT_READS or set(words) <= READING_WORDS
 
 
 def _refuse_mixture(asked: list[Word]) -> None:
@@ -251,7 +266,20 @@ def _prepare_kept(recipe: Recipe, specs: Iterable[Spec]) -> None:
 
 def _guarded(action: Callable[..., None], *arguments: Any) -> TaskFailed | None:
     try:
-        action(*arguments)
+        with _explained():
+            action(*arguments)
     except PipelineError as error:
         return StageFailed(error)
     return None
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """The system's own errors that a person can mend, as such: a full disk, a missing right."""
+    try:
+        yield
+    except OSError as error:
+        explained = explain_os_error(error)
+        if explained is None:
+            raise
+        raise explained from error

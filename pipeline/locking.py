@@ -1,8 +1,9 @@
 """A guest's lock: the signed state of its mirror and each of its packages, by digest.
 
-`guests/NAME.lock.json` says what; beside it are kept the snapshot (`output/locked/IDENTITY/`, links
-to the mirror stage's artifact) and the packages (`cache/debs`, by sha256). With them a guest can be
-built again from exactly the same packages after the mirror has moved on, and without a network.
+`guests/NAME.lock.json` says what; beside it are kept the snapshot (`output/locked/IDENTITY/`, a
+copy of the mirror stage's artifact) and the packages (`cache/debs`, by sha256). With them a guest
+can be built again from exactly the same packages after the mirror has moved on, and without a
+network.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from pipeline.bootstrap.relations import read_fields
 from pipeline.canonical import digest_file, write_durably
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError, VerificationError
 from pipeline.fetch import OFFLINE
-from pipeline.host.scratch import remove_tree, scratch_folder
+from pipeline.host.scratch import scratch_folder
+from pipeline.interruption import passing
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.store import compare_digests, read_buildinfo
+from pipeline.store import compare_digests, publish_folder, read_buildinfo
 
 FORM = 1
 
@@ -143,8 +145,9 @@ def _keep(project: Project, route: Route, package: LockedPackage, url: str) -> N
     from_apt = project.output / "cache/apt" / package.apt_name
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists() and from_apt.is_file() and digest_file(from_apt) == package.sha256:
-        shutil.copyfile(from_apt, target.with_name(f".{target.name}"))
-        os.replace(target.with_name(f".{target.name}"), target)
+        with passing(target.with_name(f".{target.name}.{os.getpid()}.lock")) as part:
+            shutil.copyfile(from_apt, part)
+            os.replace(part, target)
     route.fetch(url, target, size=package.size, sha256=package.sha256)
 
 
@@ -152,10 +155,10 @@ def _keep_snapshot(project: Project, folder: Path, identity: str) -> None:
     target = kept_snapshot(project, identity)
     if target.is_dir():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copytree(folder, scratch, copy_function=os.link)
-    os.rename(scratch, target)
+    # copies: one damaged block must not hit both
+    with scratch_folder(project.output / "scratch", "lock") as scratch:
+        shutil.copytree(folder, scratch, copy_function=shutil.copy2, dirs_exist_ok=True)
+        publish_folder(scratch, target)
 
 
 def prepare_locked(recipe: Recipe, spec: Spec) -> Lock:
@@ -200,15 +203,11 @@ def _restore_snapshot(recipe: Recipe, spec: Spec, kept: Path) -> None:
             f"{kept / damaged} is not what was kept: its bytes have changed",
             hint=f"copy output/locked/{kept.name} from where the lock was written, or lock again",
         )
-    root = recipe.project.output / "scratch"
-    root.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(root, "locked") as scratch:
-        scratch.rmdir()
-        shutil.copytree(kept, scratch, copy_function=os.link)
+    with scratch_folder(recipe.project.output / "scratch", "locked") as scratch:
+        shutil.copytree(kept, scratch, copy_function=shutil.copy2, dirs_exist_ok=True)
         (scratch / "buildinfo.json").unlink()
         with recipe.project.store.lock("mirror", state.fingerprint):
             recipe.project.store.publish(scratch, found)
-        remove_tree(scratch)
 
 
 def _offer_packages(project: Project, packages: Iterable[LockedPackage]) -> None:

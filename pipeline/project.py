@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.store import Store
 
 
@@ -21,9 +23,34 @@ class Project:
     def here(cls) -> Project:
         """This checkout; DOMU_OUTPUT and DOMU_GUESTS in the environment move two folders."""
         root = Path(__file__).resolve().parent.parent
-        output = Path(os.environ.get("DOMU_OUTPUT", root / "output")).absolute()
-        guests = Path(os.environ.get("DOMU_GUESTS", root / "guests")).absolute()
+        output = _folder("DOMU_OUTPUT", root / "output")
+        guests = _folder("DOMU_GUESTS", root / "guests")
         return cls(root, output, guests)
+
+    def prepare_output(self) -> None:
+        """Make the output folder; EnvironmentFault where this user may not, or should not, write.
+
+        In a folder of somebody else's, links could lead root anywhere.
+        """
+        other = "DOMU_OUTPUT=/another/folder keeps what is made elsewhere"
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            state = self.output.stat()
+        except (FileExistsError, NotADirectoryError):
+            raise EnvironmentFault(f"{self.output} is not a folder", hint=other) from None
+        except OSError as error:
+            raise EnvironmentFault(f"{self.output}: {error.strerror}", hint=other) from None
+        owner = _name_of(state.st_uid)
+        if os.geteuid() == 0 and state.st_uid != 0:
+            raise EnvironmentFault(
+                f"{self.output} belongs to {owner}: root writes nothing there",
+                hint=f"build as {owner}; or {other}, and `from=FOLDER` installs what is here",
+            )
+        if not os.access(self.output, os.W_OK | os.X_OK):
+            raise EnvironmentFault(
+                f"{self.output} belongs to {owner}: {_name_of(os.geteuid())} may not write there",
+                hint=f"build as {owner}, or {other}",
+            )
 
     @property
     def store(self) -> Store:
@@ -55,3 +82,20 @@ class Project:
     def log(self, guest: str, stage: str) -> Path:
         """The log of a stage, from its last run for this guest."""
         return self.output / "logs" / guest / f"{stage}.log"
+
+
+def _folder(variable: str, usual: Path) -> Path:
+    """What an environment variable names, else the usual one."""
+    named = os.environ.get(variable)
+    if named is None:
+        return usual
+    if not named.strip() or not named.isprintable():
+        raise UsageError(f"{variable}={named!r} names no folder", hint="unset it, or name one")
+    return Path(named).absolute()
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

@@ -75,5 +75,6 @@ WORDS = (
         "say what a build would take: volumes, bytes, time",
         plan,
         options=frozenset({"json"}),
+        only_reads=True,
     ),
 )

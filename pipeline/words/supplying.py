@@ -227,6 +227,7 @@ WORDS = (
         suites,
         options=frozenset({"json", "suites"}),
         is_single=True,
+        only_reads=True,
     ),
     Word(
         "mirror-proxy",

@@ -16,6 +16,7 @@ class Word:
 
     A word that `is_of_host` is single and about guests of this Xen host: name= need not have a
     spec (recipe.options["name"]), and `options` are all the variables that it takes.
+    One that `only_reads` works in an output that another user owns.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Word:
     options: frozenset[str] = frozenset()
     is_single: bool = False
     is_of_host: bool = False
+    only_reads: bool = False
 
 
 def host_word(name: str, doc: str, action: Callable[..., None], *options: str) -> Word:

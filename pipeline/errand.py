@@ -44,16 +44,29 @@ def send(
     mounts: Sequence[Mount] = (),
     keep_open: Sequence[int] = (),
     on_line: Callable[[str], None] | None = None,
+    rights: Sequence[str] = (),
+    after: Sequence[Sequence[object]] = (),
+    mounts_files: bool = False,
 ) -> None:
     """Run a module of ours in a builder's cage with `order`, written to `file`.
 
-    Raises the PipelineError that it ended with, or CommandFailed.
+    `rights` is a command line in front that takes rights away from it; the commands of `after` run
+    in the same cage when it has ended well; `mounts_files` is that of `caged`. Raises the
+    PipelineError that it ended with, or CommandFailed.
     """
     token = f"{secrets.token_hex(16)} "
     file.write_text(json.dumps({**order, _TOKEN: token}))
-    file.chmod(0o644)  # the cage's root is nobody here
-    argv = [sys.executable, "-m", module, file]
-    words = caged(argv, room=room, readable=[file, *readable], mounts=mounts)
+    if not mounts_files:
+        file.chmod(0o644)  # the cage's root is nobody here
+    steps = [[*rights, sys.executable, "-m", module, file], *after]
+    words = caged(
+        steps[-1],
+        room=room,
+        readable=[file, *readable],
+        mounts=mounts,
+        before=steps[:-1],
+        mounts_files=mounts_files,
+    )
     try:
         run(words, cwd=_ROOT, on_line=on_line, keep_open=keep_open)
     except CommandFailed as error:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipeline.cage import caged_reader
 from pipeline.errors import PipelineError
+from pipeline.ext_image import ExtImage
 from pipeline.guest.identity import IdentityFile
+from pipeline.privacy import make_private
 
 Run = Callable[..., str]
+_MOST_TEXT = 1 << 20
+_PLAIN = re.compile(r"[A-Za-z0-9/._+@:,=~-]+")  # what a script may hold
+_HINT = "an element left it so: look into its scripts"
 
 
 def fixed_clock(epoch: int) -> dict[str, str]:
@@ -20,7 +27,9 @@ def fixed_clock(epoch: int) -> dict[str, str]:
 
 def run_debugfs(run: Run, image: Path, script: Path, epoch: int) -> None:
     """Apply a debugfs script; debugfs ends with 0 even after a failure, so its words count."""
-    output = run(["debugfs", "-w", "-f", script, image], env=fixed_clock(epoch))
+    argv = ["debugfs", "-w", "-f", script, image]
+    walled = caged_reader(argv, readable=[script.parent], writable=[image])
+    output = run(walled, env=fixed_clock(epoch))
     refuse_complaints(output, image.name)
 
 
@@ -31,22 +40,52 @@ def refuse_complaints(output: str, name: str) -> None:
             raise PipelineError(f"{name}: debugfs says: {line}")
 
 
-def read_text(run: Run, image: Path, path: str) -> str:
+def read_text(image: Path, path: str) -> str:
     """The content of one file in the image; raises PipelineError when it is not there."""
-    output = run(["debugfs", "-R", f'cat "{path}"', image])
-    head, _, content = output.partition("\n")
-    if not head.startswith("debugfs") or content.startswith("cat: File not found"):
-        raise PipelineError(f"{image.name}: no {path} in it")
-    return content
+    with ExtImage(image) as tree:
+        found = tree.find(path)
+        if found is None or found.kind != "file":
+            raise PipelineError(f"{image.name}: no {path} in it", hint=_HINT)
+        return tree.read(found, limit=_MOST_TEXT).decode("utf-8", "replace")
 
 
-def existing_paths(run: Run, image: Path, paths: Iterable[str], script: Path) -> set[str]:
-    """Which of these absolute paths exist in the image."""
-    wanted = list(paths)
-    script.write_text("".join(f'stat "{path}"\n' for path in wanted))
-    output = run(["debugfs", "-f", script, image])
-    parts = re.split(r"^debugfs: stat .*$", output, flags=re.MULTILINE)[1:]
-    return {path for path, part in zip(wanted, parts, strict=True) if "Inode:" in part}
+@dataclass(frozen=True)
+class Places:
+    """Where paths lead in an image: each folder's own path, and which files are there."""
+
+    folders: dict[str, str]
+    present: frozenset[str]
+
+    def of(self, path: str) -> str:
+        """A path whose folder goes through no link: debugfs does not follow every one."""
+        parent, _, name = path.rpartition("/")
+        return f"{self.folders.get(parent, parent)}/{name}"
+
+
+def find_places(image: Path, parents: Iterable[str], paths: Iterable[str]) -> Places:
+    """Which of these folders and files exist, and where, links followed inside the image.
+
+    Raises PipelineError where an element left something else: a folder that is a file or a link to
+    nowhere, a file that is a folder.
+    """
+    folders: dict[str, str] = {}
+    present: set[str] = set()
+    with ExtImage(image) as tree:
+        for path in parents:
+            found = tree.resolve(path)
+            if found is not None and found[1].kind == "folder":
+                if not _PLAIN.fullmatch(found[0]):
+                    raise PipelineError(f"the guest's {path} leads to {found[0]!r}", hint=_HINT)
+                folders[path] = found[0]
+            elif found is not None or tree.find(path, follow_last=False) is not None:
+                what = "is no folder" if found else "is a link to what is not there"
+                raise PipelineError(f"the guest's {path} {what}", hint=_HINT)
+        for path in paths:
+            last = tree.find(path, follow_last=False)
+            if last is not None and last.kind == "folder":
+                raise PipelineError(f"the guest's {path} is a folder", hint=_HINT)
+            present |= {path} if last else set()
+    return Places(folders, frozenset(present))
 
 
 def write_files(
@@ -56,32 +95,32 @@ def write_files(
 
     /root/.ssh is made with mode 0700. Raises PipelineError with debugfs's own words.
     """
-    run_debugfs(run, image, plan_writing(run, image, files, work=work, epoch=epoch), epoch)
+    run_debugfs(run, image, plan_writing(image, files, work=work, epoch=epoch), epoch)
 
 
-def plan_writing(
-    run: Run, image: Path, files: Iterable[IdentityFile], *, work: Path, epoch: int
-) -> Path:
+def plan_writing(image: Path, files: Iterable[IdentityFile], *, work: Path, epoch: int) -> Path:
     """The debugfs script that writes these files into this image or one with the same tree."""
     entries = list(files)
     script = work / "script"
     parents = sorted({str(parent) for entry in entries for parent in _parents(entry.path)})
-    present = existing_paths(run, image, [*parents, *(entry.path for entry in entries)], script)
+    places = find_places(image, parents, (entry.path for entry in entries))
     lines: list[str] = []
     for parent in parents:
-        if parent not in present:
+        if parent not in places.folders:
             mode = 0o700 if parent.endswith("/.ssh") else 0o755
-            lines += [f'mkdir "{parent}"', *_attributes(parent, stat.S_IFDIR | mode, epoch)]
+            path = places.of(parent)
+            lines += [f'mkdir "{path}"', *_attributes(path, stat.S_IFDIR | mode, epoch)]
     for number, entry in enumerate(entries):
-        if entry.path in present:
-            lines.append(f'rm "{entry.path}"')
+        path = places.of(entry.path)
+        if entry.path in places.present:
+            lines.append(f'rm "{path}"')
         if entry.link:
-            lines.append(f'symlink "{entry.path}" "{entry.link}"')
+            lines.append(f'symlink "{path}" "{entry.link}"')
             continue
         source = work / f"file-{number}"
-        source.write_bytes(entry.content)
-        lines.append(f'write "{source}" "{entry.path}"')
-        lines += _attributes(entry.path, stat.S_IFREG | entry.mode, epoch)
+        make_private(source).write_bytes(entry.content)
+        lines.append(f'write "{source}" "{path}"')
+        lines += _attributes(path, stat.S_IFREG | entry.mode, epoch)
     script.write_text("\n".join(lines) + "\n")
     return script
 
@@ -91,7 +130,7 @@ def _parents(path: str) -> list[PurePosixPath]:
 
 
 def _attributes(path: str, mode: int, epoch: int) -> list[str]:
-    group = 42 if path == "/etc/shadow" else 0  # shadow's group id is fixed in base-passwd
+    group = 42 if path.endswith("/shadow") else 0  # shadow's group id is fixed in base-passwd
     values = {"mode": f"0{mode:o}", "uid": "0", "gid": str(group)}
     values |= dict.fromkeys(("atime", "ctime", "mtime", "crtime"), f"@{epoch}")
     return [f'sif "{path}" {name} {value}' for name, value in values.items()]

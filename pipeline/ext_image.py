@@ -130,34 +130,39 @@ class ExtImage:
             raw[0x28:0x64],
         )
 
-    def find(self, path: str) -> Inode | None:
+    def find(self, path: str, *, follow_last: bool = True) -> Inode | None:
         """Where an absolute path leads, links followed inside the image; None for nowhere."""
+        found = self.resolve(path, follow_last=follow_last)
+        return found[1] if found else None
+
+    def resolve(self, path: str, *, follow_last: bool = True) -> tuple[str, Inode] | None:
+        """The same, and the path of it that goes through no link."""
         waiting = [part for part in path.split("/") if part][::-1]
-        above = [ROOT]
+        above = [("", ROOT)]
         links = 0
         while waiting:
             part = waiting.pop()
-            if part == "..":
-                above = above[:-1] or [ROOT]
+            if part in (".", ".."):
+                above = (above[:-1] or above) if part == ".." else above
                 continue
-            number = self.entries(above[-1]).get(part) if part != "." else above[-1]
+            number = self.entries(above[-1][1]).get(part)
             if number is None:
                 return None
             found = self.inode(number)
-            if found.kind == "link":
+            if found.kind == "link" and (waiting or follow_last):
                 target = self.read_link(found)
                 links += 1
                 if links > MOST_LINKS or len(target) > MOST_PATH:
                     return None
                 waiting += [part for part in target.split("/") if part][::-1]
-                above = [ROOT] if target.startswith("/") else above
+                above = above[:1] if target.startswith("/") else above
             elif found.kind == "folder":
-                above = above if part == "." else [*above, number]
+                above.append((part, number))
             elif waiting:
                 return None
             else:
-                return found
-        return self.inode(above[-1])
+                return "/".join([*(name for name, _ in above), part]), found
+        return "/".join(name for name, _ in above) or "/", self.inode(above[-1][1])
 
     def entries(self, folder: int) -> dict[str, int]:
         """Name to inode of a folder, without . and ..; what is no name is noted in `odd_names`."""

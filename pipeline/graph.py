@@ -21,6 +21,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.events import Events
 from pipeline.fetch import OFFLINE
 from pipeline.host.scratch import remove_leftovers
+from pipeline.privacy import tighten
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.reporter import StageFailed, StageReporter, print_error
@@ -218,6 +219,7 @@ def _prepare_output(project: Project) -> None:
     if _only_reads():
         return
     project.prepare_output()
+    tighten(project.output)
     # modes in an artifact must not depend on who builds it; output/ itself has the user's
     os.umask(0o022)
     remove_leftovers(project.output)

@@ -24,7 +24,7 @@ from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.sums import DISK_SUMS, SUMS, digest_as, read_sums
 
-TOOLS = {"dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs"}
+TOOLS = {"dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "bwrap": "bubblewrap"}
 
 CHECKS: tuple[Callable[[Facts], Iterator[Verdict]], ...] = (
     *contents.CHECKS[:1],

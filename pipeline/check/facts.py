@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.cage import caged_reader
 from pipeline.changes import read_record
 from pipeline.check.boot_reading import BootFiles, read_boot_files
 from pipeline.check.image import FileSystem, ImageReader, read_file_system
@@ -115,7 +116,7 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
     project, folder = recipe.project, recipe.project.artifact(spec.name)
     targets = targets_of(spec, project)
     golden = _find_golden(disk, folder, spec)
-    raw = _raw_image(disk, work, spec)
+    raw = _raw_image(disk, work, spec, [golden.path] if golden else [])
     zone = f"/usr/share/zoneinfo/{spec.timezone}".rpartition("/")[0]
     with ExtImage(raw) as image:
         reader = ImageReader(image)
@@ -158,13 +159,14 @@ def _find_golden(disk: Path, folder: Path, spec: Spec) -> Golden | None:
     return Golden(Path(backing), str(noted.get("sha256", "")))
 
 
-def _raw_image(disk: Path, work: Path, spec: Spec) -> Path:
+def _raw_image(disk: Path, work: Path, spec: Spec, backing: list[Path]) -> Path:
     if spec.format == "raw":
         return disk
     raw = work / "disk.raw"
     kind = {"vhd": "vpc"}.get(spec.format, spec.format)
     try:
-        run(["qemu-img", "convert", "-f", kind, "-O", "raw", disk, raw])
+        convert = ["qemu-img", "convert", "-f", kind, "-O", "raw", disk, raw]
+        run(caged_reader(convert, readable=[disk, *backing], writable=[work]))
     except CommandFailed as error:
         raise VerificationError(
             f"{disk} is no {spec.format} disk that can be read", details=error.details

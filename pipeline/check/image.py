@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.cage import caged_reader
 from pipeline.check.tree import Node, Tree
 from pipeline.command import run
 from pipeline.errors import VerificationError
@@ -188,12 +189,12 @@ class ImageReader:
 
 def read_file_system(image: Path) -> FileSystem:
     """The superblock's facts, and e2fsck's opinion of the whole (-n: it changes nothing)."""
-    header = _ask(["dumpe2fs", "-h", image])
+    header = _ask(image, ["dumpe2fs", "-h", image])
     fields = dict(re.findall(r"^([^:\n]+):[ \t]+(.*)$", header, re.MULTILINE))
     counts = [fields.get("Block count", ""), fields.get("Block size", "")]
     if not all(count.isdecimal() for count in counts):
         return FileSystem(features=frozenset(), uuid="", size=0, faults="no ext file system")
-    words = _ask(["e2fsck", "-f", "-n", image])
+    words = _ask(image, ["e2fsck", "-f", "-n", image])
     faults = [line for line in words.splitlines() if _is_fault(line)]
     if not faults and not _ENDED.search(words):
         faults = ["e2fsck did not come to its end"]
@@ -205,9 +206,10 @@ def read_file_system(image: Path) -> FileSystem:
     )
 
 
-def _ask(argv: list[object]) -> str:
+def _ask(image: Path, argv: list[object]) -> str:
     """What a program of e2fsprogs says; its status says less, and a damaged superblock kills it."""
-    return run(["timeout", "-k", "5", PATIENCE_S, *argv], accept=tuple(range(256)))
+    words = ["timeout", "-k", "5", PATIENCE_S, *argv]
+    return run(caged_reader(words, readable=[image]), accept=tuple(range(256)))
 
 
 def _is_fault(line: str) -> bool:

@@ -37,6 +37,7 @@ def inputs(spec: Spec, project: Project) -> Inputs:
 def build(job: Job) -> None:
     """Bring disks, kernel and configurations together; check sums last."""
     spec, scratch = job.spec, job.scratch
+    scratch.chmod(0o700)
     volume, kernel = job.upstream("volume"), job.upstream("kernel")
     for target in targets_of(spec, job.project):
         if target.kind == "file":

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.archive.snapshot import read_snapshot
+from pipeline.beneath import Beneath
+from pipeline.cage import TOOLS as CAGE
+from pipeline.cage import caged_reader
 from pipeline.canonical import digest_file, fingerprint
 from pipeline.ext import read_text
 from pipeline.guest.identity import (
@@ -32,6 +35,7 @@ from pipeline.volumes.target import LogicalTarget, targets_of
 from pipeline.xen.rendering import load_templates
 
 REVISION = 1
+_MOST_LOADER = 16 << 20
 
 
 def inputs(spec: Spec, project: Project) -> Inputs:
@@ -63,8 +67,9 @@ def build(job: Job) -> None:
         reclaim_own(job.project, spec.name, job.run)
     before = read_record(last)
     refuse_targets(job.run, targets, last, before, may_replace=job.may_replace)
+    job.scratch.chmod(0o700)  # before anything of the guest's own is in it
     work = job.scratch / "work"
-    work.mkdir()
+    work.mkdir(mode=0o700)
     bench = placing.Bench(
         spec=spec,
         golden=golden,
@@ -102,16 +107,20 @@ def _read_loader(job: Job, work: Path) -> bytes:
     if not any(part.is_loader for part in job.spec.parts):
         return b""
     tree = job.upstream("rootfs") / "rootfs.tar"
-    job.run(["tar", "-C", work, "-xf", tree, f".{LOADER_FILE}", "--transform=s,.*/,,"])
-    return (work / LOADER_FILE.rpartition("/")[2]).read_bytes()
+    room = work / "loader"
+    room.mkdir()
+    unpack = ["tar", "-C", room, "-xf", tree, f".{LOADER_FILE}", "--transform=s,.*/,,"]
+    job.run(caged_reader(unpack, readable=[tree], writable=[room]))
+    with Beneath(room, follow=False) as inside:
+        return inside.read(LOADER_FILE.rpartition("/")[2], limit=_MOST_LOADER)
 
 
 def _read_shadow(job: Job) -> str:
     """The golden image's /etc/shadow; where only a mount would show it, that of its tree."""
     if job.spec.fs in MOUNTED:
         tree = job.upstream("rootfs") / "rootfs.tar"
-        return job.run(["tar", "-xOf", tree, "./etc/shadow"])
-    return read_text(job.run, job.upstream("image") / golden_name("/"), "/etc/shadow")
+        return job.run(caged_reader(["tar", "-xOf", tree, "./etc/shadow"], readable=[tree]))
+    return read_text(job.upstream("image") / golden_name("/"), "/etc/shadow")
 
 
 def is_stale(artifact: Path, spec: Spec) -> str:
@@ -175,6 +184,7 @@ STAGE = Stage(
     folder=folder,
     mutable=DISKS,
     tools={
+        **CAGE,
         "debugfs": "e2fsprogs",
         "tune2fs": "e2fsprogs",
         "resize2fs": "e2fsprogs",

@@ -16,6 +16,7 @@ from pipeline.errors import InUseError, UsageError
 from pipeline.host import lvm
 from pipeline.host.in_use import refuse_if_used
 from pipeline.host.scratch import scratch_folder
+from pipeline.privacy import make_private
 from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.volumes.overlay import TOOLS, find_backing, flatten
@@ -101,7 +102,8 @@ def _flatten_shared(
             continue
         refuse_if_used(disk)
         with _scratch(project, guest) as scratch:
-            run(["cp", "--reflink=never", "--sparse=always", disk, scratch / disk.name])
+            new = make_private(scratch / disk.name)
+            run(["cp", "--reflink=never", "--sparse=always", disk, new])
             run(["cmp", disk, scratch / disk.name])
             _replace(project, guest, scratch / disk.name)
     return "blocks of its golden image"
@@ -130,6 +132,7 @@ def _scratch(project: Project, guest: str) -> Iterator[Path]:
     root = project.output / "scratch"
     root.mkdir(parents=True, exist_ok=True)
     with scratch_folder(root, f"flatten-{guest}") as scratch:
+        scratch.chmod(0o700)
         yield scratch
 
 

@@ -12,6 +12,7 @@ from pipeline.command import require_tools
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 from pipeline.ext import fixed_clock, plan_writing, refuse_complaints, write_files
 from pipeline.guest.identity import IdentityFile
+from pipeline.privacy import make_private
 from pipeline.spec import Spec
 from pipeline.spec.disks import Part
 from pipeline.volumes.overlay import TOOLS, edit_overlay, make_overlay
@@ -47,7 +48,7 @@ def refuse_too_small(part: Part, golden: Path) -> None:
 
 def copy_golden(run: Run, golden: Path, image: Path) -> None:
     """A copy of the golden image, sharing its blocks where the file system can."""
-    run(["cp", "--sparse=always", "--reflink=auto", golden, image])
+    run(["cp", "--sparse=always", "--reflink=auto", golden, make_private(image)])
 
 
 def share_golden(run: Run, golden: Path, image: Path) -> None:
@@ -56,7 +57,7 @@ def share_golden(run: Run, golden: Path, image: Path) -> None:
     Raises EnvironmentFault where the file system cannot share blocks between files.
     """
     try:
-        run(["cp", "--sparse=auto", "--reflink=always", golden, image])
+        run(["cp", "--sparse=auto", "--reflink=always", golden, make_private(image)])
     except CommandFailed as error:
         raise EnvironmentFault(
             f"{image.parent}: its file system cannot share blocks between files",
@@ -101,8 +102,8 @@ def make_overlay_disk(
 ) -> None:
     """The steps of a full copy, on a qcow2 overlay; one namespace for all of them."""
     require_tools(TOOLS)
-    make_overlay(run, overlay, golden=golden, size_bytes=part.size_mib * MIB)
-    script = plan_writing(run, golden, files, work=work, epoch=epoch)
+    make_overlay(run, make_private(overlay), golden=golden, size_bytes=part.size_mib * MIB)
+    script = plan_writing(golden, files, work=work, epoch=epoch)
     said = work / "said"
     steps = [
         f'tune2fs -U {identity_uuid(spec, part)} "$1" >&2',
@@ -116,8 +117,7 @@ def make_overlay_disk(
 
 def make_swap(run: Run, image: Path, part: Part, spec: Spec) -> None:
     """A swap area in a sparse file."""
-    with open(image, "wb") as stream:
-        stream.truncate(part.size_mib * MIB)
+    os.truncate(make_private(image), part.size_mib * MIB)
     run(["mkswap", "-q", "-U", identity_uuid(spec, part), image])
 
 
@@ -132,7 +132,7 @@ def make_loader(image: Path, part: Part, loader: bytes) -> None:
             f"{LOADER_FILE} of the guest is no boot loader of at most {part.size_mib} MiB",
             hint="the element grub-bios makes it",
         )
-    with open(image, "wb") as stream:
+    with open(make_private(image), "wb") as stream:
         stream.write(loader)
         stream.truncate(size)
 
@@ -159,7 +159,7 @@ def convert(run: Run, raw: Path, target: Path, *, disk_format: str, is_full: boo
     options: list[object] = []
     if disk_format == "vhd":
         options = ["-o", f"subformat={'fixed' if is_full else 'dynamic'},force_size=on"]
-    run(["qemu-img", "convert", "-f", "raw", "-O", kind, *options, raw, target])
+    run(["qemu-img", "convert", "-f", "raw", "-O", kind, *options, raw, make_private(target)])
     run(["qemu-img", "compare", "-q", "-f", "raw", "-F", kind, raw, target])
     if is_full:
         _allocate(target)

@@ -1,20 +1,33 @@
-"""Identity and size in an xfs or btrfs file system: mounted in a namespace that dies with it.
+"""Identity and size in an xfs or btrfs file system: mounted in a cage that dies with it.
 
-debugfs writes into an ext file system from outside; nothing does so for these two.
+debugfs writes into an ext file system from outside; nothing does so for these two. What is in the
+file system was made by elements and packages, so every path is resolved inside it (`Beneath`), by a
+process (`python -m ... ORDER`) that has no more rights than that takes.
 """
 
 from __future__ import annotations
 
-import shlex
+import base64
+import stat
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from pipeline.beneath import Beneath, Escape
+from pipeline.errand import carry_out, send
 from pipeline.guest.identity import IdentityFile
-from pipeline.host.namespace import isolated
+from pipeline.host.namespace import Mount
+from pipeline.privacy import make_private
 from pipeline.volumes.filesystems import require_mounting
 
 Run = Callable[..., str]
 _SHADOW_GROUP = 42  # fixed in base-passwd
+_WRITER = (
+    *("setpriv", "--no-new-privs", "--inh-caps=-all"),
+    *("--bounding-set=-all,+chown,+dac_override,+fowner", "--"),
+)
+_INERT = "nosuid,nodev,noexec"
 
 
 def make_own_mounted(
@@ -28,7 +41,10 @@ def make_own_mounted(
     epoch: int,
     size_bytes: int,
 ) -> None:
-    """Give a file or device its UUID, the guest's own files and its size; check it afterwards."""
+    """Give a file or device its UUID, the guest's own files and its size; check it afterwards.
+
+    Links of the guest are followed inside it. Raises PipelineError for what leads nowhere.
+    """
     require_mounting([fs])
     if disk.is_file():
         with open(disk, "r+b") as stream:
@@ -38,23 +54,35 @@ def make_own_mounted(
         "btrfs": ["btrfstune", "-f", "-U", uuid, disk],
     }
     run(new_uuid[fs])
-    point = work / "mounted"
+    order = [_describe(file, epoch) for file in files]
+    _write_and_grow(run, disk, fs, order, room=disk.parent if disk.is_file() else work, work=work)
+    check_mounted(run, disk, fs)
+
+
+def _write_and_grow(
+    run: Run, disk: Path, fs: str, files: list[dict[str, Any]], *, room: Path, work: Path
+) -> None:
+    """One mount for both, in a cage that sees `room` and, for a device, the machine's devices."""
+    point, file = work / "mounted", make_private(work / "own.json")
     point.mkdir(exist_ok=True)
-    grow = {
+    grow: dict[str, list[object]] = {
         "xfs": ["xfs_growfs", "-d", point],
         "btrfs": ["btrfs", "filesystem", "resize", "max", point],
     }
-    loop = ["-o", "loop"] if disk.is_file() else []
-    script = work / "own"
-    script.write_text("\n".join(["set -eu", *_writing(files, point, work, epoch)]) + "\n")
-    before: list[list[object]] = [
-        ["mount", *loop, "-t", fs, disk, point],
-        ["sh", script],
-        grow[fs],
-    ]
-    run(isolated(["umount", point], before=before))
+    options = f"loop,{_INERT}" if disk.is_file() else _INERT
+    send(
+        "pipeline.volumes.mounted",
+        {"point": str(point), "files": files},
+        file=file,
+        room=room,
+        run=run,
+        mounts=[Mount(point, fs, str(disk), options)],
+        rights=_WRITER,
+        after=[grow[fs], ["umount", point]],
+        mounts_files=True,
+    )
+    file.unlink()
     point.rmdir()
-    check_mounted(run, disk, fs)
 
 
 def check_mounted(run: Run, disk: Path, fs: str) -> None:
@@ -66,20 +94,40 @@ def check_mounted(run: Run, disk: Path, fs: str) -> None:
     run(check[fs])
 
 
-def _writing(files: Iterable[IdentityFile], point: Path, work: Path, epoch: int) -> Iterable[str]:
-    """Shell lines that write the files as ext.write_files does: owner root, one time for all."""
-    for number, file in enumerate(files):
-        target = f"{point}{file.path}"
-        parent = shlex.quote(target.rpartition("/")[0])
-        mode = "0700" if parent.endswith("/.ssh") else "0755"
-        yield f"[ -d {parent} ] || install -d -m {mode} {parent}"
-        yield f"rm -f {shlex.quote(target)}"
-        if file.link:
-            yield f"ln -s {shlex.quote(file.link)} {shlex.quote(target)}"
-        else:
-            source = work / f"own-{number}"
-            source.write_bytes(file.content)
-            group = _SHADOW_GROUP if file.path == "/etc/shadow" else 0
-            words = ["install", "-o", "0", "-g", str(group), "-m", f"{file.mode:04o}"]
-            yield shlex.join([*words, str(source), target])
-        yield f"touch -h -d @{epoch} {shlex.quote(target)}"
+def _describe(file: IdentityFile, epoch: int) -> dict[str, Any]:
+    content = base64.b64encode(file.content).decode()
+    group = _SHADOW_GROUP if file.path == "/etc/shadow" else 0
+    return {
+        **{"path": file.path, "content": content, "mode": file.mode},
+        **{"link": file.link, "group": group, "epoch": epoch},
+    }
+
+
+def write_own(order: dict[str, Any]) -> None:
+    """Write the files as ext.write_files does: owner root, one time for all."""
+    with Beneath(Path(order["point"])) as tree:
+        for file in order["files"]:
+            path = str(file["path"])
+            parent = path.rpartition("/")[0]
+            if parent.endswith("/.ssh"):
+                tree.make_folders(parent.removesuffix("/.ssh"))
+                if not tree.exists(parent):
+                    tree.make_folder(parent, mode=0o700)
+            tree.make_folders(parent)
+            if tree.exists(path) and stat.S_ISDIR(tree.stat(path).st_mode):
+                raise Escape(f"the guest's {path} is a folder", hint="an element left it so")
+            if file["link"]:
+                tree.unlink(path, missing_ok=True)
+                tree.symlink(file["link"], path, mtime_s=file["epoch"])
+            else:
+                tree.write(
+                    *(path, base64.b64decode(file["content"])),
+                    mode=file["mode"],
+                    gid=file["group"],
+                    mtime_s=file["epoch"],
+                    replace=True,
+                )
+
+
+if __name__ == "__main__":
+    sys.exit(carry_out(write_own))

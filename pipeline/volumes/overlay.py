@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import EnvironmentFault
 from pipeline.host.namespace import isolated
+from pipeline.privacy import make_private
 
 FUSE = Path("/dev/fuse")
 TOOLS = {"qemu-storage-daemon": "qemu-system-common", "qemu-img": "qemu-utils"}
@@ -69,7 +70,8 @@ def edit_overlay(
 
 def flatten(run: Callable[..., str], overlay: Path, target: Path) -> None:
     """The same disk as a qcow2 file that needs no other, compared with it afterwards."""
-    run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", overlay, target])
+    convert = ["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2"]
+    run([*convert, overlay, make_private(target)])
     run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "qcow2", overlay, target])
 
 

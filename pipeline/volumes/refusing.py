@@ -15,6 +15,7 @@ from pipeline.errors import EnvironmentFault, InUseError, PipelineError
 from pipeline.host import lvm
 from pipeline.host.in_use import refuse_if_defined, refuse_if_used
 from pipeline.host.lvm_report import Volume
+from pipeline.privacy import make_private
 from pipeline.volumes.staging import Record, require_pool_room
 from pipeline.volumes.target import (
     GUEST_TAG,
@@ -186,7 +187,7 @@ def note_written(folder: Path) -> None:
     """Remember the times of image files: a disk with another one has been written to."""
     disks = [path for suffix in ("img", "qcow2", "vhd") for path in folder.glob(f"*.{suffix}")]
     times = {path.name: path.stat().st_mtime_ns for path in disks}
-    (folder / WRITTEN).write_text(json.dumps(times))
+    make_private(folder / WRITTEN).write_text(json.dumps(times))
 
 
 __all__ = ["WRITTEN", "Written", "note_written", "read_written", "refuse_targets", "refuse_unfit"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.canonical import write_durably
 from pipeline.errors import EnvironmentFault
 from pipeline.host import lvm
 from pipeline.host.lvm_report import Volume
@@ -62,7 +63,7 @@ class Record:
         """volumes.json; nothing where there is nothing to say."""
         if self.volumes or self.devices:
             lists = {name: [one.as_json() for one in getattr(self, name)] for name in _LISTS}
-            (folder / RECORD).write_text(json.dumps(lists) + "\n")
+            write_durably(folder / RECORD, f"{json.dumps(lists)}\n".encode(), mode=0o600)
 
 
 _LISTS = ("volumes", "devices")

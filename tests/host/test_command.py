@@ -101,7 +101,7 @@ def test_files_are_written_replaced_and_linked_and_the_file_system_stays_clean(
     work = tmp_path / "work"
     work.mkdir()
     write_files(command.run, image, entries, work=work, epoch=EPOCH)
-    assert read_text(command.run, image, "/etc/hosts") == "new\n"
+    assert read_text(image, "/etc/hosts") == "new\n"
     shown = command.run(["debugfs", "-R", "stat /root/.ssh", image])
     assert "Mode:  0700" in shown
     shown = command.run(["debugfs", "-R", "stat /root/.ssh/authorized_keys", image])

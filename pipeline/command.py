@@ -25,10 +25,11 @@ from typing import IO
 from pipeline.diagnosis import diagnose
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 from pipeline.interruption import PROGRAMS, at_interruption, refuse_if_ending
+from pipeline.output import SILENCE_S, read_chunks, split_lines
+from pipeline.progress import print_line
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LAST_LINES = 20
-CHUNK = 1 << 16
 
 _PASSED_ON = (
     "HOME",
@@ -98,10 +99,12 @@ def run(
     `log` is appended to; `on_line` sees each line as it comes; only an `is_cleanup` command still
     starts during an interruption; the descriptors `keep_open` are inherited. Raises CommandFailed
     with the last lines and a cause where one is known, EnvironmentFault when the program does not
-    exist.
+    exist. What runs behind walls may not be silent for ever.
     """
     words = [str(word) for word in argv]
-    shown = argv.inner if isinstance(argv, Walled) else words
+    shown, silence_s = words, None
+    if isinstance(argv, Walled):
+        shown, silence_s = argv.inner, SILENCE_S
     with _live_lock:
         if not is_cleanup:
             refuse_if_ending()
@@ -114,7 +117,7 @@ def run(
         )
         _live.add(child)
     try:
-        lines = _follow(child, shown, log=log, stdin=stdin, on_line=on_line)
+        lines = _follow(child, shown, log=log, stdin=stdin, on_line=on_line, silence_s=silence_s)
         status = child.wait()
     finally:
         _end(child)
@@ -261,6 +264,7 @@ def _follow(
     log: Path | None,
     stdin: bytes | None,
     on_line: Callable[[str], None] | None,
+    silence_s: float | None,
 ) -> list[str]:
     assert child.stdout is not None
     if stdin is not None and child.stdin is not None:
@@ -268,9 +272,10 @@ def _follow(
         feeder.start()
     parts: list[bytes] = []
     begun = time.monotonic()
+    pieces = read_chunks(child.stdout.fileno(), words[0], silence_s=silence_s, remind=print_line)
     with open_log(log) if log else open(os.devnull, "ab") as journal:
         journal.write(f"+ {shlex.join(words)}\n".encode())
-        for raw in child.stdout if on_line else _chunks(child.stdout.fileno()):
+        for raw in split_lines(pieces) if on_line else pieces:
             journal.write(raw)
             journal.flush()
             parts.append(raw)
@@ -279,12 +284,6 @@ def _follow(
         seconds = time.monotonic() - begun
         journal.write(f"= {words[0]}: {seconds:.2f} s\n".encode())
     return b"".join(parts).decode("utf-8", "replace").splitlines(keepends=True)
-
-
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    """What comes, as it comes: nobody asked for lines."""
-    while chunk := os.read(descriptor, CHUNK):
-        yield chunk
 
 
 def _feed(child: subprocess.Popen[bytes], content: bytes) -> None:

@@ -12,9 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UsageError
 from pipeline.interruption import gate, passing
+from pipeline.named_files import require_file
 
 CHUNK = 1 << 20
+TREE_BYTES, TREE_FILES, TREE_DEPTH = 4 << 30, 100_000, 32
 _ZEROS = bytes(CHUNK)
 
 
@@ -83,23 +86,65 @@ def _update_zeros(digest: hashlib._Hash, count: int) -> None:
 
 
 def digest_tree(root: Path) -> dict[str, str]:
-    """Each file below `root`: relative path -> mode and sha256; links by their target."""
+    """Each file below `root`: relative path -> mode and sha256; links by their target.
+
+    Raises UsageError, before it is opened, for what is no file, link or folder, for a link in a
+    circle, and for more than a person keeps in such a folder: TREE_FILES, TREE_DEPTH, TREE_BYTES.
+    """
     found: dict[str, str] = {}
-    for path in _walk(root):
+    bytes_left = TREE_BYTES
+    for path, status in _walk(root):
         name = path.relative_to(root).as_posix()
-        if path.is_symlink():
-            found[name] = f"link {os.readlink(path)}"
-        else:
-            executable = "x" if path.stat().st_mode & 0o111 else "-"
-            found[name] = f"{executable} {digest_file(path)}"
+        if not name.isprintable():
+            raise UsageError(f"{root}: {ascii(name)}: a name that cannot be printed")
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(os.fsencode(path)).decode("utf-8", "backslashreplace")
+            found[name] = f"link {target}"
+            continue
+        require_file(path, status)
+        bytes_left -= status.st_size
+        if bytes_left < 0 or len(found) == TREE_FILES:
+            raise UsageError(
+                f"{root}: more than {TREE_BYTES >> 30} GiB or {TREE_FILES} files",
+                hint=f"is it the right folder? Last seen: {name}",
+            )
+        executable = "x" if status.st_mode & 0o111 else "-"
+        found[name] = f"{executable} {digest_file(path)}"
     return found
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in sorted(files):
-            yield Path(folder, name)
+def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Everything below a folder but its folders and links to such, by depth and name."""
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        if len(folder.parts) - len(root.parts) > TREE_DEPTH:
+            shown = Path(*folder.parts[: len(root.parts) + 2])
+            raise UsageError(f"{shown}: folders in folders, more than {TREE_DEPTH} deep")
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+            kinds = [(entry, _is_folder(entry)) for entry in entries]
+            yield from (
+                (Path(entry.path), entry.stat(follow_symlinks=False))
+                for entry, is_folder in kinds
+                if not is_folder
+            )
+        except OSError as error:
+            raise UsageError(f"{error.filename or folder}: {error.strerror}") from error
+        waiting += [
+            Path(entry.path)
+            for entry, is_folder in reversed(kinds)
+            if is_folder and not entry.is_symlink() and entry.name != "__pycache__"
+        ]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link that leads nowhere is none."""
+    try:
+        return stat.S_ISDIR(entry.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

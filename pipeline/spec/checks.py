@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from pipeline.spec.check_disks import find_disk_clashes
 from pipeline.spec.check_network import find_card_clashes
 from pipeline.spec.clashes import Clash
+from pipeline.xen.boot import HVM_DIRECT_SINCE, grub_domain_type
+from pipeline.xen.devices import MTU_SINCE
 
 if TYPE_CHECKING:
     from pipeline.spec.model import Spec
@@ -112,6 +114,13 @@ def check_boot(spec: Spec) -> Iterator[Clash]:
             f"write kernel = '{spec.suite_facts.generic_kernel(spec.arch)}'",
             ("boot", "type"),
         )
+    if spec.bootloader and spec.boot == "grub" and grub_domain_type(spec.bootloader) != spec.type:
+        yield Clash(
+            "bootloader",
+            f"{spec.bootloader} is not the name of a GRUB for {spec.type} guests",
+            "write it as /usr/lib/grub-xen/grub-x86_64-xen.bin, or leave it out",
+            ("boot", "type"),
+        )
     if spec.bootloader and spec.boot not in ("pygrub", "grub"):
         yield Clash(
             "bootloader", f"unused with boot = '{spec.boot}'", "write boot = 'pygrub'", ("boot",)
@@ -125,12 +134,18 @@ def check_xen(spec: Spec) -> Iterator[Clash]:
         yield Clash(
             "type", f"Xen {spec.xen} has no PVH guests", "write pv, or xen = '4.10'", ("xen",)
         )
+    if (spec.type, spec.boot) == ("hvm", "direct") and version < HVM_DIRECT_SINCE:
+        hint = "write boot = 'firmware', or xen = '4.5'"
+        yield Clash("boot", f"Xen {spec.xen} has no direct boot of a PC", hint, ("xen", "type"))
+    for index, card in enumerate(spec.cards):
+        if card.mtu is not None and version < MTU_SINCE:
+            key = f"interfaces[{index - 1}].mtu" if index else "mtu"
+            yield Clash(
+                key, f"Xen {spec.xen} does not know it, 4.16 does", "leave it out", ("xen",)
+            )
     if version < (4, 0):
-        for key in ("on_poweroff", "on_reboot", "on_crash"):
-            if getattr(spec, key).startswith("coredump-"):
-                yield Clash(
-                    key, f"xend of Xen {spec.xen} has no {getattr(spec, key)}", "", ("xen",)
-                )
+        if spec.on_crash.startswith("coredump-"):
+            yield Clash("on_crash", f"xend of Xen {spec.xen} has no {spec.on_crash}", "", ("xen",))
         if spec.boot == "grub":
             yield Clash(
                 "boot",

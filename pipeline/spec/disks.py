@@ -245,7 +245,9 @@ def fill_from_partitions(filled: dict[str, Any]) -> None:
     if not isinstance(given, Sequence) or isinstance(given, str):
         return
     for part in given:
-        keys = part if isinstance(part, dict) else part.model_dump() if part else {}
+        keys = part.model_dump() if isinstance(part, PartitionKeys) else part
+        if not isinstance(keys, dict):
+            continue  # its own field says what is wrong with it
         if keys.get("mountpoint") == "/":
             filled.setdefault("size", keys.get("size", "4G"))
             if keys.get("fs"):

@@ -11,7 +11,7 @@ from pipeline.errors import Problem
 from pipeline.spec.checks import find_clashes
 from pipeline.spec.disks import PartitionKeys
 from pipeline.spec.layers import Merged
-from pipeline.spec.mistakes import WrongValueError, suggest_nearest
+from pipeline.spec.mistakes import WrongValueError, show_value, suggest_nearest
 from pipeline.spec.model import GATHERING, SECRET_KEYS, Spec
 from pipeline.spec.network import CardKeys
 from pipeline.spec.options import COMMAND_LINE, find_option
@@ -119,8 +119,7 @@ def _suggest_key(place: tuple[int | str, ...]) -> str:
 def _show_value(found: dict[str, Any]) -> str:
     if found["loc"][0] in SECRET_KEYS:
         return "the value"
-    shown = repr(found["input"])
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return show_value(found["input"])
 
 
 def _show_place(place: tuple[int | str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,12 +37,12 @@ def _find_missing(spec: Spec) -> Iterator[tuple[str, str, str, str]]:
         "root_password_file": "" if spec.root_password_file == "-" else spec.root_password_file,
     }
     for key, path in files.items():
-        if path and not Path(path).is_file():
+        if path and not os.path.isfile(path):
             yield key, path, "file", ""
     folders = [("modules", spec.modules)] if spec.modules else []
     folders += [("elements_path", path) for path in spec.elements_path]
     for key, path in folders:
-        if not Path(path).is_dir():
+        if not os.path.isdir(path):
             yield key, path, "folder", ""
     for key in ("mirror", "guest_mirror"):
         name = getattr(spec, key)

@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.errors import Problem, SpecError
+from pipeline.errors import Problem, SpecError, UsageError
+from pipeline.named_files import read_named_text
 from pipeline.spec.mistakes import WrongValueError
 from pipeline.suites import SUITES, Suite
 
 MIN_RSA_BITS = 2048
-_MAX_FILE_BYTES = 1 << 20
 _KEY = "authorized_keys"
 _TYPES = frozenset(
     ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
@@ -85,12 +85,9 @@ def _read_entry(entry: str) -> Iterable[tuple[str, str]]:
         return [("", entry)]
     path = Path(entry).expanduser()
     try:
-        with open(path, "rb") as stream:
-            text = stream.read(_MAX_FILE_BYTES).decode()
-    except OSError as error:
-        raise WrongValueError(f"{path}: {error.strerror}", "name a .pub file") from error
-    except UnicodeDecodeError as error:
-        raise WrongValueError(f"{path} is not a text", "name a .pub file") from error
+        text = read_named_text(path)
+    except UsageError as error:
+        raise WrongValueError(error.brief, "name a .pub file") from error
     _refuse_private(text, str(path))
     lines = text.split("\n")
     numbered = [(f"{path}:{number}: ", line) for number, line in enumerate(lines, start=1)]

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import Problem
+from pipeline.errors import Problem, UsageError
+from pipeline.named_files import read_named_text
 from pipeline.spec.keys import is_key_path
 from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.options import COMMAND_LINE
@@ -15,6 +16,8 @@ from pipeline.spec.overrides import read_overrides
 from pipeline.spec.xen_tools_partitions import find_partitions_file, read_partitions_file
 
 DEFAULTS = "defaults"
+_BITS, _DEPTH = 64, 4
+_TOO_DEEP = "nested too deeply"
 _PATH_KEYS = ("keyring", "root_password_file")
 _PATH_LIST_KEYS = ("elements_path", "authorized_keys")
 _OWN_KEYS = ("name", "hostname", "address", "mac", "vifname", "vncdisplay", "image_dev", "swap_dev")
@@ -53,13 +56,15 @@ def read_file_layer(path: Path, problems: list[Problem]) -> Layer:
     source = f"{path.parent.name}/{path.name}"
     values: dict[str, object] = {}
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(read_named_text(path))
+    except UsageError as error:
+        problems.append(Problem(source, "", error.brief.removeprefix(f"{path}: "), error.hint))
+    except ValueError as error:  # also for numbers of 5000 digits
         problems.append(Problem(source, "", f"not TOML: {error}", 'lines are: key = "value"'))
-    except UnicodeDecodeError:
-        problems.append(Problem(source, "", "not a UTF-8 text"))
-    except OSError as error:
-        problems.append(Problem(source, "", error.strerror or str(error)))
+    except RecursionError:
+        problems.append(Problem(source, "", _TOO_DEEP))
+    for key in [key for key, value in values.items() if _find_excess(value)]:
+        problems.append(Problem(source, key, _find_excess(values.pop(key))))
     if path.stem == DEFAULTS:
         for key in _OWN_KEYS:
             if key in values:
@@ -67,6 +72,20 @@ def read_file_layer(path: Path, problems: list[Problem]) -> Layer:
                 problems.append(Problem(source, key, "belongs to one guest alone", hint))
         values = {key: value for key, value in values.items() if key not in _OWN_KEYS}
     return Layer(source, path.parent, values)
+
+
+def _find_excess(value: object) -> str:
+    """What no key of a spec can mean and messages could not show, or nothing."""
+    waiting = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > _DEPTH:
+            return _TOO_DEEP
+        if isinstance(item, int) and item.bit_length() > _BITS:
+            return f"a number of more than {_BITS} bits"
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        waiting += [(one, depth + 1) for one in inner]
+    return ""
 
 
 def read_command_layer(overrides: Mapping[str, str], problems: list[Problem]) -> Layer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pipeline.spec.layers import (
     read_command_layer,
     read_file_layer,
 )
-from pipeline.spec.mistakes import WrongValueError, suggest_nearest
+from pipeline.spec.mistakes import WrongValueError, show_value, suggest_nearest
 from pipeline.spec.model import Spec
 from pipeline.spec.options import COMMAND_LINE
 from pipeline.spec.values import check_guest_name
@@ -25,7 +26,7 @@ _NOTHING: Mapping[str, str] = {}
 
 def list_guests(guests_dir: Path) -> list[str]:
     """The names of the guests that have a file; raises UsageError where there is no folder."""
-    if not guests_dir.is_dir():
+    if not os.path.isdir(guests_dir):
         raise UsageError(f"{guests_dir}: no such folder", hint="make it, or set DOMU_GUESTS")
     return sorted(path.stem for path in guests_dir.glob("*.toml") if path.stem != DEFAULTS)
 
@@ -123,7 +124,7 @@ def _validate(
     merged = merge_layers(layers, problems)
     own = next((layer for layer in reversed(layers) if layer.source != COMMAND_LINE), layers[-1])
     if merged.values.setdefault("name", name) != name:
-        message = f"{merged.values['name']!r} is not '{name}', which it is asked for as"
+        message = f"{show_value(merged.values['name'])} is not '{name}', which it is asked for as"
         problems.append(Problem(merged.sources["name"], "name", message, "leave name out"))
         merged.values["name"] = name
     spec = read_spec(merged, problems, fallback=own.source)

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from pipeline.spec import addresses, values
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-Action = Literal[
+StopAction = Literal["destroy", "restart", "rename-restart", "preserve"]
+CrashAction = Literal[
     "destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"
 ]
 
@@ -103,7 +104,9 @@ class Life(BaseModel):
 
     model_config = _FROZEN
 
-    on_poweroff: Action = Field("destroy", description="What Xen does when the guest powers off.")
-    on_reboot: Action = Field("restart", description="What Xen does when the guest reboots.")
-    on_crash: Action = Field("restart", description="What Xen does when the guest crashes.")
+    on_poweroff: StopAction = Field(
+        "destroy", description="What Xen does when the guest powers off."
+    )
+    on_reboot: StopAction = Field("restart", description="What Xen does when the guest reboots.")
+    on_crash: CrashAction = Field("restart", description="What Xen does when the guest crashes.")
     autostart: StrictBool = Field(False, description="Start with the host (/etc/xen/auto).")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_LETTERS = 500
+
 
 class WrongValueError(ValueError):
     """A value that cannot be; `hint` says what can."""
@@ -14,7 +16,15 @@ class WrongValueError(ValueError):
         # no value may move the cursor of whoever reads about it
         shown = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
         self.message = "".join(shown)
+        if len(self.message) > MOST_LETTERS:
+            self.message = f"{self.message[: MOST_LETTERS - 3]}..."
         self.hint = hint
+
+
+def show_value(value: object) -> str:
+    """A value as Python writes it, not longer than a line."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def suggest_nearest(word: str, known: Iterable[str]) -> str:

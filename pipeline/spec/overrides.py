@@ -13,6 +13,8 @@ from pipeline.spec.option_table import OPTIONS
 from pipeline.spec.option_values import NO, YES
 from pipeline.spec.options import COMMAND_LINE, find_option, translate_options
 
+_DIGITS = 19  # more is no number of a spec, and Python reads no more than 4300
+
 
 @cache
 def known_variables() -> frozenset[str]:
@@ -38,7 +40,9 @@ def read_overrides(given: Mapping[str, str]) -> tuple[dict[str, object], list[Pr
     problems: list[Problem] = []
     for name, text in given.items():
         key = name.replace("-", "_")
-        if key in Spec.model_fields:
+        if any("\ud800" <= letter <= "\udfff" for letter in name + text):
+            problems.append(Problem(COMMAND_LINE, ascii(name)[1:-1], "this is not UTF-8"))
+        elif key in Spec.model_fields:
             problems += _refuse_special(name, key)
             own[key] = text
         elif find_option(name):
@@ -61,7 +65,7 @@ def convert_text(key: str, text: str) -> object:
     kind = strip_annotation(annotation)
     if kind is bool and text.lower() in YES | NO:
         return text.lower() in YES
-    if kind is int and text.isascii() and text.isdigit():
+    if kind is int and text.isascii() and text.isdigit() and len(text) < _DIGITS:
         return int(text)
     if key == "partitions":
         return text  # the name of a file

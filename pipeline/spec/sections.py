@@ -104,7 +104,8 @@ class Software(BaseModel):
     )
     elements_path: Annotated[tuple[values.FilePath, ...], values.AsList] = Field(
         (),
-        description="Folders with elements of your own, looked at before ours.",
+        description="Folders with elements of your own. Where one has the name of one of ours, ours"
+        " is taken; one that diskimage-builder ships is replaced.",
         examples=[["/srv/elements"]],
     )
     documentation: StrictBool = Field(

@@ -33,7 +33,8 @@ _URL_PATH = re.compile(r"[A-Za-z0-9_.~%+=/@:-]*")
 _TIMEZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
 _LOCALE = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?")
 XEN_VERSIONS = ("3.0", "3.1", "3.2", "3.3", "3.4", *(f"4.{minor}" for minor in range(22)))
-_CMDLINE = re.compile(r"[A-Za-z0-9_ .,:/=@%+*!?^~()\[\]|#<>&-]*")
+# what a grub.cfg and a shell take as it is; a word that begins with # would be a comment
+_CMDLINE = re.compile(r"(?!#)([A-Za-z0-9_.,:/=@%+*!?^~()\[\]#-]| (?!#))*")
 
 
 def check_guest_name(text: str) -> str:
@@ -141,14 +142,21 @@ def check_absolute_path(text: str) -> str:
     """An absolute path without '..', spaces or quotes."""
     if not _PATH.fullmatch(text) or ".." in text.split("/") or text == "/":
         raise WrongValueError(f"{text!r} is not an absolute path", "write it as /boot/vmlinuz-6.1")
-    return text
+    return _check_length(text)
+
+
+def _check_length(path: str) -> str:
+    """What Linux takes as a path (limits.h, NAME_MAX and PATH_MAX)."""
+    if len(path.encode()) > 4095 or any(len(part.encode()) > 255 for part in path.split("/")):
+        raise WrongValueError(f"{path!r} is longer than any file's name")
+    return path
 
 
 def check_path(text: str) -> str:
     """A path, which the loader has made absolute."""
     if text.startswith("-") or not text or not text.isprintable():
         raise WrongValueError(f"{text!r} is not a path")
-    return text
+    return _check_length(text)
 
 
 def check_password_file(text: str) -> str:
@@ -171,7 +179,7 @@ def check_locale(text: str) -> str:
 
 
 def check_cmdline(text: str) -> str:
-    """Kernel arguments; quotes, '$' and the like would change meaning in a grub.cfg or xl file."""
+    """Kernel arguments; quotes, '$', '&' and the like would change meaning in a grub.cfg."""
     if not _CMDLINE.fullmatch(text):
         raise WrongValueError(f"{text!r} holds a character that a boot loader would read otherwise")
     return text

@@ -7,9 +7,12 @@ with Perl's Config::IniFiles.
 from __future__ import annotations
 
 import configparser
+import os
 import re
 from pathlib import Path
 
+from pipeline.errors import UsageError
+from pipeline.named_files import read_named_text
 from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.sizes import show_size
 
@@ -24,10 +27,11 @@ def find_partitions_file(text: str, folder: Path) -> Path:
 
     Raises WrongValueError when there is none.
     """
-    own = (folder / Path(text).expanduser()).absolute()
+    home = Path.home() / text[2:] if text.startswith("~/") else Path(text)
+    own = (folder / home).absolute()
     places = [own] if "/" in text else [own, FOLDER / text]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     shown = " nor ".join(map(str, places))
     raise WrongValueError(f"no file {shown}", "write tables [[partitions]], or name a file")
@@ -39,8 +43,10 @@ def read_partitions_file(path: Path) -> list[dict[str, object]]:
         strict=True, delimiters=("=",), comment_prefixes=("#", ";")
     )
     try:
-        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
-    except (configparser.Error, UnicodeDecodeError) as error:
+        parser.read_string(read_named_text(path), source=str(path))
+    except UsageError as error:
+        raise WrongValueError(error.brief) from error
+    except configparser.Error as error:
         message = str(error).partition("\n")[0]
         raise WrongValueError(f"{path}: {message}", "sections [name], lines key=value") from error
     if not parser.sections():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from pipeline.errors import UsageError
 from pipeline.host.dib import prepare_program, program_environment, stock_elements, version
 from pipeline.host.namespace import has_memory_for_tmpfs, require_namespace
 from pipeline.host.scratch import remove_tree
+from pipeline.named_files import read_named_text
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
+from pipeline.spec.mistakes import WrongValueError
+from pipeline.spec.values import check_element
 
 REVISION = 1
 TAR = "rootfs.tar"
@@ -62,17 +66,29 @@ def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
         name = waiting.pop()
         if name in found:
             continue
-        folder = next((root / name for root in path if (root / name).is_dir()), None)
+        folder = next((root / name for root in path if os.path.isdir(root / name)), None)
         if folder is None:
             raise UsageError(
                 f"element '{name}': not found in {', '.join(map(str, path))}",
                 hint="correct `elements`, or add its folder's parent to `elements_path`",
             )
         found[name] = folder
-        dependencies = folder / "element-deps"
-        if dependencies.is_file():
-            waiting += dependencies.read_text().split()
+        waiting += _dependencies(folder)
     return found
+
+
+def _dependencies(folder: Path) -> list[str]:
+    """What an element's element-deps names."""
+    file = folder / "element-deps"
+    if not os.path.lexists(file):
+        return []
+    names = read_named_text(file).split()
+    for name in names:
+        try:
+            check_element(name)
+        except WrongValueError as mistake:
+            raise UsageError(f"{file}: {mistake.message}", hint=mistake.hint) from mistake
+    return names
 
 
 def inputs(spec: Spec, project: Project) -> Inputs:

@@ -14,6 +14,7 @@ _VDEV = re.compile(r"(?:xvd[a-z]{1,2}|sd[a-z]{1,2}|hd[a-t])(?:[1-9][0-9]?)?")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _LINK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+MTU_SINCE = (4, 16)  # xl's mtu=
 
 
 @dataclass(frozen=True, kw_only=True)

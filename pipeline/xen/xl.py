@@ -11,10 +11,18 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipeline.xen import specs
-from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
+from pipeline.xen.boot import (
+    HVM_DIRECT_SINCE,
+    Boot,
+    Direct,
+    Firmware,
+    Grub,
+    Pygrub,
+    grub_domain_type,
+)
 from pipeline.xen.boot import split_command_line as split_root
 from pipeline.xen.cfg_syntax import Value, quote_string, read_assignments
-from pipeline.xen.devices import Framebuffer
+from pipeline.xen.devices import MTU_SINCE, Framebuffer
 from pipeline.xen.domain import Domain
 from pipeline.xen.rendering import Quoted, render_template
 from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
@@ -22,8 +30,6 @@ from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
 TYPE_SINCE = (4, 10)
 VLAN_SINCE = (4, 19)
 HDTYPE_SINCE = (4, 7)
-HVM_DIRECT_SINCE = (4, 5)
-MTU_SINCE = (4, 16)
 
 _MODEL_KEYS = """
     name uuid type builder memory maxmem vcpus maxvcpus kernel ramdisk root extra cmdline

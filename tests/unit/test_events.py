@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -37,6 +38,22 @@ def test_runs_share_a_file_and_their_lines_do_not_mix(tmp_path: Path) -> None:
         assert line["form"] == 1 and line["error"] == long and line["time"] > 1e9
         by_run.setdefault(line["run"], []).append(line["n"])
     assert sorted(by_run.values()) == [list(range(50))] * 4
+
+
+def test_events_that_cannot_be_written_end_with_one_error_and_not_the_run() -> None:
+    events = Events("/dev/full")
+    for _ in range(3):
+        events.emit("ended", {"task": "image:web1"})
+    assert events.trouble is not None
+    assert events.trouble.brief.startswith("events=/dev/full: No space left on device")
+    assert events.trouble.exit_code == 3
+
+
+@pytest.mark.timeout(20)
+def test_a_fifo_that_nobody_reads_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match="events="):
+        Events(str(tmp_path / "fifo"))
 
 
 def test_a_file_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:

@@ -1,0 +1,216 @@
+"""What a person may name by mistake where a text, a folder of elements or a file is expected."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import canonical
+from pipeline.canonical import digest_tree
+from pipeline.errors import PipelineError, SpecError, UsageError
+from pipeline.project import Project
+from pipeline.spec import Spec, load_all, load_guest
+from pipeline.stages import rootfs
+
+pytestmark = pytest.mark.timeout(30)
+
+Make = Callable[[Path], object]
+
+
+def make_socket(path: Path) -> None:
+    # a socket's path is short
+    home = os.open(path.parent, os.O_PATH)
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"/proc/self/fd/{home}/{path.name}")
+    finally:
+        os.close(home)
+
+
+def make_deep(path: Path, depth: int = 1200) -> None:
+    """Folders in folders, longer than any path may be."""
+    path.mkdir()
+    here = os.open(path, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+
+def remove_deep(path: Path) -> None:
+    """Unlike shutil.rmtree, at any depth."""
+    while (path / "d").exists():
+        (path / "d").rename(path.with_name("next"))
+        path.rmdir()
+        path.with_name("next").rename(path)
+
+
+def make_sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+KINDS: dict[str, tuple[Make, str]] = {
+    "fifo": (os.mkfifo, "this is a FIFO, not a file"),
+    "socket": (make_socket, "this is a socket, not a file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "this is a device, not a file"),
+    "folder": (lambda path: path.mkdir(), "this is a folder, not a file"),
+    "loop": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+    "gone": (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
+    "huge": (make_sparse, "longer than 1024 KiB"),
+    "binary": (lambda path: path.write_bytes(b"\xff\xfe"), "not a UTF-8 text"),
+}
+TEXTS = {
+    "nested": (f"hosts = {'[' * 5000}{']' * 5000}", "nested too deeply"),
+    "dotted": (f"{'.'.join('a' * 3000)} = 1", "nested too deeply"),
+    "digits": (f"vcpus = {'9' * 5000}", "not TOML: Exceeds the limit"),
+    "hexadecimal": (f"vcpus = 0x{'f' * 5000}", "a number of more than 64 bits"),
+    "bits": (f"mtu = {2**64}", "a number of more than 64 bits"),
+    "part": ('partitions = ["x"]', "'x' is not a table"),
+    "parts": ("partitions = [[1]]", "[1] is not a table"),
+    "long": (f'partitions = "{"p" * 300}"', "no file "),
+    "home": ('partitions = "~nosuch/x"', "no file "),
+    "long path": (f'keyring = "/{"k" * 300}"', "is longer than any file's name"),
+    "long kernel": (f'kernel = "/{"k" * 300}"', "is longer than any file's name"),
+    "long key": (f'authorized_keys = ["/{"k" * 300}"]', "File name too long"),
+}
+
+
+@pytest.fixture
+def guests(tmp_path: Path) -> Path:
+    folder = tmp_path / "guests"
+    folder.mkdir()
+    return folder
+
+
+def only_problem(guests: Path, name: str = "tiny") -> str:
+    with pytest.raises(SpecError) as caught:
+        load_guest(name, guests_dir=guests)
+    first = caught.value.problems[0]
+    assert len(str(first)) < 1500
+    return first.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_spec_that_is_no_text_is_one_line_and_never_waited_for(guests: Path, kind: str) -> None:
+    make, message = KINDS[kind]
+    make(guests / "tiny.toml")
+    assert message in only_problem(guests)
+    with pytest.raises(UsageError):
+        load_all(guests)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_text_that_no_spec_can_be_is_one_line(guests: Path, kind: str) -> None:
+    text, message = TEXTS[kind]
+    (guests / "tiny.toml").write_text(f"{text}\n")
+    assert message in only_problem(guests)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "huge", "loop"])
+@pytest.mark.parametrize("key", ["authorized_keys", "partitions"])
+def test_a_file_that_a_spec_names_is_no_trap_either(guests: Path, key: str, kind: str) -> None:
+    KINDS[kind][0](guests / "named")
+    (guests / "tiny.toml").write_text(f'{key} = "./named"\n')
+    only_problem(guests)
+
+
+def element(tmp_path: Path) -> tuple[Spec, Project, Path]:
+    folder = tmp_path / "elements" / "mine"
+    folder.mkdir(parents=True)
+    (tmp_path / "own").mkdir()
+    spec = Spec(name="tiny", elements=["mine"], elements_path=[str(folder.parent)])
+    root = Path(__file__).resolve().parents[2]
+    return spec, Project(root, tmp_path / "output", tmp_path / "guests"), folder
+
+
+ELEMENTS: dict[str, tuple[Make, str]] = {
+    **{kind: KINDS[kind] for kind in ("fifo", "socket")},
+    "loop": KINDS["loop"],
+    "sparse": (make_sparse, "more than 4 GiB"),
+    "control": (lambda path: path.with_name("a\x1b[2Jb").touch(), "a name that cannot be printed"),
+    "latin": (lambda path: os.mkfifo(os.fsencode(path) + b"\xff"), "a name that cannot be printed"),
+}
+
+
+@pytest.mark.parametrize("kind", ELEMENTS)
+@pytest.mark.parametrize("place", ["install.d", "."])
+def test_an_element_with_what_is_no_file_is_refused_unopened(
+    tmp_path: Path, kind: str, place: str
+) -> None:
+    spec, project, folder = element(tmp_path)
+    (folder / place).mkdir(exist_ok=True)
+    make, message = ELEMENTS[kind]
+    make(folder / place / "50-mine")
+    with pytest.raises(UsageError) as caught:
+        rootfs.inputs(spec, project)
+    assert message in caught.value.brief
+    assert str(folder) in caught.value.brief
+    assert caught.value.brief.isprintable()
+
+
+def test_an_element_of_1200_folders_in_one_another_is_refused(tmp_path: Path) -> None:
+    spec, project, folder = element(tmp_path)
+    make_deep(folder / "deep")
+    try:
+        with pytest.raises(UsageError, match="more than 32 deep") as caught:
+            rootfs.inputs(spec, project)
+        assert len(caught.value.brief) < 300
+    finally:
+        remove_deep(folder / "deep")
+
+
+def test_an_element_of_more_files_than_a_person_writes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, project, folder = element(tmp_path)
+    monkeypatch.setattr(canonical, "TREE_FILES", 100)
+    for number in range(101):
+        (folder / str(number)).touch()
+    with pytest.raises(UsageError, match="or 100 files"):
+        rootfs.inputs(spec, project)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"../../etc\n", "is not an element's name"),
+        (b"domu\xff\n", "not a UTF-8 text"),
+        (b"x" * (2 << 20), "longer than 1024 KiB"),
+        (b"\x1b[2Jx\n", "is not an element's name"),
+        (b"nosuch\n", "element 'nosuch': not found"),
+    ],
+)
+def test_element_deps_names_elements_and_nothing_else(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    spec, project, folder = element(tmp_path)
+    (folder / "element-deps").write_bytes(content)
+    with pytest.raises(PipelineError) as caught:
+        rootfs.inputs(spec, project)
+    assert message in caught.value.brief
+    assert caught.value.brief.isprintable()
+
+
+def test_ours_is_taken_where_a_folder_of_the_users_has_the_same_name(tmp_path: Path) -> None:
+    """docs/spec.md says so."""
+    spec, project, folder = element(tmp_path)
+    other = folder.parent / "domu"
+    other.mkdir()
+    (other / "mark").touch()
+    used = rootfs.inputs(spec, project)["elements"]
+    assert "mark" not in used["domu"]
+    assert "mine" in used
+
+
+def test_links_in_an_element_count_by_their_target(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("/nowhere")
+    (tmp_path / "b").write_text("text\n")
+    assert digest_tree(tmp_path)["a"] == "link /nowhere"
+    assert set(digest_tree(tmp_path)) == {"a", "b"}

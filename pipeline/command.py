@@ -42,6 +42,9 @@ _PASSED_ON = (
     "DOMU_OFFLINE",
 )
 
+# all that a program behind walls gets of the caller's environment: http_proxy may hold a password
+_BEHIND_WALLS = {"HOME": "/root", "USER": "root"}
+
 Daemon = subprocess.Popen[bytes]
 
 
@@ -57,9 +60,12 @@ _live: set[subprocess.Popen[bytes]] = set()
 _live_lock = threading.RLock()  # a signal's handler may come while its own thread holds it
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(
+    extra: Mapping[str, str] | None = None, *, is_walled: bool = False
+) -> dict[str, str]:
     """The environment of every command: a fixed PATH and locale, the few names that must pass."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    kept = dict(_BEHIND_WALLS) if is_walled else kept
     return {**kept, "PATH": PATH, "LC_ALL": "C.UTF-8", "TZ": "UTC", **(extra or {})}
 
 
@@ -114,6 +120,7 @@ def run(
             env=env,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             keep_open=keep_open,
+            is_walled=isinstance(argv, Walled),
         )
         _live.add(child)
     try:
@@ -238,6 +245,7 @@ def _start(
     stdin: int = subprocess.DEVNULL,
     output: int | IO[bytes] = subprocess.PIPE,
     keep_open: Sequence[int] = (),
+    is_walled: bool = False,
 ) -> subprocess.Popen[bytes]:
     program = find_tool(words[0])
     if program is None:
@@ -251,7 +259,7 @@ def _start(
         stdout=output,
         stderr=subprocess.STDOUT if stdin < 0 else None,  # a connection is for the answer alone
         cwd=cwd,
-        env=environment(env),
+        env=environment(env, is_walled=is_walled),
         start_new_session=True,
         pass_fds=keep_open,
     )

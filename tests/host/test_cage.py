@@ -161,6 +161,16 @@ def test_the_builders_root_holds_programs_and_nothing_of_the_machine(bench: Benc
     assert "shadow" not in listing and "ssh" not in listing.split() and "sys" not in listing.split()
 
 
+def test_nothing_of_the_callers_environment_comes_in(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """e44a75a gave package scripts http_proxy, which may hold a password."""
+    for name in ("http_proxy", "https_proxy", "TMPDIR", "HOME"):
+        monkeypatch.setenv(name, f"http://user:{os.getpid()}@secret.invalid/")
+    for words in (caged(["env"], room=bench.room), caged_reader(["env"])):
+        assert "secret.invalid" not in command.run(words)
+
+
 def test_a_reader_sees_what_is_named_and_can_do_nothing(bench: Bench) -> None:
     given = bench.witness / "file"
     script = (

@@ -77,8 +77,9 @@ def remove_abandoned(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         return []
-    locks = {path for path in root.glob(".*.lock") if not path.is_dir()}
-    removed = [path for path in sorted(set(root.iterdir()) - locks) if _reclaim(path)]
+    entries = set(root.iterdir())  # one look: a lock made between two would pass for a leftover
+    locks = {path for path in entries if path.match(".*.lock") and not path.is_dir()}
+    removed = [path for path in sorted(entries - locks) if _reclaim(path)]
     for lock in locks:
         _reclaim(lock.with_name(lock.name[1:].removesuffix(".lock")))
     return removed

@@ -104,13 +104,12 @@ def run(
 
     `log` is appended to; `on_line` sees each line as it comes; only an `is_cleanup` command still
     starts during an interruption; the descriptors `keep_open` are inherited. Raises CommandFailed
-    with the last lines and a cause where one is known, EnvironmentFault when the program does not
-    exist. What runs behind walls may not be silent for ever.
+    with the last lines and a cause where one is known, EnvironmentFault without the program. What
+    runs behind walls may not be silent for ever.
     """
     words = [str(word) for word in argv]
-    shown, silence_s = words, None
-    if isinstance(argv, Walled):
-        shown, silence_s = argv.inner, SILENCE_S
+    is_walled = isinstance(argv, Walled)
+    shown = getattr(argv, "inner", words)
     with _live_lock:
         if not is_cleanup:
             refuse_if_ending()
@@ -120,11 +119,11 @@ def run(
             env=env,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             keep_open=keep_open,
-            is_walled=isinstance(argv, Walled),
+            is_walled=is_walled,
         )
         _live.add(child)
     try:
-        lines = _follow(child, shown, log=log, stdin=stdin, on_line=on_line, silence_s=silence_s)
+        lines = _follow(child, shown, log=log, stdin=stdin, on_line=on_line, is_walled=is_walled)
         status = child.wait()
     finally:
         _end(child)
@@ -272,7 +271,7 @@ def _follow(
     log: Path | None,
     stdin: bytes | None,
     on_line: Callable[[str], None] | None,
-    silence_s: float | None,
+    is_walled: bool,
 ) -> list[str]:
     assert child.stdout is not None
     if stdin is not None and child.stdin is not None:
@@ -280,6 +279,7 @@ def _follow(
         feeder.start()
     parts: list[bytes] = []
     begun = time.monotonic()
+    silence_s = SILENCE_S if is_walled else None
     pieces = read_chunks(child.stdout.fileno(), words[0], silence_s=silence_s, remind=print_line)
     with open_log(log) if log else open(os.devnull, "ab") as journal:
         journal.write(f"+ {shlex.join(words)}\n".encode())

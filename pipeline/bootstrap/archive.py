@@ -229,6 +229,8 @@ def _members(tar: bytes, where: str) -> Iterator[Member]:
                 long_target = text
         elif kind in b"\x0001234567":
             path = _absolute(long_name or _name(header), where)
+            if path == "/." and kind != b"5":
+                raise ValueError("an entry without a name")
             yield _member(header, path, long_target or _text(header[157:257]), start, size, where)
             long_name = long_target = ""
         else:

@@ -240,7 +240,9 @@ def test_what_is_no_name_is_refused(tree: Beneath, name: str) -> None:
     assert tree.names("etc") == ["passwd"]
 
 
-def test_a_tree_of_any_depth_and_width_is_removed(tree: Beneath, root: Path) -> None:
+def test_a_tree_of_any_depth_and_width_is_removed(
+    request: pytest.FixtureRequest, tree: Beneath, root: Path
+) -> None:
     top = os.open(root, os.O_RDONLY)
     for number in range(1500):
         for kind in ("side", "deep") if number < 100 else ("deep",):
@@ -251,6 +253,7 @@ def test_a_tree_of_any_depth_and_width_is_removed(tree: Beneath, root: Path) -> 
         os.close(top)
         top = lower
     os.close(top)
+    request.addfinalizer(lambda: tree.empty("/"))  # deeper than pytest can remove
     for name in ("deep", "side", "link", "file0", "host", "fifo", "etc"):
         tree.remove(name)
         assert name not in tree.names("/")

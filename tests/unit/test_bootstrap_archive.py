@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import lzma
 import tarfile
 from collections.abc import Callable
@@ -15,43 +14,7 @@ import zstandard
 from pipeline.bootstrap.archive import Archive, read_deb, read_members
 from pipeline.bootstrap.database import read_control
 from pipeline.errors import PipelineError
-
-
-def entry(name: str, kind: bytes = tarfile.REGTYPE, **facts: object) -> tarfile.TarInfo:
-    made = tarfile.TarInfo(name)
-    made.type, made.mode, made.mtime = kind, 0o644, 1_600_000_000
-    for key, value in facts.items():
-        setattr(made, key, value)
-    return made
-
-
-def tar_of(
-    *entries: tuple[tarfile.TarInfo, bytes], form: int = tarfile.GNU_FORMAT, ending: str = ""
-) -> bytes:
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w", format=form) as archive:
-        for made, content in entries:
-            made.size = len(content)
-            archive.addfile(made, io.BytesIO(content))
-    return sink.getvalue()
-
-
-def ar_of(**parts: bytes) -> bytes:
-    content = b"!<arch>\n"
-    for name, part in {"debian-binary": b"2.0\n", **parts}.items():
-        content += (
-            f"{name.replace('_', '.'):<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(part):<10}`\n".encode()
-        )
-        content += part + b"\n" * (len(part) % 2)
-    return content
-
-
-CONTROL = b"Package: hello\nVersion: 1\nArchitecture: amd64\nMulti-Arch: same\nDescription: x\n y\n"
-
-
-def control_tar(**files: bytes) -> bytes:
-    files = {"control": CONTROL, **files}
-    return tar_of(*((entry(f"./{name}"), content) for name, content in files.items()))
+from tests.crafted_packages import ar_of, control_tar, entry, tar_of
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,23 @@ by every later build, so that a rebuilt guest is the same guest to those who kno
 
 from __future__ import annotations
 
+import os
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.canonical import write_durably
+from pipeline.canonical import open_plain, write_durably
+from pipeline.errors import VerificationError
 from pipeline.guest.network import network_files
 from pipeline.guest.passwords import replace_root_password
 from pipeline.spec import Spec, read_authorized_keys
 
 MACHINE_ID = "machine-id"
 RSA_BITS = 3072
+_MACHINE_ID = re.compile(rb"[0-9a-f]{32}")
+_MOST_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -48,25 +53,65 @@ class KeptIdentity:
 
 
 def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
-    """Read the guest's kept identity, making on the way what is missing."""
+    """Read the guest's kept identity, making on the way what is missing.
+
+    Raises VerificationError for what is there and damaged: a new key would be another guest.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     machine_id = folder / MACHINE_ID
-    if not machine_id.is_file():
+    if not os.path.lexists(machine_id):
         write_durably(machine_id, f"{uuid.uuid4().hex}\n".encode(), mode=0o600)
-    kinds = _key_kinds(folder, old=not spec.suite_facts.understands_ed25519)
+    found = _read(machine_id).strip()
+    if not _MACHINE_ID.fullmatch(found):
+        raise _damaged(machine_id)
+    is_old = not spec.suite_facts.understands_ed25519
     keys: dict[str, bytes] = {}
-    for kind in kinds:
+    for kind in _key_kinds(folder, old=is_old):
         path = folder / f"ssh_host_{kind}_key"
         public = path.with_suffix(".pub")
-        if not (path.is_file() and public.is_file()):
-            private_bytes, public_bytes = _make_key(
-                kind, old=not spec.suite_facts.understands_ed25519
-            )
+        if not os.path.lexists(path) and not os.path.lexists(public):
+            private_bytes, public_bytes = _make_key(kind, old=is_old)
             write_durably(path, private_bytes, mode=0o600)
             write_durably(public, public_bytes, mode=0o600)
-        keys[path.name], keys[public.name] = path.read_bytes(), public.read_bytes()
-    return KeptIdentity(machine_id.read_text().strip(), keys)
+        keys[path.name], keys[public.name] = _read_pair(path, public)
+    return KeptIdentity(found.decode(), keys)
+
+
+def _read_pair(path: Path, public: Path) -> tuple[bytes, bytes]:
+    """A private key and its public half, which is written again where it alone is missing."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization as form
+
+    private = _read(path)
+    is_openssh = b"BEGIN OPENSSH" in private
+    load = form.load_ssh_private_key if is_openssh else form.load_pem_private_key
+    try:
+        key = load(private, None).public_key()
+        line = key.public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise _damaged(path) from None
+    if not os.path.lexists(public):
+        write_durably(public, line + b" root\n", mode=0o600)
+    kept = _read(public)
+    if kept.split()[:2] != line.split()[:2]:
+        raise _damaged(public)
+    return private, kept
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open(open_plain(path), "rb") as stream:
+            return stream.read(_MOST_BYTES)
+    except OSError as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> VerificationError:
+    return VerificationError(
+        f"{path} is damaged: it makes the guest what it is, so it is not made anew",
+        hint=f"restore it from a copy; or remove {path.parent}, and the guest is another one",
+    )
 
 
 def _key_kinds(folder: Path, *, old: bool) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.guest.identity import (
     identity_files,
     keep_identity,
@@ -120,3 +120,25 @@ def test_a_password_file_must_hold_one_line(tmp_path: Path, content: str) -> Non
 def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nowhere"):
         read_root_hash(spec_of(root_password_file=str(tmp_path / "nowhere")), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["machine-id", "ssh_host_ecdsa_key", "ssh_host_ed25519_key.pub"])
+@pytest.mark.parametrize("content", [b"", b"garbage", None], ids=["empty", "garbage", "folder"])
+def test_a_damaged_identity_is_refused_and_not_made_anew(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    keep_identity(tmp_path / "web1", spec_of())
+    path = tmp_path / "web1" / name
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(VerificationError, match="is damaged"):
+        keep_identity(tmp_path / "web1", spec_of())
+
+
+def test_a_lost_public_half_is_written_again_and_a_lost_private_one_is_told(tmp_path: Path) -> None:
+    first = keep_identity(tmp_path / "web1", spec_of())
+    (tmp_path / "web1/ssh_host_ecdsa_key.pub").unlink()
+    assert keep_identity(tmp_path / "web1", spec_of()) == first
+    (tmp_path / "web1/ssh_host_ecdsa_key").unlink()
+    with pytest.raises(VerificationError, match="is damaged"):
+        keep_identity(tmp_path / "web1", spec_of())

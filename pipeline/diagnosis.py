@@ -102,8 +102,10 @@ def diagnose(output: str) -> Diagnosis | None:
 def explain_os_error(error: OSError) -> PipelineError | None:
     """A full disk, or a file that this user may not use, as what a person can mend; else None."""
     place = str(error.filename or "")
-    what = ": ".join(filter(None, (place, os.strerror(error.errno or 0))))
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    what = ": ".join(filter(None, (place, os.strerror(error.errno or errno.ENOSPC))))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (
+        not error.errno and _FULL.search(str(error))
+    ):
         return DiskFull(
             f"{DISK_FULL.cause}: {what}" if place else DISK_FULL.cause, hint=DISK_FULL.fix
         )

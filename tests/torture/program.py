@@ -88,12 +88,12 @@ def _become(ground: Ground, said: Path, plug: Callable[[], None] | None) -> None
     os.dup2(null, 0)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    if plug is not None:
-        plug()
     sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.alarm(0)
+    if plug is not None:
+        plug()
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ class Graph:
         asked = [HOST_WORDS[text] for text in sys.argv[1:] if text in HOST_WORDS]
         if asked:
             return cls._load_for_host(project, variables, asked)
+        project.require_usable_paths()
         options = {key: variables.pop(key) for key in RUN_OPTIONS & set(variables)}
         name = variables.pop("name", "") or variables.get("hostname", "").partition(".")[0]
         if variables and not name:

@@ -9,6 +9,8 @@ from pathlib import Path
 from pipeline.errors import UsageError
 
 TEXT_BYTES = 1 << 20
+# apt's configuration, sources.list, PATH, and the shells of diskimage-builder take these apart
+UNUSABLE = frozenset("'\"\\`$*?,:;&|<>()[]{}")
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -37,6 +39,16 @@ def read_named_text(path: Path, *, most: int = TEXT_BYTES) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not a UTF-8 text") from error
+
+
+def find_unusable(path: str) -> str:
+    """What a path of a build may not hold, in words, or nothing."""
+    for letter in path:
+        if letter.isspace():
+            return "white space"
+        if letter in UNUSABLE or not letter.isprintable():
+            return ascii(letter) if letter != "'" else "a quote"
+    return ""
 
 
 def require_file(path: Path, status: os.stat_result) -> None:

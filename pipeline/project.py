@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.named_files import find_unusable
 from pipeline.store import Store
 
 
@@ -26,6 +27,19 @@ class Project:
         output = _folder("DOMU_OUTPUT", root / "output")
         guests = _folder("DOMU_GUESTS", root / "guests")
         return cls(root, output, guests)
+
+    def require_usable_paths(self) -> None:
+        """EnvironmentFault where nothing can be built, for a letter in the path of a folder."""
+        for folder, hint in (
+            (self.root, "move this checkout to another folder"),
+            (self.output, "DOMU_OUTPUT=/another/folder"),
+        ):
+            for path in dict.fromkeys([str(folder), os.path.realpath(folder)]):
+                if letter := find_unusable(path):
+                    raise EnvironmentFault(
+                        f"{path}: {letter} in a path is read otherwise by apt or diskimage-builder",
+                        hint=hint,
+                    )
 
     def prepare_output(self) -> None:
         """Make the output folder; EnvironmentFault where this user may not, or should not, write.

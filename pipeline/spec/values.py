@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, StrictStr
 
+from pipeline.named_files import find_unusable
 from pipeline.spec import sizes
 from pipeline.spec.addresses import check_nameserver
 from pipeline.spec.mistakes import WrongValueError, suggest_nearest
@@ -159,6 +160,17 @@ def check_path(text: str) -> str:
     return _check_length(text)
 
 
+def check_build_path(text: str) -> str:
+    """A path that apt or diskimage-builder is told."""
+    letter = find_unusable(check_path(text))
+    if letter:
+        raise WrongValueError(
+            f"{text!r} holds {letter}, which apt or diskimage-builder reads otherwise",
+            "move it to another folder",
+        )
+    return text
+
+
 def check_password_file(text: str) -> str:
     """A path, or '-' for standard input."""
     return text if text == "-" else check_path(text)
@@ -232,7 +244,7 @@ Mirror = Annotated[StrictStr, AfterValidator(check_mirror)]
 PackageName = Annotated[StrictStr, AfterValidator(check_package)]
 Kernel = Annotated[StrictStr, AfterValidator(check_kernel)]
 AbsolutePath = Annotated[StrictStr, AfterValidator(check_absolute_path)]
-FilePath = Annotated[StrictStr, AfterValidator(check_path)]
+FilePath = Annotated[StrictStr, AfterValidator(check_build_path)]
 PasswordFile = Annotated[StrictStr, AfterValidator(check_password_file)]
 TimeZone = Annotated[StrictStr, AfterValidator(check_timezone)]
 Locale = Annotated[StrictStr, AfterValidator(check_locale)]

@@ -3,126 +3,172 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
+import hashlib
 import io
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
+from typing import BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
 
-from pipeline.archive.credentials import AUTH_HINT, find_credentials, without_credentials
-from pipeline.archive.trouble import name_trouble, trusted_cas
+from pipeline.archive.credentials import AUTH_HINT, without_credentials
+from pipeline.archive.trouble import CHOOSE, MirrorTrouble, name_trouble
 from pipeline.archive.way import Way
 from pipeline.canonical import CHUNK, digest_file
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.progress import progress_bar
 
-if TYPE_CHECKING:
-    import requests
-
 T = TypeVar("T")
 
-TIMEOUT_S: tuple[float, float] = (10, 30)
 OFFLINE = "DOMU_OFFLINE"  # 1 in the environment forbids the network, in every process
 ATTEMPTS = 3
 PAUSE_S = 0.5
 BAR_FROM_BYTES = 4 << 20
-# a mirror that drips keeps every read within its timeout: slower than this is as good as dead
-SLOW_AFTER_S = 20.0
-SLOW_BYTES_PER_S = 2048
 _PLAIN = Way()
-_CHOOSE = "check that the mirror or its proxy runs, or choose another with mirror=URL"
 
 
 class NotFound(PipelineError):
     """The mirror has no such file."""
 
 
-class _ServerTrouble(PipelineError):
-    """The mirror answers 5xx or 429, or drips: it may be better in a moment."""
+def fetch_bytes(
+    url: str, *, way: Way = _PLAIN, limit: int = 16 << 20, is_anonymous: bool = False
+) -> bytes:
+    """A small file's content, at most `limit` bytes; raises PipelineError or NotFound.
 
+    Where `is_anonymous` no password is sent, whoever asks for one.
+    """
+    sink = io.BytesIO()
 
-def fetch_bytes(url: str, *, way: Way = _PLAIN, limit: int = 16 << 20) -> bytes:
-    """A small file's content, at most `limit` bytes; raises PipelineError or NotFound."""
-    if url.startswith("file:"):
-        return _local(url).read_bytes()
-    return _retry(url, lambda: _collect(url, way, limit))
+    def attempt() -> bytes:
+        sink.seek(0)
+        sink.truncate()
+        _get(url, way, limit, sink.write, is_anonymous=is_anonymous)
+        return sink.getvalue()
+
+    return _retry(url, attempt)
 
 
 def fetch_file(url: str, target: Path, *, size: int, sha256: str, way: Way = _PLAIN) -> Path:
     """Fetch into `target`; VerificationError unless size in bytes and sha256 (hex) match.
 
-    Nothing appears at `target` unless it is right. A wrong file that is there already is replaced.
+    Nothing appears at `target` unless it is right. What is there already and is wrong, or is no
+    file, is replaced. Threads and processes may fetch the same at once.
     """
-    if target.is_file() and target.stat().st_size == size and digest_file(target) == sha256:
+    if _is_right(target, size, sha256):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    remove_dead_parts(target.parent, target.name)
     try:
-        if url.startswith("file:"):
-            shutil.copyfile(_local(url), part)
-        else:
-            _retry(url, lambda: _download(url, part, size, way))
-        _check(url, part, size=size, sha256=sha256)
-        os.replace(part, target)
+        with _part_of(target) as (part, stream):
+            digest = _retry(url, lambda: _download(url, stream, size, way))
+            _check(url, stream, digest, size=size, sha256=sha256)
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            os.replace(part, target)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise EnvironmentFault(
             f"no space left for {target.name} ({size} bytes) in {target.parent}",
             hint="free some space (`df -h`), old store entries below output/store/ can go",
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return target
+
+
+def remove_dead_parts(folder: Path, name: str = "") -> list[Path]:
+    """Remove what killed fetches of a file left, of all files without a name; returns what went."""
+    gone = []
+    for part in sorted(folder.glob(f".{glob.escape(name) or '*'}.*.*")):
+        with suppress(FileNotFoundError, BlockingIOError), open(part, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+            gone.append(part)
+    return gone
 
 
 def measure(url: str, *, way: Way = _PLAIN, limit: int) -> float:
     """Bytes a second over the first `limit` bytes of a file; raises PipelineError or NotFound."""
     if url.startswith("file:"):
-        return float(len(_local(url).read_bytes()) << 10)
+        return float(_local(url).stat().st_size << 10)
     return _retry(url, lambda: _measure(url, way, limit))
 
 
 def _measure(url: str, way: Way, limit: int) -> float:
     taken, begun = 0, time.monotonic()
-    with _asked(url, way) as response:
-        _check_status(url, response.status_code)
-        while taken < limit and (piece := response.raw.read1(CHUNK, decode_content=False)):
-            taken += len(piece)
+    for piece in _body(url, way, limit, is_start_enough=True):
+        taken += len(piece)
+        if taken >= limit:
+            break
     return taken / max(time.monotonic() - begun, 0.001)
 
 
-def _collect(url: str, way: Way, limit: int) -> bytes:
-    sink = io.BytesIO()
-    _get(url, way, limit, sink.write)
-    return sink.getvalue()
+def _is_right(target: Path, size: int, sha256: str) -> bool:
+    if target.is_symlink() or not target.is_file() or target.stat().st_size != size:
+        return False
+    return digest_file(target) == sha256
 
 
-def _download(url: str, part: Path, size: int, way: Way) -> None:
-    with open(part, "wb") as stream:
-        if size < BAR_FROM_BYTES:
-            _get(url, way, size, stream.write)
-            return
+@contextmanager
+def _part_of(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A file beside the target, locked for as long as it is written to: others are leftovers."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    part.unlink(missing_ok=True)
+    with _open_locked(part) as stream:
+        try:
+            yield part, stream
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _open_locked(part: Path) -> BinaryIO:
+    """A new file that is locked; between the two somebody may take it for a dead one's."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        descriptor = os.open(part, flags, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return open(descriptor, "w+b")
+        os.close(descriptor)
+
+
+def _download(url: str, stream: BinaryIO, size: int, way: Way) -> str:
+    """Fill the stream, return its sha256 (hex)."""
+    stream.seek(0)
+    stream.truncate()
+    digest = hashlib.sha256()
+
+    def write(piece: bytes) -> None:
+        stream.write(piece)
+        digest.update(piece)
+
+    if size < BAR_FROM_BYTES:
+        _get(url, way, size, write)
+    else:
         name = url.rpartition("/")[2]
         name = "a package index" if "/by-hash/" in url else name
         with progress_bar(f"fetching {name}", total=size, unit="B") as bar:
 
-            def write(piece: bytes) -> None:
-                stream.write(piece)
+            def show(piece: bytes) -> None:
+                write(piece)
                 bar.advance(len(piece))
 
-            _get(url, way, size, write)
+            _get(url, way, size, show)
+    stream.flush()
+    return digest.hexdigest()
 
 
-def _check(url: str, part: Path, *, size: int, sha256: str) -> None:
-    got, found = part.stat().st_size, digest_file(part)
-    if got != size or found != sha256:
-        seen = f"{got} of {size} bytes" if got != size else f"sha256 {found[:16]}..."
+def _check(url: str, stream: BinaryIO, digest: str, *, size: int, sha256: str) -> None:
+    got = stream.tell()
+    if got != size or digest != sha256:
+        seen = f"{got} of {size} bytes" if got != size else f"sha256 {digest[:16]}..."
         raise _wrong_bytes(url, f"{seen}, expected {sha256[:16]}...")
 
 
@@ -136,6 +182,8 @@ def _wrong_bytes(url: str, seen: str) -> VerificationError:
 
 def _retry(url: str, attempt: Callable[[], T]) -> T:
     """Try again on passing trouble, ATTEMPTS times at most."""
+    if url.startswith("file:"):
+        return attempt()
     if os.environ.get(OFFLINE) == "1":
         raise EnvironmentFault(
             f"offline=yes: {url.rpartition('/')[2]} is not kept here, and the network is forbidden",
@@ -150,7 +198,7 @@ def _retry(url: str, attempt: Callable[[], T]) -> T:
         time.sleep(PAUSE_S * (2**number - 1))
         try:
             return attempt()
-        except _ServerTrouble as error:
+        except MirrorTrouble as error:
             trouble = error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             found = name_trouble(error)
@@ -162,38 +210,37 @@ def _retry(url: str, attempt: Callable[[], T]) -> T:
     raise trouble
 
 
-def _asked(url: str, way: Way) -> requests.Response:
-    import requests
-
-    return requests.get(
-        url,
-        stream=True,
-        timeout=TIMEOUT_S,
-        auth=find_credentials(url, own=way.credentials),
-        proxies=way.proxies,
-        verify=trusted_cas(),
-        headers={"Accept-Encoding": "identity"},
-    )
-
-
-def _get(url: str, way: Way, limit: int, write: Callable[[bytes], object]) -> None:
-    with _asked(url, way) as response:
-        _check_status(url, response.status_code)
-        total, begun = 0, time.monotonic()
-        # raw: a server that calls a .gz file "gzip-encoded" must not make us unpack it
-        while piece := response.raw.read1(CHUNK, decode_content=False):
-            total += len(piece)
-            if total > limit:
-                raise _wrong_bytes(url, f"more than the expected {limit} bytes")
-            write(piece)
-            _check_speed(url, total, time.monotonic() - begun)
+def _get(
+    url: str,
+    way: Way,
+    limit: int,
+    write: Callable[[bytes], object],
+    *,
+    is_anonymous: bool = False,
+) -> None:
+    total = 0
+    for piece in _body(url, way, limit, is_anonymous=is_anonymous):
+        total += len(piece)
+        if total > limit:
+            raise _wrong_bytes(url, f"more than the expected {limit} bytes")
+        write(piece)
 
 
-def _check_speed(url: str, total: int, seconds: float) -> None:
-    if seconds > SLOW_AFTER_S and total < seconds * SLOW_BYTES_PER_S:
-        raise _ServerTrouble(
-            f"{without_credentials(url)}: too slow ({total} bytes in {seconds:.0f} s)", hint=_CHOOSE
-        )
+def _body(
+    url: str, way: Way, limit: int, *, is_start_enough: bool = False, is_anonymous: bool = False
+) -> Iterator[bytes]:
+    """A file's bytes as they come; a longer one than is wanted ends before it has begun."""
+    if url.startswith("file:"):
+        with open(_local(url), "rb") as stream:
+            yield from iter(lambda: stream.read(CHUNK), b"")
+        return
+    from pipeline.archive.http_client import ask
+
+    with ask(url, way=way, limit=limit, is_anonymous=is_anonymous) as answer:
+        _check_status(url, answer.status)
+        if not is_start_enough and (answer.size or 0) > limit:
+            raise _wrong_bytes(url, f"more than the expected {limit} bytes")
+        yield from answer.pieces()
 
 
 def _check_status(url: str, status: int) -> None:
@@ -214,12 +261,13 @@ def _check_status(url: str, status: int) -> None:
         raise PipelineError(f"{shown}: the mirror asks for a password (401)", hint=AUTH_HINT)
     answer = f"{shown}: the mirror answers {status} {_phrase(status)}"
     if status >= 500 or status == 429:
-        raise _ServerTrouble(f"{answer.rstrip()} (tried {ATTEMPTS} times)", hint=_CHOOSE)
+        raise MirrorTrouble(f"{answer.rstrip()} (tried {ATTEMPTS} times)", hint=CHOOSE)
     raise PipelineError(answer.rstrip(), hint="check the mirror, or choose another with mirror=URL")
 
 
 def _local(url: str) -> Path:
-    path = Path(urlsplit(url).path)
+    """The file of a file: URL, whose odd characters are %XX (RFC 8089)."""
+    path = Path(unquote(urlsplit(url).path))
     if not path.is_file() or not os.access(path, os.R_OK):
         raise NotFound(f"{path}: not found or not readable", hint="check mirror=file:/...")
     return path

@@ -1,21 +1,49 @@
-"""Package indexes: fetched by the digest that the signed Release gives, and searched."""
+"""Package indexes: fetched by the digest that the signed Release gives, and searched.
+
+Signed does not mean well made: what a stanza says is looked at before it names a file or a URL.
+"""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterable
+import bz2
+import gzip
+import lzma
+import re
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
+from urllib.parse import quote
 
+from pipeline.archive.credentials import without_credentials
 from pipeline.archive.release import IndexFile, Release
 from pipeline.archive.sources import Source
 from pipeline.archive.way import Way
-from pipeline.errors import PipelineError
+from pipeline.bootstrap.relations import read_fields
+from pipeline.canonical import CHUNK
+from pipeline.errors import PipelineError, VerificationError
 from pipeline.fetch import NotFound, fetch_file
+from pipeline.package_names import (
+    require_architecture,
+    require_package,
+    require_sha256,
+    require_version,
+)
 
 _PLAIN = Way()
-# the module that unpacks it, in the order of preference
-_OPENERS = {".xz": "lzma", ".gz": "gzip", ".bz2": "bz2", "": ""}
+# how it may be packed, in the order of preference
+_ENDS = (".xz", ".gz", ".bz2", "")
+# Debian's largest has 50 MiB, Ubuntu's 70; xz -9 needs 65 MiB to unpack
+MOST_INDEX_BYTES = 512 << 20
+MOST_UNPACKING_BYTES = 256 << 20
+MOST_PACKAGE_BYTES = 16 << 30
+_FILENAME = re.compile(r"(?!/)(?!(?:.*/)?\.\.(?:/|$))[^\x00-\x1f\x7f-\x9f\ufffd]{1,1000}")
+_SIZE = re.compile(r"[0-9]{1,11}")
+_TELL = "the archive signs what cannot be used: tell its owner, or choose another mirror="
+_DAMAGE = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -50,9 +78,7 @@ def fetch_index(
     None when the suite has no such component; raises PipelineError when it cannot be fetched.
     """
     stem = f"{component}/binary-{arch}/Packages"
-    entry = next(
-        (release.files[stem + end] for end in _OPENERS if stem + end in release.files), None
-    )
+    entry = next((release.files[stem + end] for end in _ENDS if stem + end in release.files), None)
     if entry is None:
         return None
     suffix = Path(entry.name).suffix
@@ -74,11 +100,68 @@ def _urls(source: Source, release: Release, entry: IndexFile) -> Iterable[str]:
     yield f"{folder}/{entry.name}"
 
 
-def read_index(path: Path) -> bytes:
-    """A Packages file's content, uncompressed."""
-    packed = path.read_bytes()
-    module = _OPENERS[path.suffix]
-    return importlib.import_module(module).decompress(packed) if module else packed
+def unpack_index(path: Path, target: Path, release: Release, component: str, arch: str) -> None:
+    """Write a fetched Packages file uncompressed, no longer than its Release says it is.
+
+    Raises VerificationError for one that is longer, that needs too much memory, or is damaged.
+    """
+    plain = release.files.get(f"{component}/binary-{arch}/Packages")
+    limit = min(plain.size if plain else MOST_INDEX_BYTES, MOST_INDEX_BYTES)
+    where = f"{release.codename or release.suite}, the index of {component}"
+    total = 0
+    try:
+        with _opened(path) as packed, open(target, "wb") as stream:
+            while piece := packed.read(min(CHUNK, limit + 1 - total)):
+                total += len(piece)
+                if total > limit:
+                    raise VerificationError(
+                        f"{where}: more than {limit} bytes unpacked", hint=_TELL
+                    )
+                stream.write(piece)
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the disk's
+        raise VerificationError(f"{where}: cannot be unpacked ({error})", hint=_TELL) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A packed file as a stream of what is in it; xz could ask for 4 GiB of memory."""
+    with open(path, "rb") as raw:
+        if path.suffix == ".xz":
+            yield cast(BinaryIO, _Unxz(raw))
+        elif path.suffix == ".gz":
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+        elif path.suffix == ".bz2":
+            yield cast(BinaryIO, bz2.BZ2File(raw))
+        else:
+            yield raw
+
+
+class _Unxz:
+    """lzma.LZMAFile with a bound on its memory, which that does not have."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = packed
+        self._engine = self._begin()
+
+    def _begin(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_UNPACKING_BYTES)
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, b"" at the end."""
+        while True:
+            if self._engine.eof:
+                rest = self._engine.unused_data or self._packed.read(CHUNK)
+                if not rest.strip(b"\0"):  # xz(1): padding between streams
+                    return b""
+                self._engine = self._begin()
+            else:
+                rest = self._packed.read(CHUNK) if self._engine.needs_input else b""
+                if self._engine.needs_input and not rest:
+                    raise EOFError("cut short")
+            if piece := self._engine.decompress(rest, max_length=size):
+                return piece
 
 
 class PackageIndex:
@@ -124,7 +207,7 @@ class PackageIndex:
             while (at := text.find(sign, at + 1)) >= 0:
                 end = text.find(b"\n\n", at + 1)
                 stanza = text[at + 1 : end if end >= 0 else len(text)]
-                found.append(_package(root, stanza.decode("utf-8", "replace")))
+                found.append(read_package(root, stanza.decode("utf-8", "replace")))
         return found
 
     def _read(self) -> list[tuple[str, bytes]]:
@@ -133,20 +216,31 @@ class PackageIndex:
         Decoding Debian's and a regular expression over it took longer than unpacking a kernel.
         """
         if not self._texts:
-            self._texts = [(root, b"\n" + read_index(path)) for root, path in self._files]
+            self._texts = [(root, b"\n" + path.read_bytes()) for root, path in self._files]
         return self._texts
 
 
-def _package(root: str, stanza: str) -> Package:
-    from debian.deb822 import Deb822
-
-    fields = Deb822(stanza)
+def read_package(root: str, stanza: str) -> Package:
+    """A stanza of an index; VerificationError unless every field has the form that it must."""
+    fields = defaultdict(str, read_fields(stanza))
+    where = f"the index of {without_credentials(root)}, package {fields['Package'][:100] or '?'}"
+    try:
+        require_package(fields["Package"], where=where)
+        require_version(fields["Version"], where=where)
+        require_architecture(fields["Architecture"], where=where)
+        require_sha256(fields["SHA256"], where=f"{where}: SHA256")
+        if not _FILENAME.fullmatch(fields["Filename"]):
+            raise PipelineError(f"{where}: {ascii(fields['Filename'][:80])} is no Filename")
+        if not _SIZE.fullmatch(fields["Size"]) or not 0 < int(fields["Size"]) <= MOST_PACKAGE_BYTES:
+            raise PipelineError(f"{where}: {ascii(fields['Size'][:80])} is no Size")
+    except PipelineError as error:
+        raise VerificationError(error.brief, hint=_TELL) from error
     return Package(
         name=fields["Package"],
         version=fields["Version"],
         architecture=fields["Architecture"],
-        url=f"{root}/{fields['Filename']}",
+        url=f"{root}/{quote(fields['Filename'], safe='/+~:=,@')}",
         size=int(fields["Size"]),
         sha256=fields["SHA256"],
-        depends=fields.get("Depends", ""),
+        depends=fields["Depends"],
     )

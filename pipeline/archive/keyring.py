@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from pipeline import command
-from pipeline.archive.index import Package, PackageIndex, fetch_index
+from pipeline.archive.index import Package, PackageIndex, fetch_index, unpack_index
 from pipeline.archive.release import read_release
 from pipeline.archive.sources import Source, host_archive
 from pipeline.archive.terms import Terms
@@ -90,4 +90,8 @@ def _find_in_lender(package: str, inrelease: Path, *, cache: Path, log: Path) ->
             f"{source.inrelease_url}: has no main for amd64",
             hint=f"install {package} by hand, or give keyring=/path",
         )
-    return PackageIndex([(source.uri, index)]).find(package)
+    plain = inrelease.with_name("lender-Packages")
+    unpack_index(index, plain, release, "main", "amd64")
+    found = PackageIndex([(source.uri, plain)]).find(package)
+    plain.unlink()
+    return found

@@ -3,47 +3,96 @@
 They fetch through it as their http_proxy, from a host name that exists nowhere. So they see exactly
 the state that was verified; each package comes from the first mirror that has it right, checked
 against the index before they get it, and kept by digest; and the passwords of mirrors stay in this
-process: neither a command line nor a file of the tree ever holds one. What else they ask for over
-HTTP is passed through. It listens while the block runs, on a socket that the build's cage has
-handed over (`cage.Window`): nobody else on the machine can reach it.
+process: neither a command line nor a file of the tree ever holds one. Nothing else is passed
+through but the hosts that the caller names, without any password. It listens while the block runs,
+on a socket that the build's cage has handed over (`cage.Window`): nobody else on the machine can
+reach it. Who can is a stranger: what it asks for is read with bounds.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline.archive.http_client import Wire
+from pipeline.archive.index import read_package
 from pipeline.archive.release import IndexFile, parse_release
 from pipeline.archive.snapshot import Snapshot
 from pipeline.archive.sources import Source
 from pipeline.cage import Window
 from pipeline.errors import CommandFailed, PipelineError
-from pipeline.fetch import OFFLINE, TIMEOUT_S, NotFound
+from pipeline.fetch import NotFound, fetch_bytes
+from pipeline.terminal import printable
 
 HOST = "snapshot.invalid"  # RFC 6761: never resolves
+MOST_CONNECTIONS = 64
+# apt keeps a connection while dpkg works; a request is a few hundred bytes and comes at once
+IDLE_S, HEAD_S = 300.0, 10.0
+HEAD_BYTES = 64 << 10
+OTHERS_MOST_BYTES = 64 << 20
+_NONE: Mapping[str, str] = {}
 _BY_HASH = re.compile(r"(?:.*/)?by-hash/SHA256/([0-9a-f]{64})")
 
 
-class Relay:
-    """Serves one snapshot; `trouble` is the last error that a tool was told as a 502."""
+class _Server(ThreadingHTTPServer):
+    """A thread a connection, not more than there should be; the rest is hung up on."""
 
-    def __init__(self, snapshot: Snapshot, window: Window, *, cache: Path) -> None:
+    daemon_threads = True
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__(
+            ("", 0), type("Bound", (_Answerer,), {"relay": relay}), bind_and_activate=False
+        )
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    def begin(self, request: Any, client_address: Any) -> None:
+        """One connection."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def serve(self, request: Any, client_address: Any) -> None:
+        """The same, in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    process_request, process_request_thread = begin, serve
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that broke is no concern of ours; the terminal is the build's."""
+
+
+class Relay:
+    """Serves one snapshot; `trouble` is the last error that a tool was told as a 502.
+
+    `others` are hosts whose http:// URLs are passed on as they are.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, window: Window, *, cache: Path, others: Collection[str] = ()
+    ) -> None:
         self.window = window
         self._origin = snapshot
         self._cache = cache
         self._route = snapshot.route
+        self.others = frozenset(others)
         self.trouble: PipelineError | None = None
-        self._server = ThreadingHTTPServer(("", 0), _bound(self), bind_and_activate=False)
-        self._server.daemon_threads = True
+        self._server = _Server(self)
         self._thread = threading.Thread(target=self._serve)
         self._has_begun = False
 
@@ -119,12 +168,12 @@ class Relay:
             at = text.find(line)
             if at >= 0:
                 start, end = text.rfind(b"\n\n", 0, at), text.find(b"\n\n", at)
-                stanza = text[max(start, 0) : end if end >= 0 else len(text)] + b"\n"
-                size = int(_field(stanza, b"Size"))
-                sha256 = _field(stanza, b"SHA256")
-                target = self._cache / "debs" / sha256
-                url = f"{source.uri}/{name}"
-                return self._route.fetch(url, target, size=size, sha256=sha256)
+                stanza = text[max(start, 0) : end if end >= 0 else len(text)]
+                package = read_package(source.uri, stanza.decode("utf-8", "replace"))
+                target = self._cache / "debs" / package.sha256
+                return self._route.fetch(
+                    package.url, target, size=package.size, sha256=package.sha256
+                )
         raise NotFound(f"{name}: not in the snapshot's indexes")
 
     @cached_property
@@ -135,28 +184,74 @@ class Relay:
         ]
 
 
-def _field(stanza: bytes, name: bytes) -> str:
-    match = re.search(rb"^" + name + rb": *(\S+)$", stanza, re.MULTILINE)
-    if match is None:
-        raise NotFound(f"an index gives no {name.decode()}")
-    return match[1].decode()
+class _Pace:
+    """How long a tool may take to say what it wants, and in how many bytes."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """The next request of a connection."""
+        self._taken = 0
+        self._begun: float | None = None
+
+    def wait(self) -> float:
+        """Seconds until a connection is hung up on; raises TimeoutError when there are none."""
+        if self._begun is None:
+            return IDLE_S
+        left = HEAD_S + self._begun - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def count(self, size: int) -> None:
+        """Note what came."""
+        self._begun = self._begun or time.monotonic()
+        self._taken += size
+        if self._taken > HEAD_BYTES:
+            raise ConnectionAbortedError
 
 
 class _Answerer(BaseHTTPRequestHandler):
     relay: Relay
     protocol_version = "HTTP/1.1"
+    rfile: io.BufferedReader
+
+    def setup(self) -> None:
+        """A connection that is read with bounds."""
+        super().setup()
+        self._pace = _Pace()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(Wire(self.connection, self._pace))
+
+    def handle_one_request(self) -> None:
+        """One of several on a connection."""
+        self._pace.begin()
+        super().handle_one_request()
 
     def answer_get(self) -> None:
-        """A file of the snapshot, or what another host has."""
-        parts = urlsplit(self.path)
-        if parts.netloc not in (HOST, ""):
-            self._pass_through()
+        """A file of the snapshot, or what a host has that the caller named."""
+        self.connection.settimeout(IDLE_S)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            self._say(400, "no address")
             return
+        if parts.netloc in (HOST, ""):
+            self._answer_from_snapshot(unquote(parts.path))
+        elif parts.scheme == "http" and parts.netloc in self.relay.others:
+            self._pass_through()
+        else:
+            self._say(403, f"{parts.netloc}: the build fetches from its mirror only")
+
+    do_GET = answer_get  # noqa: N815 - the name that http.server calls
+
+    def _answer_from_snapshot(self, name: str) -> None:
         if self.relay.trouble is not None:  # the build is lost: no waiting for a dead mirror again
             self._say(502, self.relay.trouble.brief)
             return
         try:
-            path = self.relay.find(unquote(parts.path))
+            path = self.relay.find(name)
         except NotFound as error:
             self._say(404, error.brief)
         except PipelineError as error:
@@ -164,58 +259,50 @@ class _Answerer(BaseHTTPRequestHandler):
             self._say(502, error.brief)
         else:
             with open(path, "rb") as stream:
-                self._begin(200, path.stat().st_size)
+                self._begin(200, os.fstat(stream.fileno()).st_size)
                 shutil.copyfileobj(stream, self.wfile, 1 << 20)
 
-    do_GET = answer_get  # noqa: N815 - the name that http.server calls
-
     def _pass_through(self) -> None:
-        import requests
-
-        if os.environ.get(OFFLINE) == "1":
-            self._say(502, "offline=yes: the network is forbidden")
-            return
+        """Another host's file: of any content, but with every bound of the one client."""
         try:
-            with requests.get(self.path, stream=True, timeout=TIMEOUT_S) as answer:
-                self.send_response(answer.status_code)
-                self.send_header("Connection", "close")
-                self.end_headers()
-                self.close_connection = True
-                shutil.copyfileobj(answer.raw, self.wfile)
-        except requests.RequestException as error:
-            self._say(502, type(error).__name__)
+            content = fetch_bytes(self.path, limit=OTHERS_MOST_BYTES, is_anonymous=True)
+        except NotFound as error:
+            self._say(404, error.brief)
+        except PipelineError as error:
+            self._say(502, error.brief)
+        else:
+            self._begin(200, len(content))
+            self.wfile.write(content)
 
-    def _begin(self, status: int, length: int) -> None:
+    def _begin(self, status: int, length: int, headers: Mapping[str, str] = _NONE) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(length))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
 
-    def _say(self, status: int, text: str) -> None:
-        body = f"{text}\n".encode()
-        self._begin(status, len(body))
+    def _say(self, status: int, text: str, headers: Mapping[str, str] = _NONE) -> None:
+        body = f"{printable(text)}\n".encode()
+        self._begin(status, len(body), headers)
         self.wfile.write(body)
 
     def handle(self) -> None:
         """One connection; a tool that hangs up early is no concern of ours."""
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, TimeoutError):
             super().handle()
 
     def log_message(self, format: str, *_arguments: object) -> None:
         """The tools' own logs say what they asked for."""
 
 
-def _bound(relay: Relay) -> type[_Answerer]:
-    return type("Bound", (_Answerer,), {"relay": relay})
-
-
 @contextmanager
-def relaying(snapshot: Snapshot, *, cache: Path) -> Iterator[Relay]:
+def relaying(snapshot: Snapshot, *, cache: Path, others: Collection[str] = ()) -> Iterator[Relay]:
     """A relay that runs while the block does; its `window` is for the cage that it serves.
 
     A command that fails in the block because no mirror had a file fails with that reason.
     """
-    relay = Relay(snapshot, Window(), cache=cache)
+    relay = Relay(snapshot, Window(), cache=cache, others=others)
     relay.start()
     try:
         yield relay

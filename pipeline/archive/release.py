@@ -5,6 +5,8 @@ Facts: the Debian repository format page (wiki: DebianRepository/Format).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,12 @@ from pipeline.errors import VerificationError
 from pipeline.suites import SUITES
 
 CLOCK_SLACK = timedelta(hours=12)
+_MOST_WORD = 200
+_FIRST_YEAR, _LAST_YEAR = 1993, 2199  # the archive's first; Valid-Until of one that is for ever
+_FILE = re.compile(
+    r"(?P<sha256>[0-9a-fA-F]{64})\s+(?P<size>[0-9]{1,13})\s+"
+    r"(?P<name>(?!/)(?!(?:\S*/)?\.\.(?:/|$))[\x21-\x7e]{1,500})"
+)
 
 
 @dataclass(frozen=True)
@@ -57,30 +65,62 @@ def read_release(
 
 def parse_release(text: str, signed_by: tuple[str, ...], *, where: str) -> Release:
     """The fields of a verified Release text; raises VerificationError when they make no sense."""
-    from debian.deb822 import Release as Fields
-
-    fields = Fields(text)
     try:
-        files = {
-            entry["name"]: IndexFile(entry["name"], int(entry["size"]), entry["sha256"])
-            for entry in fields["SHA256"]
-        }
-        valid_until = fields.get("Valid-Until")
+        fields = _read_fields(text)
+        valid_until = fields.get("valid-until")
         return Release(
-            suite=fields.get("Suite", ""),
-            codename=fields.get("Codename", ""),
-            date=_read_date(fields["Date"]),
+            suite=_read_word(fields, "suite"),
+            codename=_read_word(fields, "codename"),
+            date=_read_date(fields["date"]),
             valid_until=_read_date(valid_until) if valid_until else None,
             signed_by=signed_by,
-            has_by_hash=fields.get("Acquire-By-Hash", "no") == "yes",
-            files=files,
-            origin=" ".join(fields.get(key, "") for key in ("Origin", "Label")).strip(),
+            has_by_hash=fields.get("acquire-by-hash", "no") == "yes",
+            files=_read_files(fields["sha256"]),
+            origin=" ".join(_read_word(fields, key) for key in ("origin", "label")).strip(),
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise VerificationError(
-            f"{where}: not a Release file that can be used ({error})",
-            hint="is the mirror's URL the root of a Debian archive, with dists/ below it?",
-        ) from error
+    except KeyError as error:
+        reason = f"it has no {error.args[0]}"
+    except ValueError as error:
+        reason = str(error)
+    raise VerificationError(
+        f"{where}: not a Release file that can be used ({reason})",
+        hint="is the mirror's URL the root of a Debian archive, with dists/ below it?",
+    )
+
+
+def _read_fields(text: str) -> dict[str, str]:
+    """Names in lower case -> values, further lines as they are (deb822(5))."""
+    fields: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if line[:1] in (" ", "\t"):
+            fields[name] = f"{fields.get(name, '')}\n{line.strip()}"
+        elif line and line[0] != "#":
+            name, found, value = line.partition(":")
+            name = name.strip().lower()
+            if not found or name in fields:
+                raise ValueError(f"line {line[:40]!r}")
+            fields[name] = value.strip()
+    return fields
+
+
+def _read_word(fields: Mapping[str, str], key: str) -> str:
+    text = fields.get(key, "")
+    if len(text) > _MOST_WORD or not text.isprintable():
+        raise ValueError(f"{key} {text[:40]!r}")
+    return text
+
+
+def _read_files(text: str) -> dict[str, IndexFile]:
+    found: dict[str, IndexFile] = {}
+    for line in filter(None, text.split("\n")):
+        match = _FILE.fullmatch(line)
+        if match is None:
+            raise ValueError(f"SHA256 {line[:100]!r}")
+        entry = IndexFile(match["name"], int(match["size"]), match["sha256"].lower())
+        if found.setdefault(entry.name, entry) != entry:
+            raise ValueError(f"SHA256 of {entry.name[:100]} twice")
+    return found
 
 
 def check_release(release: Release, suite: str, *, now: datetime, terms: Terms, where: str) -> None:
@@ -144,8 +184,14 @@ def _read_date(text: str) -> datetime:
     """RFC 5322 date; "-0000" and a missing zone mean UTC, as the repository format says."""
     from email.utils import parsedate_to_datetime  # 15 ms, only where a Release is read
 
-    found = parsedate_to_datetime(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    try:
+        found = parsedate_to_datetime(text)
+        found = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        raise ValueError(f"date {text[:40]!r}") from None
+    if not _FIRST_YEAR <= found.year <= _LAST_YEAR:
+        raise ValueError(f"date {text[:40]!r}")
+    return found
 
 
 def present_time() -> datetime:

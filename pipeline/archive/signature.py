@@ -51,6 +51,9 @@ def verify_signature(
     if detached.is_file():
         shutil.copyfile(path, text)
         argv += [detached, path]
+    elif not _is_clearsigned(path):
+        # gpgv would unpack whatever OpenPGP has for packing, before it looks for a signature
+        raise _not_signed(where)
     else:
         argv += ["--output", text, path]
     output = command.run(argv, log=log, accept=(0, 1, 2))
@@ -116,11 +119,19 @@ def _no_verdict(
         return VerificationError(
             f"{where}: gpgv cannot check the signature", details=output, hint=_NEWER_KEYRING
         )
-    if path.read_bytes().lstrip().startswith(_CLEARSIGNED):
+    if _is_clearsigned(path):
         return VerificationError(
             f"{where}: its signature is damaged: the file was tampered with or cut short",
             hint="choose another mirror=; if a proxy is in between, purge its copy",
         )
+    return _not_signed(where)
+
+
+def _is_clearsigned(path: Path) -> bool:
+    return path.read_bytes().lstrip().startswith(_CLEARSIGNED)
+
+
+def _not_signed(where: str) -> VerificationError:
     return VerificationError(
         f"{where}: not signed",
         hint="only signed archives are used; sign it, or choose another mirror=",

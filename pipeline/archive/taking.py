@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.archive.credentials import without_credentials
-from pipeline.archive.index import fetch_index, read_index
+from pipeline.archive.index import fetch_index, unpack_index
 from pipeline.archive.mirrors import Archive
 from pipeline.archive.release import Release, read_release
 from pipeline.archive.route import combine
@@ -145,7 +145,7 @@ class Taking:
             path = fetch_index(source, release, component, self.arch, cache=cache, way=archive.way)
             if path is not None:
                 name = index_name(source, component)
-                (self.scratch / name).write_bytes(read_index(path))
+                unpack_index(path, self.scratch / name, release, component, self.arch)
                 yield source.uri, name
             elif source.role == "main":
                 raise PipelineError(

@@ -6,13 +6,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import EnvironmentFault, PipelineError
+
 HOST_CAS = Path("/etc/ssl/certs/ca-certificates.crt")
-_CHOOSE = "check that the mirror or its proxy runs, or choose another with mirror=URL"
+CHOOSE = "check that the mirror or its proxy runs, or choose another with mirror=URL"
 _PLAIN_HTTP = "http:// will do, packages are signed"
 _TRUST = (
     "put its CA into /usr/local/share/ca-certificates/NAME.crt and run update-ca-certificates, or "
     f"name it in REQUESTS_CA_BUNDLE; {_PLAIN_HTTP}"
 )
+
+
+class MirrorTrouble(PipelineError):
+    """The mirror answers 5xx or 429, or drips: it may be better in a moment."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,11 @@ class Trouble:
 
     reason: str
     is_passing: bool
-    hint: str = _CHOOSE
+    hint: str = CHOOSE
 
 
 # what an error says -> what it means; the first that fits
 _TROUBLES: tuple[tuple[str, Trouble], ...] = (
-    ("TooManyRedirects", Trouble("it redirects in a circle", False)),
     (
         "certificate has expired",
         Trouble("its TLS certificate has expired", False, f"tell its owner; {_PLAIN_HTTP}"),
@@ -77,6 +82,9 @@ def name_trouble(error: Exception) -> Trouble:
 
 def trusted_cas() -> str | bool:
     """The CAs that the host trusts, as its own apt does; requests would use a list of its own."""
-    if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
-        return True  # requests reads them
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if given := os.environ.get(name):
+            if not Path(given).exists():
+                raise EnvironmentFault(f"{name}: {given}: no such file", hint="correct or unset it")
+            return given
     return str(HOST_CAS) if HOST_CAS.is_file() else True

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from pipeline import fetch
-from pipeline.archive import credentials, taking
+from pipeline.archive import credentials, http_client, taking
 from tests.conftest import require
 from tests.host.archives import Keys, ReleaseForm, SmallArchive, missing_tools
 from tests.host.mirror_bench import Bench, lay_out
 from tests.host.misbehaving import MisbehavingMirror
+
+SHORT = http_client.Bounds(connect_s=1, silent_s=1, head_s=2)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def bench(
     good_key: str,
     pristine: tuple[Path, ReleaseForm],
 ) -> Iterator[Bench]:
-    monkeypatch.setattr(fetch, "TIMEOUT_S", (1.0, 1.0))
+    monkeypatch.setattr(http_client, "BOUNDS", SHORT)
     monkeypatch.setattr(fetch, "PAUSE_S", 0.0)
     monkeypatch.setattr(taking, "RACE_PAUSE_S", 0.0)
     monkeypatch.setattr(credentials, "APT_FOLDER", tmp_path / "apt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import ssl
 import threading
 from collections import Counter
@@ -11,7 +12,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 LOCALHOST = "127.0.0.1"
 
@@ -30,6 +31,8 @@ class MisbehavingMirror:
         self.login = ""
         self.requests: Counter[str] = Counter()
         self.authorizations: set[str] = set()
+        self.cookies: set[str] = set()
+        self.clients: set[tuple[str, int]] = set()
         self.closing = threading.Event()
         mirror = self
 
@@ -37,13 +40,12 @@ class MisbehavingMirror:
             owner = mirror
 
         self._scheme = "https" if tls else "http"
-        self._server = ThreadingHTTPServer((LOCALHOST, port), Bound)
+        self._server = _Server((LOCALHOST, port), Bound)
         if tls:
             # no handshake on accept: one that is refused must not end the server
             self._server.socket = tls.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
@@ -72,8 +74,37 @@ class MisbehavingMirror:
     ) -> None:
         self.closing.set()
         self._server.shutdown()
+        self._server.hang_up()
         self._thread.join()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """A server whose end is the end of its connections too, also of those that are kept."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def begin(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    process_request = begin
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is what these tests are about."""
+
+    def hang_up(self) -> None:
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Answerer(BaseHTTPRequestHandler):
@@ -84,6 +115,8 @@ class _Answerer(BaseHTTPRequestHandler):
         """Count the request, then let a fault answer, or the file."""
         owner = self.owner
         owner.requests[self.path] += 1
+        owner.clients.add(self.client_address)
+        owner.cookies.update(self.headers.get_all("Cookie", []))
         given = self.headers.get("Authorization", "")
         if given:
             owner.authorizations.add(given)

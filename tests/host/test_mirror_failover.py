@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import fetch
-from pipeline.archive import credentials
+from pipeline.archive import credentials, http_client
 from pipeline.archive.snapshot import read_snapshot
+from tests.host.conftest import SHORT
 from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
 from tests.host.misbehaving import (
     Fault,
@@ -47,8 +49,8 @@ OF_PACKAGES = [
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "SLOW_AFTER_S", 0.3)
+def impatient(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "BOUNDS", replace(SHORT, slow_after_s=0.3))
 
 
 @pytest.mark.parametrize("fault", OF_RELEASES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import socket
 from collections.abc import Callable
@@ -12,7 +13,6 @@ import pytest
 from pipeline import fetch
 from pipeline.archive import credentials
 from pipeline.archive.snapshot import read_snapshot
-from pipeline.archive.way import Way
 from pipeline.errors import EnvironmentFault, UsageError
 from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
 from tests.host.misbehaving import (
@@ -143,13 +143,16 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(bench: Bench) -> None:
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From the call on, whatever is downloaded goes to a device without space."""
-    real = fetch._download
 
-    def into_full_device(url: str, part: Path, size: int, way: Way) -> None:
-        part.symlink_to("/dev/full")
-        real(url, part, size, way)
+    class Full(io.FileIO):
+        def truncate(self, size: int | None = None) -> int:
+            return 0
 
-    return lambda: monkeypatch.setattr(fetch, "_download", into_full_device)
+    def open_full(part: Path) -> io.FileIO:
+        part.touch()
+        return Full("/dev/full", "w+")
+
+    return lambda: monkeypatch.setattr(fetch, "_open_locked", open_full)
 
 
 @pytest.mark.fault(name="disk full", place="index", ending="message")

@@ -53,7 +53,6 @@ def test_a_missing_local_file_is_not_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "reason", "is_passing"),
     [
-        (requests.TooManyRedirects("x"), "circle", False),
         (requests.exceptions.SSLError("x"), "TLS certificate", False),
         (requests.ReadTimeout("x"), "in time", True),
         (requests.ConnectionError("[Errno 111] Connection refused"), "connection refused", True),

@@ -23,6 +23,7 @@ from pipeline.archive.trouble import CHOOSE, MirrorTrouble, name_trouble
 from pipeline.archive.way import Way
 from pipeline.canonical import CHUNK, digest_file
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
+from pipeline.interruption import gate, passing
 from pipeline.progress import progress_bar
 
 T = TypeVar("T")
@@ -70,9 +71,10 @@ def fetch_file(url: str, target: Path, *, size: int, sha256: str, way: Way = _PL
         with _part_of(target) as (part, stream):
             digest = _retry(url, lambda: _download(url, stream, size, way))
             _check(url, stream, digest, size=size, sha256=sha256)
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            os.replace(part, target)
+            with gate("keep", target):
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
+                os.replace(part, target)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -121,11 +123,8 @@ def _part_of(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """A file beside the target, locked for as long as it is written to: others are leftovers."""
     part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
     part.unlink(missing_ok=True)
-    with _open_locked(part) as stream:
-        try:
-            yield part, stream
-        finally:
-            part.unlink(missing_ok=True)
+    with passing(part), _open_locked(part) as stream:
+        yield part, stream
 
 
 def _open_locked(part: Path) -> BinaryIO:

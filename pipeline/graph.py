@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -194,7 +194,7 @@ class Graph:
                 yield {
                     "basename": word.name,
                     "doc": word.doc,
-                    "actions": [(_guarded, [word.action, self.recipe, self.specs])],
+                    "actions": [(_guarded, [word, self.recipe, self.specs])],
                     "io": {"capture": False},
                     "meta": {"word": word.name},
                 }
@@ -209,7 +209,7 @@ class Graph:
                 "basename": word.name,
                 "name": guest,
                 "doc": f"{word.doc}: {self.specs[guest].description or guest}",
-                "actions": [(_guarded, [word.action, self.recipe, self.specs[guest]])],
+                "actions": [(_guarded, [word, self.recipe, self.specs[guest]])],
                 "task_dep": [f"{word.after}:{guest}"] if word.after else [],
                 "io": {"capture": False},
                 "meta": {"word": word.name, "guests": [guest]},
@@ -263,14 +263,17 @@ def _prepare_kept(recipe: Recipe, specs: Iterable[Spec]) -> None:
     if recipe.options.get("locked") == "yes":
         from pipeline.locking import prepare_locked
 
+        recipe.hold()
         for spec in specs:
             prepare_locked(recipe, spec)
 
 
-def _guarded(action: Callable[..., None], *arguments: Any) -> TaskFailed | None:
+def _guarded(word: Word, recipe: Recipe, asked: object) -> TaskFailed | None:
     try:
         with _explained():
-            action(*arguments)
+            if word.needs_output and not word.only_reads:
+                recipe.hold()
+            word.action(recipe, asked)
     except PipelineError as error:
         return StageFailed(error)
     return None

@@ -11,24 +11,34 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.archive.route import Route
+from pipeline.archive.index import MOST_PACKAGE_BYTES, read_package
 from pipeline.archive.snapshot import read_snapshot
-from pipeline.bootstrap.relations import read_fields
-from pipeline.canonical import digest_file, write_durably
+from pipeline.canonical import write_durably
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError, VerificationError
 from pipeline.fetch import OFFLINE
 from pipeline.host.scratch import scratch_folder
-from pipeline.interruption import passing
+from pipeline.package_names import (
+    require_architecture,
+    require_package,
+    require_sha256,
+    require_version,
+)
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.store import compare_digests, publish_folder, read_buildinfo
+from pipeline.store import BUILDINFO, BuildInfo, compare_digests, publish_folder, read_buildinfo
 
 FORM = 1
+MOST_LOCK_BYTES = 16 << 20
+# what reading JSON from a stranger can end in
+_NO_LOCK = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, order=True)
@@ -40,11 +50,6 @@ class LockedPackage:
     architecture: str
     size: int
     sha256: str
-
-    @property
-    def apt_name(self) -> str:
-        """Its name in apt's package cache: no colon in the version."""
-        return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
 
 
 @dataclass(frozen=True)
@@ -71,19 +76,43 @@ def kept_snapshot(project: Project, identity: str) -> Path:
 
 
 def read_lock(project: Project, guest: str) -> Lock:
-    """The guest's lock; raises UsageError when there is none or it is not one."""
+    """The guest's lock; raises UsageError when there is none or it is not one.
+
+    A lock comes from other machines: its words name files here, so each has the form of ours.
+    """
     path = lock_path(project, guest)
     hint = f"write it with: doit lock name={guest}"
+    if not path.exists():
+        raise UsageError(f"{guest} has no lock ({path.name})", hint=hint)
     try:
-        table = json.loads(path.read_bytes())
-        if table["form"] != FORM:
-            raise UsageError(f"{path.name}: form {table['form']} is not known here", hint=hint)
-        packages = tuple(LockedPackage(**found) for found in table["packages"])
-        return Lock(table["identity"], table["sources"], packages, tuple(table["unknown"]))
-    except FileNotFoundError:
-        raise UsageError(f"{guest} has no lock ({path.name})", hint=hint) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not path.is_file() or path.stat().st_size > MOST_LOCK_BYTES:
+            raise ValueError(f"no file of at most {MOST_LOCK_BYTES >> 20} MiB")
+        return _parse(json.loads(path.read_bytes()))
+    except (PipelineError, *_NO_LOCK) as error:
         raise UsageError(f"{path.name} is not a lock ({error})", hint=hint) from error
+
+
+def _parse(table: Any) -> Lock:
+    """Raises PipelineError, ValueError, KeyError, TypeError or AttributeError for no lock."""
+    if table["form"] != FORM:
+        raise ValueError(f"form {table['form']!r:.20} is not known here")
+    require_sha256(table["identity"], where="identity")
+    for digest in table["sources"].values():
+        require_sha256(digest, where="sources")
+    for text in table["unknown"]:
+        name, version = text.split(" ")
+        require_package(name, where="unknown")
+        require_version(version, where="unknown")
+    packages = tuple(LockedPackage(**entry) for entry in table["packages"])
+    for package in packages:
+        where = f"package {ascii(package.name)[:60]}"
+        require_package(package.name, where=where)
+        require_version(package.version, where=where)
+        require_architecture(package.architecture, where=where)
+        require_sha256(package.sha256, where=where)
+        if type(package.size) is not int or not 0 < package.size <= MOST_PACKAGE_BYTES:
+            raise ValueError(f"{where}: {ascii(package.size)[:40]} is no size")
+    return Lock(table["identity"], dict(table["sources"]), packages, tuple(table["unknown"]))
 
 
 def make_lock(recipe: Recipe, spec: Spec) -> Lock:
@@ -98,8 +127,10 @@ def make_lock(recipe: Recipe, spec: Spec) -> Lock:
         urls.update(_find_packages(text, root, wanted))
     found = {(one.name, one.version) for one in urls}
     unknown = sorted(f"{name} {version}" for name, version in wanted - found)
+    debs = recipe.project.output / "cache/debs"
     for package, url in urls.items():
-        _keep(recipe.project, snapshot.route, package, url)
+        target = debs / package.sha256
+        snapshot.route.fetch(url, target, size=package.size, sha256=package.sha256)
     _keep_snapshot(recipe.project, snapshot.folder, snapshot.identity)
     lock = Lock(snapshot.identity, snapshot.digests, tuple(sorted(urls)), tuple(unknown))
     text = json.dumps({"form": FORM, **asdict(lock)}, indent=1, sort_keys=True)
@@ -127,50 +158,49 @@ def _find_packages(
     for stanza in text.split("\n\n"):
         if stanza[9 : stanza.find("\n")] not in names:  # after "Package: "
             continue
-        fields = read_fields(stanza)
-        if (fields["Package"], fields["Version"]) in wanted:
-            package = LockedPackage(
-                fields["Package"],
-                fields["Version"],
-                fields["Architecture"],
-                int(fields["Size"]),
-                fields["SHA256"],
-            )
-            yield package, f"{root}/{fields['Filename']}"
-
-
-def _keep(project: Project, route: Route, package: LockedPackage, url: str) -> None:
-    """The package in cache/debs, from apt's cache where it is there, else from the mirror."""
-    target = project.output / "cache/debs" / package.sha256
-    from_apt = project.output / "cache/apt" / package.apt_name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists() and from_apt.is_file() and digest_file(from_apt) == package.sha256:
-        with passing(target.with_name(f".{target.name}.{os.getpid()}.lock")) as part:
-            shutil.copyfile(from_apt, part)
-            os.replace(part, target)
-    route.fetch(url, target, size=package.size, sha256=package.sha256)
+        found = read_package(root, stanza)
+        if (found.name, found.version) in wanted:
+            facts = (found.name, found.version, found.architecture, found.size, found.sha256)
+            yield LockedPackage(*facts), found.url
 
 
 def _keep_snapshot(project: Project, folder: Path, identity: str) -> None:
+    """A copy: what damages the store's must not damage this one."""
     target = kept_snapshot(project, identity)
-    if target.is_dir():
+    found = read_buildinfo(folder)
+    if target.is_dir() or found is None:
         return
-    # copies: one damaged block must not hit both
-    with scratch_folder(project.output / "scratch", "lock") as scratch:
-        shutil.copytree(folder, scratch, copy_function=shutil.copy2, dirs_exist_ok=True)
+    with _copied(project, folder, found) as scratch:
+        shutil.copy2(folder / BUILDINFO, scratch / BUILDINFO)
         publish_folder(scratch, target)
+
+
+@contextmanager
+def _copied(project: Project, folder: Path, found: BuildInfo) -> Iterator[Path]:
+    """A scratch folder with the files that a buildinfo names, each a plain file of that folder.
+
+    A copy: one damaged block must not hit both.
+    """
+    with scratch_folder(project.output / "scratch", "locked") as scratch:
+        for name in found.files:
+            path = folder / name
+            if name != path.name or not stat.S_ISREG(path.lstat().st_mode):
+                raise VerificationError(
+                    f"{path} is no plain file", hint="remove that folder, and lock again"
+                )
+            shutil.copy2(path, scratch / name)
+        yield scratch
 
 
 def prepare_locked(recipe: Recipe, spec: Spec) -> Lock:
     """Make the mirror stage's artifact the locked state. Raises PipelineError when it is gone."""
     lock = read_lock(recipe.project, spec.name)
-    _offer_packages(recipe.project, lock.packages)
     state = recipe.state("mirror", spec)
     if state.buildinfo is not None and state.identity == lock.identity:
         return lock
     kept = kept_snapshot(recipe.project, lock.identity)
     if kept.is_dir():
-        _restore_snapshot(recipe, spec, kept)
+        _restore_snapshot(recipe, spec, kept, lock)
         return lock
     if is_offline():
         raise EnvironmentFault(
@@ -189,7 +219,7 @@ def prepare_locked(recipe: Recipe, spec: Spec) -> Lock:
     return lock
 
 
-def _restore_snapshot(recipe: Recipe, spec: Spec, kept: Path) -> None:
+def _restore_snapshot(recipe: Recipe, spec: Spec, kept: Path, lock: Lock) -> None:
     state = recipe.state("mirror", spec)
     found = read_buildinfo(kept)
     if found is None or found.fingerprint != state.fingerprint:
@@ -198,26 +228,17 @@ def _restore_snapshot(recipe: Recipe, spec: Spec, kept: Path) -> None:
             hint=f"undo the change of mirror, components or keyring; or doit lock name={spec.name}",
         )
     damaged = compare_digests(kept, found)
+    signed = {facts["sha256"] for name, facts in found.files.items() if "Release-" in name}
+    if missing := sorted(set(lock.sources.values()) - signed):
+        damaged = damaged or f"InRelease {missing[0][:12]}"
     if damaged:
         raise VerificationError(
             f"{kept / damaged} is not what was kept: its bytes have changed",
             hint=f"copy output/locked/{kept.name} from where the lock was written, or lock again",
         )
-    with scratch_folder(recipe.project.output / "scratch", "locked") as scratch:
-        shutil.copytree(kept, scratch, copy_function=shutil.copy2, dirs_exist_ok=True)
-        (scratch / "buildinfo.json").unlink()
+    with _copied(recipe.project, kept, found) as scratch:
         with recipe.project.store.lock("mirror", state.fingerprint):
             recipe.project.store.publish(scratch, found)
-
-
-def _offer_packages(project: Project, packages: Iterable[LockedPackage]) -> None:
-    """Kept packages under the names by which apt looks for them in its cache."""
-    folder = project.output / "cache/apt"
-    folder.mkdir(parents=True, exist_ok=True)
-    for package in packages:
-        kept, offered = project.output / "cache/debs" / package.sha256, folder / package.apt_name
-        if kept.is_file() and not offered.exists():
-            os.link(kept, offered)
 
 
 def compare_with_lock(lock: Lock, manifest: Path) -> None:

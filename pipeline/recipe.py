@@ -6,10 +6,11 @@ publishes by rename. doit is not known here.
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pipeline.store import (
     BuildInfo,
     find_missing,
     list_files,
+    locked,
     publish_folder,
     read_buildinfo,
 )
@@ -141,7 +143,24 @@ class Recipe:
         self.options = options
         self._store = project.store
         self._just_built: set[Path] = set()
+        self._hold: ExitStack | None = None
+        self._holding = threading.Lock()
         self._inputs: dict[tuple[str, str], Inputs] = {}
+
+    def hold(self) -> None:
+        """From here to the end of this run another's gc removes nothing; waits for one that runs.
+
+        Somebody who may only look holds nothing, and builds nothing either.
+        """
+
+        def say() -> None:
+            print_line("waiting for doit gc, which runs in this output folder")
+
+        with self._holding, suppress(PermissionError):
+            if self._hold is None:
+                hold = ExitStack()
+                hold.enter_context(locked(self._store.runs_lock, is_shared=True, on_wait=say))
+                self._hold = hold
 
     def keys_of(self, stage: str) -> tuple[str, ...]:
         """The spec keys that a stage and all before it depend on."""
@@ -235,6 +254,7 @@ class Recipe:
 
     def build(self, name: str, spec: Spec) -> State:
         """Build a stage unless another process just did; returns its state afterwards."""
+        self.hold()
         stage = self.stages[name]
         state = self.state(name, spec)
         command.require_tools(stage.tools)

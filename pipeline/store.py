@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -144,21 +144,49 @@ def publish_folder(scratch: Path, final: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, is_shared: bool = False) -> Iterator[None]:
-    """Hold an exclusive or shared flock(2) on `path` (made if absent); waits for who has it."""
+def locked(
+    path: Path, *, is_shared: bool = False, on_wait: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold an exclusive or shared flock(2) on `path` (made if absent); waits for who has it.
+
+    `on_wait` is called before it waits.
+    """
+    descriptor = _open_lock(path)
+    how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+    try:
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def try_locked(path: Path) -> Iterator[bool]:
+    """Hold an exclusive flock(2) on `path` if nobody holds it in any way; says whether."""
+    descriptor = _open_lock(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, flags, 0o600)
+        return os.open(path, flags, 0o600)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise
         raise PipelineError(f"{path} is no lock file", hint="move it away") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def is_locked(path: Path) -> bool:
@@ -191,6 +219,11 @@ class Store:
         """The buildinfo of a whole artifact with exactly this fingerprint, else None."""
         found = read_buildinfo(self.location(stage, fingerprint))
         return found if found and found.fingerprint == fingerprint else None
+
+    @property
+    def runs_lock(self) -> Path:
+        """The file that every run holds shared while it may need something, and `doit gc` alone."""
+        return self.root / ".locks" / "runs"
 
     def lock_path(self, stage: str, fingerprint: str) -> Path:
         """The file that is locked while an artifact is built, and shared while it is read."""

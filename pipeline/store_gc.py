@@ -7,23 +7,25 @@ says is in use.
 
 from __future__ import annotations
 
-import fcntl
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.changes import read_record
+from pipeline.fetch import remove_dead_parts
 from pipeline.host.scratch import remove_tree
+from pipeline.interruption import gate
 from pipeline.life.layout import Layout
 from pipeline.life.records import list_installed
 from pipeline.locking import kept_snapshot, read_lock
 from pipeline.project import Project
+from pipeline.store import try_locked
 
-CACHES = ("cache/debs", "cache/apt", "cache/indexes")
-_APT_OWN = ("lock", "domu.lock")
+CACHES = ("cache/debs", "cache/indexes")
+_OBSOLETE = "cache/apt"  # apt's own until it was taken from the guests' scripts, which could write
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def list_entries(project: Project, current: Iterable[Path]) -> list[Entry]:
                 needed.get(path, ""),
             )
             for path in files
-            if path.is_file() and path.name not in _APT_OWN and not path.name.startswith(".")
+            if path.is_file() and not path.name.startswith(".")
         ]
     return found
 
@@ -149,35 +151,31 @@ def collect(
     scratch.mkdir(parents=True, exist_ok=True)
     busy = []
     for entry in plan.doomed:
-        with _try_lock(_lock_of(project, entry.path)) as is_free:
-            if not is_free:
-                busy.append(entry)
-                continue
-            if entry.path.is_dir():
-                grave = scratch / f"gc-{uuid.uuid4().hex[:8]}"
-                os.rename(entry.path, grave)
-                remove_tree(grave)
-            else:
+        if not entry.path.is_dir():
+            with gate("collect", entry.path):
                 entry.path.unlink(missing_ok=True)
+        else:
+            lock = project.store.lock_path(entry.path.parent.name, entry.path.name)
+            with try_locked(lock) as is_free:
+                if not is_free:
+                    busy.append(entry)
+                    continue
+                grave = scratch / f"gc-{uuid.uuid4().hex[:8]}"
+                with gate("collect", entry.path):
+                    os.rename(entry.path, grave)
+                remove_tree(grave)
         on_removed(entry)
     return busy
 
 
-def _lock_of(project: Project, path: Path) -> Path:
-    if path.is_dir():
-        return project.store.lock_path(path.parent.name, path.name)
-    return project.output / "cache" / "apt" / "domu.lock"
-
-
-@contextmanager
-def _try_lock(path: Path) -> Iterator[bool]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
+def remove_leftovers(project: Project) -> list[Path]:
+    """What killed fetches left in the caches, and what older versions kept; returns what went."""
+    gone = [part for cache in CACHES for part in remove_dead_parts(project.output / cache)]
+    old = project.output / _OBSOLETE
+    if old.is_symlink():
+        old.unlink()
+    elif old.is_dir():
+        shutil.rmtree(old)
     else:
-        yield True
-    finally:
-        os.close(descriptor)
+        return gone
+    return [*gone, old]

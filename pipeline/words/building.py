@@ -133,5 +133,5 @@ WORDS = (
         is_single=True,
         only_reads=True,
     ),
-    Word("test", "run the tests", run_tests, is_single=True),
+    Word("test", "run the tests", run_tests, is_single=True, needs_output=False),
 )

@@ -18,17 +18,43 @@ _DEFAULT_KEEP = "20G"
 
 def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     """Remove what no guest and no spec needs, oldest first, until the rest is within keep=SIZE."""
-    from pipeline.host.scratch import remove_abandoned
     from pipeline.spec.mistakes import WrongValueError
     from pipeline.spec.sizes import parse_size
-    from pipeline.store_gc import Entry, collect, list_entries, plan_collection
+    from pipeline.store import try_locked
 
     asked = recipe.options.get("keep", _DEFAULT_KEEP)
     try:
         limit = 0 if asked == "0" else parse_size(asked) * _MIB
     except WrongValueError as mistake:
         raise UsageError(f"keep={asked}: {mistake.message}", hint=mistake.hint) from mistake
-    is_dry = recipe.options.get("dry") == "yes"
+    if recipe.options.get("dry") == "yes":
+        _collect(recipe, specs, limit, is_dry=True)
+        return
+    _remove_leftovers(recipe)
+    with try_locked(recipe.project.store.runs_lock) as is_alone:
+        if is_alone:
+            _collect(recipe, specs, limit, is_dry=False)
+        else:
+            print_line("a build or another command uses this output folder: nothing was removed")
+            print_line("  doit gc again when it has ended")
+
+
+def _remove_leftovers(recipe: Recipe) -> None:
+    """What killed runs left; those that live have it locked."""
+    from pipeline.host.scratch import remove_abandoned
+    from pipeline.store_gc import remove_leftovers
+
+    output = recipe.project.output
+    scratch = output / "scratch"
+    abandoned = remove_abandoned(scratch) if scratch.is_dir() else []
+    for path in [*abandoned, *remove_leftovers(recipe.project)]:
+        print_line(f"  removed abandoned {path.relative_to(output)}")
+
+
+def _collect(recipe: Recipe, specs: Mapping[str, Spec], limit: int, *, is_dry: bool) -> None:
+    """Nobody else is at work here unless it `is_dry`."""
+    from pipeline.store_gc import Entry, collect, list_entries, plan_collection
+
     entries = list_entries(recipe.project, _current_folders(recipe, specs))
     plan = plan_collection(entries, limit)
 
@@ -41,10 +67,6 @@ def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
             show(entry, "would remove")
         busy: list[Entry] = []
     else:
-        scratch = recipe.project.output / "scratch"
-        if scratch.is_dir():
-            for folder in remove_abandoned(scratch):
-                print_line(f"  removed abandoned {folder.name}")
         busy = collect(recipe.project, plan, show)
         _collect_volumes(recipe, specs)
     for entry in busy:
@@ -54,7 +76,8 @@ def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     print_line(
         f"{_show_size(freed)} {'would go' if is_dry else 'removed'}, "
         f"{_show_size(plan.left + plan.freed - freed)} left, "
-        f"of it {_show_size(needed)} needed by guests and specs; keep={asked}"
+        f"of it {_show_size(needed)} needed by guests and specs; "
+        f"keep={recipe.options.get('keep', _DEFAULT_KEEP)}"
     )
 
 
@@ -118,5 +141,6 @@ WORDS = (
         collect_garbage,
         options=frozenset({"keep", "dry"}),
         is_single=True,
+        needs_output=False,
     ),
 )

@@ -220,6 +220,7 @@ WORDS = (
         mirrors,
         options=frozenset({"suites", "mirrors", "json"}),
         is_single=True,
+        needs_output=False,
     ),
     Word(
         "suites",
@@ -235,5 +236,6 @@ WORDS = (
         mirror_proxy,
         options=frozenset({"stay", "stop", "status", "proxy", "port", "upstream", "units"}),
         is_single=True,
+        needs_output=False,
     ),
 )

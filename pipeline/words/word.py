@@ -17,6 +17,8 @@ class Word:
     A word that `is_of_host` is single and about guests of this Xen host: name= need not have a
     spec (recipe.options["name"]), and `options` are all the variables that it takes.
     One that `only_reads` works in an output that another user owns.
+
+    While a word that `needs_output` runs, `doit gc` of another run removes nothing.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Word:
     is_single: bool = False
     is_of_host: bool = False
     only_reads: bool = False
+    needs_output: bool = True
 
 
 def host_word(name: str, doc: str, action: Callable[..., None], *options: str) -> Word:

@@ -55,9 +55,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
     suite = release["VERSION_CODENAME"]
     sources = folder / "build.sources"
     sources.write_text(host_sources(suite))
-    lists, debs = folder / "lists", folder / "debs"
+    lists = folder / "lists"
     lists.mkdir()
-    debs.mkdir()
     bases = {init: folder / f"{init}.tar" for init in INIT_PACKAGES}
     # mmdebstrap is three times as fast in memory
     scratch = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else folder
@@ -78,4 +77,4 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
     assert [process.wait() for process in started] == [0, 0]
     for path in (lists, *lists.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)  # apt's lock and partial are root's alone
-    return Host(suite, release["ID"], sources, lists, debs, bases)
+    return Host(suite, release["ID"], sources, lists, bases)

@@ -23,7 +23,6 @@ class Host:
     distro: str
     sources: Path
     lists: Path
-    debs: Path
     bases: Mapping[str, Path]
 
 

@@ -160,7 +160,6 @@ class Bench:
             "DIB_DOMU_BUILD_SOURCES": "/mnt/build.list",
             "DIB_DOMU_APT_LISTS": "/mnt/lists",
             "DIB_DOMU_APT_SHORT_LISTS": "/mnt/lists",
-            "DIB_DOMU_APT_CACHE": "",
             "DIB_GUEST_SOURCES_FILE": "/mnt/guest.list",
             "DIB_GUEST_SOURCES_DATES": "ignore",
             "DIB_KERNEL_MODULES_TAR": "/mnt/modules.tar",

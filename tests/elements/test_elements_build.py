@@ -223,6 +223,7 @@ def test_packages_come_from_the_callers_lists_and_leave_nothing(packages: Build)
     assert packages.text("etc/modules-load.d/drbd.conf") == "drbd\n"
     assert "etc/systemd/system/multi-user.target.wants/drbd.service" not in members
     assert not re.search(r"^\S+ \S+ \| Get:\d+ .* (InRelease|Packages)", packages.log, re.M)
+    assert not [name for name in members if name.startswith("var/cache/apt/") and ".deb" in name]
 
 
 def test_an_element_of_ones_own_works(packages: Build) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -194,7 +194,7 @@ class Graph:
                 yield {
                     "basename": word.name,
                     "doc": word.doc,
-                    "actions": [(_guarded, [word, self.recipe, self.specs])],
+                    "actions": [(_act, [word, self.recipe, self.specs])],
                     "io": {"capture": False},
                     "meta": {"word": word.name},
                 }
@@ -209,7 +209,7 @@ class Graph:
                 "basename": word.name,
                 "name": guest,
                 "doc": f"{word.doc}: {self.specs[guest].description or guest}",
-                "actions": [(_guarded, [word, self.recipe, self.specs[guest]])],
+                "actions": [(_act, [word, self.recipe, self.specs[guest]])],
                 "task_dep": [f"{word.after}:{guest}"] if word.after else [],
                 "io": {"capture": False},
                 "meta": {"word": word.name, "guests": [guest]},
@@ -268,12 +268,16 @@ def _prepare_kept(recipe: Recipe, specs: Iterable[Spec]) -> None:
             prepare_locked(recipe, spec)
 
 
-def _guarded(word: Word, recipe: Recipe, asked: object) -> TaskFailed | None:
+def _act(word: Word, recipe: Recipe, asked: object) -> TaskFailed | None:
+    if word.needs_output and not word.only_reads:
+        return _guarded(recipe.hold) or _guarded(word.action, recipe, asked)
+    return _guarded(word.action, recipe, asked)
+
+
+def _guarded(action: Callable[..., None], *arguments: Any) -> TaskFailed | None:
     try:
         with _explained():
-            if word.needs_output and not word.only_reads:
-                recipe.hold()
-            word.action(recipe, asked)
+            action(*arguments)
     except PipelineError as error:
         return StageFailed(error)
     return None

@@ -236,9 +236,9 @@ def _restore_snapshot(recipe: Recipe, spec: Spec, kept: Path, lock: Lock) -> Non
             f"{kept / damaged} is not what was kept: its bytes have changed",
             hint=f"copy output/locked/{kept.name} from where the lock was written, or lock again",
         )
-    with _copied(recipe.project, kept, found) as scratch:
-        with recipe.project.store.lock("mirror", state.fingerprint):
-            recipe.project.store.publish(scratch, found)
+    store = recipe.project.store
+    with _copied(recipe.project, kept, found) as scratch, store.lock("mirror", state.fingerprint):
+        store.publish(scratch, found)
 
 
 def compare_with_lock(lock: Lock, manifest: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+from pipeline.archive.index import read_package
 from pipeline.archive.snapshot import Snapshot
-from pipeline.bootstrap.relations import read_fields
 
 _START = len("Package: ")
 
@@ -29,12 +29,12 @@ def describe_package_changes(manifest: str, snapshot: Snapshot) -> list[str]:
 
 def _find_versions(snapshot: Snapshot, names: set[str]) -> defaultdict[str, set[str]]:
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for _, name in snapshot.index_files:
+    for root, name in snapshot.index_files:
         text = Path(snapshot.folder, name).read_text(encoding="utf-8", errors="replace")
         for stanza in text.split("\n\n"):
             package = stanza[_START : stanza.find("\n")]
             if package in names:
-                found[package].add(read_fields(stanza)["Version"])
+                found[package].add(read_package(root, stanza).version)
     return found
 
 

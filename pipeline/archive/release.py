@@ -90,18 +90,18 @@ def parse_release(text: str, signed_by: tuple[str, ...], *, where: str) -> Relea
 
 def _read_fields(text: str) -> dict[str, str]:
     """Names in lower case -> values, further lines as they are (deb822(5))."""
-    fields: dict[str, str] = {}
-    name = ""
+    fields: dict[str, list[str]] = {}
+    further: list[str] = []
     for line in text.splitlines():
         if line[:1] in (" ", "\t"):
-            fields[name] = f"{fields.get(name, '')}\n{line.strip()}"
+            further.append(line.strip())
         elif line and line[0] != "#":
             name, found, value = line.partition(":")
             name = name.strip().lower()
             if not found or name in fields:
                 raise ValueError(f"line {line[:40]!r}")
-            fields[name] = value.strip()
-    return fields
+            further = fields[name] = [value.strip()]
+    return {name: "\n".join(lines) for name, lines in fields.items()}
 
 
 def _read_word(fields: Mapping[str, str], key: str) -> str:

@@ -52,7 +52,7 @@ def write_selected_lists(
 def select_stanzas(texts: Sequence[bytes], packages: Iterable[str]) -> list[list[bytes]]:
     """Of each Packages file the stanzas that these packages or a minimal system can lead to."""
     split = [[one for one in text.split(b"\n\n") if one.strip()] for text in texts]
-    names = [[one[len(_START) : one.index(b"\n")] for one in part] for part in split]
+    names = [[_name_of(one) for one in part] for part in split]
     stanzas: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for part_names, part in zip(names, split, strict=True):
         for name, stanza in zip(part_names, part, strict=True):
@@ -88,13 +88,19 @@ def _closure(
     return found
 
 
+def _name_of(text: bytes, start: int = 0) -> bytes:
+    """The name in the first line of a stanza, which may be its last."""
+    end = text.find(b"\n", start)
+    return text[start + len(_START) : end if end >= 0 else len(text)]
+
+
 def _find_lines(text: bytes, sign: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Where a line of a stanza begins like this: the package's name, the rest of the line."""
     at = text.find(sign)
     while at >= 0:
         gap = text.rfind(b"\n\n", 0, at)
         start = gap + 2 if gap >= 0 else 0
-        name = text[start + len(_START) : text.index(b"\n", start)]
+        name = _name_of(text, start)
         end = at + len(sign)
         yield name, text[end : text.find(b"\n", end)]
         at = text.find(sign, end - 1)

@@ -93,9 +93,11 @@ def identity(artifact: Path) -> str:
 
 
 def is_stale(artifact: Path, spec: Spec) -> str:
-    """Too old to be used again without asking the mirror."""
+    """Too old to be used again without asking the mirror, or from a time that has not come yet."""
     age_s = time.time() - (artifact / SNAPSHOT).stat().st_mtime
-    if age_s <= spec.snapshot_max_age_s:
+    if age_s < 0:
+        return f"the snapshot is of {-age_s / 3600:.1f} h from now: a clock was wrong"
+    if 0 < spec.snapshot_max_age_s >= age_s:
         return ""
     return f"the snapshot is {age_s / 3600:.1f} h old (snapshot_max_age={spec.snapshot_max_age})"
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -54,11 +54,11 @@ class Keys:
         return path
 
     def sign(
-        self, text: str, *fingerprints: str, days_ago: int = 0, hash_name: str = "SHA256"
+        self, text: bytes | str, *fingerprints: str, days_ago: int = 0, hash_name: str = "SHA256"
     ) -> bytes:
         """The text, clear-signed by each of these keys."""
         plain, signed = self._home / "plain", self._home / "signed"
-        plain.write_text(text)
+        plain.write_bytes(text if isinstance(text, bytes) else text.encode())
         signed.unlink(missing_ok=True)
         users = [word for key in fingerprints for word in ("--local-user", f"{key}!")]
         argv = ["--digest-algo", hash_name, *users, "--output", signed, "--clearsign", plain]
@@ -108,9 +108,16 @@ def _date(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True).replace("GMT", "UTC")
 
 
+Change = Callable[[bytes], bytes]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReleaseForm:
-    """How a Release file is written: its names, its dates in days ago, who signs with what."""
+    """How a Release file is written: its names, its dates in days ago, who signs with what.
+
+    The changes are made to the plain index, to the packed one, and to the Release before it is
+    signed: what an archive's owner can do.
+    """
 
     codename: str = "bookworm"
     suite: str = "stable"
@@ -122,6 +129,9 @@ class ReleaseForm:
     signed_days_ago: int = 0
     hash_name: str = "SHA256"
     packer: str = "xz"
+    change_index: Change = bytes
+    change_packed: Change = bytes
+    change_release: Change = bytes
 
 
 class SmallArchive:
@@ -164,13 +174,15 @@ class SmallArchive:
         shutil.rmtree(binary, ignore_errors=True)
         binary.mkdir(parents=True)
         packages = _run(["apt-ftparchive", "packages", "pool"], cwd=home)
-        (binary / "Packages").write_bytes(packages)
+        (binary / "Packages").write_bytes(form.change_index(packages))
         _run([form.packer, "-k", binary / "Packages"])
-        text = self._release(suite, form)
+        packed = next(binary.glob("Packages.*"))
+        packed.write_bytes(form.change_packed(packed.read_bytes()))
+        text = form.change_release(self._release(suite, form).encode())
         if form.has_by_hash:
             self._add_by_hash(binary)
         if not form.has_inrelease:
-            (suite / "Release").write_text(text)
+            (suite / "Release").write_bytes(text)
             self.keys.sign_apart(suite / "Release", *form.signers, days_ago=form.signed_days_ago)
             return suite / "Release"
         inrelease = suite / "InRelease"

@@ -7,16 +7,12 @@ from pathlib import Path
 from pipeline.archive.snapshot import Snapshot
 from pipeline.package_changes import describe_package_changes
 
-INDEX = """Package: bash
-Version: 5.2-1
-Description: shell
-
-Package: bash
-Version: 5.10-1
-
-Package: dash
-Version: 0.5-1
-"""
+VERSIONS = (("bash", "5.2-1"), ("bash", "5.10-1"), ("dash", "0.5-1"))
+INDEX = "\n".join(
+    f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nSize: 1\nFilename: pool/{name}\n"
+    f"SHA256: {'a' * 64}\n"
+    for name, version in VERSIONS
+)
 MANIFEST = "bash 5.2-1 amd64\ndash 0.5-1 amd64\nlocal 1.0 all\n"
 
 

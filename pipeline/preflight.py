@@ -5,6 +5,8 @@ Guest, kernel and Xen against one another are in compatibility.py.
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 import re
 import struct
@@ -25,6 +27,7 @@ from pipeline.spec import Spec
 from pipeline.suites import describe_age
 
 _PAGE = 0x400000
+_MIB_OF_32 = 16 << 20  # what 2^32 blocks of 4 KiB are; resize2fs takes one block less
 # sub rsp,16; mov rdi,rsp; xor esi,esi; mov rax,0xffffffffff600000; call rax; exit(0)
 _EXIT_32 = bytes.fromhex("31c0 40 31db cd80")  # xor eax,eax; inc eax; xor ebx,ebx; int 0x80
 _CALL = bytes.fromhex("4883ec10 4889e7 31f6 48c7c0000060ff ffd0 31ff b83c000000 0f05")
@@ -104,6 +107,7 @@ def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> 
         *_about_age(spec, machine),
         *_about_machine(spec, machine),
         *_about_keyring(spec, project),
+        *_about_sizes(spec, project),
         *find_incompatible(spec, machine.linux),
     ]
 
@@ -177,3 +181,47 @@ def _about_keyring(spec: Spec, project: Project) -> Iterator[Finding]:
         return
     hint = "correct keyring=" if is_given else f"apt-get install {package}, or give keyring="
     yield Finding("stops", "keyring", f"{keyring}: no such file", hint)
+
+
+def refuse_too_large(spec: Spec, project: Project) -> None:
+    """EnvironmentFault for a disk that no file of this machine, or no such file system, can be."""
+    fault = refusal_of(_about_sizes(spec, project))
+    if fault:
+        raise fault
+
+
+def _about_sizes(spec: Spec, project: Project) -> Iterator[Finding]:
+    for part in spec.parts:
+        named = "size" if part.is_root else "swap" if part.is_swap else f"partition {part.name}"
+        is_ext = part.has_files and part.fs.startswith("ext")
+        if is_ext and "64bit" not in spec.mke2fs_features(part.fs) and part.size_mib >= _MIB_OF_32:
+            yield Finding(
+                "stops",
+                named,
+                f"{part.size_mib} MiB: {part.fs} of {spec.suite} ends below 16 TiB",
+                f"write {_MIB_OF_32 - 1}M or less, or fs = 'xfs'",
+            )
+        elif not part.device and not _fits_a_file(project.output, part.size_mib << 20):
+            yield Finding(
+                "stops",
+                named,
+                f"{part.size_mib} MiB: no file of {project.output}'s file system can be so large",
+                f"write {_MIB_OF_32 - 1}M or less (ext4's limit), or put output/ on xfs or btrfs",
+            )
+
+
+def _fits_a_file(folder: Path, size: int) -> bool:
+    """Whether the file system takes a file of so many bytes; one without a name is tried."""
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        handle = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:  # it knows no such files, or is not ours to write to: the build will tell
+        return True
+    try:
+        os.truncate(handle, size)
+    except OSError as error:
+        return error.errno not in (errno.EFBIG, errno.EINVAL)
+    finally:
+        os.close(handle)
+    return True

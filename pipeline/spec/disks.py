@@ -86,7 +86,9 @@ class Disks(BaseModel):
     model_config = _FROZEN
 
     size: values.DiskSize = Field(
-        "4G", description="Size of the root disk, 256M to 16T.", examples=["4G", "1.5G", "2000Mb"]
+        "4G",
+        description="Size of the root disk, 256M to 16T; 16777215M where output/ is on ext4.",
+        examples=["4G", "1.5G", "2000Mb"],
     )
     swap: values.SwapSize = Field(
         "512M", description="Size of the swap disk; 0: none.", examples=["512M", "0"]

@@ -60,8 +60,7 @@ def build(job: Job) -> None:
     ]
     require_mounting(fs for _, fs in layout)
     list_all = caged_reader(["tar", "--numeric-owner", "-tvf", rootfs], readable=[rootfs])
-    listed = job.run(list_all) if len(layout) > 1 else ""
-    contents = measure_tree(listed, layout, rootfs.stat().st_size // MIB)
+    contents = measure_tree(job.run(list_all), layout, rootfs.stat().st_size // MIB)
     with progress_bar("writing the image", total=1 + len(contents), unit="steps") as bar:
         _make_file_systems(job, rootfs, contents, epoch=epoch)
         bar.advance()

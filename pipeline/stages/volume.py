@@ -10,6 +10,7 @@ from pipeline.beneath import Beneath
 from pipeline.cage import TOOLS as CAGE
 from pipeline.cage import caged_reader
 from pipeline.canonical import digest_file, fingerprint
+from pipeline.errors import PipelineError
 from pipeline.ext import read_text
 from pipeline.guest.identity import (
     IdentityFile,
@@ -20,6 +21,7 @@ from pipeline.guest.identity import (
 )
 from pipeline.guest.passwords import read_root_hash
 from pipeline.host.lvm import require_lvm
+from pipeline.preflight import refuse_too_large
 from pipeline.progress import progress_bar
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
@@ -56,6 +58,7 @@ def build(job: Job) -> None:
     Volumes get a temporary name, which the stage config exchanges for the final one.
     """
     spec, golden = job.spec, job.upstream("image")
+    refuse_too_large(spec, job.project)
     load_templates()  # the stage config renders the configurations right after this one
     last = job.project.volume(spec.name)
     targets = targets_of(spec, job.project)
@@ -125,7 +128,11 @@ def _read_shadow(job: Job) -> str:
 
 def is_stale(artifact: Path, spec: Spec) -> str:
     """A volume that is gone; a password on standard input, which nothing can be compared with."""
-    for one in read_record(artifact).volumes:
+    try:
+        record = read_record(artifact)
+    except PipelineError as error:
+        return error.brief
+    for one in record.volumes:
         place = Path("/dev", one.group)
         if not any((place / name).exists() for name in (one.final, one.staged)):
             return f"its volume {one.group}/{one.final} is gone"

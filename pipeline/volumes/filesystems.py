@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.command import require_tools
-from pipeline.errors import EnvironmentFault
+from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.spec import Spec
 
 MIB = 1 << 20
@@ -32,6 +32,7 @@ _XFS_SINCE = (
     ((4, 2), "-i", "sparse=0"),
     ((3, 16), "-m", "finobt=0"),
 )
+_BYTES_PER_INODE, _INODE = 8192, 512
 _LEAST_MIB = {"xfs": 320, "btrfs": 192}
 
 Command = list[object]
@@ -39,18 +40,32 @@ Command = list[object]
 
 @dataclass(frozen=True)
 class Content:
-    """What of the tree one file system holds: its mount point, megabytes, its folder's mode."""
+    """What of the tree one file system holds: its mount point, megabytes, its folder's mode.
+
+    `files` are its inodes, `block_mib` what they take in blocks of 4 KiB.
+    """
 
     mountpoint: str
     fs: str
     mib: int
     mode: int = 0o755
+    files: int = 0
+    block_mib: int = 0
 
     @property
     def size_mib(self) -> int:
         """Big enough for the content with its rounding to blocks, the inodes and the journal."""
-        size = (self.mib * 5 // 4 + JOURNAL_MIB + SLACK_MIB + 63) // 64 * 64
-        return max(size, _LEAST_MIB.get(self.fs, 0))
+        usual = self.mib * 5 // 4 + JOURNAL_MIB + SLACK_MIB
+        least = (
+            self.block_mib * 21 // 20 + self.files * _INODE // MIB + JOURNAL_MIB + SLACK_MIB // 2
+        )
+        return max((max(usual, least) + 63) // 64 * 64, _LEAST_MIB.get(self.fs, 0))
+
+    @property
+    def inodes(self) -> int:
+        """How many inodes to ask for; 0 where one for every 8 KiB are enough."""
+        usual = self.size_mib * MIB // _BYTES_PER_INODE
+        return self.files * 5 // 4 if self.files * 11 // 10 + 1000 > usual else 0
 
 
 def require_mounting(kinds: Iterable[str]) -> None:
@@ -80,7 +95,8 @@ def make_commands(
 def _mke2fs(content: Content, *, spec: Spec, tree: Path, image: Path, uuid: str) -> Command:
     suite = spec.suite_facts
     argv: Command = ["mke2fs", "-q", "-F", "-t", content.fs]
-    argv += ["-O", spec.mke2fs_features(content.fs), "-b", "4096", "-i", "8192"]
+    argv += ["-O", spec.mke2fs_features(content.fs), "-b", "4096", "-i", _BYTES_PER_INODE]
+    argv += ["-N", content.inodes] if content.inodes else []
     argv += ["-I", suite.inode_size, "-U", uuid, "-L", label(content), "-m", "1", "-d", tree]
     argv += ["-J", f"size={JOURNAL_MIB}"] if content.fs != "ext2" else []
     return [*argv, "-E", f"hash_seed={uuid},{_EXTENDED}", image, f"{content.size_mib}M"]
@@ -116,21 +132,34 @@ def label(content: Content) -> str:
 def measure_tree(names: str, layout: Sequence[tuple[str, str]], total_mib: int) -> list[Content]:
     """What each file system of a layout will hold, by `tar -tv`'s listing of the whole tree.
 
-    With a single file system nothing is counted: `total_mib` is the tar's own size.
+    With a single file system `total_mib` is its size: that of the tar. Raises PipelineError for a
+    mount point that a link in the tree leads to.
     """
-    if len(layout) == 1:
-        return [Content(*layout[0], total_mib)]
     sizes = dict.fromkeys((mountpoint for mountpoint, _ in layout), 0)
     modes = dict.fromkeys(sizes, 0o755)
+    files, folders = dict.fromkeys(sizes, 0), dict.fromkeys(sizes, 0)
     nearest = sorted(sizes, key=len, reverse=True)
     for mode, size, path in _LISTED.findall(names):
         absolute = "/" + path.removeprefix("./").rstrip("/")
+        if mode[0] == "l" and any(f"{point}/".startswith(f"{absolute}/") for point in sizes):
+            raise PipelineError(
+                f"a partition below {absolute}, which is a link in the guest's tree",
+                hint="name the folder itself, or mend the element that made the link",
+            )
         if absolute in modes:
             modes[absolute] = _read_mode(mode)
         home = next(one for one in nearest if one == "/" or f"{absolute}/".startswith(f"{one}/"))
         sizes[home] += (int(size) + 4095) // 4096 * 4096
+        files[home] += mode[0] != "h"  # a further name of a file
+        folders[home] += mode[0] == "d"
+    is_single = len(layout) == 1
     return [
-        Content(mountpoint, fs, sizes[mountpoint] // MIB + 1, modes[mountpoint])
+        Content(
+            *(mountpoint, fs, total_mib if is_single else sizes[mountpoint] // MIB + 1),
+            mode=0o755 if is_single else modes[mountpoint],
+            files=files[mountpoint],
+            block_mib=(sizes[mountpoint] + 4096 * folders[mountpoint]) // MIB + 1,
+        )
         for mountpoint, fs in layout
     ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.canonical import write_durably
-from pipeline.errors import EnvironmentFault
+from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.host import lvm
 from pipeline.host.lvm_report import Volume
 from pipeline.volumes.target import MIB, LogicalTarget
@@ -74,11 +74,17 @@ def read_record(folder: Path) -> Record:
     path = folder / RECORD
     if not path.is_file():
         return Record()
-    lists = json.loads(path.read_text())
-    return Record(
-        tuple(Staged(**{**one, "written": _written(one)}) for one in lists["volumes"]),
-        tuple(Device(**{**one, "written": _surely_written(one)}) for one in lists["devices"]),
-    )
+    try:
+        lists = json.loads(path.read_bytes())
+        return Record(
+            tuple(Staged(**{**one, "written": _written(one)}) for one in lists["volumes"]),
+            tuple(Device(**{**one, "written": _surely_written(one)}) for one in lists["devices"]),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise PipelineError(
+            f"{path} is damaged: what was written to the guest's volumes is not known",
+            hint="remove that file; then replace=yes builds over what is on them",
+        ) from error
 
 
 def _written(record: dict[str, Any]) -> Written | None:

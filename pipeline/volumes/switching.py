@@ -46,8 +46,17 @@ class Journal:
     @classmethod
     def read(cls, path: Path) -> Journal:
         """From its file."""
-        record = json.loads(path.read_text())
-        return cls(**{**record, "volumes": tuple(map(tuple, record["volumes"]))})
+        try:
+            record = json.loads(path.read_bytes())
+            found = cls(**{**record, "volumes": tuple(map(tuple, record["volumes"]))})
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise PipelineError(
+                f"{path} is damaged: a guest that was being put in its place is not whole",
+                hint=f"see lvs and {path.parent}; remove that file and build the guest again",
+            ) from error
+        if not all(isinstance(text, str) for text in (found.guest, found.waiting, found.final)):
+            raise PipelineError(f"{path} is damaged", hint="remove it and build the guest again")
+        return found
 
 
 def publish_guest(

@@ -15,38 +15,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import command
-from pipeline.cage import FIRST_ID, Window, caged, caged_reader, caged_script, first_id, make_room
+from pipeline.cage import FIRST_ID, Window, caged, caged_reader, first_id, make_room
 from tests.conftest import require
+from tests.host.cage_attempts import attempt_lines, run_lines
 
 pytestmark = pytest.mark.integration
-
-# each is a line of shell that an attacker would try; it may fail or not, but nothing may come of it
-ATTEMPTS = {
-    "reads the host's shadow": "cat /etc/shadow",
-    "reads it by process 1": "cat /proc/1/root/etc/shadow",
-    "writes by process 1": "echo owned >/proc/1/root{witness}/file",
-    "writes where it lies": "echo owned >{witness}/file; echo owned >{witness}/new",
-    "removes it": "rm -rf {witness}",
-    "makes it setuid": "chmod 4777 {witness}/file",
-    "sets a sysctl": "echo 1 >/proc/sys/vm/swappiness",
-    "sets the core pattern": "echo '|/bin/sh' >/proc/sys/kernel/core_pattern",
-    "asks for a reboot": "echo b >/proc/sysrq-trigger",
-    "changes the host's name": "hostname owned; echo owned >/proc/sys/kernel/hostname",
-    "makes a disk's node": "mknod /tmp/disk b 254 0 && cat /tmp/disk | head -c 1",
-    "mounts a disk": "mkdir -p /tmp/m; mount /dev/vda /tmp/m && ls /tmp/m/etc",
-    "mounts the host's tree again": "mount -t proc p /tmp; cat /tmp/1/root/etc/shadow",
-    "makes the programs writable": "mount -o remount,rw,bind /usr; echo x >/usr/owned",
-    "enters the first process": "nsenter --target 1 --mount cat /etc/shadow",
-    "loads a module": "insmod /tmp/x.ko; modprobe loop",
-    "kills everybody": "kill -9 -1",
-    "sees the host's processes": "ls /proc | grep -x {pid}",
-    "connects to the host": "exec 3<>/dev/tcp/127.0.0.1/{port}; echo owned >&3",
-    "sends a signal to the tests": "kill -TERM {pid}",
-    "reads root's files": "cat /root/*; ls /root/.ssh /home",
-    "reads the mirrors' passwords": "cat /etc/apt/auth.conf /etc/apt/auth.conf.d/*",
-    "dumps core": "ulimit -c unlimited; sh -c 'kill -SEGV $$'",
-    "leaves a link": "ln -s {witness}/file {room}/link; ln {witness}/file {room}/hard",
-}
 
 
 @dataclass
@@ -57,9 +30,8 @@ class Bench:
     witness: Path
     listener: socket.socket
 
-    def line(self, attempt: str) -> str:
-        port = self.listener.getsockname()[1]
-        return attempt.format(witness=self.witness, pid=os.getpid(), port=port, room=self.room)
+    def lines(self) -> list[str]:
+        return attempt_lines(self.room, self.witness, self.listener.getsockname()[1])
 
     def state(self) -> list[object]:
         settings = [Path("/proc/sys", name).read_text() for name in _SETTINGS]
@@ -85,25 +57,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(make_room(tmp_path / "room"), witness, listener)
 
 
-def run_lines(bench: Bench, lines: list[str], *, in_tree: bool) -> str:
-    """All lines, each a program of its own, in the cage or with a tree of it as their root."""
-    steps = [["mkdir", "-p", f"{bench.room}/tree/{name}"] for name in ("usr", "proc", "dev", "tmp")]
-    steps += [["cp", "-a", "/bin", "/lib", "/lib64", "/sbin", f"{bench.room}/tree"]]
-    programs = [(Path("/usr"), "/usr")]
-    words = []
-    for line in lines:
-        argv = ["bash", "-c", line]
-        if in_tree:
-            argv = list(caged_script(argv, tree=bench.room / "tree", readable=programs))
-        words.append(f"timeout -s KILL 20 {shlex.join(argv)} 2>&1 | head -c 2000")
-    script = "; ".join(words)
-    return command.run(caged(["sh", "-c", script], room=bench.room, before=steps))
-
-
 @pytest.mark.parametrize("in_tree", [False, True], ids=["builder", "script"])
 def test_what_strangers_try_does_not_reach_the_machine(bench: Bench, in_tree: bool) -> None:
     before = bench.state()
-    output = run_lines(bench, [bench.line(one) for one in ATTEMPTS.values()], in_tree=in_tree)
+    output = run_lines(bench.room, bench.lines(), in_tree=in_tree)
     assert bench.state() == before, output
     assert bench.is_untouched(), output
     assert "root:" not in output
@@ -130,13 +87,13 @@ def test_the_cage_ends_with_its_command_whatever_it_left_behind(bench: Bench) ->
 
 def test_a_script_ends_with_its_processes(bench: Bench) -> None:
     begun = time.monotonic()
-    run_lines(bench, ["sleep 300 & setsid sleep 300 & echo done"], in_tree=True)
+    run_lines(bench.room, ["sleep 300 & setsid sleep 300 & echo done"], in_tree=True)
     assert time.monotonic() - begun < 15
 
 
 def test_a_script_has_no_right_that_it_has_no_use_for(bench: Bench) -> None:
     output = run_lines(
-        bench, ["grep -E 'CapEff|CapPrm|NoNewPrivs' /proc/self/status"], in_tree=True
+        bench.room, ["grep -E 'CapEff|CapPrm|NoNewPrivs' /proc/self/status"], in_tree=True
     )
     fields = dict(line.split(":\t") for line in output.splitlines())
     effective = int(fields["CapEff"], 16)
@@ -149,7 +106,9 @@ def test_a_script_has_no_right_that_it_has_no_use_for(bench: Bench) -> None:
 
 
 def test_the_tree_is_the_whole_world_of_a_script(bench: Bench) -> None:
-    output = run_lines(bench, ["ls /; echo --; ls /proc/1/root; echo --; ls /dev"], in_tree=True)
+    output = run_lines(
+        bench.room, ["ls /; echo --; ls /proc/1/root; echo --; ls /dev"], in_tree=True
+    )
     root, first, devices = (part.split() for part in output.split("--\n"))
     assert set(root) == {"bin", "dev", "lib", "lib64", "proc", "sbin", "tmp", "usr"} == set(first)
     assert set(devices) >= {"null", "zero", "full", "random", "urandom", "tty", "pts", "shm"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -86,6 +87,25 @@ def test_an_ordinary_user_builds_the_same_golden_image_as_root(
     assert disk.stat().st_uid != 0
     owner = as_user(f"/usr/sbin/debugfs -R 'stat /etc/shadow' {disk} 2>/dev/null").stdout
     assert "User:     0   Group:    42" in owner
+
+
+def test_an_ordinary_users_cage_holds_as_roots_does(home: Path) -> None:
+    """The attempts of tests/host/test_cage.py; what they aim at belongs to that very user."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        prepare = (
+            "mkdir room witness && echo mine > witness/file && cp -r /proc/sys/vm/swappiness ."
+        )
+        attempt = f"cd domu && .venv/bin/python -m tests.host.cage_attempts ~/room ~/witness {port}"
+        done = as_user(f"{prepare} && {attempt}")
+        assert done.returncode == 0, done.stdout
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert os.listdir(home / "witness") == ["file"], done.stdout
+    assert (home / "witness/file").read_text() == "mine\n"
+    assert (home / "witness/file").stat().st_mode & 0o7777 == 0o644
+    assert (home / "swappiness").read_text() == Path("/proc/sys/vm/swappiness").read_text()
 
 
 def test_what_a_ci_job_keeps_is_the_artifact_the_events_and_the_logs(home: Path) -> None:

@@ -29,7 +29,7 @@ class Build:
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        argv = [sys.executable, "-m", "doit", "build", f"name={GUEST}", *SMALL]
+        argv = [sys.executable, "-m", "pipeline", "build", f"name={GUEST}", *SMALL]
         self.process = subprocess.Popen(
             argv,
             cwd=ROOT,

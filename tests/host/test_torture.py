@@ -1,0 +1,42 @@
+"""A minute of random kills and damages, other ones every day (tests/torture/, CONTRIBUTING.md)."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from pipeline.host.namespace import is_root
+from tests.conftest import require
+from tests.torture.__main__ import repeat
+from tests.torture.damages import Damages
+from tests.torture.kills import GUEST, Torture
+from tests.torture.program import Ground
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(4 * 3600)]
+
+SEED = date.today().toordinal()
+SHARE_S = 30.0
+
+
+def budget(name: str) -> tuple[int, float]:
+    """How many are asked for, however long they take; else as many as half a minute has."""
+    asked = os.environ.get(f"DOMU_TORTURE_{name}")
+    return (int(asked), float("inf")) if asked else (10_000, SHARE_S)
+
+
+def test_random_kills_leave_nothing_and_nothing_wrong(tmp_path: Path) -> None:
+    torture = Torture(Ground.make(tmp_path / "ground", GUEST), SEED)
+    done, wrong = repeat(torture.kill_one, *budget("KILLS"))
+    print(f"{done} kills: {dict(sorted(torture.ended.items()))}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_damaged_is_mended_or_refused_and_never_used(tmp_path: Path) -> None:
+    require(is_root(), "changes owners")
+    damages = Damages(tmp_path, SEED)
+    done, wrong = repeat(damages.damage_one, *budget("DAMAGES"))
+    print(f"{done} damages: {dict(sorted(damages.outcomes.items()))}")
+    assert not wrong, "\n".join(wrong)

@@ -14,7 +14,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -42,6 +44,7 @@ MOST_CONNECTIONS = 64
 IDLE_S, HEAD_S = 300.0, 10.0
 HEAD_BYTES = 64 << 10
 OTHERS_MOST_BYTES = 64 << 20
+TUNNEL_MOST_BYTES = 4 << 30
 _NONE: Mapping[str, str] = {}
 _BY_HASH = re.compile(r"(?:.*/)?by-hash/SHA256/([0-9a-f]{64})")
 
@@ -80,7 +83,8 @@ class _Server(ThreadingHTTPServer):
 class Relay:
     """Serves one snapshot; `trouble` is the last error that a tool was told as a 502.
 
-    `others` are hosts whose http:// URLs are passed on as they are.
+    `others` are hosts whose http:// URLs are passed on as they are, and whose port 443 may be
+    reached through a tunnel.
     """
 
     def __init__(
@@ -107,7 +111,8 @@ class Relay:
     @property
     def environment(self) -> dict[str, str]:
         """What the tools need in their environment."""
-        return {"http_proxy": self.window.address, "no_proxy": ""}
+        names = ["http_proxy", *(["https_proxy", "HTTPS_PROXY"] if self.others else [])]
+        return {**dict.fromkeys(names, self.window.address), "no_proxy": ""}
 
     def start(self) -> None:
         """Begin to answer."""
@@ -244,7 +249,24 @@ class _Answerer(BaseHTTPRequestHandler):
         else:
             self._say(403, f"{parts.netloc}: the build fetches from its mirror only")
 
-    do_GET = answer_get  # noqa: N815 - the name that http.server calls
+    def answer_connect(self) -> None:
+        """A tunnel to the HTTPS port of a host that the caller named."""
+        host, _, port = self.path.rpartition(":")
+        if host not in self.relay.others or port != "443":
+            self._say(403, f"{self.path}: the build fetches from its mirror only")
+            return
+        try:
+            other = socket.create_connection((host, 443), timeout=HEAD_S)
+        except OSError as error:
+            self._say(502, f"{host}: {error}")
+            return
+        with other:
+            self.send_response(200)
+            self.end_headers()
+            _tunnel(self.connection, other)
+        self.close_connection = True
+
+    do_GET, do_CONNECT = answer_get, answer_connect  # noqa: N815 - http.server calls them so
 
     def _answer_from_snapshot(self, name: str) -> None:
         if self.relay.trouble is not None:  # the build is lost: no waiting for a dead mirror again
@@ -294,6 +316,21 @@ class _Answerer(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *_arguments: object) -> None:
         """The tools' own logs say what they asked for."""
+
+
+def _tunnel(inner: socket.socket, outer: socket.socket) -> None:
+    """Pass on what comes from either side, until one has no more, is silent or says too much."""
+    others, total = {inner: outer, outer: inner}, 0
+    while total < TUNNEL_MOST_BYTES:
+        ready, _, _ = select.select(list(others), [], [], IDLE_S)
+        if not ready:
+            return
+        for side in ready:
+            content = side.recv(1 << 16)
+            if not content:
+                return
+            total += len(content)
+            others[side].sendall(content)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from pipeline.spec import Spec
 
 AS_IS = "prove_as_is=yes"
 # where packages come from, and words for people: the artifact is the same without them
-_INDIFFERENT = frozenset({"description", "mirror", "bootstrap", "keyring", "elements_path"})
+_INDIFFERENT = frozenset(
+    {"description", "mirror", "bootstrap", "keyring", "elements_path", "element_hosts"}
+)
 _KEYS = "authorized_keys"
 
 

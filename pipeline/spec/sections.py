@@ -108,6 +108,12 @@ class Software(BaseModel):
         " is taken; one that diskimage-builder ships is replaced.",
         examples=[["/srv/elements"]],
     )
+    element_hosts: Annotated[tuple[values.HostName, ...], values.AsList] = Field(
+        (),
+        description="Hosts that your elements may fetch from by http or https, through http_proxy "
+        "and https_proxy; a build reaches its mirror only otherwise.",
+        examples=[["pypi.org", "files.pythonhosted.org"]],
+    )
     documentation: StrictBool = Field(
         False,
         description="Unpack manual pages, /usr/share/doc and messages in other languages than "

@@ -140,7 +140,8 @@ def build(job: Job) -> None:
             if "dib-run-parts" in line and " Running " in line:
                 bar.advance()
 
-        with relaying(snapshot, cache=job.project.output / "cache") as relay:
+        cache, others = job.project.output / "cache", job.spec.element_hosts
+        with relaying(snapshot, cache=cache, others=others) as relay:
             _write_lists(job, relay.snapshot)
             env = {**_environment(job, relay.snapshot), **relay.environment}
             words = caged(

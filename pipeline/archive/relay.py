@@ -134,6 +134,18 @@ class Relay:
             self._has_begun = True
             self._server.serve_forever(0.05)
 
+    def name_of(self, url: str) -> str | None:
+        """What `find` calls a URL: of our own host, or where the mirror has it; None elsewhere."""
+        found = None
+        for source in self._origin.sources:
+            for root in (f"http://{HOST}/{source.role}", source.uri):
+                rest = url.removeprefix(root)
+                if url.startswith(f"{root}/") and (
+                    found is None or rest.startswith(f"/dists/{source.suite}/")
+                ):
+                    found = unquote(f"/{source.role}{rest}")
+        return found
+
     def find(self, path: str) -> Path:
         """The verified file for a path below the host; raises PipelineError."""
         role, _, rest = path.lstrip("/").partition("/")
@@ -237,13 +249,14 @@ class _Answerer(BaseHTTPRequestHandler):
     def answer_get(self) -> None:
         """A file of the snapshot, or what a host has that the caller named."""
         self.connection.settimeout(IDLE_S)
+        name = self.relay.name_of(self.path)
         try:
             parts = urlsplit(self.path)
         except ValueError:
             self._say(400, "no address")
             return
-        if parts.netloc in (HOST, ""):
-            self._answer_from_snapshot(unquote(parts.path))
+        if name is not None:
+            self._answer_from_snapshot(name)
         elif parts.scheme == "http" and parts.netloc in self.relay.others:
             self._pass_through()
         else:

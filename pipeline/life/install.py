@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import command
-from pipeline.canonical import sync_folder
-from pipeline.errors import EnvironmentFault, InUseError, UsageError, VerificationError
-from pipeline.host.in_use import refuse_if_used
+from pipeline.errors import UsageError, VerificationError
 from pipeline.life import kernels, logical, placing
+from pipeline.life.config_file import Grammar, require_readable
+from pipeline.life.disk_files import copy_disk, make_private_folder
+from pipeline.life.edits import Merged, merge
 from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
 from pipeline.life.logical import volume_path
-from pipeline.life.records import Installed, InstalledDisk, find_written
+from pipeline.life.records import Installed, InstalledDisk
 from pipeline.life.source import Source
 from pipeline.life.steps import Step, remove, remove_empty, remove_tree
-from pipeline.life.toolstack import Toolstack, refuse_running
 from pipeline.progress import progress_bar
 from pipeline.spec.disks import LOADER
 from pipeline.sums import digest_as
@@ -76,7 +73,7 @@ def plan_install(
     """
     generation = 1 if before is None else before.generation + 1
     folder = layout.disks(source.name, generation)
-    sums = source.disk_sums()
+    sums = source.disks
     old = {disk.vdev: disk for disk in before.disks} if before else {}
     plans = []
     for disk in source.domain.disks:
@@ -117,69 +114,6 @@ def role_of(disk: Disk, source: Source) -> str:
     return "swap" if part == "swap" else "boot" if is_loader else "data"
 
 
-def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -> list[str]:
-    """Everything that forbids the installation, before anything is made; returns notes.
-
-    Raises InUseError for foreign files, running guests and open disks, EnvironmentFault where the
-    host has no room or rights.
-    """
-    notes = [refuse_running(toolstack, plan.name, "installing")]
-    placing.refuse_foreign(layout, plan.name)
-    if layout.save_file(plan.name).exists():
-        raise InUseError(
-            f"{plan.name} is saved in {layout.save_file(plan.name)}: its memory and its disks "
-            "belong together",
-            hint=f"doit restore name={plan.name}, or remove the file",
-        )
-    for one in plan.disks:
-        if one.source is not None:
-            refuse_if_used(one.source)
-    if plan.before is not None:
-        for disk in plan.before.disks:
-            refuse_if_used(disk.path)
-    folder = layout.disks(plan.name, plan.generation)
-    if os.path.lexists(folder):
-        raise InUseError(f"{folder} is there and was not installed by doit", hint="move it away")
-    _refuse_full(plan, layout)
-    return [note for note in notes if note]
-
-
-def refuse_replacing(name: str, before: Installed | None, *, may_replace: bool) -> None:
-    """Raises InUseError when the guest is installed already and that was not asked for."""
-    if before is None or may_replace:
-        return
-    written = find_written(before)
-    lost = ", and its guest has written to " + ", ".join(disk.target for disk in written)
-    raise InUseError(
-        f"{name} is installed already{lost if written else ''}",
-        hint=f"doit rebuild name={name} replaces its root disk and can be undone; "
-        "replace=yes puts the artifact in its place and loses what was there",
-    )
-
-
-def _refuse_full(plan: Plan, layout: Layout) -> None:
-    groups: dict[str, list[tuple[Path, int]]] = {}
-    for one in plan.disks:
-        if one.source is not None and one.disk.kind == "block":
-            wanted = groups.setdefault(one.disk.path.parent.name, [])
-            wanted.append((one.disk.path, one.source.stat().st_size))
-    for group, devices in groups.items():
-        logical.refuse_volumes(group, devices)
-    files = [one.source for one in plan.disks if one.source and one.disk.kind == "file"]
-    need = sum(path.stat().st_blocks * 512 for path in files)
-    at = layout.images
-    while not at.exists():
-        at = at.parent
-    if not os.access(at, os.W_OK):
-        raise EnvironmentFault(f"{at} cannot be written", hint="run doit install as root")
-    free = shutil.disk_usage(at).free
-    if free < need:
-        raise EnvironmentFault(
-            f"{layout.images}: {need >> 20} MiB are needed, {free >> 20} MiB are free",
-            hint="make room, or install into a volume group: lvm=VG",
-        )
-
-
 def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
     """Carry the plan out; an error or a kill leaves the host as it was."""
     total = len(plan.disks) + 2
@@ -198,7 +132,7 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
             found = kernels.read_kernel_folder(plan.source.folder)
             kernel = kernels.place_kernel(layout, found)
         bar.advance()
-        record = _make_record(plan, kernel, word)
+        record = _make_record(plan, layout, kernel, word)
         steps = placing.prepare_texts(change, record)
         change.commit([*named, *steps, *_remove_replaced(plan, layout)])
         bar.advance()
@@ -210,7 +144,8 @@ def _make_folder(change: Transaction, plan: Plan) -> None:
         return
     folder = change.layout.disks(plan.name, plan.generation)
     change.will_make(remove_tree(folder))
-    folder.mkdir(parents=True)
+    make_private_folder(folder.parent)
+    make_private_folder(folder)
 
 
 def _copy(change: Transaction, one: DiskPlan, log: Path) -> list[Step]:
@@ -219,29 +154,58 @@ def _copy(change: Transaction, one: DiskPlan, log: Path) -> list[Step]:
     if one.source is None:
         return []
     if one.disk.kind == "block":
-        return [logical.write_volume(change, one.source, target)]
-    command.run(["cp", "--sparse=always", "--reflink=auto", one.source, target], log=log)
-    if one.sum and digest_as(one.sum, one.source) == one.sum != digest_as(one.sum, target):
-        raise VerificationError(f"{target} is not what was copied", hint="check the host's disk")
-    descriptor = os.open(target, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    sync_folder(target.parent)
+        steps = [logical.write_volume(change, one.source, target)]
+        if digest_as(one.sum, one.source) != one.sum:
+            raise VerificationError(f"{one.source} changed while it was copied", hint="again")
+        return steps
+    copy_disk(one.source, target, recorded=one.sum, log=log)
     return []
 
 
-def _make_record(plan: Plan, kernel: Path | None, word: str) -> Installed:
+def render_config(plan: Plan, layout: Layout) -> tuple[Merged, str]:
+    """The configuration to write, and as it is without the administrator's edits.
+
+    Edits of the guest that an undo could go back to are taken over. Raises VerificationError where
+    that cannot be done.
+    """
     source = plan.source
+    kernel = None
+    if not source.is_kernel_inside:
+        kernel = layout.kernels / kernels.read_kernel_folder(source.folder).identity
     targets = {one.disk.vdev: one.disk.target for one in plan.disks}
     domain = placing.moved_domain(source.domain, targets, kernel)
-    text = placing.render(domain, toolstack=plan.toolstack, xen=source.xen)
+    rendered = placing.render(domain, toolstack=plan.toolstack, xen=source.xen)
+    before = plan.before
+    if before is None or not plan.keeps_previous:
+        return Merged(rendered, ()), rendered
+    moves = {disk.target: targets[disk.vdev] for disk in before.disks if disk.vdev in targets}
+    if kernel is not None and before.kernel:
+        names = (kernels.KERNEL, kernels.RAMDISK)
+        moves |= {f"{before.kernel}/{name}": f"{kernel}/{name}" for name in names}
+    path, grammar = layout.config(plan.name), Grammar(plan.toolstack)
+    texts = {"last": before.rendered, "now": before.config_text, "new": rendered}
+    merged = merge(path, grammar, **texts, moves=moves)
+    found = {disk.vdev: disk.target for disk in require_readable(grammar, path, merged.text).disks}
+    for vdev, target in targets.items():
+        if found.get(vdev, target) != target:
+            raise VerificationError(
+                f"{path} has {found[vdev]} as {vdev}, where {target} is to be",
+                hint="give your disk another name in the guest; or move the file away",
+            )
+    return merged, rendered
+
+
+def _make_record(plan: Plan, layout: Layout, kernel: Path | None, word: str) -> Installed:
+    source = plan.source
+    merged, rendered = render_config(plan, layout)
     before = plan.before.without_previous() if plan.before and plan.keeps_previous else None
     return Installed(
         name=plan.name,
         word=word,
         generation=plan.generation,
         changed_at=int(time.time()),
-        config_text=text,
+        config_text=merged.text,
+        rendered_text=rendered if rendered != merged.text else "",
         is_autostarted=plan.is_autostarted,
         disks=tuple(one.disk for one in plan.disks),
         kernel=str(kernel or ""),

@@ -8,7 +8,6 @@ guest's configuration is replaced by one rename, so `xl create` sees the old gue
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,12 +18,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.errors import InUseError, PipelineError
+from pipeline.errors import EnvironmentFault, InUseError, PipelineError
 from pipeline.interruption import at_interruption, gate
+from pipeline.life.disk_files import make_private_folder
+from pipeline.life.guest_lock import guest_lock, hold_lock, release_lock
 from pipeline.life.layout import Layout
-from pipeline.life.steps import Step, perform, write_aside
+from pipeline.life.state_file import damaged, read_table, take
+from pipeline.life.steps import Step, perform, read_steps, write_aside
+from pipeline.spec.mistakes import WrongValueError
+from pipeline.spec.values import check_guest_name
 
 PATIENCE_S = 10.0
+LOCK_PATIENCE_S = 600.0
+_WHAT = "a journal of doit's"
 _open: set[Transaction] = set()
 
 
@@ -41,15 +47,14 @@ class Transaction:
         self.thread = threading.get_ident()
         self._undo: list[Step] = []
         self._is_committed = self._is_finished = False
-        self._lock = -1
 
     def __enter__(self) -> Transaction:
-        self._lock = hold_lock(self.layout, self.name)
+        hold_lock(self.layout, self.name)
         try:
             recover_guest(self.layout, self.name)
             self._write("preparing", [])
         except BaseException:
-            release_lock(self.layout, self.name, self._lock)
+            release_lock(self.layout, self.name)
             raise
         at_interruption(settle_open)
         _open.add(self)
@@ -80,7 +85,7 @@ class Transaction:
             self.settle()
         finally:
             _open.discard(self)
-            release_lock(self.layout, self.name, self._lock)
+            release_lock(self.layout, self.name)
 
     def settle(self) -> None:
         """Undo what was not committed and forget the journal; a failed finish keeps it."""
@@ -98,74 +103,53 @@ class Transaction:
         os.replace(_draft(path), path)
 
 
-def hold_lock(layout: Layout, name: str) -> int:
-    """A descriptor that holds the guest's lock; raises InUseError when another command has it."""
-    path = layout.state / "locks" / name
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise InUseError(
-                f"another command is at work on {name}", hint="wait until it has ended"
-            ) from None
-        with suppress(FileNotFoundError):
-            if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                return descriptor
-        os.close(descriptor)  # it was removed with its guest a moment ago
+@contextmanager
+def working_on(layout: Layout, name: str) -> Iterator[list[str]]:
+    """What every command about one guest begins with: its lock, then an end to what died before.
 
-
-def release_lock(layout: Layout, name: str, descriptor: int) -> None:
-    """Let the lock go; of a guest that is not installed, and of an empty state, nothing stays."""
-    if not layout.record(name).exists() and not layout.journal(name).exists():
-        tidy(layout, name)
-    os.close(descriptor)
-
-
-def tidy(layout: Layout, lock: str) -> None:
-    """Remove a lock's file and what is empty of our state; the lock is held or of no use."""
-    (layout.state / "locks" / lock).unlink(missing_ok=True)
-    for folder in ("locks", "journal", "installed", ""):
-        with suppress(OSError):
-            (layout.state / folder).rmdir()
+    Yields what was undone or finished. Raises InUseError when another command does not end,
+    PipelineError where what was begun cannot be ended.
+    """
+    done = recover_all(layout, but=name)
+    with guest_lock(layout, name, patience_s=LOCK_PATIENCE_S):
+        yield [*done, *filter(None, [recover_guest(layout, name)])]
 
 
 def recover_guest(layout: Layout, name: str) -> str:
     """Undo or finish what a dead command began; returns what was done, "" for nothing.
 
-    The caller holds the guest's lock.
+    The caller holds the guest's lock. Raises Damaged for a journal that is none.
     """
     path = layout.journal(name)
     _draft(path).unlink(missing_ok=True)
     _clear_work(layout, name)
     try:
-        table = json.loads(path.read_bytes())
+        table = read_table(path, _WHAT)
+        is_committed = {"committed": True, "preparing": False}[table["phase"]]
+        steps = read_steps(layout, name, take(table, "finish" if is_committed else "undo", list))
+        word = take(table, "word", str)
     except FileNotFoundError:
         return ""
-    except ValueError as error:
-        raise PipelineError(f"{path} cannot be read ({error})", hint="move it away") from error
-    is_committed = table["phase"] == "committed"
-    perform(layout, table["finish"] if is_committed else table["undo"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, _WHAT, error) from error
+    perform(layout, steps)
     _forget(layout, name)
-    return f"{table['word']} of {name}: {'finished' if is_committed else 'undone'}"
+    return f"{word} of {name}: {'finished' if is_committed else 'undone'}"
 
 
-def recover_all(layout: Layout) -> list[str]:
-    """The same for every guest that nobody works on; what cannot be finished now is told."""
+def recover_all(layout: Layout, *, but: str = "") -> list[str]:
+    """The same for every guest that nobody works on; what cannot be ended now is told."""
     done = []
     for name in list_unfinished(layout):
-        try:
-            lock = hold_lock(layout, name)
-        except InUseError:
+        if name == but:
             continue
         try:
-            done.append(recover_guest(layout, name))
-        except PipelineError as error:
-            done.append(f"{name}: what was begun cannot be ended yet: {error.brief}")
-        finally:
-            release_lock(layout, name, lock)
+            with guest_lock(layout, name):
+                done.append(recover_guest(layout, name))
+        except (InUseError, EnvironmentFault):
+            continue  # somebody is at work on it, or this user may only look
+        except (PipelineError, OSError) as error:
+            done.append(f"{name}: what was begun cannot be ended yet: {error}")
     return [text for text in done if text]
 
 
@@ -175,7 +159,16 @@ def list_unfinished(layout: Layout) -> list[str]:
     names = {path.name.removeprefix(".").partition(".json")[0] for path in journals}
     names |= {path.name for path in (layout.state / "work").glob("*")}
     locks = {path.name for path in (layout.state / "locks").glob("*")}
-    return sorted(names | {name for name in locks if not layout.record(name).exists()})
+    names |= {name for name in locks if not layout.record(name).exists()}
+    return sorted(filter(_is_name, names))
+
+
+def _is_name(text: str) -> bool:
+    try:
+        check_guest_name(text)
+    except WrongValueError:
+        return False
+    return True
 
 
 @contextmanager
@@ -183,7 +176,7 @@ def work_folder(layout: Layout, name: str) -> Iterator[Path]:
     """A folder for whoever holds the guest's lock; a killed one's is removed by recover_guest."""
     _clear_work(layout, name)
     folder = layout.state / "work" / name
-    folder.mkdir(parents=True)
+    make_private_folder(folder)
     try:
         yield folder
     finally:

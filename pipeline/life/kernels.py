@@ -6,7 +6,6 @@ A folder's name is the ABI and a digest of kernel and ramdisk, so what is in one
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import uuid
@@ -16,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.canonical import digest_file, fingerprint, sync_folder
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, VerificationError
 from pipeline.life.layout import Layout
-from pipeline.life.records import Installed, list_installed
-from pipeline.store import BUILDINFO, read_buildinfo
+from pipeline.life.records import ABI, Installed, survey
+from pipeline.life.state_file import read_table
+from pipeline.store import BUILDINFO, exchange, read_buildinfo
 
 KERNEL, RAMDISK, FACTS, MODULES = "vmlinuz", "initrd.img", "kernel.json", "modules.tar"
-_PARTS = (KERNEL, RAMDISK, FACTS, BUILDINFO)
+PARTS = (KERNEL, RAMDISK, FACTS)
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,25 @@ class KernelFolder:
 def read_kernel_folder(folder: Path) -> KernelFolder:
     """Raises UsageError when the folder is none."""
     for name in (KERNEL, RAMDISK, FACTS):
-        if not (folder / name).is_file():
+        if (folder / name).is_symlink() or not (folder / name).is_file():
             raise UsageError(
                 f"{folder} holds no kernel: {name} is missing",
                 hint="name an artifact folder or one of output/store/kernel/",
             )
+    return KernelFolder(folder, read_abi(folder))
+
+
+def read_abi(folder: Path, *, may_lack: bool = False) -> str:
+    """The kernel's ABI, "" where there may be none; UsageError for what cannot be one."""
     try:
-        return KernelFolder(folder, str(json.loads((folder / FACTS).read_text())["abi"]))
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"{folder / FACTS}: no abi in it ({error})") from error
+        abi = read_table(folder / FACTS, "a kernel's facts").get("abi", "")
+    except FileNotFoundError:
+        abi = ""
+    if may_lack and abi == "":
+        return ""
+    if not isinstance(abi, str) or not ABI.fullmatch(abi):
+        raise UsageError(f"{folder / FACTS}: {abi!r} is no kernel's ABI", hint="build it again")
+    return abi
 
 
 def place_kernel(layout: Layout, kernel: KernelFolder, *, with_modules: bool = False) -> Path:
@@ -70,22 +80,35 @@ def place_kernel(layout: Layout, kernel: KernelFolder, *, with_modules: bool = F
     Its modules come along only for a guest that gets them later.
     """
     final = layout.kernels / kernel.identity
-    names = [name for name in _PARTS if (kernel.folder / name).is_file()]
-    if not final.is_dir():
+    names = [name for name in (*PARTS, BUILDINFO) if (kernel.folder / name).is_file()]
+    if not _is_whole(final, kernel.abi):
         layout.kernels.mkdir(parents=True, exist_ok=True)
         scratch = layout.kernels / f".new-{uuid.uuid4().hex[:8]}"
         scratch.mkdir()
         try:
             for name in names:
                 _copy_durably(kernel.folder / name, scratch / name)
-            os.rename(scratch, final)
-        except BaseException:
+            if KernelFolder(scratch, kernel.abi).identity != final.name:
+                raise VerificationError(
+                    f"{kernel.folder}: its kernel changed while it was copied", hint="again"
+                )
+            if os.path.lexists(final):  # a bit of it is not what its name says
+                exchange(scratch, final)
+            else:
+                os.rename(scratch, final)
+        finally:
             shutil.rmtree(scratch, ignore_errors=True)
-            raise
         sync_folder(layout.kernels)
     if with_modules and not (final / MODULES).exists():
         _copy_durably(kernel.modules, final / MODULES)
     return final
+
+
+def _is_whole(folder: Path, abi: str) -> bool:
+    """Whether a kernel on the host is still the one that its folder is named after."""
+    if folder.is_symlink() or not all((folder / name).is_file() for name in (KERNEL, RAMDISK)):
+        return False
+    return KernelFolder(folder, abi).identity == folder.name
 
 
 def _copy_durably(source: Path, target: Path) -> None:
@@ -136,7 +159,10 @@ def purge_kernels(layout: Layout) -> list[str]:
         os.close(descriptor)
         return []
     try:
-        records = list_installed(layout).values()
+        installed, problems = survey(layout)
+        if problems:
+            return []  # a record that cannot be read may need any of them
+        records = installed.values()
         used = {path for record in records for path in _used_by(record)}
         doomed = [path for path in sorted(layout.kernels.iterdir()) if str(path) not in used]
         for path in doomed:

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError
+from pipeline.life.disk_files import find_fault
 from pipeline.life.layout import Layout
-from pipeline.life.records import Installed, is_edited, list_installed
+from pipeline.life.records import Installed, is_edited, survey
 from pipeline.life.toolstack import Running, Toolstack, find_toolstack
 from pipeline.progress import print_line, print_table
 from pipeline.proof.verdict import read_verdict
@@ -47,7 +48,7 @@ def list_lines(recipe: Recipe, specs: Mapping[str, Spec], layout: Layout) -> lis
     """Installed guests, then configurations and domains that are not ours."""
     toolstack = find_toolstack()
     running = toolstack.domains() if toolstack else {}
-    installed = list_installed(layout)
+    installed, _ = survey(layout)
     lines = [
         _line_of(record, running.get(name), toolstack, layout, recipe, specs.get(name))
         for name, record in installed.items()
@@ -98,8 +99,8 @@ def _find_outdated(
     elif is_edited(layout, record):
         yield "its configuration was edited"
     for disk in record.disks:
-        if not disk.path.exists():
-            yield f"{disk.target} is gone"
+        if why := find_fault(disk):
+            yield why
     if record.pending:
         yield f"waits for kernel {Path(record.pending).name}: doit shutdown, then doit start"
     proof = record.origin.get("proof", "")
@@ -152,10 +153,14 @@ def print_guests(recipe: Recipe, specs: Mapping[str, Spec], *, as_json: bool) ->
     if as_json:
         print(json.dumps([asdict(line) for line in lines], indent=1))
         return
-    if not lines:
+    problems = survey(layout)[1]
+    for problem in problems:
+        print_line(f"! {problem.brief}: {problem.hint}")
+    if not lines and not problems:
         print_line("no guest is installed here; doit guests lists the specs")
         return
-    print_table([_HEAD, *(_row(line) for line in lines)])
+    if lines:
+        print_table([_HEAD, *(_row(line) for line in lines)])
     for line in lines:
         for reason in line.outdated:
             print_line(f"  {line.guest}: {reason}")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.errors import EnvironmentFault, InUseError, UsageError
+from pipeline.errors import InUseError, UsageError
+from pipeline.life.config_file import encode, read_config
 from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, link_target, marked, read_installed
@@ -45,15 +46,10 @@ def moved_domain(domain: Domain, targets: Mapping[str, str], kernel: Path | None
 def current_text(layout: Layout, record: Installed) -> str:
     """The configuration as it is, the administrator's edits included; as we wrote it if gone.
 
-    Raises EnvironmentFault where this user may not read it.
+    Raises what read_config does.
     """
-    path = layout.config(record.name)
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return record.config_text
-    except PermissionError as error:
-        raise EnvironmentFault(f"{path} is not readable for this user", hint="as root") from error
+    text = read_config(layout, record.name)
+    return record.config_text if text is None else text
 
 
 def prepare_texts(transaction: Transaction, record: Installed) -> list[Step]:
@@ -63,7 +59,7 @@ def prepare_texts(transaction: Transaction, record: Installed) -> list[Step]:
     transaction.will_make(*(remove(_aside(path)) for path in (config, link)))
     config.parent.mkdir(parents=True, exist_ok=True)
     # readable by root alone: a vfb may hold a password of the administrator's
-    write_aside(_aside(config), record.config_text.encode())
+    write_aside(_aside(config), encode(record.config_text))
     steps = [rename(_aside(config), config)]
     if record.is_autostarted:
         link.parent.mkdir(parents=True, exist_ok=True)

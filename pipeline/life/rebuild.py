@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.host.in_use import refuse_if_used
 from pipeline.life import install, kernels, placing
+from pipeline.life.disk_files import find_fault
 from pipeline.life.guest_root import root_disk
 from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
@@ -49,7 +50,7 @@ def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: st
 def _as_it_stands(layout: Layout, record: Installed) -> Installed:
     """What an undo goes back to: with the edits of its configuration, its disks marked."""
     text = placing.current_text(layout, record)
-    return replace(note_written(record), config_text=text)
+    return note_written(record).with_config(text, record.rendered)
 
 
 def _group_of(record: Installed) -> str:
@@ -66,7 +67,7 @@ def rebuild(plan: install.Plan, layout: Layout, *, log: Path) -> Installed:
 def size_to_keep(record: Installed) -> int:
     """MiB of the root disk now; 0 where it is not a raw one."""
     disk = root_disk(record)
-    return disk_size(disk) // MIB if disk.format == "raw" and disk.path.exists() else 0
+    return disk_size(disk) // MIB if disk.format == "raw" and not find_fault(disk) else 0
 
 
 def grow_to(layout: Layout, record: Installed, size_mib: int, toolstack: Toolstack | None) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.errors import InUseError, UsageError, VerificationError
 from pipeline.host.in_use import refuse_if_used
 from pipeline.life import kernels, placing
+from pipeline.life.config_file import Grammar, require_readable
 from pipeline.life.guest_root import change_modules, modules_step, root_disk
 from pipeline.life.journal import Transaction
 from pipeline.life.kernels import KernelFolder
@@ -22,7 +23,6 @@ from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, note_written, require_installed
 from pipeline.life.steps import Step
 from pipeline.life.toolstack import Toolstack
-from pipeline.xen import xl, xm
 from pipeline.xen.boot import Direct
 
 WORD = "refresh"
@@ -99,10 +99,9 @@ def undo_refresh(layout: Layout, name: str, toolstack: Toolstack | None) -> Outc
         text = edited_text(layout, record, Path(previous.kernel))
         stale = () if is_same_abi else (*record.stale_modules, record.abi)
         back = replace(
-            record,
+            record.with_config(text, _with_kernel(record.rendered, Path(previous.kernel))),
             kernel=previous.kernel,
             abi=previous.abi,
-            config_text=text,
             changed_at=int(time.time()),
             origin=previous.origin,
             stale_modules=stale,
@@ -159,10 +158,9 @@ def _switch(layout: Layout, before: Installed, kernel: KernelFolder, placed: Pat
         # what the step before last left in the guest is of no use to the undo of this one
         abis = {step.abi for step in (before, before.previous) if step} - {before.abi, kernel.abi}
         record = replace(
-            before,
+            before.with_config(text, _with_kernel(before.rendered, placed)),
             word=WORD,
             changed_at=int(time.time()),
-            config_text=text,
             kernel=str(placed),
             abi=kernel.abi,
             origin={**before.origin, "kernel": kernel.fingerprint},
@@ -208,14 +206,8 @@ def edited_text(layout: Layout, record: Installed, kernel: Path) -> str:
     Raises VerificationError when anything else would change by that.
     """
     path, text = layout.config(record.name), placing.current_text(layout, record)
-    new = text
-    for key, name in (("kernel", kernels.KERNEL), ("ramdisk", kernels.RAMDISK)):
-        new = _assign(new, key, str(kernel / name))
-    parse = xm.parse if record.toolstack == "xm" else xl.parse
-    try:
-        was, now = parse(text, strict=False), parse(new, strict=False)
-    except ValueError as error:
-        raise VerificationError(f"{path}: {error}", hint="correct it, then again") from error
+    new, grammar = _with_kernel(text, kernel), Grammar(record.toolstack)
+    was, now = (require_readable(grammar, path, one) for one in (text, new))
     expected = placing.moved_domain(was, {}, kernel)
     is_direct = isinstance(now.boot, Direct) and now.boot.kernel == str(kernel / kernels.KERNEL)
     if now != expected or not is_direct:
@@ -224,6 +216,12 @@ def edited_text(layout: Layout, record: Installed, kernel: Path) -> str:
             hint='write them as kernel = "PATH", each on a line of its own',
         )
     return new
+
+
+def _with_kernel(text: str, kernel: Path) -> str:
+    for key, name in (("kernel", kernels.KERNEL), ("ramdisk", kernels.RAMDISK)):
+        text = _assign(text, key, str(kernel / name))
+    return text
 
 
 def _assign(text: str, key: str, value: str) -> str:

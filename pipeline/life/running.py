@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pipeline import command
 from pipeline.errors import InUseError, PipelineError, UsageError
-from pipeline.life.journal import hold_lock, recover_all, release_lock
+from pipeline.life.guest_lock import guest_lock
 from pipeline.life.layout import Layout
-from pipeline.life.records import Installed, list_installed
+from pipeline.life.records import Installed, read_installed, survey
 from pipeline.life.refresh import finish_pending
 from pipeline.life.toolstack import Toolstack, find_toolstack, require_toolstack
+from pipeline.privacy import make_private
 from pipeline.project import Project
 from pipeline.spec.mistakes import suggest_nearest
 from pipeline.xen import xl
@@ -42,9 +43,8 @@ class Guest:
 
 
 def open_host(project: Project, *, log_name: str, needs_xen: bool = True) -> Host:
-    """The host; what a killed command left is finished or undone first."""
+    """The host of this command."""
     layout = Layout.here()
-    recover_all(layout)
     log = project.log(log_name, "host")
     log.parent.mkdir(parents=True, exist_ok=True)
     toolstack = require_toolstack(log) if needs_xen else find_toolstack(log)
@@ -53,7 +53,7 @@ def open_host(project: Project, *, log_name: str, needs_xen: bool = True) -> Hos
 
 def known_guests(host: Host) -> list[Guest]:
     """Installed guests first, then built ones that are not installed."""
-    installed = list_installed(host.layout)
+    installed, _ = survey(host.layout)
     found = [Guest(name, host.layout.config(name), one) for name, one in installed.items()]
     suffix = "xm" if host.toolstack and host.toolstack.program == "xm" else "cfg"
     for folder in sorted((host.project.output / "guests").glob("*")):
@@ -65,6 +65,7 @@ def known_guests(host: Host) -> list[Guest]:
 
 def find_guest(host: Host, name: str) -> Guest:
     """Raises UsageError naming those that are known."""
+    read_installed(host.layout, name)  # a record that cannot be read is no guest of output/guests
     known = {guest.name: guest for guest in known_guests(host)}
     if name not in known:
         hints = [suggest_nearest(name, known), f"known: {', '.join(known) or 'none'}"]
@@ -89,12 +90,9 @@ def start(host: Host, guest: Guest) -> list[str]:
     if guest.record is None:
         xen.run("create", guest.config)
         return []
-    done = finish_pending(host.layout, guest.name, xen)
-    lock = hold_lock(host.layout, guest.name)  # nobody changes the guest while it is created
-    try:
+    with guest_lock(host.layout, guest.name):  # nobody changes the guest while it is created
+        done = finish_pending(host.layout, guest.name, xen)
         xen.run("create", guest.config)
-    finally:
-        release_lock(host.layout, guest.name, lock)
     return [f"kernel {done.before} -> {done.after}"] if done else []
 
 
@@ -110,7 +108,7 @@ def open_console(host: Host, guest: Guest) -> None:
 def _is_pc(config: Path) -> bool:
     """Whether this configuration is an HVM guest's; what cannot be read is none."""
     try:
-        return xl.parse(config.read_text(), strict=False).type == "hvm"
+        return xl.parse(config.read_text(errors="replace"), strict=False).type == "hvm"
     except (OSError, ValueError):
         return False
 
@@ -162,6 +160,9 @@ def save(host: Host, guest: Guest) -> Path:
         raise InUseError(f"{final} is there already", hint="remove it, or restore it")
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.new")
+    partial.unlink(missing_ok=True)
+    # a guest's memory holds its keys; xl writes into the file that is there
+    make_private(partial)
     try:
         xen.run("save", guest.name, partial)
     except PipelineError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -44,7 +45,8 @@ def _rename(_layout: Layout, step: Step) -> None:
 
 
 def _remove(_layout: Layout, step: Step) -> None:
-    Path(step["path"]).unlink(missing_ok=True)
+    with suppress(IsADirectoryError):  # whoever put a folder in a file's place keeps it
+        Path(step["path"]).unlink(missing_ok=True)
 
 
 def _remove_tree(layout: Layout, step: Step) -> None:
@@ -75,6 +77,58 @@ _ELSEWHERE = {
     "lv-remove": ("pipeline.life.logical", "perform_removal"),
     "lv-rename": ("pipeline.life.logical", "perform_rename"),
 }
+
+
+_MOST = 4096
+_WORD = re.compile(r"[A-Za-z0-9+_.~-]{1,255}")
+_KEYS = {
+    **dict.fromkeys(("remove", "remove-tree", "remove-empty"), ("path",)),
+    "rename": ("source", "path"),
+    "modules": ("guest", "what", "abis"),
+    "set-size": ("path", "size"),
+    "lv-remove": ("group", "path"),
+    "lv-rename": ("group", "source", "path"),
+}
+
+
+def read_steps(layout: Layout, guest: str, found: list[object]) -> list[Step]:
+    """Steps out of a journal's file; ValueError for what we never write.
+
+    What is removed or renamed lies where a guest's things are, whatever the file says.
+    """
+    if len(found) > _MOST:
+        raise ValueError(f"{len(found)} steps")
+    steps = []
+    for number, step in enumerate(found, 1):
+        if type(step) is not dict or not all(type(value) is str for value in step.values()):
+            raise ValueError(f"step {number} is no table of texts")
+        kind = step.get("kind")
+        if kind not in _KEYS or set(step) != {"kind", *_KEYS[kind]}:
+            raise ValueError(f"step {number}: {kind!r}")
+        _require_place(layout, guest, step)
+        steps.append(step)
+    return steps
+
+
+def _require_place(layout: Layout, guest: str, step: Step) -> None:
+    kind = step["kind"]
+    if kind in ("modules", "lv-remove", "lv-rename"):
+        words = [word for key in _KEYS[kind] for word in step[key].split()]
+        if kind == "modules" and step["guest"] != guest:
+            raise ValueError(f"it is about {step['guest']!r}")
+        if not all(_WORD.fullmatch(word) and word not in (".", "..") for word in words):
+            raise ValueError(f"{kind}: {words}")
+        return
+    files = (layout.configs, layout.auto, layout.saves, layout.state / "installed")
+    disks = layout.images / guest
+    for path in (Path(step[key]) for key in ("source", "path") if key in step):
+        is_file = kind in ("remove", "rename") and path.parent in files and guest in path.name
+        is_disk = disks in path.parents or (kind == "set-size" and Path("/dev") in path.parents)
+        is_disk = is_disk and ".." not in path.parts
+        if not (is_file or is_disk):
+            raise ValueError(f"{kind} of {str(path)!r}")
+    if kind == "set-size" and not step["size"].isdigit():
+        raise ValueError(f"size {step['size']!r}")
 
 
 def perform(layout: Layout, steps: Iterable[Step]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError, VerificationError
 from pipeline.progress import print_line
 from pipeline.recipe import Recipe
+from pipeline.store import is_locked, locked
 
 if TYPE_CHECKING:
     from pipeline.life.source import Source
@@ -45,3 +49,19 @@ def yes_or_no(recipe: Recipe, option: str) -> bool | None:
     if asked not in (None, "yes", "no"):
         raise UsageError(f"{option}={asked}: yes or no?")
     return None if asked is None else asked == "yes"
+
+
+@contextmanager
+def reading_artifact(recipe: Recipe, folder: Path, name: str) -> Iterator[None]:
+    """While it is read nobody replaces or reads it; waits for whoever does, and says so."""
+    store = recipe.project.store
+    paths = [store.lock_path(stage, name) for stage in ("volume", "config")]
+    if folder != recipe.project.artifact(name):
+        paths = [folder.parent.parent / ".locks" / name] if folder.parent.name == name else []
+        paths = [path for path in paths if path.parent.parent.name == "published"]
+    if any(is_locked(path) for path in paths):
+        print_line(f"  waiting: {name} is being built or published")
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(locked(path))
+        yield

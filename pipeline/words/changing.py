@@ -10,8 +10,8 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.progress import print_line
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.words.asking import require_name, require_proven
-from pipeline.words.word import host_word
+from pipeline.words.asking import reading_artifact, require_name, require_proven
+from pipeline.words.word import describe_fault, host_word
 
 if TYPE_CHECKING:
     from pipeline.life.kernels import KernelFolder
@@ -32,38 +32,54 @@ _OUTCOMES = {
 
 def refresh(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     """Give installed guests their new kernel; name=, from=FOLDER, restart=, undo=, purge=yes."""
-    from pipeline.life import refresh as refreshing
-    from pipeline.life.journal import recover_all
     from pipeline.life.layout import Layout
-    from pipeline.life.records import list_installed, require_installed
+    from pipeline.life.records import require_installed, survey
     from pipeline.life.toolstack import find_toolstack
 
     layout, toolstack = Layout.here(), find_toolstack()
-    recover_all(layout)
     name = recipe.options.get("name", "")
-    records = [require_installed(layout, name)] if name else [*list_installed(layout).values()]
-    if not records:
+    installed, failed = ({name: require_installed(layout, name)}, []) if name else survey(layout)
+    if not installed and not failed:
         raise UsageError("no guest is installed here", hint="doit install name=...")
-    failed: list[PipelineError] = []
-    for record in records:
+    for error in failed:
+        print_line(error.brief)
+    for guest in installed:
         try:
-            if recipe.options.get("undo") == "yes":
-                outcome = refreshing.undo_refresh(layout, record.name, toolstack)
-            elif recipe.options.get("purge") == "yes":
-                outcome = refreshing.forget_previous(layout, record.name, toolstack)
-            elif record.is_kernel_inside:
-                outcome = refreshing.Outcome(record.name, "inside", "", "")
-            else:
-                kernel = _kernel_for(recipe, specs, record.name)
-                outcome = _refresh_one(recipe, layout, record.name, kernel, toolstack)
+            outcome = _change_kernel(recipe, specs, layout, guest, toolstack)
             print_line(_OUTCOMES[outcome.state].format(outcome))
-        except PipelineError as error:
-            error.guest = error.guest or record.name
+        except (PipelineError, OSError) as fault:
+            error = fault if isinstance(fault, PipelineError) else describe_fault(fault)
+            error.guest = error.guest or guest
             failed.append(error)
-            if len(records) > 1:
-                print_line(f"{record.name}: {error.brief}")
+            if len(installed) > 1:
+                print_line(f"{guest}: {error.brief}")
     if failed:
         raise failed[0]
+
+
+def _change_kernel(
+    recipe: Recipe,
+    specs: Mapping[str, Spec],
+    layout: Layout,
+    name: str,
+    toolstack: Toolstack | None,
+) -> Outcome:
+    from pipeline.life import refresh as refreshing
+    from pipeline.life.journal import working_on
+    from pipeline.life.records import require_installed
+
+    with working_on(layout, name) as done:
+        for text in done:
+            print_line(f"  {text}")
+        record = require_installed(layout, name)
+        if recipe.options.get("undo") == "yes":
+            return refreshing.undo_refresh(layout, name, toolstack)
+        if recipe.options.get("purge") == "yes":
+            return refreshing.forget_previous(layout, name, toolstack)
+        if record.is_kernel_inside:
+            return refreshing.Outcome(name, "inside", "", "")
+        kernel = _kernel_for(recipe, specs, name)
+        return _refresh_one(recipe, layout, name, kernel, toolstack)
 
 
 def _kernel_for(recipe: Recipe, specs: Mapping[str, Spec], name: str) -> KernelFolder:
@@ -101,7 +117,6 @@ def _refresh_one(
 def resize(recipe: Recipe, _specs: object) -> None:
     """Make the root disk of a guest larger or smaller; size=."""
     from pipeline.life import resize as resizing
-    from pipeline.life.journal import recover_all
     from pipeline.life.layout import Layout
     from pipeline.life.records import require_installed
     from pipeline.life.toolstack import find_toolstack
@@ -109,7 +124,6 @@ def resize(recipe: Recipe, _specs: object) -> None:
     name, layout = require_name(recipe), Layout.here()
     if "size" not in recipe.options:
         raise UsageError("to which size?", hint="size=8G, for example")
-    recover_all(layout)
     record = require_installed(layout, name)
     plan, notes = resizing.plan_resize(layout, record, recipe.options["size"], find_toolstack())
     for note in notes:
@@ -125,15 +139,15 @@ def resize(recipe: Recipe, _specs: object) -> None:
 def rebuild(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     """A new root disk from today's golden image; data disks stay; undo=yes, purge=yes."""
     from pipeline.life import rebuild as rebuilding
-    from pipeline.life.install import refuse_impossible
-    from pipeline.life.journal import recover_all
+    from pipeline.life.backing import require_backing
+    from pipeline.life.install import render_config
     from pipeline.life.layout import Layout
-    from pipeline.life.records import is_edited, require_installed
+    from pipeline.life.records import require_installed
+    from pipeline.life.refusals import refuse_impossible
     from pipeline.life.source import read_source
     from pipeline.life.toolstack import find_toolstack
 
     name, layout, toolstack = require_name(recipe), Layout.here(), find_toolstack()
-    recover_all(layout)
     record = require_installed(layout, name)
     if recipe.options.get("undo") == "yes":
         rebuilding.undo_rebuild(layout, name, toolstack)
@@ -144,16 +158,17 @@ def rebuild(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
             print_line(f"  removed {path}")
         return
     folder = _built_folder(recipe, specs, name)
-    source = read_source(folder, name=name, toolstack=record.toolstack)
-    plan = rebuilding.plan_rebuild(source, layout, record, proof=require_proven(recipe, source))
-    for note in refuse_impossible(plan, layout, toolstack):
-        print_line(f"  {note}")
-    log = recipe.project.log(name, "rebuild")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if is_edited(layout, record):
-        print_line(f"  edits of {layout.config(name)} are not taken over; undo=yes has them")
-    size_mib = rebuilding.size_to_keep(record)
-    made = rebuilding.rebuild(plan, layout, log=log)
+    with reading_artifact(recipe, folder, name):
+        source = read_source(folder, name=name, toolstack=record.toolstack)
+        require_backing(source)
+        plan = rebuilding.plan_rebuild(source, layout, record, proof=require_proven(recipe, source))
+        merged, _ = render_config(plan, layout)
+        for note in [*refuse_impossible(plan, layout, toolstack), *merged.notes]:
+            print_line(f"  {note}")
+        log = recipe.project.log(name, "rebuild")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        size_mib = rebuilding.size_to_keep(record)
+        made = rebuilding.rebuild(plan, layout, log=log)
     if rebuilding.grow_to(layout, made, size_mib, toolstack):
         print_line(f"  its root disk was resized to {size_mib} MiB once, and is again")
     print_line(f"{name} is rebuilt; start it: doit start name={name}")
@@ -185,11 +200,12 @@ WORDS = (
         refresh,
         *("from", "restart", "undo", "purge"),
     ),
-    host_word("resize", "a larger or smaller root disk: size=8G", resize, "size"),
+    host_word("resize", "a larger or smaller root disk: size=8G", resize, "size", changes=True),
     host_word(
         "rebuild",
         "a new root disk from today's golden image: undo=yes",
         rebuild,
         *("from", "unproven", "undo", "purge"),
+        changes=True,
     ),
 )

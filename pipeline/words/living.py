@@ -4,34 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
 from pipeline.progress import print_line
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.words.asking import require_name, require_proven, yes_or_no
+from pipeline.words.asking import reading_artifact, require_name, require_proven, yes_or_no
 from pipeline.words.changing import WORDS as CHANGING_WORDS
 from pipeline.words.running import WORDS as RUNNING_WORDS
-from pipeline.words.word import Word, host_word
+from pipeline.words.word import Word, describe_fault, host_word
+
+if TYPE_CHECKING:
+    from pipeline.life.layout import Layout
+    from pipeline.life.records import Installed
+    from pipeline.life.toolstack import Toolstack
 
 _DEFAULT_KEEP = "7"
 
 
 def publish(recipe: Recipe, spec: Spec) -> None:
     """Publish the artifact as it was proven; keep=N, rollback=yes, unproven=yes."""
+    try:
+        _publish(recipe, spec)
+    except OSError as error:
+        raise describe_fault(error) from error
+
+
+def _publish(recipe: Recipe, spec: Spec) -> None:
     from pipeline.life import publish as versions  # only this word pays for its imports
+    from pipeline.life.backing import require_backing
+    from pipeline.life.journal import recover_all
+    from pipeline.life.layout import Layout
     from pipeline.life.source import read_source
 
     project, asked = recipe.project, recipe.options.get("keep", _DEFAULT_KEEP)
-    if not asked.isdigit() or asked == "0":
+    if not asked.isdigit() or not int(asked[:9]) > 0:
         raise UsageError(f"keep={asked}: how many versions?", hint="keep=1 or more")
+    for text in recover_all(Layout.here()):
+        print_line(f"  {text}")
     if recipe.options.get("rollback") == "yes":
         version = versions.roll_back(project, spec.name)
         print_line(f"{spec.name}: current is {version.name} again")
         return
-    source = read_source(project.artifact(spec.name), name=spec.name)
-    proof = require_proven(recipe, source)
-    version = versions.publish(project, source, proof=proof)
+    folder = project.artifact(spec.name)
+    with reading_artifact(recipe, folder, spec.name):
+        source = read_source(folder, name=spec.name)
+        require_backing(source)
+        version = versions.publish(project, source, proof=require_proven(recipe, source))
     print_line(f"{spec.name} is published: {version.folder}")
     if not recipe.state("config", spec).is_current:
         print_line(f"  its spec asks for something else by now: doit why name={spec.name}")
@@ -41,10 +61,9 @@ def publish(recipe: Recipe, spec: Spec) -> None:
 
 def install(recipe: Recipe, _specs: object) -> None:
     """Install an artifact on this host; from=, autostart=, replace=yes, unproven=yes."""
-    from pipeline.life import install as installing
     from pipeline.life.layout import Layout
     from pipeline.life.records import read_installed
-    from pipeline.life.source import read_source
+    from pipeline.life.refusals import refuse_replacing
     from pipeline.life.toolstack import find_toolstack
 
     name, layout = require_name(recipe), Layout.here()
@@ -52,11 +71,38 @@ def install(recipe: Recipe, _specs: object) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
     toolstack = find_toolstack(log)
-    program = toolstack.program if toolstack else recipe.options.get("toolstack", "xl")
-    source = read_source(_source_folder(recipe, name), name=name, toolstack=program)
     before = read_installed(layout, name)
-    may_replace = recipe.options.get("replace") == "yes"
-    installing.refuse_replacing(name, before, may_replace=may_replace)
+    refuse_replacing(name, before, may_replace=recipe.options.get("replace") == "yes")
+    folder = _source_folder(recipe, name)
+    with reading_artifact(recipe, folder, name):
+        record = _install(recipe, folder, layout, before, toolstack, log)
+    print_line(f"{name} is installed: {layout.config(name)}")
+    for disk in record.disks:
+        print_line(f"  {disk.vdev:<6} {disk.target}")
+    if record.kernel:
+        print_line(f"  kernel {record.kernel}")
+    when = f"with the host ({layout.auto_link(name)})" if record.is_autostarted else "by hand"
+    print_line(f"  starts {when}; now:  doit start name={name}")
+
+
+def _install(
+    recipe: Recipe,
+    folder: Path,
+    layout: Layout,
+    before: Installed | None,
+    toolstack: Toolstack | None,
+    log: Path,
+) -> Installed:
+    from pipeline.life import install as installing
+    from pipeline.life.backing import require_backing
+    from pipeline.life.records import is_edited
+    from pipeline.life.refusals import refuse_impossible
+    from pipeline.life.source import read_source
+
+    name = require_name(recipe)
+    program = toolstack.program if toolstack else recipe.options.get("toolstack", "xl")
+    source = read_source(folder, name=name, toolstack=program)
+    require_backing(source)
     plan = installing.plan_install(
         source,
         layout,
@@ -66,16 +112,11 @@ def install(recipe: Recipe, _specs: object) -> None:
         proof=require_proven(recipe, source),
         group=recipe.options.get("lvm", ""),
     )
-    for note in installing.refuse_impossible(plan, layout, toolstack):
+    for note in refuse_impossible(plan, layout, toolstack):
         print_line(f"  {note}")
-    record = installing.install(plan, layout, word="install", log=log)
-    print_line(f"{name} is installed: {layout.config(name)}")
-    for disk in record.disks:
-        print_line(f"  {disk.vdev:<6} {disk.target}")
-    if record.kernel:
-        print_line(f"  kernel {record.kernel}")
-    when = f"with the host ({layout.auto_link(name)})" if record.is_autostarted else "by hand"
-    print_line(f"  starts {when}; now:  doit start name={name}")
+    if before is not None and is_edited(layout, before):
+        print_line(f"  edits of {layout.config(name)} are not taken over by replace=yes")
+    return installing.install(plan, layout, word="install", log=log)
 
 
 def _source_folder(recipe: Recipe, name: str) -> Path:
@@ -96,13 +137,11 @@ def _source_folder(recipe: Recipe, name: str) -> Path:
 def remove(recipe: Recipe, _specs: object) -> None:
     """Take a guest off this host; yes=yes where something would be lost."""
     from pipeline.life import remove as removing
-    from pipeline.life.journal import recover_all
     from pipeline.life.layout import Layout
     from pipeline.life.records import require_installed
     from pipeline.life.toolstack import find_toolstack
 
     name, layout = require_name(recipe), Layout.here()
-    recover_all(layout)
     record = require_installed(layout, name)
     may_lose = recipe.options.get("yes") == "yes"
     for note in removing.refuse_removal(record, layout, find_toolstack(), may_lose=may_lose):
@@ -143,10 +182,24 @@ WORDS = (
         "put a guest in its place on this Xen host",
         install,
         *("from", "autostart", "replace", "unproven", "lvm", "toolstack"),
+        changes=True,
     ),
-    host_word("remove", "take a guest off this Xen host", remove, "yes"),
-    host_word("list-guests", "what is installed, runs, and is out of date", list_guests, "json"),
+    host_word("remove", "take a guest off this Xen host", remove, "yes", changes=True),
+    host_word(
+        "list-guests",
+        "what is installed, runs, and is out of date",
+        list_guests,
+        "json",
+        only_reads=True,
+    ),
     *CHANGING_WORDS,
-    host_word("doctor", "what will hurt here, each with its fix", doctor, "dry", "json"),
+    Word(
+        "doctor",
+        "what will hurt here, each with its fix",
+        doctor,
+        options=frozenset({"dry", "json"}),
+        is_single=True,
+        is_of_host=True,
+    ),
     *RUNNING_WORDS,
 )

@@ -135,7 +135,7 @@ def _chosen(recipe: Recipe, host: Host, *, only_running: bool = False) -> list[G
 
 
 WORDS = (
-    host_word("start", "xl create of an installed or built guest", start),
+    host_word("start", "xl create of an installed or built guest", start, changes=True),
     host_word("console", "its console; Ctrl-] leaves", console),
     host_word("shutdown", "shut down one guest, or all=yes, and wait", shutdown, "all", "timeout"),
     host_word("reboot", "start it again, kernel as it was", reboot),

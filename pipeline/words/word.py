@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING
+
+from pipeline.diagnosis import explain_os_error
+from pipeline.errors import EnvironmentFault, PipelineError
+from pipeline.progress import print_line
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
+    from pipeline.spec import Spec
+
+    HostAction = Callable[[Recipe, Mapping[str, Spec]], None]
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,61 @@ class Word:
     needs_output: bool = True
 
 
-def host_word(name: str, doc: str, action: Callable[..., None], *options: str) -> Word:
-    """A word about guests of this Xen host."""
-    return Word(name, doc, action, options=frozenset(options), is_single=True, is_of_host=True)
+def host_word(
+    name: str,
+    doc: str,
+    action: HostAction,
+    *options: str,
+    changes: bool = False,
+    only_reads: bool = False,
+) -> Word:
+    """A word about guests of this Xen host.
+
+    Whatever it is, what a killed command left is undone or finished first. One that `changes` its
+    guest keeps the guest's lock from its first look to its end, and waits for whoever has it.
+    """
+    begun = _begun(action, changes=changes)
+    return Word(
+        name,
+        doc,
+        begun,
+        options=frozenset(options),
+        is_single=True,
+        is_of_host=True,
+        only_reads=only_reads,
+    )
+
+
+def _begun(action: HostAction, *, changes: bool) -> HostAction:
+    @wraps(action)
+    def word(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+        from pipeline.life.journal import recover_all, working_on
+        from pipeline.life.layout import Layout
+        from pipeline.words.asking import require_name
+
+        layout = Layout.here()
+        try:
+            with ExitStack() as stack:
+                if changes and recipe.options.get("name"):
+                    done = stack.enter_context(working_on(layout, require_name(recipe)))
+                else:
+                    done = recover_all(layout)
+                for text in done if recipe.options.get("json") != "yes" else ():
+                    print_line(f"  {text}")
+                action(recipe, specs)
+        except OSError as error:
+            raise describe_fault(error) from error
+
+    return word
+
+
+def describe_fault(error: OSError) -> PipelineError:
+    """What the system said to a word that was at work on the host's files."""
+    known = explain_os_error(error)
+    if known is not None:
+        return known
+    where = f"{error.filename}: " if error.filename else ""
+    return EnvironmentFault(
+        f"{where}{error.strerror or error}",
+        hint="nothing is half done: what was begun was undone; mend it, then again",
+    )

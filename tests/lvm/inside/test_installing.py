@@ -11,7 +11,7 @@ import pytest
 from pipeline.command import run
 from pipeline.errors import EnvironmentFault, InUseError, UsageError
 from pipeline.host import lvm
-from pipeline.life import install, rebuild, remove, resize
+from pipeline.life import install, rebuild, refusals, remove, resize
 from pipeline.life.journal import recover_all
 from pipeline.life.kernels import purge_kernels
 from pipeline.life.layout import Layout
@@ -45,7 +45,7 @@ class Host:
 
     def install(self, abi: str) -> None:
         plan = self.plan(abi)
-        install.refuse_impossible(plan, self.layout, None)
+        refusals.refuse_impossible(plan, self.layout, None)
         install.install(plan, self.layout, word="install", log=self.work / "log")
 
     def rebuild(self, abi: str) -> None:
@@ -107,7 +107,7 @@ def test_a_life_in_a_volume_group(host: Host) -> None:
 
 def test_what_cannot_be_is_refused_before_anything_is_made(host: Host) -> None:
     with pytest.raises(EnvironmentFault, match="no volume group 'VG9'"):
-        install.refuse_impossible(host.plan(ABIS[0], "VG9"), host.layout, None)
+        refusals.refuse_impossible(host.plan(ABIS[0], "VG9"), host.layout, None)
     foreign = lvm.create_volume(run, GROUP, f"{NAME}-disk", size_bytes=4 << 20)
     try:
         with pytest.raises(InUseError, match="was not installed by doit"):

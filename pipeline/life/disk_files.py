@@ -1,0 +1,71 @@
+"""Disks on the host: what is wrong with one, and copies that only their owner can read.
+
+A guest's disk holds its host keys and the hash of root's password.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from pipeline import command
+from pipeline.canonical import sync_folder
+from pipeline.errors import EnvironmentFault, VerificationError
+from pipeline.life.records import InstalledDisk
+from pipeline.privacy import make_private
+from pipeline.sums import digest_as
+
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+
+
+def make_private_folder(folder: Path) -> None:
+    """A folder that nobody else looks into, and its parents; one of ours from before is closed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    folder.chmod(PRIVATE_FOLDER)
+
+
+def copy_disk(source: Path, target: Path, *, recorded: str = "", log: Path | None = None) -> None:
+    """A sparse copy, or a reflink, on the disk when this returns; `target` must not be there.
+
+    `recorded` is the digest that it must have, VerificationError where it has not.
+    """
+    make_private(target)
+    command.run(["cp", "--sparse=always", "--reflink=auto", "--", source, target], log=log)
+    if recorded and digest_as(recorded, target) != recorded:
+        raise VerificationError(
+            f"{target} is not what was copied from {source}",
+            hint="it changed meanwhile, or a disk or the memory fails: see dmesg and smartctl",
+        )
+    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(target.parent)
+
+
+def find_fault(disk: InstalledDisk) -> str:
+    """What is wrong with a guest's disk, "" for one that is there and is one."""
+    try:
+        mode = disk.path.stat().st_mode
+    except FileNotFoundError:
+        return f"{disk.target} is gone"
+    except OSError as error:
+        return f"{disk.target}: {error.strerror}"
+    is_right = stat.S_ISBLK(mode) if disk.kind == "block" else stat.S_ISREG(mode)
+    return "" if is_right else f"{disk.target} is no disk but a {_kind_of(mode)}"
+
+
+def _kind_of(mode: int) -> str:
+    kinds = {stat.S_ISDIR: "folder", stat.S_ISFIFO: "FIFO", stat.S_ISREG: "file"}
+    return next((name for test, name in kinds.items() if test(mode)), "device")
+
+
+def require_disk(disk: InstalledDisk) -> None:
+    """Raises EnvironmentFault where the disk cannot be worked on."""
+    if fault := find_fault(disk):
+        raise EnvironmentFault(
+            fault, hint="put it back from a copy; or take the guest off: doit remove, yes=yes"
+        )

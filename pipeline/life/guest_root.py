@@ -7,7 +7,6 @@ system when it is killed. Before that e2fsck looks at it, outside the kernel.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline import command
+from pipeline.cage import caged_reader
 from pipeline.errors import (
     CommandFailed,
     EnvironmentFault,
@@ -26,15 +26,20 @@ from pipeline.errors import (
 )
 from pipeline.host.in_use import refuse_if_used
 from pipeline.host.namespace import is_root, isolated
+from pipeline.life import inside
+from pipeline.life.disk_files import require_disk
 from pipeline.life.journal import work_folder
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, InstalledDisk, read_installed
 from pipeline.life.steps import Step
 from pipeline.life.toolstack import find_toolstack, refuse_running
+from pipeline.progress import print_line
 from pipeline.volumes.overlay import TOOLS as QCOW2_TOOLS
 from pipeline.volumes.overlay import edit_overlay
 
-_OPTIONS = "nodev,nosuid,noexec"
+_TOOLS = {"bwrap": "bubblewrap", "e2fsck": "e2fsprogs"}
+_TIMEOUT_S = 1800
+_WITHOUT = "this kernel or mount(8) has no nosymfollow"
 _EXT = ("ext2", "ext3", "ext4")
 _DYING_S = 3.0
 
@@ -49,71 +54,132 @@ def root_disk(record: Installed) -> InstalledDisk:
     )
 
 
-def change_modules(layout: Layout, record: Installed, words: Sequence[str | Path]) -> str:
-    """Run pipeline.life.inside in the guest's root file system; returns what it said.
+def change_modules(layout: Layout, record: Installed, words: Sequence[str | Path]) -> None:
+    """Run pipeline.life.inside on the guest's root file system.
 
     Raises InUseError while the guest runs or its disk is open, EnvironmentFault without root or
-    when there is no room in the guest, VerificationError for a damaged file system.
+    when there is no room in the guest, VerificationError for a damaged file system or one whose
+    links lead the modules elsewhere.
     """
     if not is_root():
         raise EnvironmentFault("a guest's file system is opened by root only", hint="sudo ./doit")
+    command.require_tools(_TOOLS)
     refuse_running(find_toolstack(), record.name, "changing its modules")
     disk = root_disk(record)
+    require_disk(disk)
     refuse_if_used(disk.path)
     try:
         with work_folder(layout, record.name) as work:
-            return _run_inside(record, disk, work, [str(word) for word in words])
+            said = _run_inside(record, disk, work, [str(word) for word in words])
     except CommandFailed as error:
-        if "no space" in error.details:
-            raise EnvironmentFault(
-                f"{record.name}: {error.details.strip().splitlines()[-1]}",
-                hint=f"doit resize name={record.name} size=...",
-            ) from error
-        raise
+        raise _explain(record, error) from error
+    if _WITHOUT in said:
+        print_line(f"  {_WITHOUT}: only openat2 stands before the guest's links")
+
+
+def _explain(record: Installed, error: CommandFailed) -> PipelineError:
+    last = (error.details.strip().splitlines() or [""])[-1]
+    if error.status == inside.NO_SPACE:
+        return EnvironmentFault(
+            f"{record.name}: {last}", hint=f"doit resize name={record.name} size=..."
+        )
+    if error.status == inside.REFUSED:
+        return VerificationError(
+            f"{record.name}: in the guest: {last}",
+            hint="start the guest and make it a folder of its own there",
+        )
+    if error.status in (124, 137):
+        return EnvironmentFault(
+            f"{record.name}: its file system was not done with after {_TIMEOUT_S} s",
+            hint="look at it: e2fsck -f, or at the load of this host",
+        )
+    return error
 
 
 def _run_inside(record: Installed, disk: InstalledDisk, work: Path, words: list[str]) -> str:
     root = work / "root"
     root.mkdir()
-    program = [sys.executable, "-m", "pipeline.life.inside", str(root), *words]
-    source = Path(__file__).resolve().parents[2]
-    loop = "" if disk.kind == "block" else ",loop"
+    program = shlex.join(map(str, _caged(words)))
     steps = [
-        f'mount -t {record.fs} -o {_OPTIONS}{loop} "$1" {shlex.quote(str(root))}',
-        f"cd {shlex.quote(str(source))}",
-        shlex.join(program),
-        f"cd / && umount {shlex.quote(str(root))}",
+        f"root={shlex.quote(str(root))} follow=,nosymfollow",
+        # an older kernel or mount does not know the option
+        'if mount -t tmpfs -o "ro$follow" none "$root" 2>/dev/null; then umount "$root"; '
+        f'else follow=; echo "{_WITHOUT}"; fi',
+        f'mount -t {record.fs} -o "{mount_options(record, disk)}$follow" "$1" "$root"',
+        f'{program} 9<"$root"',
+        'umount "$root"',
     ]
     if disk.format == "qcow2":
         command.require_tools(QCOW2_TOOLS)
         if record.fs in _EXT:
-            steps.insert(0, 'e2fsck -p "$1" || [ $? -le 1 ]')
+            steps.insert(0, 'e2fsck -f -p "$1" || [ $? -le 1 ]')
         return edit_overlay(command.run, disk.path, steps, work=work, env={})
     check_file_system(disk.path, record.fs)
     return command.run(isolated(["sh", "-euc", "\n".join(steps), "sh", disk.path]))
 
 
-def check_file_system(disk: Path, fs: str) -> None:
-    """Replay an ext file system's journal and look it over; the others do it when mounted.
+def _caged(words: list[str]) -> list[object]:
+    """`inside` where there are programs and nothing else: no host, no network, no capability but
+    those that write a tree of several owners. The guest's tree is descriptor 9, from another mount
+    namespace, so that its mount keeps its options."""
+    source = Path(__file__).resolve().parents[2]
+    python = Path(sys.executable).resolve()
+    cage: list[object] = ["timeout", "-k", "5", str(_TIMEOUT_S), "bwrap", "--die-with-parent"]
+    cage += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--new-session"]
+    cage += ["--cap-drop", "ALL", "--cap-add", "CAP_DAC_OVERRIDE", "--cap-add", "CAP_FOWNER"]
+    for folder in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", sys.base_prefix):
+        cage += ["--ro-bind-try", folder, folder]
+    cage += ["--ro-bind", source / "pipeline", "/source/pipeline", "--dev", "/dev"]
+    if words[0] == "put":
+        cage += ["--ro-bind", words[2], "/modules.tar"]
+        words = [*words[:2], "/modules.tar"]
+    start = "import sys; sys.path.insert(0, '/source'); from pipeline.life import inside; "
+    start += "sys.exit(inside.main(sys.argv[1:]))"
+    return [*cage, "--", python, "-I", "-S", "-B", "-c", start, "9", *words]
 
-    What is clean is not written to: its time of change tells whether the guest ran.
+
+def mount_options(record: Installed, disk: InstalledDisk) -> str:
+    """How a guest's file system is mounted here.
+
+    Its superblock may ask for a panic of whoever finds an error in it: of this host, then.
+    """
+    errors = ",errors=remount-ro" if record.fs in _EXT else ""
+    return f"nodev,nosuid,noexec{errors}{'' if disk.kind == 'block' else ',loop'}"
+
+
+def check_file_system(disk: Path, fs: str) -> None:
+    """Replay an ext file system's journal and look all of it over; the others do it when mounted.
+
+    Whatever its guest's root made of it, the kernel is not the first to read it. What is clean is
+    not written to: its time of change tells whether the guest ran.
     """
     if fs not in _EXT:
         return
     try:
-        command.run(["e2fsck", "-n", disk])
+        read_ext(disk, "e2fsck", "-f", "-n")
     except CommandFailed:
         pass
     else:
         return
     try:
-        command.run(["e2fsck", "-p", disk], accept=(0, 1))
+        write_ext(disk, "e2fsck", "-f", "-p", accept=(0, 1))
     except CommandFailed as error:
         raise VerificationError(
             f"{disk}: e2fsck finds what it does not mend by itself",
             details=error.details,
             hint=f"look at it: e2fsck -f {disk}",
         ) from error
+
+
+def read_ext(disk: Path, *words: str) -> str:
+    """One of e2fsprogs' programs over a disk that its guest made, where it sees nothing else."""
+    return command.run(caged_reader([*words, disk], readable=[disk]))
+
+
+def write_ext(disk: Path, *words: str, more: str = "", accept: tuple[int, ...] = (0,)) -> str:
+    """The same for one that writes; `more` stands behind the disk."""
+    argv = [*words, disk, *filter(None, [more])]
+    return command.run(caged_reader(argv, writable=[disk]), accept=accept)
 
 
 def modules_step(record: Installed, what: str, *abis: str) -> Step:
@@ -141,8 +207,3 @@ def _await_dying(disk: Path) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-def is_there(disk: InstalledDisk) -> bool:
-    """Whether the disk exists and may be opened."""
-    return disk.path.exists() and os.access(disk.path, os.R_OK | os.W_OK)

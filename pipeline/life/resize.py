@@ -19,7 +19,14 @@ from pipeline.errors import CommandFailed, EnvironmentFault, InUseError, UsageEr
 from pipeline.host.in_use import refuse_if_used
 from pipeline.host.namespace import isolated
 from pipeline.life import logical, placing
-from pipeline.life.guest_root import check_file_system, root_disk
+from pipeline.life.disk_files import copy_disk, require_disk
+from pipeline.life.guest_root import (
+    check_file_system,
+    mount_options,
+    read_ext,
+    root_disk,
+    write_ext,
+)
 from pipeline.life.journal import Transaction, work_folder
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, InstalledDisk, note_written
@@ -32,7 +39,12 @@ from pipeline.spec.sizes import parse_size
 MIB = 1 << 20
 _EXT = ("ext2", "ext3", "ext4")
 _TOOLS = {
-    "ext4": {"resize2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "dumpe2fs": "e2fsprogs"},
+    "ext4": {
+        "resize2fs": "e2fsprogs",
+        "e2fsck": "e2fsprogs",
+        "dumpe2fs": "e2fsprogs",
+        "bwrap": "bubblewrap",
+    },
     "xfs": {"xfs_growfs": "xfsprogs", "xfs_repair": "xfsprogs"},
     "btrfs": {"btrfs": "btrfs-progs"},
 }
@@ -70,6 +82,7 @@ def plan_resize(
     require_tools(_TOOLS["ext4" if record.fs in _EXT else record.fs])
     if not disk.is_owned:
         raise UsageError(f"{disk.target} was not made by doit", hint="resize it by hand")
+    require_disk(disk)
     note = refuse_running(toolstack, record.name, "resizing")
     refuse_if_used(disk.path)
     if layout.save_file(record.name).exists():
@@ -136,13 +149,12 @@ def _grew_mounted(change: Transaction, plan: Resizing) -> bool:
             _set_size(plan.disk.path, plan.before_mib * MIB)
             return False
         raise
-    command.run(["e2fsck", "-f", "-n", plan.disk.path])
+    read_ext(plan.disk.path, "e2fsck", "-f", "-n")
     return True
 
 
 def _run_mounted(change: Transaction, plan: Resizing, words: str, *, device: str) -> None:
-    loop = "" if plan.disk.kind == "block" else ",loop"
-    options = f"nodev,nosuid,noexec{loop}"
+    options = mount_options(plan.record, plan.disk)
     script = f'mount -t {plan.record.fs} -o {options} "$1" "$2"\n{words} {device}\numount "$2"'
     with work_folder(change.layout, plan.record.name) as work:
         command.run(isolated(["sh", "-euc", script, "sh", plan.disk.path, work]))
@@ -159,13 +171,13 @@ def _resize_copy(change: Transaction, plan: Resizing) -> list[Step]:
     _refuse_no_room(disk.path)
     aside = disk.path.with_name(f".{disk.path.name}.resized")
     change.will_make(remove(aside))
-    command.run(["cp", "--sparse=always", "--reflink=auto", disk.path, aside])
-    command.run(["e2fsck", "-f", "-p", aside], accept=(0, 1))
+    copy_disk(disk.path, aside)
+    write_ext(aside, "e2fsck", "-f", "-p", accept=(0, 1))
     if plan.grows:
         _set_size(aside, plan.after_mib * MIB)
-    command.run(["resize2fs", aside, f"{plan.after_mib}M"])
+    write_ext(aside, "resize2fs", more=f"{plan.after_mib}M")
     _set_size(aside, plan.after_mib * MIB)
-    command.run(["e2fsck", "-f", "-n", aside])
+    read_ext(aside, "e2fsck", "-f", "-n")
     return [rename(aside, disk.path)]
 
 
@@ -180,10 +192,10 @@ def _refuse_no_room(path: Path) -> None:
 
 
 def _refuse_below_content(plan: Resizing) -> None:
-    text = command.run(["resize2fs", "-P", plan.disk.path])
+    text = read_ext(plan.disk.path, "resize2fs", "-P")
     found = re.search(r"minimum size of the filesystem: (\d+)", text)
     block = re.search(
-        r"^Block size:\s+(\d+)", command.run(["dumpe2fs", "-h", plan.disk.path]), re.MULTILINE
+        r"^Block size:\s+(\d+)", read_ext(plan.disk.path, "dumpe2fs", "-h"), re.MULTILINE
     )
     if not found or not block:
         raise CommandFailed(["resize2fs", "-P"], status=0, output=text)
@@ -239,6 +251,8 @@ def perform_size(_layout: Layout, step: Step) -> None:
 
 def _ext_size(path: Path) -> int:
     """Bytes that an ext file system in this file says it has; 0 where there is none."""
+    if not path.is_file():
+        return 0
     with open(path, "rb") as stream:
         block = stream.read(2048)[1024:]
     if len(block) < 1024 or block[56:58] != b"\x53\xef":

@@ -16,12 +16,13 @@ from pipeline.errors import EnvironmentFault, VerificationError
 from pipeline.host import lvm
 from pipeline.host.lvm_report import Group
 from pipeline.life import logical, placing
+from pipeline.life.config_file import Grammar, require_readable
+from pipeline.life.guest_root import read_ext, write_ext
 from pipeline.life.journal import Transaction
 from pipeline.life.layout import Layout
 from pipeline.life.records import Installed, InstalledDisk
 from pipeline.life.steps import Step
 from pipeline.volumes.writing import copy_device
-from pipeline.xen import xl, xm
 
 MIB = 1 << 20
 
@@ -55,12 +56,14 @@ def shrink_volume(
         tags=[f"{logical.TAG}{record.name}"],
     )
     copy_device(disk.path, copy.path, is_zeroed=volume.is_thin)
-    command.run(["e2fsck", "-f", "-p", copy.path], accept=(0, 1))
-    command.run(["resize2fs", copy.path, f"{size_mib}M"])
+    write_ext(copy.path, "e2fsck", "-f", "-p", accept=(0, 1))
+    write_ext(copy.path, "resize2fs", more=f"{size_mib}M")
     whole = extents.extents(size_mib * MIB) * extents.extent
     copy = lvm.reduce_volume(command.run, copy, whole)
-    command.run(["e2fsck", "-f", "-n", copy.path])
-    moved = _with_target(replace(record, config_text=text, generation=generation), disk, target)
+    read_ext(copy.path, "e2fsck", "-f", "-n")
+    rendered = _with_path(record.rendered, disk.target, str(target))
+    noted = replace(record.with_config(text, rendered), generation=generation)
+    moved = _with_target(noted, disk, target)
     return [
         {"kind": "lv-rename", "group": group, "source": staged, "path": target.name},
         *placing.prepare_texts(change, moved),
@@ -98,12 +101,8 @@ def moved_text(layout: Layout, record: Installed, vdev: str, target: str) -> str
     """
     path, text = layout.config(record.name), placing.current_text(layout, record)
     old = next(disk.target for disk in record.disks if disk.vdev == vdev)
-    new = re.sub(rf"{re.escape(old)}(?![\w.+-])", lambda _: target, text)
-    parse = xm.parse if record.toolstack == "xm" else xl.parse
-    try:
-        was, now = parse(text, strict=False), parse(new, strict=False)
-    except ValueError as error:
-        raise VerificationError(f"{path}: {error}", hint="correct it, then again") from error
+    new, grammar = _with_path(text, old, target), Grammar(record.toolstack)
+    was, now = (require_readable(grammar, path, one) for one in (text, new))
     is_named = any(disk.target == old for disk in was.disks)
     if not is_named or now != placing.moved_domain(was, {vdev: target}, None):
         raise VerificationError(
@@ -111,3 +110,7 @@ def moved_text(layout: Layout, record: Installed, vdev: str, target: str) -> str
             hint=f"write it as target={old} in its disk= line",
         )
     return new
+
+
+def _with_path(text: str, old: str, new: str) -> str:
+    return re.sub(rf"{re.escape(old)}(?![\w.+-])", lambda _: new, text)

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.canonical import digest_file
 from pipeline.host.namespace import is_root
-from pipeline.life import install, rebuild, refresh, remove, resize
+from pipeline.life import inside, install, rebuild, refresh, remove, resize
 from pipeline.life.journal import list_unfinished, recover_all
 from pipeline.life.kernels import purge_kernels, read_kernel_folder
 from pipeline.life.layout import Layout
@@ -22,6 +22,7 @@ from pipeline.xen import xl
 from pipeline.xen.boot import Direct
 from tests.conftest import require
 from tests.host.killing import SURVIVED, run_and_kill
+from tests.host.life_bench import LifeBench
 from tests.host.small_artifact import (
     ABIS,
     hostname_in,
@@ -222,3 +223,78 @@ def test_undoing_a_refresh(bench: Bench, tmp_path: Path) -> None:
     bench.install(f"from-{ABIS[0]}")
     bench.refresh(ABIS[1])
     kill_everywhere(bench, tmp_path, lambda: refresh.undo_refresh(bench.layout, NAME, None))
+
+
+@pytest.mark.parametrize("replaces", ["no", "yes"])
+def test_the_next_install_works_whenever_the_last_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaces: str
+) -> None:
+    """The word itself comes next, nothing else: it undoes or finishes, and installs."""
+    life = LifeBench(tmp_path / "work")
+    monkeypatch.setenv("DOMU_ROOT", str(life.root))
+    if replaces == "yes":
+        life.demand("install", unproven="yes")
+        life.make_artifact(ABIS[1], "two")
+    copy_root(life.root, tmp_path / "before")
+    hostname = hostname_in(life.artifact / "disk.img")
+    kills = 0
+    for at in range(1, MOST_STEPS, 2):
+        copy_root(tmp_path / "before", life.root)
+        status = run_and_kill(lambda: life.demand("install", unproven="yes", replace="yes"), at)
+        if status == SURVIVED:
+            break
+        assert status == -9, f"step {at}: ended with {status}"
+        kills += 1
+        if kills % 4 == 0:  # somebody looks first
+            life.demand("list-guests")
+            assert not list_unfinished(Layout(life.root))
+        life.demand("install", unproven="yes", replace="yes")
+        require_bootable(life.root)
+        (disk,) = (life.root / "var/lib/xen/images").rglob("disk.img")
+        assert hostname_in(disk) == hostname
+        assert not list_unfinished(Layout(life.root))
+    assert kills > 15
+
+
+def _modules_of(root: Path) -> dict[str, str]:
+    """What is in /lib/modules, hidden entries too."""
+    return {
+        str(path.relative_to(root)): path.read_text()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_modules_go_back_whenever_putting_them_was_killed(tmp_path: Path) -> None:
+    """The program in the cage, killed before each of its changes; `back` is what recovery does."""
+    archive = make_kernel(tmp_path / "kernel", ABIS[0], flavour="new").folder / "modules.tar"
+    tree = tmp_path / "tree"
+
+    def run(*words: str) -> None:
+        folder = os.open(tree, os.O_RDONLY)
+        here = os.getcwd()
+        try:
+            assert inside.main([str(folder), *words]) == 0
+        finally:
+            os.chdir(here)
+            os.close(folder)
+
+    def restore() -> None:
+        shutil.rmtree(tree, ignore_errors=True)
+        (tree / f"lib/modules/{ABIS[0]}").mkdir(parents=True)
+        (tree / f"lib/modules/{ABIS[0]}/modules.dep").write_text("old")
+
+    restore()
+    old = _modules_of(tree)
+    for at in range(1, MOST_STEPS):
+        restore()
+        status = run_and_kill(lambda: run("put", ABIS[0], str(archive)), at)
+        if status == SURVIVED:
+            break
+        assert (tree / f"lib/modules/{ABIS[0]}/modules.dep").exists(), f"no modules at step {at}"
+        run("back", ABIS[0])
+        assert _modules_of(tree) == old, f"step {at}"
+    assert at > 5
+    assert len(_modules_of(tree)) == 3
+    run("back", ABIS[0])
+    assert _modules_of(tree) == old

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.beneath import Beneath
 from pipeline.bootstrap.archive import Archive, Member, damaged, not_written, read_members
 from pipeline.bootstrap.relations import read_fields
-from pipeline.errors import PipelineError
+from pipeline.errors import VerificationError
 from pipeline.package_names import (
     require_architecture,
     require_control_file,
@@ -122,7 +122,7 @@ def _verify(control: Control, wanted: Mapping[str, str]) -> None:
     for field, value in wanted.items():
         own = control.fields.get(field, "")
         if value and own != value:
-            raise PipelineError(
+            raise VerificationError(
                 f"{where}: its control file says {field}: {ascii(own[:80])}, the index {value}",
                 hint="the mirror's index and its package disagree: try another mirror",
             )

@@ -17,7 +17,7 @@ from pipeline.archive.snapshot import Snapshot
 from pipeline.bootstrap.order import Deb
 from pipeline.bootstrap.relations import Relations, read_fields
 from pipeline.bootstrap.selection import write_selected_lists
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, VerificationError
 from pipeline.package_names import require_architecture, require_package, require_version
 
 _URI = re.compile(r"'(?P<url>[^']+)' \S+ (?P<size>[0-9]+) SHA256:(?P<sha256>[0-9a-f]{64})")
@@ -99,7 +99,7 @@ def _read_uri(line: str) -> re.Match[str] | None:
         return None
     match = _URI.fullmatch(line)
     if match is None:
-        raise PipelineError(
+        raise VerificationError(
             f"apt names a package without a SHA-256: {line[:200]}",
             hint="the mirror's index lacks the digest; without one a package is not taken",
         )

@@ -76,6 +76,25 @@ def test_an_absolute_link_starts_at_the_trees_own_root(tree: Tree, tmp_path: Pat
     assert sorted(os.listdir(f"{tree.root}/etc")) == ["x", "y"]
 
 
+def test_a_folder_that_a_script_made_a_link_counts_as_one_from_then_on(
+    tree: Tree, tmp_path: Path
+) -> None:
+    """As the tree's own programs see it: no place of before is kept, none outside is reached."""
+    put(tree, "/usr/lib/x")
+    (tmp_path / "host").mkdir()
+    root = Path(tree.root)
+    (root / "usr/lib").rename(root / "old")
+    (root / "usr/lib").symlink_to("/etc")
+    put(tree, "/usr/lib", "5", package="two")
+    put(tree, "/usr/lib/y", package="two")
+    assert (os.listdir(root / "etc"), os.listdir(root / "old")) == (["y"], ["x"])
+    (root / "usr/lib").unlink()
+    (root / "usr/lib").symlink_to(tmp_path / "host")
+    with pytest.raises(PipelineError, match="package three: .*without its folder"):
+        put(tree, "/usr/lib/z", package="three")
+    assert os.listdir(tmp_path / "host") == []
+
+
 def test_links_in_a_circle_are_an_error(tree: Tree) -> None:
     put(tree, "/usr/a", "2", target="b")
     put(tree, "/usr/b", "2", target="a")

@@ -29,7 +29,11 @@ DISK_FULL = Diagnosis(
     3,
 )
 
-_FULL = re.compile("No space left on device|ENOSPC|Disk quota exceeded", re.IGNORECASE)
+# tar and e2fsprogs speak of what was written, not of why it was less
+_FULL = re.compile(
+    r"No space left on device|ENOSPC|Disk quota exceeded|Wrote only \d+ of \d+ bytes|short write",
+    re.IGNORECASE,
+)
 _KNOWN: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), Diagnosis(cause, fix))
     for pattern, cause, fix in (

@@ -16,10 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.leaks import Belongings, take_stock
 from tests.torture.program import Ground, Run
 from tests.torture.verdict import (
     bytes_of,
+    find_attached,
     find_half,
     find_leftovers,
     find_processes,
@@ -60,7 +60,6 @@ class Torture:
     ended: Counter[str] = field(default_factory=Counter)
     store: dict[str, str] = field(default_factory=dict)
     guests: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    stock: Belongings = field(default_factory=take_stock)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -176,9 +175,8 @@ class Torture:
         assert not other, f"other bytes: {other}"
         if "build" in kind and kind != "rebuild":
             assert not self.guests[version, host].keys() - made.keys()
-        stock = take_stock()
-        lost = stock.since(self.stock)
-        assert not lost.loops, f"left: {lost}"
+        mounts, loops = find_attached(self.ground.root)
+        assert not mounts + loops, f"left: {mounts + loops}"
 
 
 def descendants(pid: int) -> list[int]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.store import read_buildinfo
@@ -96,7 +96,13 @@ def find_processes(pid: int) -> list[str]:
     return found
 
 
-def version_of(ground: Ground, name: str) -> str:
-    """The golden half's version that a guest was built from, by its own record."""
-    record = json.loads((ground.output / f"guests/{name}/stages.json").read_bytes())
-    return str(record["image"]["inputs"]["version"])
+def find_attached(root: Path) -> tuple[list[str], list[str]]:
+    """Mounts below a folder, and loop devices on files in it."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    mounts = [line.split()[4] for line in lines if line.split()[4].startswith(f"{root}/")]
+    loops = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # it may be detached at this very moment
+            text = path.read_text().strip()
+            loops += [f"{path.parts[3]} {text}"] if text.startswith(f"{root}/") else []
+    return mounts, loops

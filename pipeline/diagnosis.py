@@ -10,7 +10,7 @@ import os
 import re
 from typing import NamedTuple
 
-from pipeline.errors import DiskFull, EnvironmentFault, PipelineError
+from pipeline.errors import DiskFull, EnvironmentFault, PipelineError, VerificationError
 
 
 class Diagnosis(NamedTuple):
@@ -21,6 +21,7 @@ class Diagnosis(NamedTuple):
     exit_code: int = 1
 
 
+_NOT_PLAIN = (errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
 _NEXT_SNAPSHOT = "build again with snapshot_max_age=0 to take the mirror's present state"
 
 DISK_FULL = Diagnosis(
@@ -104,7 +105,10 @@ def diagnose(output: str) -> Diagnosis | None:
 
 
 def explain_os_error(error: OSError) -> PipelineError | None:
-    """A full disk, or a file that this user may not use, as what a person can mend; else None."""
+    """What a person can mend, as such; else None.
+
+    A full disk, a file that this user may not use, a link, FIFO or folder in a file's place.
+    """
     place = str(error.filename or "")
     what = ": ".join(filter(None, (place, os.strerror(error.errno or errno.ENOSPC))))
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or (
@@ -115,4 +119,6 @@ def explain_os_error(error: OSError) -> PipelineError | None:
         )
     if error.errno in (errno.EACCES, errno.EROFS):
         return EnvironmentFault(what, hint="be the user whose it is, or let that user give way")
+    if place and error.errno in _NOT_PLAIN:
+        return VerificationError(f"{place}: no plain file", hint="move it away, and build again")
     return None

@@ -33,6 +33,7 @@ from pipeline.words import HOST_WORDS, OPTIONS, READING_WORDS, SPEC_WORDS, Word
 Task = dict[str, Any]
 RUN_OPTIONS = OPTIONS | {"replace", "events"}
 MOST_THREADS = 4
+_CLEARING = {"gc", "doctor"}  # they say what they remove of the dead, and heed dry=yes
 _DOIT_READS = {"list", "info", "help", "tabcompletion", "dumpdb"}
 
 
@@ -223,14 +224,20 @@ def _prepare_output(project: Project) -> None:
     tighten(project.output)
     # modes in an artifact must not depend on who builds it; output/ itself has the user's
     os.umask(0o022)
-    remove_leftovers(project.output)
+    if not set(_words()) & _CLEARING:
+        remove_leftovers(project.output)
 
 
 def _only_reads() -> bool:
     """Whether this command line changes nothing, so that anybody may give it who may look."""
-    words = [text.partition(":")[0] for text in sys.argv[1:] if "=" not in text]
-    words = [word for word in words if not word.startswith("-")]
+    words = _words()
     return not words or words[0] in _DOIT_READS or set(words) <= READING_WORDS
+
+
+def _words() -> list[str]:
+    """What is asked for: words and tasks, without a guest's name."""
+    texts = [text for text in sys.argv[1:] if "=" not in text and not text.startswith("-")]
+    return [text.partition(":")[0] for text in texts]
 
 
 def _refuse_mixture(asked: list[Word]) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -363,3 +363,21 @@ def test_nohup_is_heard(ground: Ground) -> None:
     run.signal(signal.SIGHUP)
     code, said = run.wait()
     assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/etc/fstab")]
+)
+@pytest.mark.parametrize("name", ["one.xml", "kernel.json", "FSVERITY"])
+def test_what_is_no_plain_file_is_refused_without_a_wait(
+    ground: Ground, name: str, make: Callable[[Path], None]
+) -> None:
+    assert ground.run(*BUILD)[0] == 0
+    path = ground.output / f"guests/{GUEST}/{name}"
+    path.unlink()
+    make(path)
+    for argv in (("publish", f"name={GUEST}", "unproven=yes"), ("install", f"name={GUEST}")):
+        code, said = ground.run(*argv)
+        assert code != 0
+        assert said.count("error: ") == 1, said
+        assert "Traceback" not in said, said

@@ -28,7 +28,7 @@ _FOLDERS = (
 _HOST_KEYS = tuple(f"etc/ssh/ssh_host_{kind}_key" for kind in ("rsa", "ecdsa", "ed25519"))
 _POLICY = "usr/sbin/policy-rc.d"
 _USERS_MAX = 16 << 20
-_LEFT_OVER = (
+LEFT_OVER = (
     *("var/log/dpkg.log", "var/log/alternatives.log", "var/log/apt/history.log"),
     *("var/log/apt/term.log", "var/log/apt/eipp.log.xz", "var/log/bootstrap.log"),
     *("var/cache/ldconfig/aux-cache", "var/lib/dbus/machine-id"),
@@ -75,7 +75,7 @@ def tidy(root: Path) -> None:
     Scripts of packages made this tree: PipelineError for what is not of its usual kind.
     """
     with _changing(root) as tree:
-        for name in (*_HOST_KEYS, _POLICY, *_LEFT_OVER):
+        for name in (*_HOST_KEYS, _POLICY, *LEFT_OVER):
             tree.unlink(name, missing_ok=True)
         if tree.exists("etc/machine-id"):
             _write(tree, "etc/machine-id", "")

@@ -33,8 +33,13 @@ def read_root_hash(spec: Spec, folder: Path) -> str:
 
 
 def _read_secret(name: str, folder: Path) -> bytes:
+    path = folder / name
+    if name != "-" and path.exists() and not path.is_file():
+        raise UsageError(
+            f"root_password_file {name}: not a file", hint="write - to give it on standard input"
+        )
     try:
-        raw = sys.stdin.buffer.read() if name == "-" else (folder / name).read_bytes()
+        raw = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"root_password_file {name}: {error.strerror}", hint="correct root_password_file="
@@ -77,7 +82,7 @@ def replace_root_password(shadow: str, root_hash: str) -> str:
     lines = shadow.splitlines()
     for number, line in enumerate(lines):
         fields = line.split(":")
-        if fields[0] == "root":
+        if fields[0] == "root" and len(fields) > 1:
             fields[1] = root_hash or LOCKED
             lines[number] = ":".join(fields)
             return "\n".join(lines) + "\n"

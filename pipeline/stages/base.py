@@ -11,6 +11,7 @@ from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.beneath import take
 from pipeline.bootstrap import making
 from pipeline.bootstrap.filters import CONFIG, PathFilter
+from pipeline.bootstrap.skeleton import LEFT_OVER
 from pipeline.cage import TOOLS as CAGE
 from pipeline.cage import caged, make_room
 from pipeline.host.namespace import Mount, has_memory_for_tmpfs, require_namespace, tmpfs
@@ -168,10 +169,16 @@ def _run_debootstrap(job: Job, relay: Relay, room: Path) -> None:
     bootstrap += [f"--components={','.join(main.components)}", f"--include={','.join(packages)}"]
     bootstrap += [main.suite, tree, main.uri]
     pack = ["tar", "-C", tree, "--sort=name", "--numeric-owner", "--xattrs", "--one-file-system"]
+    pack += [f"--mtime=@{snapshot.epoch}", "--clamp-mtime"]
+    pack += ["--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
     steps = [
         bootstrap,
         *_sweep_steps(job, tree),
         *(_upgrade_steps(job, snapshot, tree) if len(snapshot.sources) > 1 else ()),
+        # what is of this day and this machine: the same packages are the same bytes
+        ["rm", "-f", *(tree / name for name in LEFT_OVER)],
+        ["find", tree / "etc", "-path", f"{tree}/etc/ssh/ssh_host_*", "-type", "f", "-delete"],
+        ["truncate", "--no-create", "--size=0", tree / "etc/machine-id"],
     ]
     given = [job.scratch / name for name in ("lent", "dpkg.cfg.d")]
     command = caged(

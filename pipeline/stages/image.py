@@ -24,6 +24,7 @@ from pipeline.volumes.filesystems import (
     Content,
     make_commands,
     measure_tree,
+    one_at_a_time,
     require_mounting,
 )
 from pipeline.volumes.making import golden_name
@@ -102,7 +103,8 @@ def _make_file_systems(job: Job, rootfs: Path, contents: Sequence[Content], *, e
         before=before,
         mounts_files=any(content.fs in MOUNTED for content in contents),
     )
-    job.run(command, env=fixed_clock(epoch))
+    with one_at_a_time(content.fs for content in contents):
+        job.run(command, env=fixed_clock(epoch))
     for content in contents:
         golden = golden_name(content.mountpoint)
         take(room, golden, job.scratch / golden, mode=0o644)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.command import require_tools
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.spec import Spec
+from pipeline.store import locked
 
 MIB = 1 << 20
 JOURNAL_MIB, SLACK_MIB = 64, 96
@@ -33,6 +35,7 @@ _XFS_SINCE = (
     ((3, 16), "-m", "finobt=0"),
 )
 _BYTES_PER_INODE, _INODE = 8192, 512
+_BTRFS_LOCK = Path("/run/lock/domu-btrfs.lock")
 _LEAST_MIB = {"xfs": 320, "btrfs": 192}
 
 Command = list[object]
@@ -81,6 +84,16 @@ def require_mounting(kinds: Iterable[str]) -> None:
                 f"fs={kind}: there is no /dev/loop-control", hint="modprobe loop, or fs = 'ext4'"
             )
         require_tools(TOOLS[kind])
+
+
+@contextmanager
+def one_at_a_time(kinds: Iterable[str]) -> Iterator[None]:
+    """For btrfs a lock of the machine: the kernel takes images with one UUID for one file system.
+
+    The golden image of the same tree has the same UUID in every output folder.
+    """
+    with locked(_BTRFS_LOCK) if "btrfs" in kinds else nullcontext():
+        yield
 
 
 def make_commands(

@@ -19,7 +19,7 @@ from pipeline.errand import carry_out, send
 from pipeline.guest.identity import IdentityFile
 from pipeline.host.namespace import Mount
 from pipeline.privacy import make_private
-from pipeline.volumes.filesystems import require_mounting
+from pipeline.volumes.filesystems import one_at_a_time, require_mounting
 
 Run = Callable[..., str]
 _SHADOW_GROUP = 42  # fixed in base-passwd
@@ -53,10 +53,12 @@ def make_own_mounted(
         "xfs": ["xfs_admin", "-U", uuid, disk],
         "btrfs": ["btrfstune", "-f", "-U", uuid, disk],
     }
-    run(new_uuid[fs])
     order = [_describe(file, epoch) for file in files]
-    _write_and_grow(run, disk, fs, order, room=disk.parent if disk.is_file() else work, work=work)
-    check_mounted(run, disk, fs)
+    room = disk.parent if disk.is_file() else work
+    with one_at_a_time([fs]):
+        run(new_uuid[fs])
+        _write_and_grow(run, disk, fs, order, room=room, work=work)
+        check_mounted(run, disk, fs)
 
 
 def _write_and_grow(

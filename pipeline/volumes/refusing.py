@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.cage import caged_reader
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError
 from pipeline.host import lvm
 from pipeline.host.in_use import refuse_if_defined, refuse_if_used
@@ -129,7 +130,8 @@ def _refuse_contents(run: lvm.Run, target: DeviceTarget, before: Record) -> None
     for one in before.devices:
         if one.path == str(target.path) and is_unchanged(target.path, one.written):
             return
-    said = run(["blkid", "-p", "-o", "value", "-s", "TYPE", target.path], accept=(0, 2)).split()
+    probe = ["blkid", "-p", "-o", "value", "-s", "TYPE", target.path]
+    said = run(caged_reader(probe, readable=[target.path]), accept=(0, 2)).split()
     if said or _head_of(target.path).strip(b"\0"):
         what = f"a {said[-1]} file system or signature" if said else "data"
         raise InUseError(f"{target.path} holds {what}", hint=_REPLACE)

@@ -85,7 +85,7 @@ def _read_archive(image: bytes) -> tuple[list[Entry], bytes]:
         if name == _TRAILER:
             return entries, image[at:]
         if content_at + size > len(image):
-            raise ValueError(f"cpio member {name} ends behind the archive")
+            raise ValueError(f"cpio member {name!r} ends behind the archive")
         path = name.removeprefix("./").lstrip("/")
         entries.append(Entry(path, mode, image[content_at : content_at + size]))
 

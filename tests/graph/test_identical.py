@@ -261,3 +261,17 @@ def test_the_table_of_golden_digests_is_whole() -> None:
         assert len(fingerprint) == 64
         assert digests
         assert all(len(digest) == 64 for digest in digests.values())
+
+
+@pytest.mark.matrix
+def test_debootstrap_gives_the_same_bytes_twice(workshop: Workshop, tmp_path: Path) -> None:
+    found = set()
+    for name in ("one", "other"):
+        output = tmp_path / name
+        output.mkdir()
+        (output / "cache").symlink_to(workshop.output / "cache")
+        bench = Workshop(output, workshop.guests)
+        done = bench.doit("base", f"name={GUEST}", "bootstrap=debootstrap")
+        assert done.code == 0, done.said
+        found |= {digest_file(path) for path in (output / "store/base").glob("*/base.tar")}
+    assert len(found) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import re
 import stat
 import time
@@ -13,14 +14,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.check import find_verdicts
+from pipeline.check.image import ImageReader
 from pipeline.check.verdict import render_table
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, VerificationError
+from pipeline.ext_image import ExtImage
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec, load_guest
 from pipeline.stages import STAGES
 from tests.conftest import require
-from tests.host.hostile_images import make_base, make_image
+from tests.host.hostile_images import Case, make_base, make_image
 from tests.host.hostile_table import CASES
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -28,6 +31,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 NAME = "evil"
 SPEC = 'suite = "bookworm"\nsize = "256M"\nboot = "pygrub"\n'
 PATIENCE_S = 60
+FLIPS = 500
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +121,29 @@ def test_what_is_no_file_in_an_artifact_is_refused_without_opening_it(
     lines = say(project, spec)
     assert time.monotonic() - begun < PATIENCE_S
     assert re.search("FAIL|error: ", "\n".join(lines))
+
+
+@pytest.mark.parametrize("features", ["extents", "^extents,^64bit"])
+def test_flipped_bytes_are_told_or_without_effect(
+    base: Path, tmp_path: Path, features: str
+) -> None:
+    (tmp_path / "work").mkdir()
+    path = tmp_path / "disk.img"
+    make_image(Case(features=features), base, tmp_path / "work", path)
+    image = path.read_bytes()
+    # where anything is: tables, folders, texts; not the empty rest
+    places = [at for at in range(1024, len(image)) if image[at]]
+    with open(path, "r+b", buffering=0) as stream:
+        for seed in range(FLIPS):
+            chance = random.Random(seed)
+            flipped = {chance.choice(places): chance.randrange(256) for _ in range(1 + seed % 9)}
+            for at, byte in flipped.items():
+                os.pwrite(stream.fileno(), bytes([byte]), at)
+            try:
+                with ExtImage(path) as reading:
+                    ImageReader(reading).read_tree(["/usr/share/zoneinfo"])
+            except VerificationError as error:
+                assert "\n" not in error.brief
+            for at in flipped:
+                os.pwrite(stream.fileno(), image[at : at + 1], at)
+    assert path.read_bytes() == image

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gzip
+import random
 import struct
 
 import lz4.block
+import lz4.frame
 import pytest
 import zstandard
 
@@ -12,6 +15,7 @@ from pipeline.check.network import read_interfaces, read_sections
 from pipeline.check.sshd import find_openings
 from pipeline.check.system import find_settings, read_suites
 from pipeline.check.verdict import Verdict, compare, judge, render_table
+from pipeline.initrd.archive import Archive, compress
 from pipeline.sums import read_sums
 from tests.unit.check_facts import make_tree
 
@@ -191,3 +195,35 @@ def test_zstd_is_unpacked_without_a_size_in_its_frame() -> None:
 
 def test_a_kernel_that_is_none_is_a_fault_and_no_traceback() -> None:
     assert "neither a bzImage" in judge_files(b"x" * 2048, b"").faults[0]
+
+
+def test_a_kernel_or_an_initrd_with_flipped_bytes_is_told_or_read() -> None:
+    archive = Archive()
+    archive.add_file("init", b"#!/bin/sh\n", mode=0o755)
+    archive.add_file("lib/xen_blkfront.ko", b"x" * 50, mode=0o644)
+    initrds = [archive.pack(), compress(archive.pack()), archive.pack() * 3]
+    elf = bytearray(elf_with_a_note())
+    kernels = [bytes(elf), gzip.compress(elf), lz4.frame.compress(bytes(elf))]
+    for seed in range(3000):
+        chance = random.Random(seed)
+        spoiled = []
+        for content in (chance.choice(kernels), chance.choice(initrds)):
+            changed = bytearray(content)
+            for _ in range(1 + seed % 5):
+                changed[chance.randrange(len(changed))] = chance.randrange(256)
+            spoiled.append(
+                bytes(changed[: chance.randrange(len(changed))] if seed % 7 == 0 else changed)
+            )
+        found = judge_files(spoiled[0], spoiled[1])
+        assert all("\n" not in fault for fault in found.faults)
+
+
+def elf_with_a_note() -> bytes:
+    """A 64-bit ELF file with one segment of notes."""
+    note = struct.pack("<III", 4, 8, 18) + b"Xen\0" + struct.pack("<Q", 0x1000000)
+    head = bytearray(64)
+    head[:6] = b"\x7fELF\x02\x01"
+    struct.pack_into("<Q", head, 32, 64)
+    struct.pack_into("<HH", head, 54, 56, 1)
+    entry = struct.pack("<IIQQQQQQ", 4, 0, 120, 0, 0, len(note), len(note), 4)
+    return bytes(head) + entry + note

@@ -7,7 +7,7 @@ but a stable suite's main archive has none.
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.archive.release import Release
@@ -63,7 +63,14 @@ class Seen:
     def _read(self, path: Path) -> datetime | None:
         if not path.is_file():
             return None
-        return datetime.fromisoformat(json.loads(path.read_bytes())["date"])
+        try:
+            found = datetime.fromisoformat(json.loads(path.read_bytes())["date"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise VerificationError(
+                f"{path.name}, what was seen of a mirror, is damaged ({error})",
+                hint=f"remove {path}",
+            ) from error
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     def _refusal(
         self, release: Release, newer: datetime, who: str, *, where: str, file: Path

@@ -133,6 +133,18 @@ def test_a_mirror_that_goes_back_in_time_is_refused_and_a_better_one_taken(bench
         assert read_snapshot(state.folder).sources[0].uri == other.url
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"date": 7}', b'{"date": "soon"}', b"\0"])
+def test_a_damaged_memory_of_what_was_seen_is_one_line(bench: Bench, damage: bytes) -> None:
+    bench.build()
+    for path in bench.project.output.glob("cache/seen/*"):
+        path.write_bytes(damage)
+    error = bench.refuse(snapshot_max_age="0")
+    assert (error.exit_code, "cache/seen/" in error.hint) == (5, True)
+    for path in bench.project.output.glob("cache/seen/*"):
+        path.unlink()
+    bench.build(snapshot_max_age="0")
+
+
 @pytest.mark.fault(name="lags behind another", place="release", ending="message")
 def test_a_mirror_may_lag_behind_another_by_days_but_not_more(bench: Bench) -> None:
     bench.publish(dated_days_ago=8)

@@ -29,7 +29,11 @@ IDS = 65536
 RELAY_PORT = 3142
 TREE_FILE_KIB = 16 << 20  # the largest file that a builder may write
 PROCESSES = 4096
-_LIMITS = ("ulimit -c 0", f"ulimit -f {TREE_FILE_KIB * 2}", f"ulimit -p {PROCESSES}")
+# where the caller's own limits are lower, they stay
+_LIMITS = tuple(
+    f"{{ ulimit {limit} || :; }} 2>/dev/null"
+    for limit in ("-c 0", f"-f {TREE_FILE_KIB * 2}", f"-p {PROCESSES}")
+)
 TOOLS = {"bwrap": "bubblewrap", "newuidmap": "uidmap", "unshare": "util-linux"}
 _SOURCE = Path(__file__).resolve().parent
 # what programs read of /etc; none of it is secret

@@ -163,7 +163,7 @@ def caged_reader(
     user = [] if is_root() else ["--unshare-user"]
     walled = [
         *("bwrap", "--die-with-parent", *user, "--unshare-pid", "--unshare-net", "--unshare-ipc"),
-        *("--unshare-uts", "--cap-drop", "ALL", *_root(shares_network=False)),
+        *("--unshare-uts", "--cap-drop", "ALL", *_root(shares_network=False), "--proc", "/proc"),
         *_binds(readable, "--ro-bind"),
         *_binds(writable, "--bind"),
         *("--", *map(str, argv)),

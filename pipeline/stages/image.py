@@ -122,7 +122,7 @@ def clamp_times(job: Job, content: Content, epoch: int) -> None:
     Nor does it take over the mode of the folder that becomes the root: 1777 of /var/tmp.
     """
     image = job.scratch / golden_name(content.mountpoint)
-    counts = job.run(["dumpe2fs", "-h", image])
+    counts = job.run(caged_reader(["dumpe2fs", "-h", image], readable=[image]))
     total, free = (
         int(re.findall(rf"^{name}:\s+(\d+)", counts, re.MULTILINE)[0])
         for name in ("Inode count", "Free inodes")

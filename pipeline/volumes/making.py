@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.cage import caged_reader
 from pipeline.command import require_tools
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 from pipeline.ext import fixed_clock, plan_writing, refuse_complaints, write_files
@@ -77,7 +78,8 @@ def make_own(
     epoch: int,
 ) -> None:
     """Give an ext file system its UUID and the guest's own files; a file or a device."""
-    run(["tune2fs", "-U", identity_uuid(spec, part), disk], env=fixed_clock(epoch))
+    rename = ["tune2fs", "-U", identity_uuid(spec, part), disk]
+    run(caged_reader(rename, writable=[disk]), env=fixed_clock(epoch))
     write_files(run, disk, files, work=work, epoch=epoch)
 
 
@@ -85,8 +87,8 @@ def grow_ext(run: Run, disk: Path, size_bytes: int, epoch: int) -> None:
     """Grow an ext file system with its file, or to the end of its device, and check it."""
     if disk.is_file():
         os.truncate(disk, size_bytes)
-    run(["resize2fs", disk], env=fixed_clock(epoch))
-    run(["e2fsck", "-f", "-n", disk], env=fixed_clock(epoch))
+    for words in (["resize2fs", disk], ["e2fsck", "-f", "-n", disk]):
+        run(caged_reader(words, writable=[disk]), env=fixed_clock(epoch))
 
 
 def make_overlay_disk(

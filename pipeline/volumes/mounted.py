@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.beneath import Beneath, Escape
+from pipeline.cage import caged_reader
 from pipeline.errand import carry_out, send
 from pipeline.guest.identity import IdentityFile
 from pipeline.host.namespace import Mount
@@ -49,14 +50,14 @@ def make_own_mounted(
     if disk.is_file():
         with open(disk, "r+b") as stream:
             stream.truncate(size_bytes)
-    new_uuid = {
+    new_uuid: dict[str, list[object]] = {
         "xfs": ["xfs_admin", "-U", uuid, disk],
         "btrfs": ["btrfstune", "-f", "-U", uuid, disk],
     }
     order = [_describe(file, epoch) for file in files]
     room = disk.parent if disk.is_file() else work
     with one_at_a_time([fs]):
-        run(new_uuid[fs])
+        run(caged_reader(new_uuid[fs], writable=[disk]))
         _write_and_grow(run, disk, fs, order, room=room, work=work)
         check_mounted(run, disk, fs)
 
@@ -89,11 +90,11 @@ def _write_and_grow(
 
 def check_mounted(run: Run, disk: Path, fs: str) -> None:
     """Raises CommandFailed when the file system is not sound; nothing is repaired."""
-    check = {
+    check: dict[str, list[object]] = {
         "xfs": ["xfs_repair", "-n", *(["-f"] if disk.is_file() else []), disk],
         "btrfs": ["btrfs", "check", "--readonly", disk],
     }
-    run(check[fs])
+    run(caged_reader(check[fs], readable=[disk]))
 
 
 def _describe(file: IdentityFile, epoch: int) -> dict[str, Any]:

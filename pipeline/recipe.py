@@ -6,11 +6,12 @@ publishes by rename. doit is not known here.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,11 +157,16 @@ class Recipe:
         def say() -> None:
             print_line("waiting for doit gc, which runs in this output folder")
 
-        with self._holding, suppress(PermissionError):
-            if self._hold is None:
-                hold = ExitStack()
+        with self._holding:
+            if self._hold is not None:
+                return
+            hold = ExitStack()
+            try:
                 hold.enter_context(locked(self._store.runs_lock, is_shared=True, on_wait=say))
-                self._hold = hold
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
+            self._hold = hold
 
     def keys_of(self, stage: str) -> tuple[str, ...]:
         """The spec keys that a stage and all before it depend on."""

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from pipeline.project import Project
-from pipeline.store import BuildInfo
+from pipeline.recipe import Recipe
+from pipeline.store import BuildInfo, try_locked
 from pipeline.store_gc import Entry, list_entries, plan_collection
 
 
@@ -55,3 +56,18 @@ def test_within_the_limit_nothing_goes() -> None:
     plan = plan_collection([entry("one", used_at=1), entry("two", used_at=2)], 20)
     assert plan.doomed == ()
     assert plan_collection([], 0).freed == 0
+
+
+def test_a_run_keeps_collections_away_until_it_ends(tmp_path: Path) -> None:
+    project = Project(tmp_path, tmp_path / "output", tmp_path / "guests")
+    first, second = Recipe(project, []), Recipe(project, [])
+    for recipe in (first, second, first):
+        recipe.hold()
+    with try_locked(project.store.runs_lock) as is_alone:
+        assert not is_alone
+    del first, recipe
+    with try_locked(project.store.runs_lock) as is_alone:
+        assert not is_alone
+    del second
+    with try_locked(project.store.runs_lock) as is_alone:
+        assert is_alone

@@ -52,7 +52,10 @@ def build_rootfs(
     init: str = "systemd",
     settings: Mapping[str, str] | None = None,
     elements_path: Sequence[Path] = (),
+    is_alone: bool = False,
+    timeout_s: float = 300,
 ) -> Build:
+    # `is_alone`: without the network, as a guest's elements are (tests fetch packages)
     make_room(work)
     library = work.with_name(f"{work.name}-lib")
     environment = {
@@ -79,7 +82,9 @@ def build_rootfs(
     given = [Path(value) for value in environment.values() if value.startswith("/")]
     readable = [host.sources, host.lists, host.bases[init], library, ELEMENTS, *elements_path]
     readable += [path for path in given if path.exists() and work not in (path, *path.parents)]
-    enter = caged([*command, "domu", *elements], room=work, readable=readable, shares_network=True)
+    enter = caged(
+        [*command, "domu", *elements], room=work, readable=readable, shares_network=not is_alone
+    )
     done = subprocess.run(
         ["setpriv", "--pdeathsig", "KILL", "--", *enter],
         env=environment,
@@ -87,8 +92,9 @@ def build_rootfs(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
         cwd=work,
         check=False,
-        timeout=300,
+        timeout=timeout_s,
     )
     return Build(done.returncode, done.stdout, work / "rootfs.tar", work)

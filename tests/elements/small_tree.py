@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cage import SCRIPT_WALLS
 from pipeline.command import PATH
 from pipeline.host.dib import SHIMS
 
 ELEMENTS = Path(__file__).resolve().parents[2] / "elements"
 PROGRAMS = """
 sh bash cat chmod chown cp cut dirname basename env find grep ln ls mkdir mv rm rmdir sed sort tar
-test touch sleep xargs id timeout head tr
+test touch sleep xargs id timeout head tr mount umount mknod mkfifo chroot printf kill true
 """.split()
 FILES = {
     "etc/apt/sources.list": "deb http://mirror.test/debian bookworm main\n",
@@ -148,6 +149,7 @@ class Bench:
         return {
             "PATH": f"{SHIMS}:{PATH}",
             "LC_ALL": "C.UTF-8",
+            "DIB_DOMU_WALLS": " ".join(SCRIPT_WALLS),
             "TMPDIR": "/mnt",
             "TARGET_ROOT": "/mnt/build/mnt",
             "TMP_MOUNT_PATH": "/mnt/build/mnt",

@@ -197,7 +197,7 @@ def _sweep(message: str, exit_code: int) -> NoReturn:
 
 def _describe(why: Ending, left: list[str]) -> str:
     if left:
-        return f"interrupted ({why.cause}): left for the next run to remove: {'; '.join(left)}"
+        return f"interrupted ({why.cause}); the next command clears up: {'; '.join(left)}"
     return f"interrupted ({why.cause}): nothing was left behind, build again to go on"
 
 

@@ -193,15 +193,20 @@ def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def settle_open() -> None:
-    """For interruptions: what was not committed is undone before the process ends."""
-    for transaction in list(_open):
+def settle_open() -> list[str]:
+    """For interruptions: what was not committed is undone before the process ends.
+
+    Returns what could not be: its journal stays for whoever comes next.
+    """
+    begun = list(_open)
+    for transaction in begun:
         if transaction.thread == threading.get_ident():
             transaction.settle()
             _open.discard(transaction)
     end = time.monotonic() + PATIENCE_S
     while _open and time.monotonic() < end:
         time.sleep(0.02)  # its own thread undoes it: the command that it waited for was ended
+    return [f"{one.word} of {one.name}" for one in begun if one.layout.journal(one.name).exists()]
 
 
 def _forget(layout: Layout, name: str) -> None:

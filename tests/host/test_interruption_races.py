@@ -23,7 +23,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture.program import Ground
+from pipeline.host.namespace import is_root
+from tests.conftest import require
+from tests.torture.program import Ground, Run
 from tests.torture.verdict import (
     bytes_of,
     find_half,
@@ -137,11 +139,12 @@ class Hold:
             while not self.go.exists() and time.monotonic() < end:
                 time.sleep(0.002)
 
-    def wait(self, pid: int) -> None:
+    def wait(self, run: Run) -> None:
         end = time.monotonic() + 20
         while not self.here.exists():
-            assert time.monotonic() < end, f"{self.point} was not reached"
-            assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            is_over = os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if is_over or time.monotonic() > end:
+                raise AssertionError(f"{self.point} was not reached: {run.wait()}")
             time.sleep(0.002)
 
 
@@ -164,7 +167,7 @@ def end_run(bench: Bench, argv: tuple[str, ...], point: Point, ending: str) -> t
     hold = Hold(point, bench.folder)
     with plugged(ending) as (plug, unplug):
         run = ground.start(*argv, watcher=hold, plug=plug)
-        hold.wait(run.pid)
+        hold.wait(run)
         if ending in SIGNALS:
             run.signal(SIGNALS[ending])
         unplug()
@@ -322,3 +325,27 @@ def test_a_failure_beside_it_leaves_a_sibling_whole(bench: Bench) -> None:
     assert not find_half(bench.ground)
     assert not find_leftovers(bench.ground)
     assert bench.ground.run(*argv)[0] == 0
+
+
+def test_nothing_was_left_behind_is_said_when_it_is_true(bench: Bench) -> None:
+    """A file that cannot be removed from scratch is named instead."""
+    require(is_root(), "sets an immutable file")
+    before, argv = RUNS["a cold build"]
+    bench.prepare(before)
+    point = Point("built", "volume-one-#")
+    hold = Hold(point, bench.folder)
+    run = bench.ground.start(*argv, watcher=hold)
+    hold.wait(run)
+    (scratch,) = (bench.ground.output / "scratch").glob("volume-*")
+    subprocess.run(["chattr", "+i", scratch / "known_hosts"], check=True)
+    run.signal(signal.SIGTERM)
+    time.sleep(RELEASE_AFTER_S)
+    hold.go.touch()
+    code, said = run.wait()
+    assert code == 130, said
+    assert "nothing was left behind" not in said
+    assert "the next command clears up: " in said
+    (left,) = (bench.ground.output / "scratch").glob("ended-*")
+    subprocess.run(["chattr", "-i", left / "known_hosts"], check=True)
+    assert bench.ground.run(*argv)[0] == 0
+    assert not find_leftovers(bench.ground)

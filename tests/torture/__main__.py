@@ -30,6 +30,8 @@ def repeat(action: Callable[[], None], times: int, seconds: float) -> tuple[int,
         except WrongAfterwards as error:
             wrong.append(str(error))
             print(f"WRONG: {error}", flush=True)
+        if done % 25 == 0:
+            print(f"  {done}, {len(wrong)} wrong", flush=True)
     return done, wrong
 
 

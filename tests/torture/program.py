@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +68,9 @@ class Ground:
                 pipeline.graph.STAGES = tuple(small._stages(version))
                 sys.argv = ["doit", *argv]
                 program.main()
-            except SystemExit as left:
-                status = left.code if isinstance(left.code, int) else 98
+            except BaseException:  # noqa: BLE001 - a copy of pytest must not go on
+                os.write(2, traceback.format_exc().encode())
             finally:
-                sys.stdout.flush()
                 os._exit(status)
         return Run(child, said)
 
@@ -88,12 +88,12 @@ def _become(ground: Ground, said: Path, plug: Callable[[], None] | None) -> None
     os.dup2(null, 0)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.alarm(0)
     if plug is not None:
         plug()
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
 
 
 @dataclass(frozen=True)

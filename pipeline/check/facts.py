@@ -149,6 +149,8 @@ def _find_golden(disk: Path, folder: Path, spec: Spec) -> Golden | None:
     if spec.clone != "cow" or spec.format != "qcow2":
         return None
     backing = find_backing(run, disk)
+    if not backing:  # doit flatten made it stand on its own
+        return None
     if not is_disk(Path(backing)):
         raise VerificationError(
             f"{backing}: the golden image of {spec.name} is gone, the guest cannot start",

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.cage import caged_reader
 from pipeline.errors import EnvironmentFault
 from pipeline.host.namespace import isolated
 from pipeline.privacy import make_private
@@ -78,7 +79,8 @@ def flatten(run: Callable[..., str], overlay: Path, target: Path) -> None:
 def find_backing(run: Callable[..., str], disk: Path) -> str:
     """The file that a qcow2 disk rests on, "" for none."""
     # the format is given: probing would take a guest's own words for a header
-    for line in run(["qemu-img", "info", "-f", "qcow2", disk]).splitlines():
+    ask = ["qemu-img", "info", "-f", "qcow2", disk]
+    for line in run(caged_reader(ask, readable=[disk])).splitlines():
         if line.startswith("backing file: "):
             return line.partition(": ")[2].partition(" (actual path")[0]
     return ""

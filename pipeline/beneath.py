@@ -58,7 +58,8 @@ class Beneath:
     """A folder of the host under which every path is resolved; close it, or use it as a context.
 
     With `follow` links on the way count as they do in a chroot of the folder; without, any link is
-    refused. `mounts` allows what is mounted in it to be entered. Usable by several threads.
+    refused. `mounts` allows what is mounted in it to be entered. Usable by several threads. The
+    folder itself is opened by its path on the host: one that no stranger can change.
     """
 
     def __init__(self, root: Path, *, follow: bool = True, mounts: bool = False) -> None:

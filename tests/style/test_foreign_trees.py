@@ -42,7 +42,7 @@ OWN = {
     # results of this program beside the tree; depmod's, after links and devices were refused
     "kernel/assembly.py": "Path.glob Path.mkdir Path.read_bytes Path.read_text Path.unlink"
     " Path.write_bytes Path.write_text",
-    # the kernel's own modules.tar, from standard input
+    # modules.tar of the kernel that goes in, opened before the guest's tree
     "life/inside.py": "tarfile.open",
     # the place where a guest's disk is mounted, and the disk itself
     "life/guest_root.py": "Path.mkdir Path.resolve",

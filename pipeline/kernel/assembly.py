@@ -163,9 +163,9 @@ def _settle_modules(tree: Path, abi: str) -> Path:
     return tree / home
 
 
-def _refuse_special(inside: Beneath, folder: str) -> None:
-    """Modules are files and folders: depmod and tar would follow or copy anything else."""
-    waiting = [folder]
+def _refuse_special(inside: Beneath, home: str) -> None:
+    """Modules are files and folders; a link (Ubuntu has some for debuggers) stays among them."""
+    waiting = [home]
     while waiting:
         here = waiting.pop()
         for name in inside.names(here):
@@ -173,11 +173,20 @@ def _refuse_special(inside: Beneath, folder: str) -> None:
             mode = inside.stat(path).st_mode
             if stat.S_ISDIR(mode):
                 waiting.append(path)
-            elif not stat.S_ISREG(mode):
+            elif not stat.S_ISREG(mode) and not (
+                stat.S_ISLNK(mode) and _stays(here, inside.readlink(path), home)
+            ):
                 raise PipelineError(
-                    f"{path}: neither a file nor a folder",
+                    f"{path}: neither a file nor a folder, nor a link to one beside it",
                     hint="the package is not a kernel's, or modules= names no folder of one",
                 )
+
+
+def _stays(folder: str, target: str, home: str) -> bool:
+    """Whether a link's target, as it is written, lies below `home`."""
+    if target.startswith("/"):
+        return False
+    return os.path.normpath(f"{folder}/{target}").startswith(f"{home}/")
 
 
 def name_whole_paths(folder: Path, abi: str) -> None:

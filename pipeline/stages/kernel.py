@@ -97,7 +97,7 @@ def _plan(job: Job, snapshot: Snapshot, room: Path) -> tuple[Order, list[Package
     (job.scratch / _GIVEN).mkdir()
     if spec.kernel_source == "package":
         name, _, version = spec.kernel.partition("=")
-        parts = _resolve(packages, name, version)
+        parts = resolve_parts(packages, name, version)
     else:
         given = _find_files(spec)
         names = [f"linux-modules-{given.abi}", f"linux-image-{given.abi}"]
@@ -131,15 +131,24 @@ def _give(job: Job, name: str, path: Path) -> str:
     return str(copy)
 
 
-def _resolve(packages: PackageIndex, name: str, version: str) -> list[Package]:
-    """The package and those that it depends on: the image behind a metapackage, its modules."""
-    found = [packages.find(name, version)]
-    for wanted in re.split(r"\s*,\s*", found[0].depends):
-        first = wanted.partition("|")[0].strip()
-        match = re.fullmatch(r"([a-z0-9.+-]+)(?::any)?(?:\s*\(=\s*(\S+)\))?", first)
-        if match and _PART.match(match[1]):
-            found += _resolve(packages, match[1], match[2] or "")
-    return found
+def resolve_parts(packages: PackageIndex, name: str, version: str) -> list[Package]:
+    """The package and those that it depends on: the image behind a metapackage, its modules.
+
+    Each once: jammy's image and modules depend on one another.
+    """
+    found: dict[str, Package] = {}
+    waiting = [(name, version)]
+    while waiting:
+        wanted, exactly = waiting.pop(0)
+        if wanted in found:
+            continue
+        found[wanted] = packages.find(wanted, exactly)
+        for clause in re.split(r"\s*,\s*", found[wanted].depends):
+            first = clause.partition("|")[0].strip()
+            match = re.fullmatch(r"([a-z0-9.+-]+)(?::any)?(?:\s*\(=\s*(\S+)\))?", first)
+            if match and _PART.match(match[1]):
+                waiting.append((match[1], match[2] or ""))
+    return list(found.values())
 
 
 def _find_files(spec: Spec) -> KernelFiles:

@@ -178,6 +178,12 @@ CASES: dict[str, Craft] = {
     "modules.builtin is a link": _in_modules(
         lambda c, h, w: c.link(f"{h}/modules.builtin.bin", f"{w}/made")
     ),
+    "a link beside": _in_modules(
+        lambda c, h, w: [c.folder(f"{h}/vdso"), c.link(f"{h}/vdso/a.debug", "../modules.builtin")]
+    ),
+    "a link goes up and down": _in_modules(
+        lambda c, h, w: c.link(f"{h}/a.ko", f"../../../lib/modules/../../{w}/file")
+    ),
     "build is a link": _in_modules(lambda c, h, w: c.link(f"{h}/build", w)),
     "source is a folder": _in_modules(lambda c, h, w: c.folder(f"{h}/source")),
     "a module is a pipe": _in_modules(lambda c, h, w: c.special(f"{h}/a.ko", tarfile.FIFOTYPE)),

@@ -55,7 +55,13 @@ def test_a_kernel_that_is_right_is_put_together(tmp_path: Path, witness: Path) -
     assert ABI in (room / "facts.json").read_text()
 
 
-@pytest.mark.parametrize("name", CASES)
+def test_a_link_among_the_modules_stays_one(tmp_path: Path, witness: Path) -> None:
+    room = assemble(tmp_path, "a link beside", witness)
+    listed = command.run(["tar", "-tvf", room / "modules.tar"])
+    assert "vdso/a.debug -> ../modules.builtin" in listed
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"a link beside"}))
 def test_a_crafted_kernel_harms_nothing(tmp_path: Path, witness: Path, name: str) -> None:
     before = (witness.stat().st_mtime_ns, os.listdir(witness), (witness / "file").stat())
     begun = time.monotonic()

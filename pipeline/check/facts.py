@@ -148,17 +148,18 @@ def _find_golden(disk: Path, folder: Path, spec: Spec) -> Golden | None:
     """What a qcow2 overlay rests on, as its path and the digest noted when it was built."""
     if spec.clone != "cow" or spec.format != "qcow2":
         return None
-    backing = find_backing(run, disk)
-    if not backing:  # doit flatten made it stand on its own
+    named = find_backing(run, disk)
+    if not named:  # doit flatten made it stand on its own
         return None
-    if not is_disk(Path(backing)):
+    backing = disk.parent / named
+    if not is_disk(backing):
         raise VerificationError(
             f"{backing}: the golden image of {spec.name} is gone, the guest cannot start",
             hint=f"build it again: doit build name={spec.name} replace=yes",
         )
     image = read_record(folder).get("image")
-    noted = image.files.get(Path(backing).name, {}) if image else {}
-    return Golden(Path(backing), str(noted.get("sha256", "")))
+    noted = image.files.get(backing.name, {}) if image else {}
+    return Golden(backing, str(noted.get("sha256", "")))
 
 
 def _raw_image(disk: Path, work: Path, spec: Spec, backing: list[Path]) -> Path:

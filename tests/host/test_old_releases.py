@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.command import run
 from pipeline.ext import read_text
 from pipeline.xen import xm
 from tests.conftest import ROOT, require
@@ -85,7 +84,7 @@ class OldGuest:
 
     def read(self, path: str) -> str:
         """A file of the image, read without mounting it."""
-        return read_text(run, self.folder / "disk.img", path)
+        return read_text(self.folder / "disk.img", path)
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,7 @@ def ways(path: Path) -> Iterator[str]:
             "samestat",
             "basename",
             "dirname",
+            "normpath",
         ):
             yield f"os.path.{function.attr}"
         elif owner in MODULES:

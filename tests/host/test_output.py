@@ -299,7 +299,8 @@ def test_every_word_that_writes_clears_what_the_dead_left(ground: Ground) -> Non
         code, said = ground.run(*argv)
         assert code == 0, said
         assert not any(path.exists() for path in dead), argv
-        assert living.exists()
+        # gc is alone in an output, by its lock: nobody's part is a living one's then
+        assert living.exists() or argv[0] == "gc"
         assert not list((ground.output / "scratch").iterdir())
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline import command
@@ -16,6 +18,7 @@ from pipeline.life.records import InstalledDisk
 from pipeline.privacy import make_private
 from pipeline.sums import digest_as
 
+_SPARE_BYTES = 8 << 20
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 
@@ -23,7 +26,13 @@ def make_private_folder(folder: Path) -> None:
     """A folder that nobody else looks into, and its parents; one of ours from before is closed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-    folder.chmod(PRIVATE_FOLDER)
+    _close(folder)
+
+
+def _close(folder: Path) -> None:
+    """Nobody else looks in; where an administrator's link leads is his."""
+    if not folder.is_symlink():
+        folder.chmod(PRIVATE_FOLDER)
 
 
 def copy_disk(source: Path, target: Path, *, recorded: str = "", log: Path | None = None) -> None:
@@ -44,6 +53,18 @@ def copy_disk(source: Path, target: Path, *, recorded: str = "", log: Path | Non
     finally:
         os.close(descriptor)
     sync_folder(target.parent)
+
+
+def tighten(disks: Iterable[InstalledDisk]) -> None:
+    """Close what an earlier version left open for others: files that are disks, their folders."""
+    for disk in disks:
+        if not disk.is_owned or disk.kind != "file":
+            continue
+        with suppress(OSError):
+            if stat.S_ISREG(disk.path.lstat().st_mode):
+                disk.path.chmod(PRIVATE_FILE)
+                for folder in disk.path.parents[:2]:
+                    _close(folder)
 
 
 def find_fault(disk: InstalledDisk) -> str:
@@ -68,4 +89,21 @@ def require_disk(disk: InstalledDisk) -> None:
     if fault := find_fault(disk):
         raise EnvironmentFault(
             fault, hint="put it back from a copy; or take the guest off: doit remove, yes=yes"
+        )
+
+
+def refuse_no_room(disk: InstalledDisk, more: Path) -> None:
+    """Raises EnvironmentFault where the host has no room for what a file adds to a sparse disk.
+
+    The file system in it promises more than a full host can give, and what is written is lost.
+    """
+    require_disk(disk)
+    if disk.kind != "file":
+        return
+    state = os.statvfs(disk.path.parent)
+    free, need = state.f_bavail * state.f_frsize, more.stat().st_size + _SPARE_BYTES
+    if free < need:
+        raise EnvironmentFault(
+            f"{disk.path.parent}: {need >> 20} MiB are needed, {free >> 20} MiB are free",
+            hint="make room on this host",
         )

@@ -34,8 +34,8 @@ from pipeline.life.records import Installed, InstalledDisk, read_installed
 from pipeline.life.steps import Step
 from pipeline.life.toolstack import find_toolstack, refuse_running
 from pipeline.progress import print_line
+from pipeline.volumes.overlay import SHOWN, edit_overlay
 from pipeline.volumes.overlay import TOOLS as QCOW2_TOOLS
-from pipeline.volumes.overlay import edit_overlay
 
 _TOOLS = {"bwrap": "bubblewrap", "e2fsck": "e2fsprogs"}
 _TIMEOUT_S = 1800
@@ -112,7 +112,9 @@ def _run_inside(record: Installed, disk: InstalledDisk, work: Path, words: list[
     if disk.format == "qcow2":
         command.require_tools(QCOW2_TOOLS)
         if record.fs in _EXT:
-            steps.insert(0, 'e2fsck -f -p "$1" || [ $? -le 1 ]')
+            shown = work / SHOWN
+            check = shlex.join(caged_reader(["e2fsck", "-f", "-p", shown], writable=[shown]))
+            steps.insert(0, f"{check} || [ $? -le 1 ]")
         return edit_overlay(command.run, disk.path, steps, work=work, env={})
     check_file_system(disk.path, record.fs)
     return command.run(isolated(["sh", "-euc", "\n".join(steps), "sh", disk.path]))

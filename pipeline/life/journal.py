@@ -54,6 +54,8 @@ class Transaction:
             recover_guest(self.layout, self.name)
             self._write("preparing", [])
         except BaseException:
+            with suppress(OSError):
+                _draft(self.layout.journal(self.name)).unlink(missing_ok=True)
             release_lock(self.layout, self.name)
             raise
         at_interruption(settle_open)

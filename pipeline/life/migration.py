@@ -6,15 +6,17 @@ Facts: xl(1) MIGRATE, xend-config.sxp's own comments, xl-disk-configuration(5).
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import command
 from pipeline.errors import EnvironmentFault, PipelineError
+from pipeline.life.config_file import Grammar, require_readable
 from pipeline.life.records import Installed
 from pipeline.life.running import Guest, Host
-from pipeline.xen import xl, xm
+from pipeline.life.state_file import read_bytes
 from pipeline.xen.boot import Direct, Grub
 from pipeline.xen.domain import Domain
 
@@ -167,7 +169,7 @@ def _ask_other(plan: MigrationPlan, ask: Callable[[list[str]], str]) -> None:
     missing = []
     for path in plan.files:
         try:
-            ask(["test", "-e", f"'{path}'"])
+            ask(["test", "-e", shlex.quote(path)])
         except PipelineError as error:
             if getattr(error, "status", 0) == 255:
                 raise EnvironmentFault(
@@ -187,7 +189,7 @@ def _program_of(record: Installed | None) -> str:
 
 def _read(config: Path, program: str) -> Domain:
     try:
-        text = config.read_text()
-        return xm.parse(text, strict=False) if program == "xm" else xl.parse(text, strict=False)
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"{config}: {error}", hint="correct it") from error
+        text = read_bytes(config, follow=True).decode(errors="surrogateescape")
+    except FileNotFoundError as error:
+        raise PipelineError(f"{config} is gone", hint="put it back") from error
+    return require_readable(Grammar(program), config, text)

@@ -16,6 +16,7 @@ from pipeline.errors import InUseError, UsageError, VerificationError
 from pipeline.host.in_use import refuse_if_used
 from pipeline.life import kernels, placing
 from pipeline.life.config_file import Grammar, require_readable
+from pipeline.life.disk_files import refuse_no_room
 from pipeline.life.guest_root import change_modules, modules_step, root_disk
 from pipeline.life.journal import Transaction
 from pipeline.life.kernels import KernelFolder
@@ -148,6 +149,7 @@ def _switch(layout: Layout, before: Installed, kernel: KernelFolder, placed: Pat
             hint=f"doit restore name={before.name}, shut it down, and refresh again",
         )
     _refuse_losing_a_disk(before)
+    refuse_no_room(root_disk(before), kernel.modules)
     before = note_written(before)
     is_same_abi = before.abi == kernel.abi
     undo = modules_step(before, "back" if is_same_abi else "drop", kernel.abi)

@@ -144,7 +144,11 @@ def perform(layout: Layout, steps: Iterable[Step]) -> None:
 def write_aside(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write a file that is not in its place yet, and wait for the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        error.filename = str(path)  # write(2) does not know it
+        raise

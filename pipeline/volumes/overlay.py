@@ -16,6 +16,7 @@ from pipeline.host.namespace import isolated
 from pipeline.privacy import make_private
 
 FUSE = Path("/dev/fuse")
+SHOWN = "shown"  # in the work folder, the file that the overlay is seen as
 TOOLS = {"qemu-storage-daemon": "qemu-system-common", "qemu-img": "qemu-utils"}
 _SCRIPT = """set -eu
 overlay=$1 shown=$2 ready=$3
@@ -63,7 +64,7 @@ def edit_overlay(
     Raises EnvironmentFault where FUSE is closed, CommandFailed for the first line that fails.
     """
     require_fuse()
-    shown, ready = work / "shown", work / "ready"
+    shown, ready = work / SHOWN, work / "ready"
     shown.touch()
     words = ["sh", "-c", _SCRIPT, "sh", overlay, shown, ready, "\n".join(steps)]
     return run(isolated(words), env=env)

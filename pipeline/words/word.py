@@ -73,8 +73,10 @@ def host_word(
 def _begun(action: HostAction, *, changes: bool) -> HostAction:
     @wraps(action)
     def word(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+        from pipeline.life.disk_files import tighten
         from pipeline.life.journal import recover_all, working_on
         from pipeline.life.layout import Layout
+        from pipeline.life.records import survey
         from pipeline.words.asking import require_name
 
         layout = Layout.here()
@@ -84,6 +86,7 @@ def _begun(action: HostAction, *, changes: bool) -> HostAction:
                     done = stack.enter_context(working_on(layout, require_name(recipe)))
                 else:
                     done = recover_all(layout)
+                tighten(disk for one in survey(layout)[0].values() for disk in one.disks)
                 for text in done if recipe.options.get("json") != "yes" else ():
                     print_line(f"  {text}")
                 action(recipe, specs)

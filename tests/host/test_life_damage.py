@@ -8,11 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from pipeline.canonical import digest_file
+from pipeline.store import BuildInfo
+from pipeline.sums import write_sums
+from tests.conftest import require
 from tests.host.life_bench import NAME, LifeBench, kept_as_it_was
 from tests.host.small_artifact import ABIS, hostname_in
 
@@ -138,7 +144,8 @@ def test_a_record_that_we_never_wrote(installed: LifeBench, changes: dict[str, o
     for word in CHANGES:
         error = installed.refused(word, **options_of(word, installed))
         assert str(installed.record) in error.brief
-    assert str(installed.record) in installed.ask("list-guests").text
+    for word in ("list-guests", "doctor"):
+        assert str(installed.record) in installed.ask(word, dry="yes").text
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -282,8 +289,6 @@ def test_an_artifact_whose_kernel_has_a_name_that_leads_elsewhere(bench: LifeBen
     facts = bench.artifact / "kernel.json"
     facts.write_text(json.dumps({"abi": "../../../../srv/x"}))
     sums = bench.artifact / "SHA256SUMS"
-    from pipeline.canonical import digest_file
-
     lines = [line for line in sums.read_text().splitlines() if "kernel.json" not in line]
     sums.write_text("\n".join([*lines, f"{digest_file(facts)}  kernel.json"]) + "\n")
     bench.refused("install", unproven="yes")
@@ -406,6 +411,81 @@ def test_disks_are_for_their_owner_alone(installed: LifeBench) -> None:
             assert folder.stat().st_mode & 0o777 == 0o700, folder
 
 
+def test_disks_of_an_earlier_version_are_closed_by_whatever_word_comes(
+    installed: LifeBench,
+) -> None:
+    installed.disk().chmod(0o644)
+    for folder in (installed.disk().parent, installed.disk().parents[1]):
+        folder.chmod(0o755)
+    installed.demand("list-guests")
+    assert installed.disk().stat().st_mode & 0o777 == 0o600
+    for folder in (installed.disk().parent, installed.disk().parents[1]):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+# copy-on-write disks
+
+
+@pytest.fixture
+def overlay(bench: LifeBench) -> Path:
+    """The artifact's disk becomes an overlay; returns the golden image that it rests on."""
+    mark = "ab" * 32
+    folder = bench.output / "store/image" / mark[:32]
+    folder.mkdir(parents=True)
+    golden, disk = folder / "golden.img", bench.artifact / "disk.img"
+    shutil.move(disk, golden)
+    files = {golden.name: {"size": golden.stat().st_size, "sha256": digest_file(golden)}}
+    made = BuildInfo("image", mark, 1, {}, {}, files=files)
+    (folder / "buildinfo.json").write_bytes(made.to_json())
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", golden]
+    subprocess.run([*argv, disk.with_suffix(".qcow2")], check=True)
+    for config in bench.artifact.glob(f"{NAME}.*"):
+        text = config.read_text().replace("format=raw, vdev=xvda1", "format=qcow2, vdev=xvda1")
+        config.write_text(text.replace("disk.img", "disk.qcow2"))
+    (bench.artifact / "stages.json").write_text(json.dumps({"image": asdict(made)}))
+    for name in ("SHA256SUMS", "FSVERITY"):
+        (bench.artifact / name).unlink()
+    write_sums(bench.artifact, disks=("disk.*", "swap.img"))
+    return golden
+
+
+def _another_build(golden: Path) -> None:
+    facts = golden.with_name("buildinfo.json")
+    facts.write_text(facts.read_text().replace("abab", "cdcd"))
+
+
+def _same_size(golden: Path) -> None:
+    with open(golden, "r+b") as stream:
+        stream.seek(8 << 20)
+        stream.write(b"another")
+
+
+def test_a_golden_image_that_is_what_it_was(bench: LifeBench, overlay: Path) -> None:
+    bench.demand("publish", unproven="yes")
+    bench.demand("install", unproven="yes")
+    assert bench.disk(name="disk.qcow2").stat().st_mode & 0o777 == 0o600
+    require(os.access("/dev/fuse", os.R_OK | os.W_OK), "FUSE")
+    bench.demand("refresh", **options_of("refresh", bench))
+    bench.demand("refresh", undo="yes")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(flip, truncate, be_empty, be_link, be_fifo, be_folder, be_loop, be_gone),
+        *(_another_build, _same_size),
+    ],
+)
+def test_a_golden_image_that_is_gone_or_another(
+    bench: LifeBench, overlay: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(overlay)
+    for word in ("publish", "install"):
+        error = bench.refused(word, unproven="yes")
+        assert error.exit_code == 5
+        assert "golden.img" in error.brief
+
+
 # configurations
 
 
@@ -441,8 +521,6 @@ def test_a_rebuild_says_what_it_changes_and_what_it_keeps(installed: LifeBench) 
     installed.config.write_text(lines)
     sums = installed.artifact / "SHA256SUMS"
     built = installed.artifact / f"{NAME}.cfg"
-    from pipeline.canonical import digest_file
-
     before = digest_file(built)
     built.write_text(
         built.read_text().replace("memory = 256", "memory = 384").replace("vcpus = 1", "vcpus = 2")
@@ -484,7 +562,9 @@ def test_a_configuration_that_cannot_be_read(
         error = installed.refused(word, **options_of(word, installed))
         assert str(installed.config) in error.brief
     installed.demand("list-guests")
-    installed.ask("start")
+    assert str(installed.config) in installed.ask("doctor", dry="yes").text
+    for word in ("start", "migrate"):
+        assert installed.refused(word, to="peer", dry="yes")
 
 
 def test_a_latin_1_comment_survives_a_refresh(installed: LifeBench) -> None:

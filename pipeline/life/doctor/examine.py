@@ -13,7 +13,6 @@ from pipeline.life.doctor.guests import find_guest_trouble
 from pipeline.life.doctor.leftovers import list_leftovers, remove_leftovers
 from pipeline.life.doctor.pitfalls import Ailment, find_pitfalls
 from pipeline.life.layout import Layout
-from pipeline.life.records import list_installed
 from pipeline.life.toolstack import find_toolstack, is_dom0
 from pipeline.preflight import has_vsyscall
 from pipeline.progress import print_line
@@ -34,7 +33,7 @@ def examine(
     layout, toolstack = Layout.here(), find_toolstack()
     facts = read_facts(layout.root, toolstack, is_dom0=is_dom0(), has_vsyscall=has_vsyscall())
     host = find_pitfalls(facts)
-    guests = find_guest_trouble(specs, list_installed(layout), layout, facts)
+    guests = find_guest_trouble(specs, layout, facts)
     programs = list(find_missing_programs(project))
     leftovers = list_leftovers(project, layout) if only_looks else remove_leftovers(project, layout)
     if as_json:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pipeline.errors import PipelineError
+from pipeline.life.config_file import Grammar, read_config, require_readable
 from pipeline.life.doctor.facts import HostFacts
 from pipeline.life.doctor.pitfalls import Ailment
 from pipeline.life.layout import Layout
-from pipeline.life.records import Installed
+from pipeline.life.records import Installed, survey
 from pipeline.spec import Spec
-from pipeline.xen import xl, xm
 from pipeline.xen.boot import Direct, Grub
 from pipeline.xen.domain import Domain
 
@@ -60,17 +61,17 @@ def find_installed_trouble(
 ) -> Iterator[Ailment]:
     """An installed guest: what its configuration names must be there."""
     path = layout.config(record.name)
-    parse = xm.parse if record.toolstack == "xm" else xl.parse
     try:
-        domain = parse(path.read_text(), strict=False)
-    except FileNotFoundError:
-        yield Ailment(
-            f"{record.name}: {path} is gone",
-            f"doit install name={record.name} replace=yes, or doit remove name={record.name}",
-        )
-        return
-    except ValueError as error:
-        yield Ailment(f"{path}: {error}", "correct it")
+        text = read_config(layout, record.name)
+        if text is None:
+            yield Ailment(
+                f"{record.name}: {path} is gone",
+                f"doit install name={record.name} replace=yes, or doit remove name={record.name}",
+            )
+            return
+        domain = require_readable(Grammar(record.toolstack), path, text)
+    except PipelineError as error:
+        yield Ailment(error.brief, error.hint)
         return
     named = [disk.target for disk in domain.disks if disk.target]
     if isinstance(domain.boot, Direct | Grub):
@@ -99,10 +100,12 @@ def find_link_trouble(layout: Layout) -> Iterator[Ailment]:
 
 
 def find_guest_trouble(
-    specs: Mapping[str, Spec], installed: Mapping[str, Installed], layout: Layout, facts: HostFacts
+    specs: Mapping[str, Spec], layout: Layout, facts: HostFacts
 ) -> list[Ailment]:
     """All of it."""
     found = [one for spec in specs.values() for one in find_spec_trouble(spec, facts)]
+    installed, problems = survey(layout)
+    found += [Ailment(problem.brief, problem.hint) for problem in problems]
     for record in installed.values():
         found += find_installed_trouble(record, layout, facts)
     return [*found, *find_link_trouble(layout)]

@@ -7,6 +7,7 @@ Guests that agree on a stage's inputs share one task.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -81,6 +82,7 @@ class Graph:
     @classmethod
     def load(cls) -> Graph:
         """The graph for this command line; a mistake in it ends the program with exit code 2."""
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold secrets
         try:
             with _explained():
                 graph = cls._load(Project.here(), dict(doit.doit_cmd._CMDLINE_VARS or {}))

@@ -163,7 +163,9 @@ def caged_reader(
     user = [] if is_root() else ["--unshare-user"]
     walled = [
         *("bwrap", "--die-with-parent", *user, "--unshare-pid", "--unshare-net", "--unshare-ipc"),
-        *("--unshare-uts", "--cap-drop", "ALL", *_root(shares_network=False), "--proc", "/proc"),
+        *("--unshare-uts", "--cap-drop", "ALL", *_root(shares_network=False)),
+        # as root's own id it could write to /proc/sys, whose files ask for the owner alone
+        *("--proc", "/proc", "--remount-ro", "/proc"),
         *_binds(readable, "--ro-bind"),
         *_binds(writable, "--bind"),
         *("--", *map(str, argv)),

@@ -14,6 +14,8 @@ from pathlib import Path
 from pipeline import command
 from pipeline.cage import caged, caged_script, make_room
 
+# another value than the one that is there: what was changed before would not show
+OTHER_SYSCTL = "echo $(( ($(cat /proc/sys/vm/swappiness) + 1) % 100 )) >/proc/sys/vm/swappiness"
 # each is a line of shell that an attacker would try; it may fail or not, but nothing may come of it
 ATTEMPTS = {
     "reads the host's shadow": "cat /etc/shadow",
@@ -22,7 +24,7 @@ ATTEMPTS = {
     "writes where it lies": "echo owned >{witness}/file; echo owned >{witness}/new",
     "removes it": "rm -rf {witness}",
     "makes it setuid": "chmod 4777 {witness}/file",
-    "sets a sysctl": "echo 1 >/proc/sys/vm/swappiness",
+    "sets a sysctl": OTHER_SYSCTL,
     "sets the core pattern": "echo '|/bin/sh' >/proc/sys/kernel/core_pattern",
     "asks for a reboot": "echo b >/proc/sysrq-trigger",
     "changes the host's name": "hostname owned; echo owned >/proc/sys/kernel/hostname",

@@ -17,7 +17,7 @@ import pytest
 from pipeline import command
 from pipeline.cage import FIRST_ID, Window, caged, caged_reader, first_id, make_room
 from tests.conftest import require
-from tests.host.cage_attempts import attempt_lines, run_lines
+from tests.host.cage_attempts import OTHER_SYSCTL, attempt_lines, run_lines
 
 pytestmark = pytest.mark.integration
 
@@ -133,10 +133,13 @@ def test_nothing_of_the_callers_environment_comes_in(
 def test_a_reader_sees_what_is_named_and_can_do_nothing(bench: Bench) -> None:
     given, before = bench.witness / "file", bench.state()
     script = f"cat {given}; echo x >{given}; ls /root /etc; cat /etc/shadow /proc/1/root/etc/shadow"
-    script += "; echo 1 >/proc/sys/vm/swappiness; mount -o remount,rw /proc/sys; echo pid $$"
+    script += f"; {OTHER_SYSCTL}; mount -o remount,rw /proc; {OTHER_SYSCTL}; umount /proc"
+    script += "; for file in $(find /proc -maxdepth 3 -writable -type f ! -path '/proc/[0-9]*')"
+    script += "; do echo >>$file && echo WRITES $file; done; echo pid $$"
     output = command.run(caged_reader(["sh", "-c", script], readable=[given]))
     assert "the host's" in output and given.read_text() == "the host's\n"
     assert not [line for line in output.splitlines() if line.startswith("root:")]
+    assert "WRITES" not in output
     assert bench.state() == before and int(output.rpartition("pid ")[2]) < 10
 
 

@@ -29,6 +29,7 @@ from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.stages import base, mirror
 from tests.conftest import ROOT, require
+from tests.host.cage_attempts import OTHER_SYSCTL
 
 pytestmark = pytest.mark.integration
 
@@ -293,7 +294,7 @@ def test_a_packages_scripts_do_not_reach_the_machine(
     shutil.copytree(bench.project.output / "cache/debs", cache)
     attempts = f"""#!/bin/sh
         echo owned >/proc/1/root{witness}; echo owned >{witness}; echo owned >/owned
-        hostname owned; echo 1 >/proc/sys/vm/swappiness; mknod /tmp/disk b 254 0
+        hostname owned; {OTHER_SYSCTL}; mknod /tmp/disk b 254 0
         echo "note: owned"; echo 'failed: {{"exit_code": 0, "brief": "owned"}}'
         sleep 600 & setsid sleep 600 >/dev/null 2>&1 &
         exit 0

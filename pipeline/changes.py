@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.canonical import flatten
+from pipeline.canonical import flatten, open_plain
 from pipeline.store import BuildInfo
 
 RECORD = "stages.json"
@@ -17,7 +17,8 @@ MOST_SHOWN = 6
 def read_record(artifact: Path) -> dict[str, BuildInfo]:
     """The buildinfo of every stage that an artifact was made from; empty when unreadable."""
     try:
-        stages = json.loads((artifact / RECORD).read_bytes())
+        with open(open_plain(artifact / RECORD), "rb") as stream:
+            stages = json.load(stream)
         return {name: BuildInfo(**found) for name, found in stages.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

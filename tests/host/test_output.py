@@ -369,7 +369,7 @@ def test_nohup_is_heard(ground: Ground) -> None:
 @pytest.mark.parametrize(
     "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/etc/fstab")]
 )
-@pytest.mark.parametrize("name", ["one.xml", "kernel.json", "FSVERITY"])
+@pytest.mark.parametrize("name", ["one.xml", "kernel.json", "FSVERITY", "stages.json"])
 def test_what_is_no_plain_file_is_refused_without_a_wait(
     ground: Ground, name: str, make: Callable[[Path], None]
 ) -> None:
@@ -377,6 +377,8 @@ def test_what_is_no_plain_file_is_refused_without_a_wait(
     path = ground.output / f"guests/{GUEST}/{name}"
     path.unlink()
     make(path)
+    for argv in READING:
+        assert ground.run(*argv)[0] == 0
     for argv in (("publish", f"name={GUEST}", "unproven=yes"), ("install", f"name={GUEST}")):
         code, said = ground.run(*argv)
         assert code != 0

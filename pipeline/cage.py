@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from pipeline import command
 from pipeline.command import Walled
 from pipeline.host.namespace import MAP_OWN, Mount, is_root
 
@@ -42,6 +43,7 @@ _ETC = (
     *("ld.so.conf", "ld.so.conf.d", "localtime", "mke2fs.conf", "os-release", "passwd", "perl"),
     *("protocols", "services", "ssl/certs", "ssl/openssl.cnf", "mtab"),
 )
+_READERS_ETC = ("ld.so.cache", "mke2fs.conf", "mtab", "passwd", "group")
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # a package script changes owners and ids; it mounts nothing, makes no device, sees no raw hardware
 _SCRIPT_CAPABILITIES = (
@@ -163,7 +165,8 @@ def caged_reader(
     user = [] if is_root() else ["--unshare-user"]
     walled = [
         *("bwrap", "--die-with-parent", *user, "--unshare-pid", "--unshare-net", "--unshare-ipc"),
-        *("--unshare-uts", "--cap-drop", "ALL", *_root(shares_network=False)),
+        *("--unshare-uts", "--cap-drop", "ALL", *_programs(_READERS_ETC)),
+        *(word for name in ("null", "urandom") for word in ("--dev-bind", *[f"/dev/{name}"] * 2)),
         # as root's own id it could write to /proc/sys, whose files ask for the owner alone
         *("--proc", "/proc", "--remount-ro", "/proc"),
         *_binds(readable, "--ro-bind"),
@@ -206,21 +209,29 @@ def _write_etc(*, shares_network: bool) -> str:
 
 
 def _root(*, shares_network: bool) -> Iterator[str]:
-    """bwrap's words for a root with the host's programs and nothing that is secret or its own."""
-    yield from ("--ro-bind", "/usr", "/usr")
+    """bwrap's words for a builder's root: the host's programs and nothing secret or its own."""
+    names = (*_ETC, "resolv.conf", "hosts", "nsswitch.conf") if shares_network else _ETC
+    yield from _programs(names)
+    yield from ("--dev", "/dev")
+    for place in ("/run", "/var", "/var/tmp", "/root"):
+        yield from ("--perms", "1777", "--dir", place)
+
+
+def _programs(etc: Iterable[str]) -> Iterator[str]:
+    """The host's programs, files of /etc that they read, a /tmp of their own."""
+    yield from ("--perms", "1777", "--tmpfs", "/tmp", "--ro-bind", "/usr", "/usr")
     for name in _MERGED:
         path = Path("/", name)
         if path.is_symlink():
             yield from ("--symlink", str(path.readlink()), str(path))
         elif path.is_dir():
             yield from ("--ro-bind", str(path), str(path))
-    names = (*_ETC, "resolv.conf", "hosts", "nsswitch.conf") if shares_network else _ETC
+    for folder in command.PATH.split(":"):
+        if not folder.startswith(("/usr/", "/bin", "/sbin")):
+            yield from _binds([Path(folder)], "--ro-bind")
     yield from ("--perms", "0755", "--dir", "/etc", "--perms", "0755", "--dir", "/etc/ssl")
-    for name in names:
+    for name in etc:
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
-    yield from ("--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp")
-    for place in ("/run", "/var", "/var/tmp", "/root"):
-        yield from ("--perms", "1777", "--dir", place)
 
 
 def _binds(paths: Iterable[Path], how: str) -> Iterator[str]:

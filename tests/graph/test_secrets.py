@@ -17,16 +17,15 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from tests.conftest import require
+from tests.onlooker import Onlooker
 from tests.workshop import ROOT, Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
@@ -42,7 +41,6 @@ WORDS = (
     ("gc", "dry=yes"),
     ("guests",),
 )
-LOOK_EVERY_S = 0.005
 MOST_BYTES = 64 << 20  # of a file that is unpacked
 _UNPACKERS = {
     b"\x1f\x8b": lambda content: gzip.decompress(content),
@@ -55,45 +53,6 @@ _UNPACKERS = {
 _ALLOWED = re.compile(
     rf"identity/{GUEST}/ssh_host_\w+_key|(guests/{GUEST}|volumes/{GUEST}|published/{GUEST}/.+)/disk\.img"
 )
-
-
-@dataclass
-class Onlooker:
-    """Reads the command line and the environment of every new process, again and again."""
-
-    words: tuple[bytes, ...]
-    seen: dict[str, str] = field(default_factory=dict)
-    rounds: int = 0
-    processes: set[int] = field(default_factory=set)
-
-    def __enter__(self) -> Onlooker:
-        self._end = threading.Event()
-        self._before = {int(name) for name in os.listdir("/proc") if name.isdigit()}
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._end.is_set():
-            for name in os.listdir("/proc"):
-                if name.isdigit() and int(name) not in self._before:
-                    self._look_at(int(name))
-            self.rounds += 1
-            time.sleep(LOOK_EVERY_S)
-
-    def _look_at(self, number: int) -> None:
-        for file in ("cmdline", "environ"):
-            try:
-                content = Path(f"/proc/{number}/{file}").read_bytes()
-            except OSError:
-                continue
-            self.processes.add(number)
-            if any(word in content for word in self.words):
-                self.seen[file] = content[:500].decode(errors="replace")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,9 +16,10 @@ from pipeline.spec import Spec
 from pipeline.stages import base, mirror
 from tests.conftest import ROOT, require
 from tests.host.forwarding import ForwardingMirror
+from tests.onlooker import Onlooker
 
 pytestmark = pytest.mark.integration
-SECRET = "se3cret-of-a-mirror"
+SECRET = f"pw-{secrets.token_hex(16)}"
 # the others get their packages through the same relay; mmdebstrap's is met below every time
 BOOTSTRAPS = [
     "parallel",
@@ -63,6 +65,7 @@ def test_a_build_that_loses_its_first_mirror_half_way_finishes_and_its_password_
 ) -> None:
     login = f"me:{SECRET}"
     with (
+        Onlooker((SECRET.encode(),)) as onlooker,
         ForwardingMirror(server(), dies_after=40, login=login) as first,
         ForwardingMirror(server(), login=login) as second,
     ):
@@ -79,6 +82,7 @@ def test_a_build_that_loses_its_first_mirror_half_way_finishes_and_its_password_
         assert (state.folder / "base.tar").stat().st_size > 50 << 20
         assert first.debs == 40
         assert second.debs >= 60
+    assert onlooker.seen == {} and len(onlooker.processes) > 20
     # kept: of all that the first one gave, nothing was fetched again
     again = set(first.requests) & set(second.requests)
     assert not [path for path in again if path.endswith(".deb")]

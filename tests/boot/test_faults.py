@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,24 +112,24 @@ def test_no_getty_on_the_console(prover: Prover, tmp_path: Path) -> None:
 def test_a_test_host_that_dies_is_broken_and_says_nothing_about_the_guest(prover: Prover) -> None:
     folder = prover.build("test-drbd")
     before = take_stock().processes
-    killer = threading.Thread(target=_kill_qemu, args=(prover, before))
+    ended = threading.Event()
+    killer = threading.Thread(target=_kill_qemu, args=(prover, before, ended))
     killer.start()
 
     with pytest.raises(Broken) as caught:
         prover.prove(prover.spec("test-drbd"))
 
+    ended.set()
     killer.join()
     assert caught.value.exit_code == 3
     assert "QEMU ended" in caught.value.brief
     assert json.loads((folder / FOLDER / PROOF).read_bytes())["verdict"] == "broken"
 
 
-def _kill_qemu(prover: Prover, before: frozenset[str]) -> None:
+def _kill_qemu(prover: Prover, before: frozenset[str], ended: threading.Event) -> None:
     """The QEMU that this proof started, once it has created the guest's disks."""
     scratch = prover.workshop.output / "scratch"
-    end = time.monotonic() + 900
-    while time.monotonic() < end:
-        time.sleep(0.2)
+    while not ended.wait(0.2):
         new = [entry.split() for entry in take_stock().processes - before]
         qemu = [int(pid) for pid, name in new if name.startswith("qemu-system")]
         if qemu and list(scratch.glob("prove-*/disk0.qcow2")):

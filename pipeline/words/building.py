@@ -102,7 +102,9 @@ def run_tests(recipe: Recipe, _specs: object) -> None:
 def _run(program: Path, root: Path, words: list[str]) -> CommandFailed | None:
     try:
         command.run(
-            [program, *words], cwd=root, on_line=lambda line: print(line, end="", flush=True)
+            [program, "--durations=10", *words],
+            cwd=root,
+            on_line=lambda line: print(line, end="", flush=True),
         )
     except CommandFailed as error:
         return error

@@ -134,8 +134,10 @@ class Bench:
 
         The folders that innocent links lead to are empty ones here: a mistake stays without harm.
         """
+        # a checkout below /tmp would be hidden with it
+        seen = [Path("/mnt/elements") / hook.relative_to(ELEMENTS) for hook in hooks]
         done = subprocess.run(
-            ["unshare", "--mount", "--", "bash", "-c", _RUN, "bash", self.folder, *hooks],
+            ["unshare", "--mount", "--", "bash", "-c", _RUN, "bash", self.folder, *seen],
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -147,7 +149,7 @@ class Bench:
 
     def _environment(self) -> dict[str, str]:
         return {
-            "PATH": f"{SHIMS}:{PATH}",
+            "PATH": f"/mnt/shims:{PATH}",
             "LC_ALL": "C.UTF-8",
             "DIB_DOMU_WALLS": " ".join(SCRIPT_WALLS),
             "TMPDIR": "/mnt",
@@ -188,6 +190,8 @@ def make_bench(small_tree: Path, folder: Path) -> Bench:
     (folder / "build").mkdir(parents=True)
     subprocess.run(["cp", "-a", "--reflink=auto", small_tree, bench.tree], check=True)
     put_files(bench.host)
+    for name, source in (("elements", ELEMENTS), ("shims", SHIMS)):
+        shutil.copytree(source, folder / name, symlinks=True)
     (folder / "lists").mkdir()
     (folder / "lists/b_Packages").write_text("Package: b\n")
     (folder / "build.list").write_text("deb http://build.test/debian bookworm main\n")

@@ -133,9 +133,7 @@ def outside(small_tree: Path, tmp_path: Path) -> Iterator[Outside]:
     empty.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        yield Outside(
-            witness, port, Host("bookworm", "debian", base, empty, empty, {"systemd": base})
-        )
+        yield Outside(witness, port, Host("bookworm", "debian", base, empty, {"systemd": base}))
 
 
 def build(outside: Outside, folder: Path, hooks: dict[str, dict[str, str]]) -> tuple[Build, float]:

@@ -88,8 +88,8 @@ def remove_abandoned(root: Path) -> list[Path]:
 def remove_leftovers(output: Path) -> None:
     """Remove what dead runs left in an output folder: scratch, and parts of what was fetched."""
     remove_abandoned(output / "scratch")
-    for cache in ("cache/debs", "cache/indexes", "cache/apt"):
-        for part in (output / cache).glob(_PART):
+    for folder in ("cache/debs", "cache/indexes", "cache/apt", "store/.verified/*"):
+        for part in output.glob(f"{folder}/{_PART}"):
             if time.time() - part.lstat().st_mtime > _PART_AGE_S or not _is_alive(part):
                 remove_or_warn(part)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import command
 from pipeline.archive.lists import write_lists
 from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.beneath import take
@@ -35,6 +36,7 @@ WITH_ITS_LOG = (
     '"$@" || { code=$?; grep -v " URL:" "$0/debootstrap/debootstrap.log" | tail -n 20 >&2; '
     "exit $code; }"
 )
+PROGRAMS = Path(__file__).resolve().parents[1] / "host" / "debootstrap"
 MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
 
 
@@ -168,9 +170,6 @@ def _run_debootstrap(job: Job, relay: Relay, room: Path) -> None:
     bootstrap += [f"--keyring={snapshot.keyring}", f"--arch={job.spec.arch}"]
     bootstrap += [f"--components={','.join(main.components)}", f"--include={','.join(packages)}"]
     bootstrap += [main.suite, tree, main.uri]
-    pack = ["tar", "-C", tree, "--sort=name", "--numeric-owner", "--xattrs", "--one-file-system"]
-    pack += [f"--mtime=@{snapshot.epoch}", "--clamp-mtime"]
-    pack += ["--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
     steps = [
         bootstrap,
         *_sweep_steps(job, tree),
@@ -181,8 +180,8 @@ def _run_debootstrap(job: Job, relay: Relay, room: Path) -> None:
         ["truncate", "--no-create", "--size=0", tree / "etc/machine-id"],
     ]
     given = [job.scratch / name for name in ("lent", "dpkg.cfg.d")]
-    command = caged(
-        [*pack, "-cf", room / TAR, "."],
+    words = caged(
+        _pack(tree, room / TAR, snapshot.epoch),
         room=room,
         readable=[snapshot.keyring, *(path for path in given if path.exists())],
         mounts=_work_mounts(tree),
@@ -192,16 +191,24 @@ def _run_debootstrap(job: Job, relay: Relay, room: Path) -> None:
     env = {
         "DEBIAN_FRONTEND": "noninteractive",
         "SOURCE_DATE_EPOCH": str(snapshot.epoch),
-        "container": "lxc",  # debootstrap: there is no mknod here, devices are bound
+        "container": "lxc",  # debootstrap does not try whether devices work here
+        "PATH": f"{PROGRAMS}:{command.PATH}",
         **relay.environment,
     }
     with progress_bar("bootstrapping", unit=" steps") as bar:
         job.run(
-            command,
+            words,
             env=env,
             on_line=lambda line: bar.advance() if line[:2] == "I:" else None,
             keep_open=[relay.window.descriptor],
         )
+
+
+def _pack(tree: Path, tar: Path, epoch: int) -> list[object]:
+    words: list[object] = ["tar", "-C", tree, "--sort=name", "--numeric-owner", "--xattrs"]
+    words += ["--one-file-system", "--exclude=./dev/*", f"--mtime=@{epoch}", "--clamp-mtime"]
+    words += ["--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
+    return [*words, "-cf", tar, "."]
 
 
 def _sweep_steps(job: Job, tree: Path) -> list[list[object]]:

@@ -1,6 +1,6 @@
 """The task graph: what exists. How a stage works: pipeline/stages/; which guests: guests/."""
 
-from pipeline import words
+from pipeline import commands
 from pipeline.graph import Graph
 
 GRAPH = Graph.load()
@@ -44,29 +44,24 @@ def task_config():
 
 def task_building():
     """build guests, and ask about them"""
-    yield from GRAPH.words(words.building.WORDS)
+    yield from GRAPH.words(commands.build.WORDS)
 
 
 def task_proving():
     """boot under real Xen"""
-    yield from GRAPH.words(words.proving.WORDS)
+    yield from GRAPH.words(commands.prove.WORDS)
 
 
 def task_living():
     """publish guests, install them on a Xen host, and their life there"""
-    yield from GRAPH.words(words.living.WORDS)
+    yield from GRAPH.words(commands.install.WORDS)
 
 
 def task_keeping():
     """what is kept: the store, the package cache, locks"""
-    yield from GRAPH.words(words.keeping.WORDS)
-
-
-def task_planning():
-    """what a build would take"""
-    yield from GRAPH.words(words.planning.WORDS)
+    yield from GRAPH.words(commands.store.WORDS)
 
 
 def task_supplying():
     """mirrors, the caching proxy, releases"""
-    yield from GRAPH.words(words.supplying.WORDS)
+    yield from GRAPH.words(commands.mirrors.WORDS)

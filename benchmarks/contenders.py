@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measuring import ROOT, Cost, Costs, call, call_peer, measured
-from pipeline.archive.sources import host_archive, host_security
-from pipeline.host.dib import SHIMS
+from pipeline.mirror.apt_sources import host_archive, host_security
+from pipeline.stages.dib.dib import SHIMS
 from pipeline.suites import SUITES
 
 SUITE, GUEST, PACKAGES, SIZE = "bookworm", "test-drbd", ["drbd-utils"], "4G"

@@ -12,9 +12,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
+from pipeline import ROOT
 from pipeline.spec import Spec
 
 _INTRODUCTION = """\
@@ -24,7 +24,7 @@ before it begins (*stops*), or says so (*warns*). Made by `python -m pipeline.co
 read from its name. A build also tries whether this machine answers vsyscalls (releases up to
 wheezy, amd64) and starts i386 programs, by starting some; it names the package of a keyring that
 is missing, and what a release's age means today (`doit suites`)."""
-PAGE = Path(__file__).resolve().parents[1] / "docs/compatibility.md"
+PAGE = ROOT / "docs/compatibility.md"
 Level = Literal["stops", "warns"]
 _SHIPPED = {"etch": 18, "lenny": 26, "squeeze": 32}  # Linux 2.6.N
 

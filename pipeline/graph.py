@@ -1,4 +1,4 @@
-"""Stages x guests as doit tasks. Only this module and reporter.py know doit.
+"""Stages x guests as doit tasks. Only this module and console/reporter.py know doit.
 
 The whole graph is made for every guest; `name=` narrows what the words (build, check, why) mean.
 Guests that agree on a stage's inputs share one task.
@@ -17,19 +17,19 @@ from typing import Any
 import doit.doit_cmd
 from doit.exceptions import TaskFailed
 
+from pipeline.commands import HOST_WORDS, OPTIONS, READING_WORDS, SPEC_WORDS, Word
+from pipeline.console.events import Events
+from pipeline.console.reporter import StageFailed, StageReporter, print_error
 from pipeline.diagnosis import explain_os_error
 from pipeline.errors import PipelineError, UsageError
-from pipeline.events import Events
-from pipeline.fetch import OFFLINE
-from pipeline.host.scratch import remove_leftovers
-from pipeline.privacy import tighten
+from pipeline.mirror.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.reporter import StageFailed, StageReporter, print_error
+from pipeline.scratch import remove_leftovers
 from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translate_options
 from pipeline.spec.mistakes import suggest_nearest
 from pipeline.stages import STAGES
-from pipeline.words import HOST_WORDS, OPTIONS, READING_WORDS, SPEC_WORDS, Word
+from pipeline.walls.privacy import tighten
 
 Task = dict[str, Any]
 RUN_OPTIONS = OPTIONS | {"replace", "events"}
@@ -270,7 +270,7 @@ def _prepare_kept(recipe: Recipe, specs: Iterable[Spec]) -> None:
     if recipe.options.get("offline") == "yes":
         os.environ[OFFLINE] = "1"
     if recipe.options.get("locked") == "yes":
-        from pipeline.locking import prepare_locked
+        from pipeline.lockfile import prepare_locked
 
         recipe.hold()
         for spec in specs:

@@ -21,8 +21,24 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipeline.checkpoint import checkpoint
 from pipeline.errors import PipelineError
+
+Watcher = Callable[[str, Path], None]
+
+_watcher: Watcher | None = None
+
+
+def watch(watcher: Watcher | None) -> None:
+    """From now on `watcher` is called at each checkpoint, in its thread; None ends that."""
+    global _watcher
+    _watcher = watcher
+
+
+def checkpoint(point: str, path: Path) -> None:
+    """Say that `point` is reached for `path`; nothing happens unless somebody watches."""
+    if _watcher is not None:
+        _watcher(point, path)
+
 
 INTERRUPTED = 130
 READER_GONE = 141  # what a shell shows for a program that SIGPIPE ended

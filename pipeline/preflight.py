@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from pipeline import command
-from pipeline.archive.keyring import choose_keyring
-from pipeline.archive.mirrors import HOST, find_archive
+from pipeline import process
 from pipeline.compatibility import Finding, find_incompatible
+from pipeline.console.progress import print_line
 from pipeline.errors import CommandFailed, EnvironmentFault
-from pipeline.progress import print_line
+from pipeline.mirror.keyrings import choose_keyring
+from pipeline.mirror.mirrors import HOST, find_archive
 from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.suites import describe_age
@@ -75,7 +75,7 @@ def _runs(content: bytes) -> bool:
         program.write_bytes(content)
         program.chmod(0o700)
         try:
-            command.run([program])
+            process.run([program])
         except CommandFailed:
             return False
     return True

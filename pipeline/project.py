@@ -7,9 +7,9 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import ROOT
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.named_files import find_unusable
-from pipeline.store import Store
+from pipeline.files import find_unusable
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,9 @@ class Project:
     @classmethod
     def here(cls) -> Project:
         """This checkout; DOMU_OUTPUT and DOMU_GUESTS in the environment move two folders."""
-        root = Path(__file__).resolve().parent.parent
-        output = _folder("DOMU_OUTPUT", root / "output")
-        guests = _folder("DOMU_GUESTS", root / "guests")
-        return cls(root, output, guests)
+        output = _folder("DOMU_OUTPUT", ROOT / "output")
+        guests = _folder("DOMU_GUESTS", ROOT / "guests")
+        return cls(ROOT, output, guests)
 
     def require_usable_paths(self) -> None:
         """EnvironmentFault where nothing can be built, for a letter in the path of a folder."""
@@ -65,11 +64,6 @@ class Project:
                 f"{self.output} belongs to {owner}: {_name_of(os.geteuid())} may not write there",
                 hint=f"build as {owner}, or {other}",
             )
-
-    @property
-    def store(self) -> Store:
-        """The content-addressed store of the golden half."""
-        return Store(self.output / "store")
 
     @property
     def elements(self) -> Path:

@@ -16,24 +16,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import command
-from pipeline.canonical import fingerprint, write_durably
-from pipeline.changes import describe_changes, read_record
-from pipeline.checkpoint import checkpoint
+from pipeline import process
+from pipeline.artifact.record import describe_changes, read_record
+from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError
-from pipeline.host.scratch import remove_abandoned, remove_or_warn, scratch_folder
-from pipeline.progress import print_line
+from pipeline.files import fingerprint, write_durably
+from pipeline.interruption import checkpoint
 from pipeline.project import Project
+from pipeline.scratch import remove_abandoned, remove_or_warn, scratch_folder
 from pipeline.spec import Spec, values_of
-from pipeline.store import (
+from pipeline.store.store import (
     BUILDINFO,
     BuildInfo,
+    Store,
     find_missing,
     list_files,
     locked,
     publish_folder,
     read_buildinfo,
 )
+
+KNOWN_HOSTS = "known_hosts"
+DISKS = ("disk.*", "disk-*", "swap.img")
+
 
 Inputs = Mapping[str, Any]
 _NO_OPTIONS: Mapping[str, str] = {}
@@ -126,7 +131,7 @@ class Job:
 
     def run(self, argv: Sequence[object], **options: Any) -> str:
         """command.run with this stage's log."""
-        return command.run(argv, log=self.log, **options)
+        return process.run(argv, log=self.log, **options)
 
 
 class Recipe:
@@ -142,7 +147,7 @@ class Recipe:
         self.project = project
         self.stages = {stage.name: stage for stage in stages}
         self.options = options
-        self._store = project.store
+        self._store = Store.of(project)
         self._just_built: set[Path] = set()
         self._hold: ExitStack | None = None
         self._holding = threading.Lock()
@@ -263,7 +268,7 @@ class Recipe:
         self.hold()
         stage = self.stages[name]
         state = self.state(name, spec)
-        command.require_tools(stage.tools)
+        process.require_tools(stage.tools)
         with self._store.lock(name, state.fingerprint if stage.is_shared else spec.name):
             state = self.state(name, spec)
             if state.is_current:
@@ -282,7 +287,7 @@ class Recipe:
 
     def _build_locked(self, stage: Stage, spec: Spec, state: State) -> None:
         log = self.project.log(spec.name, stage.name)
-        command.open_log(log, is_new=True).close()
+        process.open_log(log, is_new=True).close()
         scratch_root = self.project.output / "scratch"
         remove_abandoned(scratch_root)
         with ExitStack() as stack:

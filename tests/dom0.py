@@ -20,8 +20,8 @@ from pathlib import Path
 from pipeline.project import Project
 from pipeline.proof import machine
 from pipeline.proof.agent import Agent, Reply
-from pipeline.proof.patience import VARIABLE
 from pipeline.proof.testhost import HOST, ensure_host
+from pipeline.proof.timeouts import VARIABLE
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.stages import STAGES

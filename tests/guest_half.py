@@ -18,7 +18,7 @@ from pipeline.project import Project
 from pipeline.recipe import Job, Recipe, Stage
 from pipeline.spec import load_all
 from pipeline.stages import STAGES, config, volume
-from pipeline.store import BUILDINFO, Store
+from pipeline.store.store import BUILDINFO, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 

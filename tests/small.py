@@ -12,15 +12,15 @@ import signal
 import sys
 from pathlib import Path
 
-from pipeline import command
+from pipeline import process
 from pipeline.errors import PipelineError
-from pipeline.ext import fixed_clock
 from pipeline.project import Project
 from pipeline.recipe import Job, Recipe, Stage
 from pipeline.spec import load_all
 from pipeline.stages import config, volume
 from pipeline.stages import image as image_stage
-from pipeline.volumes.filesystems import Content
+from pipeline.storage.ext import fixed_clock
+from pipeline.storage.filesystems import Content
 
 _UUID = "6f0d8f0a-52f5-5d0e-8d0b-3f3b8d4f7a52"
 _IDENTITY = "5" * 64
@@ -99,7 +99,7 @@ def _make_image(job: Job, version: str) -> None:
     make = ["mke2fs", "-q", "-F", "-t", "ext4", *options, "-d", tree, image, f"{GOLDEN_MIB}M"]
     job.run(make, env=fixed_clock(EPOCH))
     image_stage.clamp_times(job, Content("/", "ext4", GOLDEN_MIB), EPOCH)
-    command.run(["rm", "-r", tree])
+    process.run(["rm", "-r", tree])
 
 
 def _make_tree(tree: Path, version: str) -> None:
@@ -113,20 +113,20 @@ def _make_tree(tree: Path, version: str) -> None:
 
 def version_of(disk: Path) -> str:
     """What the guest on this disk holds, after a check of its whole file system."""
-    command.run(["e2fsck", "-f", "-n", disk])
-    return command.run(["debugfs", "-R", "cat /etc/version", disk]).splitlines()[-1]
+    process.run(["e2fsck", "-f", "-n", disk])
+    return process.run(["debugfs", "-R", "cat /etc/version", disk]).splitlines()[-1]
 
 
 def kill_at(number: int) -> None:
     """Die before that command, as if by kill -9 from outside."""
-    start, count = command._start, iter(range(1, 10_000))
+    start, count = process._start, iter(range(1, 10_000))
 
     def counted(*arguments, **options):  # type: ignore[no-untyped-def]
         if next(count) == number:
             os.kill(os.getpid(), signal.SIGKILL)
         return start(*arguments, **options)
 
-    command._start = counted
+    process._start = counted
 
 
 def main(root: str, name: str, version: str, *options: str) -> int:

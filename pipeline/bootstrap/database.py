@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.beneath import Beneath
-from pipeline.bootstrap.archive import Archive, Member, damaged, not_written, read_members
-from pipeline.bootstrap.relations import read_fields
+from pipeline.bootstrap.deb import Archive, Member, damaged, not_written, read_members
 from pipeline.errors import VerificationError
-from pipeline.package_names import (
+from pipeline.mirror.relations import read_fields
+from pipeline.walls.beneath import Beneath
+from pipeline.walls.package_names import (
     require_architecture,
     require_control_file,
     require_package,

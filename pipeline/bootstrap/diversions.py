@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.beneath import Beneath
-from pipeline.bootstrap.archive import Member, not_written
 from pipeline.bootstrap.database import ADMIN
+from pipeline.bootstrap.deb import Member, not_written
 from pipeline.errors import PipelineError
-from pipeline.package_names import require_path
+from pipeline.walls.beneath import Beneath
+from pipeline.walls.package_names import require_path
 
 _REGISTER = f"{ADMIN}/diversions"
 _REGISTER_MAX = 1 << 20

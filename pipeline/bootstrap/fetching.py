@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.archive.route import Route
 from pipeline.bootstrap.order import Deb
+from pipeline.mirror.failover import Route
 
 
 class Fetcher:

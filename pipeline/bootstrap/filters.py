@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
 
-from pipeline.bootstrap.archive import Member
+from pipeline.bootstrap.deb import Member
 
 CONFIG = "etc/dpkg/dpkg.cfg.d/10-domu-documentation"
 _HEAD = """# What this guest's dpkg leaves out: its spec has documentation = false, locale = "{}".

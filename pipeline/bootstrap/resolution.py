@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.archive.snapshot import Snapshot
 from pipeline.bootstrap.order import Deb
-from pipeline.bootstrap.relations import Relations, read_fields
-from pipeline.bootstrap.selection import write_selected_lists
 from pipeline.errors import PipelineError, VerificationError
-from pipeline.package_names import require_architecture, require_package, require_version
+from pipeline.mirror.apt_lists import write_selected_lists
+from pipeline.mirror.relations import Relations, read_fields
+from pipeline.mirror.snapshot import Snapshot
+from pipeline.walls.package_names import require_architecture, require_package, require_version
 
 _URI = re.compile(r"'(?P<url>[^']+)' \S+ (?P<size>[0-9]+) SHA256:(?P<sha256>[0-9a-f]{64})")
 _SIZE_KIB = re.compile("[0-9]{1,12}")

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.beneath import Beneath
 from pipeline.bootstrap.database import (
     ADMIN,
     Control,
     remove_control_files,
     write_control_files,
 )
-from pipeline.cage import caged_script
-from pipeline.command import run
+from pipeline.process import run
+from pipeline.walls.beneath import Beneath
+from pipeline.walls.cage import caged_script
 
 _DPKG = ("dpkg", "--force-unsafe-io")
 _STARTER = "sbin/start-stop-daemon"

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.beneath import Beneath
 from pipeline.bootstrap.filters import CONFIG
 from pipeline.bootstrap.order import Order
 from pipeline.errors import EnvironmentFault, PipelineError
+from pipeline.walls.beneath import Beneath
 
 _FOLDERS = (
     *("etc/apt/apt.conf.d", "etc/apt/sources.list.d", "etc/apt/preferences.d"),

@@ -11,25 +11,25 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from pipeline.canonical import digest_file
-from pipeline.check import access, configuration, contents, kernels, naming, network, system
+from pipeline.artifact.sums import DISK_SUMS, SUMS, digest_as, read_sums
+from pipeline.check import access, configuration, contents, kernels, names, network, system
 from pipeline.check.contents import check_sums
 from pipeline.check.facts import Facts, read_facts, require_artifact
 from pipeline.check.verdict import Verdict, render_table, shorten, summarize
-from pipeline.command import require_tools
+from pipeline.console.progress import print_line
 from pipeline.errors import VerificationError
-from pipeline.host.scratch import remove_abandoned, scratch_folder
-from pipeline.progress import print_line
+from pipeline.files import digest_file
+from pipeline.process import require_tools
 from pipeline.recipe import Recipe
+from pipeline.scratch import remove_abandoned, scratch_folder
 from pipeline.spec import Spec
-from pipeline.sums import DISK_SUMS, SUMS, digest_as, read_sums
 
 TOOLS = {"dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "bwrap": "bubblewrap"}
 
 CHECKS: tuple[Callable[[Facts], Iterator[Verdict]], ...] = (
     *contents.CHECKS[:1],
     *access.CHECKS,
-    *naming.CHECKS,
+    *names.CHECKS,
     *system.CHECKS,
     *network.CHECKS,
     *configuration.CHECKS,

@@ -10,7 +10,7 @@ from pipeline.check.sshd import find_openings
 from pipeline.check.tree import Tree
 from pipeline.check.verdict import Verdict, compare, judge
 from pipeline.guest.identity import authorized_lines
-from pipeline.stages.names import KNOWN_HOSTS
+from pipeline.recipe import KNOWN_HOSTS
 
 KEYS = "/root/.ssh/authorized_keys"
 _LONGEST_KEY = 16 << 10  # RSA of 16384 bits; what is longer takes minutes to read

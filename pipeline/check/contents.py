@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pipeline.artifact.record import render_manifest
+from pipeline.artifact.sums import DISK_SUMS, SUMS, read_sums
 from pipeline.check.facts import Facts
 from pipeline.check.image import MOST_FILE
 from pipeline.check.verdict import Verdict, compare, judge
 from pipeline.errors import PipelineError
-from pipeline.manifest import render_manifest
-from pipeline.sums import DISK_SUMS, SUMS, read_sums
 
 MIB = 1 << 20
 STATUS = "/var/lib/dpkg/status"

@@ -9,22 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.cage import caged_reader
-from pipeline.changes import read_record
-from pipeline.check.boot_reading import BootFiles, read_boot_files
+from pipeline.artifact.record import read_record
+from pipeline.check.boot_files import BootFiles, read_boot_files
 from pipeline.check.image import FileSystem, ImageReader, read_file_system
 from pipeline.check.tree import Tree
-from pipeline.command import run
 from pipeline.errors import CommandFailed, PipelineError, VerificationError
-from pipeline.ext_image import ExtImage
 from pipeline.guest.identity import MACHINE_ID
-from pipeline.host.in_use import refuse_if_used
+from pipeline.process import run
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.volumes.overlay import find_backing
-from pipeline.volumes.refusing import read_written
-from pipeline.volumes.target import AnyTarget, targets_of
+from pipeline.storage.disks import AnyTarget, targets_of
+from pipeline.storage.ext_image import ExtImage
+from pipeline.storage.images import find_backing
+from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.refusals import read_written
+from pipeline.walls.cage import caged_reader
 
 _MOST_TEXT = 1 << 20
 _SWAP_PAGE = 4096

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.cage import caged_reader
 from pipeline.check.tree import Node, Tree
-from pipeline.command import run
 from pipeline.errors import VerificationError
-from pipeline.ext_image import DamagedImage, ExtImage, Inode
+from pipeline.process import run
+from pipeline.storage.ext_image import DamagedImage, ExtImage, Inode
+from pipeline.walls.cage import caged_reader
 
 MIB = 1 << 20
 MOST_NODES = 200_000

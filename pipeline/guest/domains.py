@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.project import Project
 from pipeline.spec import Spec
-from pipeline.volumes.target import targets_of
+from pipeline.storage.disks import targets_of
 from pipeline.xen.domain import (
     Boot,
     Card,

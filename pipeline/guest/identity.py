@@ -13,26 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.canonical import open_plain, write_durably
 from pipeline.errors import VerificationError
+from pipeline.files import open_plain, write_durably
 from pipeline.guest.network import network_files
 from pipeline.guest.passwords import replace_root_password
 from pipeline.spec import Spec, read_authorized_keys
+from pipeline.storage.ext import IdentityFile
 
 MACHINE_ID = "machine-id"
 RSA_BITS = 3072
 _MACHINE_ID = re.compile(rb"[0-9a-f]{32}")
 _MOST_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class IdentityFile:
-    """One file in the guest: absolute path, content, permission bits; a link when `link` is set."""
-
-    path: str
-    content: bytes = b""
-    mode: int = 0o644
-    link: str = ""
 
 
 @dataclass(frozen=True)

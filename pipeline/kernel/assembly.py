@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.beneath import Beneath
-from pipeline.command import run
-from pipeline.errand import carry_out
 from pipeline.errors import PipelineError, UsageError
-from pipeline.initrd.build import build_initrd
-from pipeline.initrd.modules import ModuleFolder
+from pipeline.kernel.initrd import build_initrd
+from pipeline.kernel.modules import ModuleFolder
+from pipeline.process import run
+from pipeline.walls.beneath import Beneath
+from pipeline.walls.errand import carry_out
 
 FACTS = "facts.json"
 _KERNEL_BYTES = 512 << 20

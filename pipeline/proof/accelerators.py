@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import command
-from pipeline.canonical import write_durably
-from pipeline.progress import print_line
+from pipeline import process
+from pipeline.console.progress import print_line
+from pipeline.files import write_durably
 
 QEMU = "qemu-system-x86_64"
 DEVICE = Path("/dev/kvm")
@@ -81,7 +81,7 @@ def try_accelerator(
     argv += ["-serial", f"file:{serial}", *boot_words]
     journal.write_bytes(b"")
     try:
-        with command.started(argv, log=journal) as is_alive:
+        with process.started(argv, log=journal) as is_alive:
             end = time.monotonic() + timeout_s
             while time.monotonic() < end and is_alive():
                 if serial.is_file() and b"Linux version" in serial.read_bytes():
@@ -126,7 +126,7 @@ def _describe_machine() -> dict[str, str]:
     return {
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         "processor": models[0] if models else "",
-        "qemu": command.run([QEMU, "--version"]).splitlines()[0],
+        "qemu": process.run([QEMU, "--version"]).splitlines()[0],
     }
 
 

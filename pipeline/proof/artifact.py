@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import command
+from pipeline import process
 from pipeline.errors import PipelineError, UsageError
-from pipeline.proof.digests import Seal, seal_files
 from pipeline.proof.names import FOLDER
+from pipeline.proof.seals import Seal, seal_files
 from pipeline.spec import Card, Spec
 from pipeline.spec.network import CardKeys, resolve_card
-from pipeline.volumes.overlay import find_backing
+from pipeline.storage.images import find_backing
 from pipeline.xen import xl
 from pipeline.xen.boot import Direct
 from pipeline.xen.devices import Card as DomainCard
@@ -82,7 +82,7 @@ class Artifact:
     def golden(self) -> list[Path]:
         """The images that copy-on-write disks rest on."""
         disks = [path for path, kind in self.disks if kind == "qcow2" and path.is_file()]
-        found = {disk: find_backing(command.run, disk) for disk in disks}
+        found = {disk: find_backing(process.run, disk) for disk in disks}
         return [disk.parent / backing for disk, backing in found.items() if backing]
 
     @property

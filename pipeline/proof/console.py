@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pipeline.proof.agent import Agent
 from pipeline.proof.errors import GuestFailed
-from pipeline.proof.patience import patient
+from pipeline.proof.timeouts import patient
 
 LAST_LINES = 40
 PROMPT = "login prompt on hvc0"

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import command
+from pipeline import process
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError
 from pipeline.proof.agent import Agent
 from pipeline.proof.artifact import BRIDGE, Artifact
@@ -26,7 +26,7 @@ from pipeline.proof.console import Console
 from pipeline.proof.errors import Broken
 from pipeline.proof.handover import bridges_of
 from pipeline.proof.names import HANDED, ROOM, SECRET
-from pipeline.proof.patience import patient
+from pipeline.proof.timeouts import patient
 
 HOST = Path(__file__).with_name("host")
 HYPERVISOR = Path("/sys/hypervisor/type")
@@ -69,7 +69,7 @@ class RealHost:
         handed.mkdir()
         (handed / "known_hosts").write_text(artifact.known_hosts)
         stranger = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "stranger"]
-        command.run([*stranger, "-f", room / "stranger"], log=self.log)
+        process.run([*stranger, "-f", room / "stranger"], log=self.log)
 
     def explain(self, error: PipelineError) -> PipelineError:
         """What is not the guest's fault, as the host's."""
@@ -83,7 +83,7 @@ class RealHost:
             f"cat >/dev/null; xl domid {shlex.quote(artifact.name)} >/dev/null 2>&1"
             f" && exec xl destroy {shlex.quote(artifact.name)}; exit 0"
         )
-        daemon = command.start_daemon(["sh", "-c", guard], log=self.log, is_tethered=True)
+        daemon = process.start_daemon(["sh", "-c", guard], log=self.log, is_tethered=True)
         self.stack.callback(_let_go, daemon)
         console = room / Path(Console(self.agent, artifact.name).path).name
         macs = [card.mac for card in artifact.cards if card.mac]
@@ -92,7 +92,7 @@ class RealHost:
             watchers.append([HOST / "leases", room / f"leases-{bridges_of(artifact)[0]}", *macs])
         for words in watchers:
             argv = [sys.executable, *words]
-            self.stack.enter_context(command.started(argv, log=self.log))
+            self.stack.enter_context(process.started(argv, log=self.log))
 
     def _put_copy_in_place(self, work: Path, number: int, target: Path, kind: str) -> None:
         """Mounted over the disk's own path, in the namespace of the agent and of xl."""
@@ -127,7 +127,7 @@ def on_dom0(work: Path, *, log: Path) -> Iterator[RealHost]:
         agent_argv: list[str | Path] = [sys.executable, HOST / "agent", str(its.fileno())]
         argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
         stack.enter_context(
-            command.started([*argv, *agent_argv], log=log, keep_open=(its.fileno(),))
+            process.started([*argv, *agent_argv], log=log, keep_open=(its.fileno(),))
         )
         its.close()
         agent = Agent(ours)
@@ -147,7 +147,7 @@ def refuse_elsewhere() -> None:
         )
     if os.geteuid() != 0:
         raise EnvironmentFault("prove_with=xl: xl wants root", hint="run it as root")
-    command.require_tools(TOOLS)
+    process.require_tools(TOOLS)
     if SETTINGS.is_file() and _BY_UDEV.search(SETTINGS.read_text()):
         # udev knows nothing of the namespace: the guest would write to the artifact itself
         raise EnvironmentFault(
@@ -159,7 +159,7 @@ def refuse_elsewhere() -> None:
 def describe_xen() -> str:
     """The version of the Xen that runs here, as xl tells it: 4.17."""
     told = dict(
-        line.partition(":")[::2] for line in command.run(["xl", "info"]).splitlines() if ":" in line
+        line.partition(":")[::2] for line in process.run(["xl", "info"]).splitlines() if ":" in line
     )
     found = {key.strip(): value.strip() for key, value in told.items()}
     return f"{found.get('xen_major', '?')}.{found.get('xen_minor', '?')}"
@@ -168,13 +168,13 @@ def describe_xen() -> str:
 def refuse_unready(artifact: Artifact) -> None:
     """Raise InUseError when a guest of this name runs, EnvironmentFault for a missing bridge."""
     name = artifact.name
-    if any(line.split()[:1] == [name] for line in command.run(["xl", "list"]).splitlines()[1:]):
+    if any(line.split()[:1] == [name] for line in process.run(["xl", "list"]).splitlines()[1:]):
         raise InUseError(
             f"a guest named {name} runs here: it would be proven beside itself",
             hint=f"shut it down first: xl shutdown {name}   or prove it without prove_with",
         )
     if any(kind == "qcow2" for _, kind in artifact.disks):
-        command.require_tools({"qemu-img": "qemu-utils"})
+        process.require_tools({"qemu-img": "qemu-utils"})
     wanted = {card.bridge or BRIDGE for card in artifact.domain.cards}
     missing = [name for name in sorted(wanted) if not Path("/sys/class/net", name).is_dir()]
     if missing:
@@ -189,13 +189,13 @@ def _wait_for_release(copies: Sequence[Path]) -> None:
     end = time.monotonic() + patient(RELEASE_S)
     while time.monotonic() < end:
         made = [path for path in copies if path.exists()]
-        found = [command.run(["losetup", "-j", path], is_cleanup=True) for path in made]
+        found = [process.run(["losetup", "-j", path], is_cleanup=True) for path in made]
         if not any(text.strip() for text in found):
             return
         time.sleep(0.5)
 
 
-def _let_go(daemon: command.Daemon) -> None:
+def _let_go(daemon: process.Daemon) -> None:
     assert daemon.stdin is not None
     daemon.stdin.close()
     daemon.wait()

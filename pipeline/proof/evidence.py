@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.canonical import write_durably
+from pipeline.files import write_durably
 from pipeline.proof.checks import Check
-from pipeline.proof.digests import Seal
 from pipeline.proof.names import CONSOLE, FORM, PROOF, SCREENSHOT
+from pipeline.proof.seals import Seal
 
 
 @dataclass

@@ -13,12 +13,12 @@ import shlex
 import shutil
 from pathlib import Path
 
-from pipeline import command
+from pipeline import process
 from pipeline.proof.artifact import BRIDGE, Artifact
 from pipeline.proof.errors import Broken
 from pipeline.proof.machine import Machine, make_overlay
 from pipeline.proof.names import HANDED
-from pipeline.proof.patience import patient
+from pipeline.proof.timeouts import patient
 
 HOST = Path(__file__).with_name("host")
 # the folder below the work folder that becomes the handover disk
@@ -74,7 +74,7 @@ def _device_mib(image: Path, kind: str, log: Path) -> int:
 
 def _virtual_mib(image: Path, log: Path) -> int:
     """The size of the disk in an image, as its guest sees it."""
-    told = command.run(["qemu-img", "info", "--output=json", image], log=log)
+    told = process.run(["qemu-img", "info", "--output=json", image], log=log)
     return int(json.loads(told)["virtual-size"]) // MIB
 
 
@@ -88,7 +88,7 @@ def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
     for name in _SCRIPTS:
         shutil.copy(HOST / name, folder / name)
     size_mib = sum(path.stat().st_size for path in folder.rglob("*")) // MIB + 8
-    command.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", folder, image, f"{size_mib}M"], log=log)
+    process.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", folder, image, f"{size_mib}M"], log=log)
     return image
 
 

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.canonical import write_durably
-from pipeline.proof.digests import VERITY
+from pipeline.files import write_durably
+from pipeline.proof.seals import VERITY
 
 FOLDER = "history"
 MOST_KEPT = 200

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import command
+from pipeline import process
+from pipeline.errors import PipelineError
 from pipeline.proof.accelerators import QEMU, TCG, Accelerator
 from pipeline.proof.agent import Agent
 from pipeline.proof.errors import Broken
@@ -149,7 +150,7 @@ def qemu_argv(start: Start, lines: Lines) -> list[str]:
 
 def describe(accelerator: Accelerator = TCG) -> dict[str, object]:
     """What a running snapshot depends on besides the tree: QEMU's version and the machine."""
-    version = command.run([QEMU, "--version"]).splitlines()[0]
+    version = process.run([QEMU, "--version"]).splitlines()[0]
     argv = qemu_argv(Start(Path(), Path(), Path(), accelerator, is_template=True), Lines())
     processor = {"processor": accelerator.processor} if accelerator.processor else {}
     return {"qemu": version, "argv": argv, **processor}
@@ -191,7 +192,7 @@ def make_overlay(
     """A qcow2 file that takes the writes meant for `base`, which stays as it is."""
     size = [f"{size_mib}M"] if size_mib else []
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", base_format, "-b", base, overlay]
-    command.run([*argv, *size], log=log)
+    process.run([*argv, *size], log=log)
 
 
 def _share_memory(monitor: Monitor) -> None:
@@ -209,7 +210,7 @@ def _running(start: Start, log: Path) -> Iterator[Machine]:
         lines = Lines(its_m.fileno(), its_a.fileno())
         argv = qemu_argv(start, lines)
         kept = (lines.monitor, lines.agent)
-        stack.enter_context(command.started(argv, log=log, keep_open=kept))
+        stack.enter_context(process.started(argv, log=log, keep_open=kept))
         # only QEMU's copies stay: its end is the end of the line
         its_m.close()
         its_a.close()
@@ -218,3 +219,31 @@ def _running(start: Start, log: Path) -> Iterator[Machine]:
         agent = Agent(ours_a)
         stack.callback(agent.close)
         yield Machine(monitor, agent, log)
+
+
+ANSWER_S = 10.0
+
+
+def explain_fault(machine: Machine, error: PipelineError) -> Broken:
+    """What went wrong around the guest, as Broken: QEMU itself is asked what state it is in."""
+    state = _ask_state(machine)
+    if state == "io-error":
+        # QEMU's werror=enospc stops the whole machine rather than lose a write
+        return Broken(
+            "the test host stands still: there is no space left for what it writes",
+            details=error.brief,
+            hint="free space where output/scratch is, then prove again",
+        )
+    if state == "ended":
+        return Broken("the test host's QEMU ended", details=error.brief, hint=error.hint)
+    if isinstance(error, Broken):
+        return error
+    return Broken(error.brief, details=error.details, hint=error.hint)
+
+
+def _ask_state(machine: Machine) -> str:
+    try:
+        machine.monitor.limit_patience(ANSWER_S)
+        return str(machine.monitor.ask("query-status")["status"])
+    except Broken as gone:
+        return "silent" if "does not answer" in gone.brief else "ended"

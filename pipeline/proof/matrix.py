@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import ROOT
 from pipeline.proof.names import FOLDER, PROOF, SCREENSHOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "proof-matrix.md"
 UNBOOTABLE = ROOT / "docs" / "unbootable.toml"
 PICTURES = "proof-matrix"

@@ -16,14 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.archive.relay import Relay, relaying
-from pipeline.archive.snapshot import Snapshot
 from pipeline.errors import PipelineError
+from pipeline.mirror.relay import Relay, relaying
+from pipeline.mirror.snapshot import Snapshot
 from pipeline.proof.agent import Agent
 from pipeline.proof.checks import Check, holds
 from pipeline.proof.names import HANDED
-from pipeline.proof.patience import patient
-from pipeline.proof.shell import Shell
+from pipeline.proof.ssh import Shell
+from pipeline.proof.timeouts import patient
 
 FOLDER = "mirror"
 UPDATE = "apt-get update"

@@ -7,24 +7,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.archive.snapshot import read_snapshot
+from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError, UsageError
-from pipeline.host.scratch import remove_abandoned, scratch_folder
-from pipeline.progress import print_line
+from pipeline.mirror.snapshot import read_snapshot
 from pipeline.proof.artifact import Artifact, read_artifact, read_foreign
 from pipeline.proof.causes import likely_causes
 from pipeline.proof.console import last_lines
 from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
-from pipeline.proof.ground import Place, choose_place
 from pipeline.proof.history import note_proof
 from pipeline.proof.mirror import Supplies
 from pipeline.proof.names import PROOF
 from pipeline.proof.readiness import choose_spec, refuse_wrong_key
 from pipeline.proof.session import Asked, Session
+from pipeline.proof.testbed import Place, choose_place
 from pipeline.proof.testhost import SUITES
 from pipeline.recipe import Recipe
+from pipeline.scratch import remove_abandoned, scratch_folder
 from pipeline.spec import Spec
+from pipeline.store.store import Store
 
 
 def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
@@ -62,7 +63,7 @@ def find_supplies(recipe: Recipe, spec: Spec, *, is_whole: bool) -> Supplies | N
     last = recipe.last_built(recipe.stages["mirror"], spec)
     if last is None:
         return None
-    folder = recipe.project.store.location("mirror", last.fingerprint)
+    folder = Store.of(recipe.project).location("mirror", last.fingerprint)
     if not folder.is_dir():
         return None
     # the cloud kernel stands first in the menu beside the generic one

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.canonical import fingerprint
-from pipeline.changes import describe_values, read_record
+from pipeline.artifact.record import describe_values, read_record
+from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError, UsageError
+from pipeline.files import fingerprint
 from pipeline.guest.identity import authorized_lines
-from pipeline.progress import print_line
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 

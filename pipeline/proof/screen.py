@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.canonical import write_durably
+from pipeline.files import write_durably
 from pipeline.proof.agent import Agent
 from pipeline.proof.checks import Check, holds
 from pipeline.proof.names import ROOM, SCREENSHOT

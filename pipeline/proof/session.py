@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError, UsageError
-from pipeline.proof import doors, life, mirror
+from pipeline.proof import lifecycle, logins, mirror
 from pipeline.proof.artifact import Artifact
-from pipeline.proof.asking import note_unasked, question
 from pipeline.proof.causes import Seen, find_host_fault
 from pipeline.proof.checks import Answers, Check, equal, holds
 from pipeline.proof.console import PROMPT, Console
-from pipeline.proof.doors import ConsoleLogin
 from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
-from pipeline.proof.ground import Ground
 from pipeline.proof.handover import BROUGHT, bridges_of, nearest_address
+from pipeline.proof.logins import ConsoleLogin
 from pipeline.proof.mirror import Supplies
 from pipeline.proof.names import ROOM, SCREENSHOT
-from pipeline.proof.patience import patient
+from pipeline.proof.questions import note_unasked, question
 from pipeline.proof.screen import look
-from pipeline.proof.shell import Shell
+from pipeline.proof.ssh import Shell
+from pipeline.proof.testbed import Ground
+from pipeline.proof.timeouts import patient
 from pipeline.xen.devices import Framebuffer
 
 NO_KEY = "no key to enter with: give prove_key=PATH"
@@ -106,7 +106,7 @@ class Session:
             shell = Shell(self.host.agent, address, self.artifact.host_alias, has_known_hosts=known)
             self._ask(shell, login)
             with self.evidence.phase("shut down"):
-                self.evidence.add(life.shut_down(self.host.agent, self.artifact.name))
+                self.evidence.add(lifecycle.shut_down(self.host.agent, self.artifact.name))
         finally:
             with suppress(PipelineError):
                 self.console.poll(wait_s=0)
@@ -190,7 +190,7 @@ class Session:
         key = self.asked.read_key()
         if key and shell.address:
             with self.evidence.phase("ssh"):
-                doors.enter(shell, self.evidence, key)
+                logins.enter(shell, self.evidence, key)
                 self.is_reached = True
             if login is not None:
                 login.answer()
@@ -203,7 +203,7 @@ class Session:
             note_unasked(self.evidence, NO_KEY if shell.address else "the guest has no card")
         if shell.address:
             with self.evidence.phase("stranger"):
-                doors.knock(shell, self.artifact, self.evidence)
+                logins.knock(shell, self.artifact, self.evidence)
             self.is_reached = True
         if login is not None:
             with self.evidence.phase("console login"):
@@ -215,7 +215,7 @@ class Session:
                 self._look(self.artifact.domain.framebuffer)
         if key and shell.address and self.asked.thorough:
             kernel = self.supplies.kernel if self.supplies else ""
-            life.run_long_checks(self.evidence, self.console, shell, kernel)
+            lifecycle.run_long_checks(self.evidence, self.console, shell, kernel)
         shell.leave()
 
     def _look(self, screen: Framebuffer) -> None:
@@ -249,7 +249,7 @@ class Session:
         password = self.asked.read_password()
         if has_password and not password:
             why = "its password is not known here: give prove_password=FILE"
-            self.evidence.add(Check(doors.CONSOLE_LOGIN, "a shell", why, None))
+            self.evidence.add(Check(logins.CONSOLE_LOGIN, "a shell", why, None))
             return None
         login = ConsoleLogin(self.console, password if has_password else b"")
         login.begin()

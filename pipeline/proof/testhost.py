@@ -18,23 +18,23 @@ from datetime import date
 from pathlib import Path
 
 from pipeline import suites
-from pipeline.archive.relay import relaying
-from pipeline.archive.snapshot import Snapshot, read_snapshot
-from pipeline.beneath import take
-from pipeline.cage import caged, make_room
-from pipeline.canonical import digest_file
+from pipeline.console.progress import print_line, progress_bar
 from pipeline.errors import PipelineError
-from pipeline.host.namespace import has_memory_for_tmpfs, tmpfs
-from pipeline.host.scratch import remove_tree
-from pipeline.progress import print_line, progress_bar
+from pipeline.files import digest_file
+from pipeline.mirror.relay import relaying
+from pipeline.mirror.snapshot import Snapshot, read_snapshot
+from pipeline.namespace import has_memory_for_tmpfs, tmpfs
 from pipeline.project import Project
 from pipeline.proof import accelerators, machine
 from pipeline.proof.accelerators import TCG, Accelerator
 from pipeline.proof.errors import Broken
-from pipeline.proof.patience import patient
+from pipeline.proof.timeouts import patient
 from pipeline.recipe import Job, Recipe, Stage
+from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
 from pipeline.suites.ages import state_on
+from pipeline.walls.beneath import take
+from pipeline.walls.cage import caged, make_room
 
 HOST = Path(__file__).with_name("host")
 SUITES = {"4.14": "bullseye", "4.17": "bookworm", "4.20": "trixie"}

@@ -14,7 +14,7 @@ from pipeline.spec.layers import Merged
 from pipeline.spec.mistakes import WrongValueError, show_value, suggest_nearest
 from pipeline.spec.model import GATHERING, SECRET_KEYS, Spec
 from pipeline.spec.network import CardKeys
-from pipeline.spec.options import COMMAND_LINE, find_option
+from pipeline.spec.xen_create_image.options import COMMAND_LINE, find_option
 
 _WRONG_KINDS = {
     "bool_type": (

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
+from pipeline import ROOT
 from pipeline.errors import Problem
-from pipeline.spec.keys import find_keys
 from pipeline.spec.layers import Merged
 from pipeline.spec.mistakes import suggest_nearest
 from pipeline.spec.model import Spec
+from pipeline.spec.ssh_keys import find_keys
 
-MIRRORS = Path(__file__).resolve().parents[2] / "mirrors"
+MIRRORS = ROOT / "mirrors"
 
 
 def find_missing_files(spec: Spec, merged: Merged, *, fallback: str) -> list[Problem]:

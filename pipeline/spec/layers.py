@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import Problem, UsageError
-from pipeline.named_files import read_named_text
-from pipeline.spec.keys import is_key_path
+from pipeline.files import read_named_text
 from pipeline.spec.mistakes import WrongValueError
-from pipeline.spec.options import COMMAND_LINE
 from pipeline.spec.overrides import read_overrides
-from pipeline.spec.xen_tools_partitions import find_partitions_file, read_partitions_file
+from pipeline.spec.ssh_keys import is_key_path
+from pipeline.spec.xen_create_image.options import COMMAND_LINE
+from pipeline.spec.xen_create_image.partitions import find_partitions_file, read_partitions_file
 
 DEFAULTS = "defaults"
 _BITS, _DEPTH = 64, 4

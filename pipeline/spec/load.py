@@ -18,8 +18,8 @@ from pipeline.spec.layers import (
 )
 from pipeline.spec.mistakes import WrongValueError, show_value, suggest_nearest
 from pipeline.spec.model import Spec
-from pipeline.spec.options import COMMAND_LINE
 from pipeline.spec.values import check_guest_name
+from pipeline.spec.xen_create_image.options import COMMAND_LINE
 
 _NOTHING: Mapping[str, str] = {}
 

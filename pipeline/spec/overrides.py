@@ -9,9 +9,9 @@ from pipeline.errors import Problem, SpecError
 from pipeline.spec.kinds import is_list, strip_annotation
 from pipeline.spec.mistakes import suggest_nearest
 from pipeline.spec.model import SECRET_KEYS, Spec
-from pipeline.spec.option_table import OPTIONS
-from pipeline.spec.option_values import NO, YES
-from pipeline.spec.options import COMMAND_LINE, find_option, translate_options
+from pipeline.spec.xen_create_image.option_values import NO, YES
+from pipeline.spec.xen_create_image.options import COMMAND_LINE, find_option, translate_options
+from pipeline.spec.xen_create_image.table import OPTIONS
 
 _DIGITS = 19  # more is no number of a spec, and Python reads no more than 4300
 

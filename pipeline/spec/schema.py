@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipeline import ROOT
 from pipeline.spec.disks import PartitionKeys
 from pipeline.spec.kinds import strip_annotation, table_of
 from pipeline.spec.model import SECTIONS, Spec
 from pipeline.spec.network import CardKeys
-from pipeline.spec.options import render_options_page
+from pipeline.spec.xen_create_image.options import render_options_page
 from pipeline.suites import SUITES, Suite
 
 _INTRODUCTION = """\
@@ -139,7 +139,7 @@ def _render_row(key: str, field: FieldInfo) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the documents into docs/, or only say which are out of date (exit code 1)."""
-    folder = Path(__file__).resolve().parents[2] / "docs"
+    folder = ROOT / "docs"
     stale = []
     for name, text in documents().items():
         path = folder / name

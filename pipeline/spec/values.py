@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, StrictStr
 
-from pipeline.named_files import find_unusable
+from pipeline.files import find_unusable
 from pipeline.spec import sizes
 from pipeline.spec.addresses import check_nameserver
 from pipeline.spec.mistakes import WrongValueError, suggest_nearest

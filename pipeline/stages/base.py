@@ -6,27 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import command
-from pipeline.archive.lists import write_lists
-from pipeline.archive.snapshot import Snapshot, read_snapshot
-from pipeline.beneath import take
-from pipeline.bootstrap import making
+from pipeline import process
+from pipeline.bootstrap import bootstrap as making
 from pipeline.bootstrap.filters import CONFIG, PathFilter
 from pipeline.bootstrap.skeleton import LEFT_OVER
-from pipeline.cage import TOOLS as CAGE
-from pipeline.cage import caged, make_room
-from pipeline.host.namespace import Mount, has_memory_for_tmpfs, require_namespace, tmpfs
-from pipeline.host.packages import installed_version
-from pipeline.host.scratch import remove_tree
+from pipeline.console.progress import progress_bar
+from pipeline.mirror.apt_lists import write_lists
+from pipeline.mirror.host_packages import installed_version
+from pipeline.mirror.proxy.control import require_proxy
+from pipeline.mirror.snapshot import Snapshot, read_snapshot
+from pipeline.namespace import Mount, has_memory_for_tmpfs, require_namespace, tmpfs
 from pipeline.preflight import require_feasible
-from pipeline.progress import progress_bar
 from pipeline.project import Project
-from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
+from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
+from pipeline.walls.beneath import take
+from pipeline.walls.cage import TOOLS as CAGE
+from pipeline.walls.cage import caged, make_room
 
 if TYPE_CHECKING:
-    from pipeline.archive.relay import Relay
+    from pipeline.mirror.relay import Relay
 
 REVISION = 3
 TREE_MIB = 1500
@@ -36,7 +36,7 @@ WITH_ITS_LOG = (
     '"$@" || { code=$?; grep -v " URL:" "$0/debootstrap/debootstrap.log" | tail -n 20 >&2; '
     "exit $code; }"
 )
-PROGRAMS = Path(__file__).resolve().parents[1] / "host" / "debootstrap"
+PROGRAMS = Path(__file__).with_name("debootstrap")
 MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
 
 
@@ -77,7 +77,7 @@ def build(job: Job) -> None:
             unwanted=filter_of(job.spec),
         )
         return
-    from pipeline.archive.relay import relaying  # an HTTP server: only a build pays for it
+    from pipeline.mirror.relay import relaying  # an HTTP server: only a build pays for it
 
     room = make_room(job.scratch / "room")
     with relaying(snapshot, cache=cache) as relay:
@@ -192,7 +192,7 @@ def _run_debootstrap(job: Job, relay: Relay, room: Path) -> None:
         "DEBIAN_FRONTEND": "noninteractive",
         "SOURCE_DATE_EPOCH": str(snapshot.epoch),
         "container": "lxc",  # debootstrap does not try whether devices work here
-        "PATH": f"{PROGRAMS}:{command.PATH}",
+        "PATH": f"{PROGRAMS}:{process.PATH}",
         **relay.environment,
     }
     with progress_bar("bootstrapping", unit=" steps") as bar:

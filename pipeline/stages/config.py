@@ -10,18 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.changes import RECORD
+from pipeline.artifact.record import RECORD, render_manifest
+from pipeline.artifact.sums import DISK_SUMS, SUMS, write_sums
 from pipeline.errors import UsageError
-from pipeline.manifest import render_manifest
 from pipeline.project import Project
-from pipeline.recipe import Inputs, Job, Stage
+from pipeline.recipe import DISKS, KNOWN_HOSTS, Inputs, Job, Stage
 from pipeline.spec import Spec
-from pipeline.stages.names import DISKS, KNOWN_HOSTS
-from pipeline.store import read_buildinfo
-from pipeline.sums import DISK_SUMS, SUMS, write_sums
-from pipeline.volumes.staging import read_record
-from pipeline.volumes.switching import publish_guest
-from pipeline.volumes.target import targets_of
+from pipeline.storage.disks import targets_of
+from pipeline.storage.staged_volume import read_record
+from pipeline.storage.switch import publish_guest
+from pipeline.store.store import read_buildinfo
 
 if TYPE_CHECKING:
     from pipeline.xen.domain import Domain

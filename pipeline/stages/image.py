@@ -7,19 +7,16 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.archive.snapshot import read_snapshot
-from pipeline.beneath import take
-from pipeline.cage import TOOLS as CAGE
-from pipeline.cage import caged, caged_reader, make_room
-from pipeline.ext import fixed_clock, run_debugfs
-from pipeline.host.namespace import has_memory_for_tmpfs, require_namespace, tmpfs
-from pipeline.host.packages import installed_version
-from pipeline.host.scratch import remove_tree
-from pipeline.progress import progress_bar
+from pipeline.console.progress import progress_bar
+from pipeline.mirror.host_packages import installed_version
+from pipeline.mirror.snapshot import read_snapshot
+from pipeline.namespace import has_memory_for_tmpfs, require_namespace, tmpfs
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
+from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
-from pipeline.volumes.filesystems import (
+from pipeline.storage.ext import fixed_clock, run_debugfs
+from pipeline.storage.filesystems import (
     MOUNTED,
     Content,
     make_commands,
@@ -27,7 +24,10 @@ from pipeline.volumes.filesystems import (
     one_at_a_time,
     require_mounting,
 )
-from pipeline.volumes.making import golden_name
+from pipeline.storage.images import golden_name
+from pipeline.walls.beneath import take
+from pipeline.walls.cage import TOOLS as CAGE
+from pipeline.walls.cage import caged, caged_reader, make_room
 
 REVISION = 1
 MIB = 1 << 20

@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.archive.index import Package, PackageIndex
-from pipeline.archive.snapshot import Snapshot, read_snapshot
-from pipeline.beneath import Beneath, take
-from pipeline.cage import TOOLS as CAGE
-from pipeline.cage import make_room
-from pipeline.canonical import digest_file, digest_tree, fingerprint
-from pipeline.errand import send
 from pipeline.errors import UsageError
-from pipeline.host.scratch import remove_tree
-from pipeline.initrd import build as initrd_build
+from pipeline.files import digest_file, digest_tree, fingerprint
 from pipeline.kernel.assembly import FACTS, Order
+from pipeline.kernel.initrd import INIT
+from pipeline.mirror.index import Package, PackageIndex
+from pipeline.mirror.proxy.control import require_proxy
+from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from pipeline.preflight import require_feasible
 from pipeline.project import Project
-from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
+from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
+from pipeline.walls.beneath import Beneath, take
+from pipeline.walls.cage import TOOLS as CAGE
+from pipeline.walls.cage import make_room
+from pipeline.walls.errand import send
 
 REVISION = 3
 _ASSEMBLY = "pipeline.kernel.assembly"
@@ -46,7 +46,7 @@ class KernelFiles:
 
 def inputs(spec: Spec, _project: Project) -> Inputs:
     """The initrd's recipe, and the files of a kernel that is not a package."""
-    recipe = digest_tree(initrd_build.INIT.parent)
+    recipe = digest_file(INIT)
     if spec.is_kernel_inside:
         return {}
     if spec.kernel_source == "package":
@@ -176,7 +176,7 @@ def _find_files(spec: Spec) -> KernelFiles:
 
 def _read_abi(vmlinuz: Path) -> str:
     """What `uname -r` will say, which names the folder of the modules."""
-    from pipeline.xen.kernel_image import read_kernel
+    from pipeline.kernel.image import read_kernel
 
     try:
         abi = read_kernel(vmlinuz.read_bytes()).release

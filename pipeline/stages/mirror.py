@@ -9,17 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.archive.keyring import choose_keyring, place_keyring
-from pipeline.archive.mirrors import Archive, find_archives, sources_of
-from pipeline.archive.release import identity_of
-from pipeline.archive.route import Mirror
-from pipeline.archive.snapshot import KEYRING, SNAPSHOT, read_snapshot
-from pipeline.archive.sources import Source
-from pipeline.archive.taking import Taking, Verified
-from pipeline.canonical import digest_file
+from pipeline.files import digest_file
+from pipeline.mirror.apt_sources import Source
+from pipeline.mirror.failover import Mirror
+from pipeline.mirror.keyrings import choose_keyring, place_keyring
+from pipeline.mirror.mirrors import Archive, find_archives, sources_of
+from pipeline.mirror.proxy.control import require_proxy, with_cache
+from pipeline.mirror.release import identity_of
+from pipeline.mirror.snapshot import KEYRING, SNAPSHOT, read_snapshot
+from pipeline.mirror.take_snapshot import Taking, Verified
 from pipeline.preflight import require_feasible
 from pipeline.project import Project
-from pipeline.proxy.control import require_proxy, with_cache
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
 

@@ -6,27 +6,24 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.archive.guest_sources import render_guest_sources
-from pipeline.archive.lists import write_lists
-from pipeline.archive.mirrors import find_archive
-from pipeline.archive.snapshot import Snapshot, read_snapshot
-from pipeline.beneath import take
-from pipeline.bootstrap.selection import write_selected_lists
-from pipeline.cage import TOOLS as CAGE
-from pipeline.cage import caged, caged_reader, make_room
-from pipeline.canonical import digest_tree
+from pipeline.console.progress import progress_bar
 from pipeline.errors import UsageError
-from pipeline.host.dib import prepare_program, program_environment, stock_elements, version
-from pipeline.host.namespace import has_memory_for_tmpfs, require_namespace
-from pipeline.host.scratch import remove_tree
-from pipeline.named_files import read_named_text
-from pipeline.progress import progress_bar
+from pipeline.files import digest_tree, read_named_text
+from pipeline.mirror.apt_lists import write_lists, write_selected_lists
+from pipeline.mirror.mirrors import find_archive, render_guest_sources
+from pipeline.mirror.proxy.control import require_proxy
+from pipeline.mirror.snapshot import Snapshot, read_snapshot
+from pipeline.namespace import has_memory_for_tmpfs, require_namespace
 from pipeline.project import Project
-from pipeline.proxy.control import require_proxy
 from pipeline.recipe import Inputs, Job, Stage
+from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
 from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.values import check_element
+from pipeline.stages.dib.dib import prepare_program, program_environment, stock_elements, version
+from pipeline.walls.beneath import take
+from pipeline.walls.cage import TOOLS as CAGE
+from pipeline.walls.cage import caged, caged_reader, make_room
 
 REVISION = 1
 TAR = "rootfs.tar"
@@ -114,7 +111,7 @@ def inputs(spec: Spec, project: Project) -> Inputs:
 
 def build(job: Job) -> None:
     """Run disk-image-create; the last element's hook writes the finished tree as one tar."""
-    from pipeline.archive.relay import relaying  # an HTTP server: only a build pays for it
+    from pipeline.mirror.relay import relaying  # an HTTP server: only a build pays for it
 
     elements = elements_of(job.spec)
     _find_all(elements, _search_path(job.spec, job.project))

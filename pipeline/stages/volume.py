@@ -5,36 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.archive.snapshot import read_snapshot
-from pipeline.beneath import Beneath
-from pipeline.cage import TOOLS as CAGE
-from pipeline.cage import caged_reader
-from pipeline.canonical import digest_file, fingerprint
+from pipeline.console.progress import progress_bar
 from pipeline.errors import PipelineError
-from pipeline.ext import read_text
+from pipeline.files import digest_file, fingerprint
 from pipeline.guest.identity import (
-    IdentityFile,
     authorized_lines,
     identity_files,
     keep_identity,
     render_known_hosts,
 )
 from pipeline.guest.passwords import read_root_hash
-from pipeline.host.lvm import require_lvm
+from pipeline.mirror.snapshot import read_snapshot
 from pipeline.preflight import refuse_too_large
-from pipeline.progress import progress_bar
 from pipeline.project import Project
-from pipeline.recipe import Inputs, Job, Stage
+from pipeline.recipe import DISKS, KNOWN_HOSTS, Inputs, Job, Stage
 from pipeline.spec import Spec
-from pipeline.stages.names import DISKS, KNOWN_HOSTS
-from pipeline.volumes import placing
-from pipeline.volumes.filesystems import MOUNTED
-from pipeline.volumes.leftovers import reclaim_own
-from pipeline.volumes.making import LOADER_FILE, golden_name, refuse_too_small
-from pipeline.volumes.refusing import note_written, refuse_targets
-from pipeline.volumes.staging import read_record, removed_on_failure
-from pipeline.volumes.target import LogicalTarget, targets_of
-from pipeline.xen.rendering import load_templates
+from pipeline.storage import make_disks
+from pipeline.storage.disks import LogicalTarget, targets_of
+from pipeline.storage.ext import IdentityFile, read_text
+from pipeline.storage.filesystems import MOUNTED
+from pipeline.storage.images import LOADER_FILE, golden_name, refuse_too_small
+from pipeline.storage.leftovers import reclaim_own
+from pipeline.storage.lvm import require_lvm
+from pipeline.storage.refusals import note_written, refuse_targets
+from pipeline.storage.staged_volume import read_record, removed_on_failure
+from pipeline.walls.beneath import Beneath
+from pipeline.walls.cage import TOOLS as CAGE
+from pipeline.walls.cage import caged_reader
+from pipeline.xen.render import load_templates
 
 REVISION = 1
 _MOST_LOADER = 16 << 20
@@ -73,7 +71,7 @@ def build(job: Job) -> None:
     job.scratch.chmod(0o700)  # before anything of the guest's own is in it
     work = job.scratch / "work"
     work.mkdir(mode=0o700)
-    bench = placing.Bench(
+    bench = make_disks.Bench(
         spec=spec,
         golden=golden,
         scratch=job.scratch,
@@ -88,7 +86,7 @@ def build(job: Job) -> None:
     ):
         # a given device is written in place: not before all the others are there
         for target in sorted(targets, key=lambda target: target.kind == "device"):
-            placing.make_disk(job.run, target, bench, made)
+            make_disks.make_disk(job.run, target, bench, made)
             bar.advance()
         bench.write_record()
     bench.clear()

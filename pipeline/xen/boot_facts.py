@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pipeline.kernel.image import KernelFacts
 from pipeline.xen.domain import Domain
-from pipeline.xen.kernel_image import KernelFacts
 
 
 @dataclass(frozen=True)

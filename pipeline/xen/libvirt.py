@@ -12,7 +12,7 @@ from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_
 from pipeline.xen.boot import split_command_line as split_root
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
-from pipeline.xen.rendering import render_template
+from pipeline.xen.render import render_template
 from pipeline.xen.specs import read_number
 from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
 

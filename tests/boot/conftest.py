@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.project import Project
 from pipeline.proof.evidence import Evidence
-from pipeline.proof.patience import VARIABLE
 from pipeline.proof.prove import prove, prove_foreign
 from pipeline.proof.session import Asked
+from pipeline.proof.timeouts import VARIABLE
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec, load_all
 from pipeline.stages import STAGES

@@ -6,12 +6,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.check.boot_reading import DECOMPRESSORS
-from pipeline.command import run
-from pipeline.ext import refuse_complaints
-from pipeline.initrd.archive import Archive, compress
-from pipeline.xen.cpio import read_initrd
-from pipeline.xen.kernel_image import _cut_payload, find_compression, unpack
+from pipeline.check.boot_files import DECOMPRESSORS
+from pipeline.kernel.cpio import Archive, compress, read_initrd
+from pipeline.kernel.image import _cut_payload, find_compression, unpack
+from pipeline.process import run
+from pipeline.storage.ext import refuse_complaints
 
 DISK_DRIVER = "xen-blkfront.ko"
 # ELF note of Xen: name size 4, value size 4 or 8, type 18 = XEN_ELFNOTE_PHYS32_ENTRY

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.verity import measure_file
+from pipeline.artifact.sums import measure_file
 from tests.boot.conftest import Prover
 from tests.conftest import ROOT
 from tests.dom0 import CARRIED, EMPTY_DISK, running_dom0

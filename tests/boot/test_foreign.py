@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.sources import host_archive
+from pipeline.mirror.apt_sources import host_archive
 from pipeline.proof.errors import GuestFailed
 from pipeline.proof.evidence import Evidence
 from tests.boot.conftest import Prover

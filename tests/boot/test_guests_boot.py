@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from pipeline.canonical import digest_file
+from pipeline.artifact.sums import measure_file
+from pipeline.files import digest_file
+from pipeline.proof.seals import read_verdict
 from pipeline.proof.session import Asked
-from pipeline.proof.verdict import read_verdict
-from pipeline.verity import measure_file
 from tests.boot.conftest import Prover
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.project import Project
-from pipeline.proof.patience import VARIABLE, patient
+from pipeline.proof.timeouts import VARIABLE, patient
 from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.stages import STAGES

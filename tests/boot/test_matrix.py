@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.canonical import digest_file
+from pipeline.files import digest_file
 from pipeline.spec import list_guests
 from tests.boot.conftest import Prover
 from tests.workshop import Workshop

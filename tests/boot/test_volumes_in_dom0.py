@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.proof.patience import patient
+from pipeline.proof.timeouts import patient
 from tests.conftest import ROOT
 from tests.dom0 import EMPTY_DISK, Dom0, running_dom0
 from tests.workshop import Workshop

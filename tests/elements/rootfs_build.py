@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cage import caged, make_room
-from pipeline.host.dib import prepare_program, program_environment
+from pipeline.stages.dib.dib import prepare_program, program_environment
+from pipeline.walls.cage import caged, make_room
 
 ELEMENTS = Path(__file__).resolve().parents[2] / "elements"
 EPOCH = 1_700_000_000

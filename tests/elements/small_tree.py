@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cage import SCRIPT_WALLS
-from pipeline.command import PATH
-from pipeline.host.dib import SHIMS
+from pipeline.process import PATH
+from pipeline.stages.dib.dib import SHIMS
+from pipeline.walls.cage import SCRIPT_WALLS
 
 ELEMENTS = Path(__file__).resolve().parents[2] / "elements"
 PROGRAMS = """

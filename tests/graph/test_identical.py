@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import command
-from pipeline.cage import caged, caged_reader, make_room
-from pipeline.canonical import digest_file
+from pipeline import process
+from pipeline.files import digest_file
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.stages import STAGES
+from pipeline.walls.cage import caged, caged_reader, make_room
 from tests.conftest import require
 from tests.golden import digests_of, read_table
 from tests.workshop import ROOT, Workshop
@@ -202,7 +202,7 @@ def test_a_newer_e2fsprogs_writes_the_same_golden_image_and_the_same_disk(
         for program in ("/usr/sbin/mke2fs", newer / "mke2fs")
     ]
     assert said[0].split()[1] != said[1].split()[1], "both are the same version"
-    monkeypatch.setattr(command, "PATH", f"{newer}:{command.PATH}")
+    monkeypatch.setattr(process, "PATH", f"{newer}:{process.PATH}")
     before = os.umask(0o022)
     project = Project(ROOT, output, workshop.guests)
     spec = load_all(project.guests, None, {})[GUEST]
@@ -213,7 +213,7 @@ def test_a_newer_e2fsprogs_writes_the_same_golden_image_and_the_same_disk(
     room = make_room(tmp_path / "room")
     ask = ["sh", "-c", "for name in mke2fs debugfs tune2fs resize2fs e2fsck; do $name -V; done"]
     for walled in (caged_reader(ask), caged(ask, room=room)):
-        told = command.run(walled, accept=(0, 1)).count(said[1].split()[1])
+        told = process.run(walled, accept=(0, 1)).count(said[1].split()[1])
         assert told >= 5, "the cage runs other programs than the caller's"
     assert digest_file(image) == record_of(workshop)["image"]["files"]["golden.img"]["sha256"]
     assert digest_file(volume) == digest_file(disk)

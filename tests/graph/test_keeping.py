@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.canonical import digest_file
+from pipeline.files import digest_file
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]

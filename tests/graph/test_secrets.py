@@ -190,7 +190,7 @@ def test_no_program_leaves_a_core_dump(bench: Bench) -> None:
     script = (
         "import sys; sys.argv[1:] = ['guests']\n"
         "from pipeline.graph import Graph; Graph.load()\n"
-        "from pipeline.command import run\n"
+        "from pipeline.process import run\n"
         "print(run(['sh', '-c', 'ulimit -c; ulimit -Hc']), end='')\n"
     )
     done = subprocess.run(

@@ -11,8 +11,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from pipeline import command
-from pipeline.cage import caged, caged_script, make_room
+from pipeline import process
+from pipeline.walls.cage import caged, caged_script, make_room
 
 # another value than the one that is there: what was changed before would not show
 OTHER_SYSCTL = "echo $(( ($(cat /proc/sys/vm/swappiness) + 1) % 100 )) >/proc/sys/vm/swappiness"
@@ -62,7 +62,7 @@ def run_lines(room: Path, lines: list[str], *, in_tree: bool) -> str:
         if in_tree:
             argv = list(caged_script(argv, tree=room / "tree", readable=programs))
         words.append(f"timeout -s KILL 20 {shlex.join(argv)} 2>&1 | head -c 2000")
-    return command.run(caged(["sh", "-c", "; ".join(words)], room=room, before=steps))
+    return process.run(caged(["sh", "-c", "; ".join(words)], room=room, before=steps))
 
 
 def main(room: Path, witness: Path, port: int) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import fetch
-from pipeline.archive import credentials, http_client, taking
+from pipeline.mirror import credentials, fetch, http_client, take_snapshot
 from tests.conftest import require
 from tests.host.archives import Keys, ReleaseForm, SmallArchive, missing_tools
 from tests.host.mirror_bench import Bench, lay_out
@@ -54,7 +53,7 @@ def bench(
 ) -> Iterator[Bench]:
     monkeypatch.setattr(http_client, "BOUNDS", SHORT)
     monkeypatch.setattr(fetch, "PAUSE_S", 0.0)
-    monkeypatch.setattr(taking, "RACE_PAUSE_S", 0.0)
+    monkeypatch.setattr(take_snapshot, "RACE_PAUSE_S", 0.0)
     monkeypatch.setattr(credentials, "APT_FOLDER", tmp_path / "apt")
     root, form = pristine
     shutil.copytree(root, tmp_path / "srv")

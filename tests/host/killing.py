@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from pipeline import command
+from pipeline import process
 
 ALL_CALLS = (
     *("replace", "rename", "link", "symlink", "unlink", "remove", "rmdir", "mkdir"),
@@ -65,4 +65,4 @@ def _arm(at: int, calls: tuple[str, ...]) -> None:
 
     for name in calls:
         setattr(os, name, counted(getattr(os, name)))
-    command.run = counted(command.run)
+    process.run = counted(process.run)

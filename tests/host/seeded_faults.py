@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from pipeline.initrd.archive import Archive, compress
+from pipeline.kernel.cpio import Archive, compress
 from tests.host.witness import FOREIGN, NAME, Witness
 
 GETTY = "/etc/systemd/system/getty.target.wants/serial-getty@hvc0.service"

@@ -7,10 +7,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifact.sums import write_sums
 from pipeline.guest.domains import make_domain
 from pipeline.project import Project
 from pipeline.spec import Spec
-from pipeline.sums import write_sums
 from pipeline.xen import xl, xm
 
 DISK_MIB = 32

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pipeline.archive.sources import host_archive
 from pipeline.errors import PipelineError
+from pipeline.mirror.apt_sources import host_archive
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec

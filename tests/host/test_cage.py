@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import command
-from pipeline.cage import FIRST_ID, Window, caged, caged_reader, first_id, make_room
+from pipeline import process
+from pipeline.walls.cage import FIRST_ID, Window, caged, caged_reader, first_id, make_room
 from tests.conftest import require
 from tests.host.cage_attempts import OTHER_SYSCTL, attempt_lines, run_lines
 
@@ -70,7 +70,7 @@ def test_what_strangers_try_does_not_reach_the_machine(bench: Bench, in_tree: bo
 
 
 def test_root_in_the_cage_is_nobody_outside(bench: Bench) -> None:
-    command.run(caged(["sh", "-c", f"id -u; echo x >{bench.room}/made"], room=bench.room))
+    process.run(caged(["sh", "-c", f"id -u; echo x >{bench.room}/made"], room=bench.room))
     owner = (bench.room / "made").stat().st_uid
     assert owner == (first_id() if os.geteuid() == 0 else os.geteuid())
     if os.geteuid() == 0 and first_id():
@@ -81,7 +81,7 @@ def test_the_cage_ends_with_its_command_whatever_it_left_behind(bench: Bench) ->
     """e44a75a waited for as long as a script's child held its standard output."""
     begun = time.monotonic()
     script = "sleep 300 & setsid sleep 300 >/dev/null 2>&1 & echo done"
-    assert "done" in command.run(caged(["sh", "-c", script], room=bench.room))
+    assert "done" in process.run(caged(["sh", "-c", script], room=bench.room))
     assert time.monotonic() - begun < 30
 
 
@@ -116,7 +116,7 @@ def test_the_tree_is_the_whole_world_of_a_script(bench: Bench) -> None:
 
 
 def test_the_builders_root_holds_programs_and_nothing_of_the_machine(bench: Bench) -> None:
-    listing = command.run(caged(["ls", "/", "/etc", "/dev", "/root", "/run"], room=bench.room))
+    listing = process.run(caged(["ls", "/", "/etc", "/dev", "/root", "/run"], room=bench.room))
     assert "shadow" not in listing and "ssh" not in listing.split() and "sys" not in listing.split()
 
 
@@ -127,7 +127,7 @@ def test_nothing_of_the_callers_environment_comes_in(
     for name in ("http_proxy", "https_proxy", "TMPDIR", "HOME"):
         monkeypatch.setenv(name, f"http://user:{os.getpid()}@secret.invalid/")
     for words in (caged(["env"], room=bench.room), caged_reader(["env"])):
-        assert "secret.invalid" not in command.run(words)
+        assert "secret.invalid" not in process.run(words)
 
 
 def test_a_reader_sees_what_is_named_and_can_do_nothing(bench: Bench) -> None:
@@ -136,7 +136,7 @@ def test_a_reader_sees_what_is_named_and_can_do_nothing(bench: Bench) -> None:
     script += f"; {OTHER_SYSCTL}; mount -o remount,rw /proc; {OTHER_SYSCTL}; umount /proc"
     script += "; for file in $(find /proc -maxdepth 3 -writable -type f ! -path '/proc/[0-9]*')"
     script += "; do echo >>$file && echo WRITES $file; done; echo pid $$"
-    output = command.run(caged_reader(["sh", "-c", script], readable=[given]))
+    output = process.run(caged_reader(["sh", "-c", script], readable=[given]))
     assert "the host's" in output and given.read_text() == "the host's\n"
     assert not [line for line in output.splitlines() if line.startswith("root:")]
     assert "WRITES" not in output
@@ -147,7 +147,7 @@ def test_a_reader_writes_only_where_it_may(bench: Bench) -> None:
     place = bench.witness / "place"
     place.mkdir()
     argv = ["sh", "-c", f"echo x >{place}/made; echo x >{bench.witness}/file"]
-    command.run(caged_reader(argv, writable=[place]))
+    process.run(caged_reader(argv, writable=[place]))
     assert (place / "made").read_text() == "x\n"
     assert (bench.witness / "file").read_text() == "the host's\n"
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bootstrap.archive import read_deb, read_members
 from pipeline.bootstrap.database import (
     add_packages,
     begin_database,
@@ -29,10 +28,11 @@ from pipeline.bootstrap.database import (
     write_control_files,
     write_package,
 )
+from pipeline.bootstrap.deb import read_deb, read_members
 from pipeline.bootstrap.diversions import apply_diversions
 from pipeline.bootstrap.order import Order
 from pipeline.bootstrap.skeleton import forbid_services, lay_out, mark_automatic, tidy
-from pipeline.bootstrap.unpacking import Tree
+from pipeline.bootstrap.unpack import Tree
 from pipeline.errors import PipelineError
 from tests.conftest import require
 from tests.crafted_packages import PLAIN, deb, file, folder

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import command
-from pipeline.cage import make_room
-from pipeline.errand import send
+from pipeline import process
 from pipeline.errors import PipelineError
 from pipeline.kernel.assembly import Order
+from pipeline.walls.cage import make_room
+from pipeline.walls.errand import send
 from tests.host.crafted_kernels import ABI, CASES, make_package, whole
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ def assemble(folder: Path, name: str, witness: Path) -> Path:
         order.to_table(),
         file=folder / "order.json",
         room=room,
-        run=command.run,
+        run=process.run,
         readable=[deb, initrd],
     )
     return room
@@ -57,7 +57,7 @@ def test_a_kernel_that_is_right_is_put_together(tmp_path: Path, witness: Path) -
 
 def test_a_link_among_the_modules_stays_one(tmp_path: Path, witness: Path) -> None:
     room = assemble(tmp_path, "a link beside", witness)
-    listed = command.run(["tar", "-tvf", room / "modules.tar"])
+    listed = process.run(["tar", "-tvf", room / "modules.tar"])
     assert "vdso/a.debug -> ../modules.builtin" in listed
 
 

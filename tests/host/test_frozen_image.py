@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.canonical import digest_file
+from pipeline.files import digest_file
 from pipeline.project import Project
 from pipeline.recipe import Job
 from pipeline.spec import Spec

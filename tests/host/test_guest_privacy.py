@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.command import run
 from pipeline.errors import PipelineError
-from pipeline.host.namespace import isolated
-from pipeline.volumes.flattening import flatten_guest
+from pipeline.namespace import isolated
+from pipeline.process import run
+from pipeline.storage.flatten import flatten_guest
 from tests import small
 from tests.conftest import require
 from tests.host.witness import KEY
@@ -126,7 +126,7 @@ def test_what_an_earlier_version_left_open_is_closed(place: Path) -> None:
         for path in room.iterdir():
             path.chmod(0o644)
     assert see_as_nobody(project.output, "$6$salt$canary") != []
-    from pipeline.privacy import tighten  # older versions fail in the tests beside
+    from pipeline.walls.privacy import tighten  # older versions fail in the tests beside
 
     (place / "host").mkdir()
     (place / "host").chmod(0o755)

@@ -17,11 +17,11 @@ from pipeline.check import find_verdicts
 from pipeline.check.image import ImageReader
 from pipeline.check.verdict import render_table
 from pipeline.errors import PipelineError, VerificationError
-from pipeline.ext_image import ExtImage
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec, load_guest
 from pipeline.stages import STAGES
+from pipeline.storage.ext_image import ExtImage
 from tests.conftest import require
 from tests.host.hostile_images import Case, make_base, make_image
 from tests.host.hostile_table import CASES

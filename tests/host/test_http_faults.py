@@ -21,13 +21,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import fetch
-from pipeline.archive import credentials, http_client, trouble
-from pipeline.archive.route import Route
 from pipeline.bootstrap.fetching import Fetcher
 from pipeline.bootstrap.order import Deb
+from pipeline.console.terminal import printable
 from pipeline.errors import PipelineError
-from pipeline.terminal import printable
+from pipeline.mirror import credentials, fetch, http_client
+from pipeline.mirror import http_client as trouble
+from pipeline.mirror.failover import Route
 from tests.host import raw_answers as raw
 from tests.host.misbehaving import LOCALHOST, Fault, MisbehavingMirror, hang, redirect, status
 from tests.host.raw_answers import CHUNKED, OK, bomb, flood, lead, many, pause, reset, send, trickle

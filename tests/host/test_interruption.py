@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artifact.sums import measure_file, read_sums
 from pipeline.stages import STAGES
-from pipeline.sums import read_sums
-from pipeline.verity import measure_file
 
 ROOT = Path(__file__).resolve().parents[2]
 GUEST = "test-drbd"

@@ -1,6 +1,6 @@
 """One thread is held at a publication, rename or removal while another ends the run.
 
-Every checkpoint that a run passes (pipeline/checkpoint.py) is met with every way to end it: a
+Every checkpoint that a run passes (pipeline/interruption.py) is met with every way to end it: a
 signal, a lost terminal, a closed pipe, a full disk, a sibling's failure. What is in its place
 afterwards is whole, nothing is left over, the next run is right and gives the same bytes.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.host.namespace import is_root
+from pipeline.namespace import is_root
 from tests.conftest import require
 from tests.torture.program import Ground, Run
 from tests.torture.verdict import (

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.check import find_verdicts
-from pipeline.command import run
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
+from pipeline.plan import plan_build
+from pipeline.process import run
 from pipeline.project import Project
 from pipeline.spec import load_all
-from pipeline.volumes.flattening import flatten_guest
-from pipeline.volumes.planning import plan_build
-from pipeline.volumes.switching import Journal
+from pipeline.storage.flatten import flatten_guest
+from pipeline.storage.switch import Journal
 from tests import small
 from tests.conftest import require
 

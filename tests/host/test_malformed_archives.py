@@ -17,14 +17,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from pipeline.archive.lists import write_lists
-from pipeline.archive.relay import Relay
-from pipeline.archive.snapshot import read_snapshot
-from pipeline.bootstrap.selection import write_selected_lists
-from pipeline.cage import Window
+from pipeline.artifact.record import describe_package_changes
 from pipeline.errors import PipelineError
-from pipeline.locking import _find_packages
-from pipeline.package_changes import describe_package_changes
+from pipeline.lockfile import _find_packages
+from pipeline.mirror.apt_lists import write_lists, write_selected_lists
+from pipeline.mirror.relay import Relay
+from pipeline.mirror.snapshot import read_snapshot
+from pipeline.walls.cage import Window
 from tests.host.archives import Change
 from tests.host.mirror_bench import INRELEASE, Bench
 from tests.host.misbehaving import serve

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.archive import keyring
-from pipeline.archive.snapshot import read_snapshot
+from pipeline.mirror import keyrings
+from pipeline.mirror.snapshot import read_snapshot
 from tests.conftest import require
 from tests.host.archives import Keys
 from tests.host.mirror_bench import INRELEASE, Bench
@@ -227,8 +227,8 @@ def lend(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = "usr/share/keyrings/ubuntu-archive-keyring.gpg"
     deb = bench.archive.add_package("ubuntu-keyring", "1", files={path: bench.keyring.read_bytes()})
     bench.publish("trixie", codename="trixie", suite="testing")
-    monkeypatch.setattr(keyring, "host_archive", lambda _name: bench.mirror.url)
-    monkeypatch.setattr(keyring, "_LENDER_KEYRING", bench.keyring)
+    monkeypatch.setattr(keyrings, "host_archive", lambda _name: bench.mirror.url)
+    monkeypatch.setattr(keyrings, "_LENDER_KEYRING", bench.keyring)
     return deb
 
 

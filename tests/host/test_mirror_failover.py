@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import fetch
-from pipeline.archive import credentials, http_client
-from pipeline.archive.snapshot import read_snapshot
+from pipeline.mirror import credentials, fetch, http_client
+from pipeline.mirror.snapshot import read_snapshot
 from tests.host.conftest import SHORT
 from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
 from tests.host.misbehaving import (

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import fetch
-from pipeline.archive import credentials
-from pipeline.archive.snapshot import read_snapshot
 from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.mirror import credentials, fetch
+from pipeline.mirror.snapshot import read_snapshot
 from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
 from tests.host.misbehaving import (
     LOCALHOST,

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.managed import ProxySettings
-from pipeline.archive.snapshot import Snapshot, read_snapshot
 from pipeline.errors import InUseError, VerificationError
-from pipeline.proxy.control import ProxyControl
+from pipeline.mirror.proxy.control import ProxyControl
+from pipeline.mirror.proxy.settings import ProxySettings
+from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from tests.conftest import ROOT, require
 from tests.host.mirror_bench import Bench
 from tests.host.misbehaving import LOCALHOST, MisbehavingMirror, change
@@ -131,8 +131,9 @@ def test_the_proxy_ends_with_the_build_even_when_that_is_killed(tmp_path: Path) 
     port = free_port()
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from pipeline.project import Project; from pipeline.proxy.control import ProxyControl\n"
-        "from pipeline.archive.managed import ProxySettings\n"
+        "from pipeline.project import Project\n"
+        "from pipeline.mirror.proxy.control import ProxyControl\n"
+        "from pipeline.mirror.proxy.settings import ProxySettings\n"
         f"root = Path({str(tmp_path)!r})\n"
         "project = Project(root, root / 'output', root / 'guests')\n"
         f"settings = ProxySettings(port={port}, upstream='file:/srv')\n"

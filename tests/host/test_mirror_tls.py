@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.archive import trouble
-from pipeline.archive.snapshot import read_snapshot
+from pipeline.mirror import http_client
+from pipeline.mirror.snapshot import read_snapshot
 from tests.host.certificates import Authority
 from tests.host.mirror_bench import INRELEASE, Bench, name_two
 from tests.host.misbehaving import MisbehavingMirror
@@ -29,7 +29,7 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     made = Authority(tmp_path / "ca")
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
-    monkeypatch.setattr(trouble, "HOST_CAS", made.file)
+    monkeypatch.setattr(http_client, "HOST_CAS", made.file)
     return made
 
 
@@ -43,7 +43,7 @@ def test_a_mirror_whose_ca_the_host_trusts_is_used(bench: Bench, authority: Auth
 def test_a_ca_that_only_the_environment_names_is_trusted_too(
     bench: Bench, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trouble, "HOST_CAS", Path("/nothing"))
+    monkeypatch.setattr(http_client, "HOST_CAS", Path("/nothing"))
     with MisbehavingMirror(bench.mirror.root, tls=authority.context()) as mirror:
         assert "nobody known here" in bench.refuse(mirror=mirror.url).brief
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.file))

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline import package_names as names
 from pipeline.errors import PipelineError
+from pipeline.walls import package_names as names
 from tests.unit.test_package_names import NEVER, RIGHT, WRONG
 
 pytestmark = pytest.mark.integration

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ext import read_text
+from pipeline.storage.ext import read_text
 from pipeline.xen import xm
 from tests.conftest import ROOT, require
 from tests.host.archives import Keys

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline.host.namespace import is_root
-from pipeline.host.scratch import remove_abandoned
+from pipeline.namespace import is_root
+from pipeline.scratch import remove_abandoned
 from tests.conftest import require
 from tests.torture.program import ROOT, Ground
 from tests.torture.verdict import find_half, find_leftovers
@@ -48,7 +48,7 @@ def ground(tmp_path: Path) -> Ground:
 def become_nobody() -> None:
     """In the child; what it may need of Python is imported before, it lies in root's home."""
     for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
-        if not module.name.endswith("__main__") and module.name != "pipeline.life.inside":
+        if not module.name.endswith("__main__") and module.name != "pipeline.dom0.modules_in_guest":
             importlib.import_module(module.name)
     for name in ("sqlite3", "doit.cmd_base", "doit.cmd_list", "doit.cmd_run", "encodings.idna"):
         importlib.import_module(name)

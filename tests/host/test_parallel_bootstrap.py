@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from pipeline import command
-from pipeline.archive.lists import write_lists
-from pipeline.archive.snapshot import Snapshot, read_snapshot
-from pipeline.bootstrap import making, resolution
-from pipeline.bootstrap.archive import Member
+from pipeline import process
+from pipeline.bootstrap import bootstrap, resolution
+from pipeline.bootstrap.deb import Member
 from pipeline.bootstrap.order import Deb
-from pipeline.canonical import digest_file
 from pipeline.errors import VerificationError
-from pipeline.host.namespace import isolated, tmpfs
+from pipeline.files import digest_file
+from pipeline.mirror.apt_lists import write_lists
+from pipeline.mirror.snapshot import Snapshot, read_snapshot
+from pipeline.namespace import isolated, tmpfs
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
@@ -96,9 +96,9 @@ class Bench:
 
         def run(argv: list[str], **options: Any) -> str:
             env = {**environment, **options.pop("env", {})}
-            return command.run(argv, log=folder / "log", env=env, **options)
+            return process.run(argv, log=folder / "log", env=env, **options)
 
-        making.make_base(
+        bootstrap.make_base(
             self.spec,
             self.snapshot,
             scratch=folder,
@@ -139,7 +139,7 @@ def make_deb(folder: Path, name: str, scripts: Mapping[str, str]) -> Path:
     for script, text in scripts.items():
         (tree / "DEBIAN" / script).write_text(text)
         (tree / "DEBIAN" / script).chmod(0o755)
-    command.run(["dpkg-deb", "--build", "--root-owner-group", tree, folder / f"{name}.deb"])
+    process.run(["dpkg-deb", "--build", "--root-owner-group", tree, folder / f"{name}.deb"])
     return folder / f"{name}.deb"
 
 
@@ -224,7 +224,7 @@ def test_dpkg_and_apt_of_the_tree_are_content(bench: Bench, made: Path, tmp_path
             echo "== $words"
             case $words in dpkg*) chroot {tree} $words ;; *) $apt $words ;; esac 2>&1
         done"""
-    output = command.run(isolated(["sh", "-euc", script], mounts=[tmpfs(tree)]))
+    output = process.run(isolated(["sh", "-euc", script], mounts=[tmpfs(tree)]))
     said = dict(part.split("\n", 1) for part in output.split("== ")[1:])
     assert said["dpkg --audit"] == ""
     missing = [line.removeprefix("missing ").strip() for line in said["dpkg --verify"].splitlines()]
@@ -243,11 +243,11 @@ def test_apt_answers_from_the_selected_lists_as_from_all(bench: Bench, tmp_path:
     said: list[str] = []
 
     def run(argv: list[str], env: dict[str, str]) -> str:
-        said.append(command.run(argv, env=env))
+        said.append(process.run(argv, env=env))
         if len(said) == 1:
             shutil.rmtree(tmp_path / "lists")
             write_lists(bench.snapshot, "amd64", tmp_path / "lists")
-            said.append(command.run(argv, env=env))
+            said.append(process.run(argv, env=env))
         return said[0]
 
     resolution.resolve(
@@ -279,7 +279,7 @@ def test_a_package_that_is_not_what_was_signed_is_refused(
         )
         return replace(found, waves=tuple(map(tuple, waves)))
 
-    monkeypatch.setattr("pipeline.bootstrap.making.resolve", resolve)
+    monkeypatch.setattr("pipeline.bootstrap.bootstrap.resolve", resolve)
     with pytest.raises(VerificationError, match=f"{first.name}: wrong bytes"):
         bench.make(tmp_path / "made", cache=tmp_path / "cache")
     assert not list((tmp_path / "made").glob("*.tar"))
@@ -308,7 +308,7 @@ def test_a_packages_scripts_do_not_reach_the_machine(
         found = ask(*arguments, **options)
         return replace(found, waves=(*found.waves[:-1], (*found.waves[-1], evil)))
 
-    monkeypatch.setattr("pipeline.bootstrap.making.resolve", resolve)
+    monkeypatch.setattr("pipeline.bootstrap.bootstrap.resolve", resolve)
     machine = (os.uname().nodename, Path("/proc/sys/vm/swappiness").read_text())
     tar = bench.make(tmp_path / "made", cache=cache)
     assert witness.read_text() == "the host's\n"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.command import run
 from pipeline.errors import PipelineError
+from pipeline.process import run
 from pipeline.proof.artifact import read_foreign
-from pipeline.volumes.overlay import make_overlay
+from pipeline.storage.images import make_overlay
 
 pytestmark = [pytest.mark.integration]
 

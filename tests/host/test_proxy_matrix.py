@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.mirror.proxy.control import ProxyControl
 from pipeline.project import Project
-from pipeline.proxy.control import ProxyControl
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.stages import STAGES

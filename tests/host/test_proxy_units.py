@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline.archive.managed import Engine
 from pipeline.errors import UsageError
-from pipeline.proxy.units import render_units, unit_to_enable, write_units
+from pipeline.mirror.proxy.settings import Engine
+from pipeline.mirror.proxy.units import render_units, unit_to_enable, write_units
 from tests.conftest import require
 from tests.host.mirror_bench import INRELEASE, Bench
 from tests.host.misbehaving import LOCALHOST, MisbehavingMirror

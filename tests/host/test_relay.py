@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import command
-from pipeline.archive.relay import relaying
-from pipeline.archive.snapshot import Snapshot
-from pipeline.cage import caged, make_room
+from pipeline import process
+from pipeline.mirror.relay import relaying
+from pipeline.mirror.snapshot import Snapshot
+from pipeline.walls.cage import caged, make_room
 from tests.conftest import require
 
 pytestmark = pytest.mark.integration
@@ -76,7 +76,7 @@ def ask(folder: Path, request: str, *, others: tuple[str, ...] = (), after: str 
         send += f"; sleep 1; printf '{after}' >&3" if after else ""
         script = f"exec 3<>/dev/tcp/127.0.0.1/{port}; {send}; timeout 10 cat <&3"
         words = caged(["bash", "-c", script], room=room, window=relay.window)
-        return command.run(words, keep_open=[relay.window.descriptor], accept=(0, 124))
+        return process.run(words, keep_open=[relay.window.descriptor], accept=(0, 124))
 
 
 def test_a_host_that_nobody_named_is_out_of_reach(

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.archive import relay as relay_module
-from pipeline.archive.relay import HOST, Relay
-from pipeline.archive.snapshot import Snapshot, read_snapshot
-from pipeline.cage import Window
+from pipeline.mirror import relay as relay_module
+from pipeline.mirror.relay import HOST, Relay
+from pipeline.mirror.snapshot import Snapshot, read_snapshot
+from pipeline.walls.cage import Window
 from tests.host.mirror_bench import Bench
 from tests.host.misbehaving import LOCALHOST, MisbehavingMirror
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.host.namespace import is_root
+from pipeline.namespace import is_root
 from tests.conftest import require
 from tests.torture.__main__ import repeat
 from tests.torture.damages import Damages

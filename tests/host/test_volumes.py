@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.command import run
 from pipeline.errors import EnvironmentFault, PipelineError
-from pipeline.host.namespace import isolated
+from pipeline.namespace import isolated
+from pipeline.plan import Plan, plan_build
+from pipeline.process import run
 from pipeline.project import Project
 from pipeline.spec import load_all
-from pipeline.volumes.flattening import flatten_guest
-from pipeline.volumes.planning import Plan, plan_build
+from pipeline.storage.flatten import flatten_guest
 from tests import small
 from tests.conftest import require
 

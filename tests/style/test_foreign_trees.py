@@ -1,10 +1,11 @@
 """Foreign trees are reached in one way: the modules that touch them open no path themselves.
 
 What strangers made (a package's tree, a guest's disk, a room that a cage wrote to) is opened,
-written, linked and removed through `pipeline.beneath`: by path, a link in it would be followed as
-the host. `FOREIGN` are the modules that have to do with such trees; `OWN` says for each what it
-does by path all the same, and why that is a file of the host's own. A way that is not listed
-fails, and so does a word that is no longer needed: the list becomes shorter, never longer.
+written, linked and removed through `pipeline.walls.beneath`: by path, a link in it would be
+followed as the host. `FOREIGN` are the modules that have to do with such trees; `OWN` says for
+each what it does by path all the same, and why that is a file of the host's own. A way that is
+not listed fails, and so does a word that is no longer needed: the list becomes shorter, never
+longer.
 """
 
 from __future__ import annotations
@@ -17,22 +18,26 @@ import pytest
 
 PIPELINE = Path(__file__).resolve().parents[2] / "pipeline"
 FOREIGN = (
-    *("bootstrap/*.py", "check/*.py", "guest/*.py", "kernel/*.py"),
-    *("life/inside.py", "life/guest_root.py", "volumes/mounted.py", "volumes/filesystems.py"),
+    *("bootstrap/*.py", "check/*.py", "guest/*.py"),
+    *(
+        "dom0/modules_in_guest.py",
+        "dom0/guest_root.py",
+        "kernel/assembly.py",
+        "storage/filesystems.py",
+    ),
 )
 OWN = {
     # packages as they lie in the cache, handed in as open files
-    "bootstrap/archive.py": "open",
+    "bootstrap/deb.py": "open",
     "bootstrap/delivery.py": "open",
     # apt's lists and settings, in a scratch folder before any package is there
     "bootstrap/resolution.py": "Path.mkdir Path.touch Path.write_text",
-    "bootstrap/selection.py": "Path.is_file Path.mkdir Path.read_bytes Path.write_bytes",
     # beside the tree: a start-stop-daemon to be lent, the empty folder that becomes the tree
     "bootstrap/scripts.py": "Path.chmod Path.write_text",
     "bootstrap/skeleton.py": "Path.mkdir",
     # the artifact, published by this program, and a scratch folder
     "check/__init__.py": "Path.is_file Path.mkdir Path.read_text Path.stat",
-    "check/boot_reading.py": "Path.is_file Path.read_bytes Path.stat",
+    "check/boot_files.py": "Path.is_file Path.read_bytes Path.stat",
     "check/contents.py": "Path.is_file",
     "check/facts.py": "Path.exists Path.glob Path.is_block_device Path.is_file Path.iterdir"
     " Path.read_bytes Path.read_text Path.stat open",
@@ -43,11 +48,10 @@ OWN = {
     "kernel/assembly.py": "Path.glob Path.mkdir Path.read_bytes Path.read_text Path.unlink"
     " Path.write_bytes Path.write_text",
     # modules.tar of the kernel that goes in, opened before the guest's tree
-    "life/inside.py": "tarfile.open",
+    "dom0/modules_in_guest.py": "tarfile.open",
     # the place where a guest's disk is mounted, and the disk itself
-    "life/guest_root.py": "Path.mkdir Path.resolve",
-    "volumes/mounted.py": "Path.is_file Path.mkdir Path.rmdir Path.unlink open",
-    "volumes/filesystems.py": "Path.exists",
+    "dom0/guest_root.py": "Path.mkdir Path.resolve",
+    "storage/filesystems.py": "Path.exists Path.is_file Path.mkdir Path.rmdir Path.unlink open",
 }
 # functions of os that take a path; those on descriptors are as good as Beneath's own
 OS = frozenset(

@@ -1,7 +1,7 @@
 """doit as it is, over a golden half of a few files, in a forked child: a run takes half a second.
 
 The child is a process group of its own, like a command that a shell starts; what it says goes to a
-file. `watcher` is called at every checkpoint of the pipeline (pipeline/checkpoint.py).
+file. `watcher` is called at every checkpoint of the pipeline (pipeline/interruption.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pipeline.graph
 from pipeline import __main__ as program
-from pipeline import checkpoint
+from pipeline import interruption
 from tests import small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ class Ground:
         self,
         *argv: str,
         version: str = "1",
-        watcher: checkpoint.Watcher | None = None,
+        watcher: interruption.Watcher | None = None,
         plug: Callable[[], None] | None = None,
     ) -> Run:
         """Run it in a child; `plug` gives it other streams."""
@@ -64,7 +64,7 @@ class Ground:
             try:
                 os.setsid()
                 _become(self, said, plug)
-                checkpoint.watch(watcher)
+                interruption.watch(watcher)
                 pipeline.graph.STAGES = tuple(small._stages(version))
                 sys.argv = ["doit", *argv]
                 program.main()

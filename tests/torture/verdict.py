@@ -8,8 +8,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.store import read_buildinfo
-from pipeline.sums import DISK_SUMS, SUMS, digest_as, read_sums
+from pipeline.artifact.sums import DISK_SUMS, SUMS, digest_as, read_sums
+from pipeline.store.store import read_buildinfo
 from tests.torture.program import Ground
 
 _NOT_BYTES = ("buildinfo.json", "stages.json", SUMS)  # when it was built stands in them

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bootstrap.archive import Member
 from pipeline.bootstrap.database import (
     Control,
     add_packages,
     begin_database,
     write_package,
 )
+from pipeline.bootstrap.deb import Member
 from pipeline.bootstrap.diversions import apply_diversions
-from pipeline.bootstrap.relations import Relations, read_fields, read_relation
 from pipeline.errors import PipelineError
+from pipeline.mirror.relations import Relations, read_fields, read_relation
 
 SCRIPT = Member("/x", "0", 0o755, 0, 0, 1_600_000_000, 0, 0, "")
 

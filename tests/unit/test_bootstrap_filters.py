@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.bootstrap.archive import Member
+from pipeline.bootstrap.deb import Member
 from pipeline.bootstrap.filters import PathFilter
 from pipeline.spec import Spec
 from pipeline.stages.base import filter_of

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.snapshot import Snapshot
-from pipeline.bootstrap.making import make_base
+from pipeline.bootstrap.bootstrap import make_base
 from pipeline.bootstrap.order import Deb, Order, read_order
 from pipeline.bootstrap.resolution import read_answer
-from pipeline.bootstrap.selection import select_stanzas
-from pipeline.errand import send
 from pipeline.errors import CommandFailed, PipelineError, UsageError, VerificationError
+from pipeline.mirror.apt_lists import select_stanzas
+from pipeline.mirror.snapshot import Snapshot
 from pipeline.spec import Spec
 from pipeline.suites import SUITES
+from pipeline.walls.errand import send
 
 ONE, TWO, THREE = (digit * 64 for digit in "abc")
 ANSWER = f"""Reading package lists...

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.check import access, configuration, contents, kernels, naming, network, system
-from pipeline.check.boot_reading import BootFiles
+from pipeline.check import access, configuration, contents, kernels, names, network, system
+from pipeline.check.boot_files import BootFiles
 from pipeline.check.configuration import expected_domain
 from pipeline.check.image import FileSystem
 from pipeline.check.tree import Node
 from pipeline.guest.identity import render_fstab, render_hosts
 from pipeline.guest.network import network_files
+from pipeline.kernel.image import KernelFacts
 from pipeline.xen import libvirt, xl, xm
-from pipeline.xen.kernel_image import KernelFacts
 from tests.unit.check_facts import by_name, failed, make_facts, make_tree
 
 ABI = "6.1.0-1-amd64"
@@ -71,13 +71,13 @@ def test_root_has_the_password_of_the_spec_or_none(
 def test_hosts_as_the_identity_writes_them_are_right(fqdn: dict[str, object]) -> None:
     facts = make_facts({}, **fqdn)
     files = {"/etc/hostname": "web1\n", "/etc/hosts": render_hosts(facts.spec)}
-    assert failed(naming.check_names(make_facts(files, **fqdn))) == set()
+    assert failed(names.check_names(make_facts(files, **fqdn))) == set()
 
 
 def test_a_second_line_for_the_own_name_is_found() -> None:
     hosts = "127.0.1.1 web1\n127.0.0.1 web1 localhost\n"
     facts = make_facts({"/etc/hostname": "web1\n", "/etc/hosts": hosts})
-    assert failed(naming.check_names(facts)) == {"hosts"}
+    assert failed(names.check_names(facts)) == {"hosts"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.archive.index import PackageIndex
+from pipeline.mirror.index import PackageIndex
 from pipeline.stages.kernel import resolve_parts
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.definition import read_definition
-from pipeline.archive.managed import ProxySettings, read_settings
-from pipeline.archive.mirrors import find_archives, sources_of
 from pipeline.errors import SpecError, UsageError
+from pipeline.mirror.definition import read_definition
+from pipeline.mirror.mirrors import find_archives, sources_of
+from pipeline.mirror.proxy.settings import ProxySettings, read_settings
 from pipeline.spec import Spec
 
 WHOLE = """

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.guest_sources import render_guest_sources
-from pipeline.archive.mirrors import Archive, find_archive
-from pipeline.archive.sources import host_archive, host_security, read_host_sources
 from pipeline.errors import UsageError
+from pipeline.mirror.apt_sources import host_archive, host_security, read_host_sources
+from pipeline.mirror.mirrors import Archive, find_archive, render_guest_sources
 from pipeline.spec import Spec
 from pipeline.suites import SUITES
 

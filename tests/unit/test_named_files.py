@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import canonical
-from pipeline.canonical import digest_tree
+from pipeline import files
 from pipeline.errors import EnvironmentFault, PipelineError, SpecError, UsageError
+from pipeline.files import digest_tree
 from pipeline.project import Project
 from pipeline.spec import Spec, load_all, load_guest
 from pipeline.stages import rootfs
@@ -170,7 +170,7 @@ def test_an_element_of_more_files_than_a_person_writes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, project, folder = element(tmp_path)
-    monkeypatch.setattr(canonical, "TREE_FILES", 100)
+    monkeypatch.setattr(files, "TREE_FILES", 100)
     for number in range(101):
         (folder / str(number)).touch()
     with pytest.raises(UsageError, match="or 100 files"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.archive.snapshot import Snapshot
-from pipeline.package_changes import describe_package_changes
+from pipeline.artifact.record import describe_package_changes
+from pipeline.mirror.snapshot import Snapshot
 
 VERSIONS = (("bash", "5.2-1"), ("bash", "5.10-1"), ("dash", "0.5-1"))
 INDEX = "\n".join(

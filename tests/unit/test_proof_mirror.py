@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.archive.snapshot import Snapshot
-from pipeline.archive.sources import Source
+from pipeline.mirror.apt_sources import Source
+from pipeline.mirror.snapshot import Snapshot
 from pipeline.proof.agent import Reply
 from pipeline.proof.mirror import Supplies, ask_update, lay_out, serve
 

@@ -11,9 +11,9 @@ from pipeline.errors import CommandFailed
 from pipeline.proof import console as console_module
 from pipeline.proof.checks import Check
 from pipeline.proof.console import Console
-from pipeline.proof.doors import ConsoleLogin
 from pipeline.proof.errors import Broken, GuestFailed
-from pipeline.proof.hostfault import explain_fault
+from pipeline.proof.logins import ConsoleLogin
+from pipeline.proof.machine import explain_fault
 
 LOGIN = r"\blogin: ?$"
 

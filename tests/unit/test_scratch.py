@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.host.scratch import remove_abandoned, scratch_folder
+from pipeline.scratch import remove_abandoned, scratch_folder
 
 
 def test_a_folder_that_is_just_being_made_is_not_taken_for_a_leftover(tmp_path: Path) -> None:

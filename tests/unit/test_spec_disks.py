@@ -14,8 +14,8 @@ from pipeline.spec import Spec
 from pipeline.spec.checks import ClashError
 from pipeline.spec.load import load_guest
 from pipeline.spec.mistakes import WrongValueError
-from pipeline.spec.xen_tools_partitions import find_partitions_file, read_partitions_file
-from pipeline.volumes.target import targets_of
+from pipeline.spec.xen_create_image.partitions import find_partitions_file, read_partitions_file
+from pipeline.storage.disks import targets_of
 
 PROJECT = Project(Path("/srv"), Path("/srv/output"), Path("/srv/guests"))
 SERVER = """\

@@ -20,12 +20,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.archive.guest_sources import render_guest_sources
-from pipeline.archive.mirrors import Archive
 from pipeline.errors import PipelineError
 from pipeline.guest.domains import make_domain, without_ahci, xl_version, xm_version
 from pipeline.guest.identity import render_fstab, render_hosts
 from pipeline.guest.network import network_files
+from pipeline.mirror.mirrors import Archive, render_guest_sources
 from pipeline.project import Project
 from pipeline.spec import Spec, load_guest
 from pipeline.xen import libvirt, xl, xm

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import SpecError
 from pipeline.spec import read_authorized_keys
-from pipeline.spec.keys import check_key_line, is_key_path
 from pipeline.spec.mistakes import WrongValueError
+from pipeline.spec.ssh_keys import check_key_line, is_key_path
 from pipeline.suites import SUITES
 
 BOOKWORM = SUITES["bookworm"]

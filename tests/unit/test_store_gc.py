@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pipeline.commands.needed import needed_by_guests
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.store import BuildInfo, try_locked
-from pipeline.store_gc import Entry, list_entries, plan_collection
+from pipeline.store.gc import Entry, list_entries, plan_collection
+from pipeline.store.store import BuildInfo, Store, try_locked
 
 
 def entry(name: str, *, used_at: float, size: int = 10, needed_by: str = "") -> Entry:
@@ -42,13 +43,16 @@ def test_what_a_built_or_published_guest_was_made_from_is_needed(tmp_path: Path)
     project = Project(tmp_path, tmp_path / "output", tmp_path / "guests")
     prints = {"guests/web1": "a" * 64, "published/web1/20260101T000000Z-1": "b" * 64, "": "c" * 64}
     for folder, print_ in prints.items():
-        project.store.location("image", print_).mkdir(parents=True)
+        Store.of(project).location("image", print_).mkdir(parents=True)
         if folder:
             info = BuildInfo("image", print_, 1, {}, {})
             (project.output / folder).mkdir(parents=True)
             table = {"image": json.loads(info.to_json())}
             (project.output / folder / "stages.json").write_text(json.dumps(table))
-    found = {one.path.name[0]: one.needed_by for one in list_entries(project, [])}
+    found = {
+        one.path.name[0]: one.needed_by
+        for one in list_entries(project, dict(needed_by_guests(project)))
+    }
     assert found == {"a": "guest web1", "b": "published web1/20260101T000000Z-1", "c": ""}
 
 
@@ -63,11 +67,11 @@ def test_a_run_keeps_collections_away_until_it_ends(tmp_path: Path) -> None:
     first, second = Recipe(project, []), Recipe(project, [])
     for recipe in (first, second, first):
         recipe.hold()
-    with try_locked(project.store.runs_lock) as is_alone:
+    with try_locked(Store.of(project).runs_lock) as is_alone:
         assert not is_alone
     del first, recipe
-    with try_locked(project.store.runs_lock) as is_alone:
+    with try_locked(Store.of(project).runs_lock) as is_alone:
         assert not is_alone
     del second
-    with try_locked(project.store.runs_lock) as is_alone:
+    with try_locked(Store.of(project).runs_lock) as is_alone:
         assert is_alone

@@ -11,7 +11,7 @@ from pipeline.xen import libvirt, xl, xm
 from pipeline.xen.boot import Direct, Firmware, Grub, Pygrub
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
-from pipeline.xen.rendering import render_template
+from pipeline.xen.render import render_template
 from pipeline.xen.text import SyntaxFault, Unsupported
 
 ROOT = Disk(target="/dev/VG0/test-drbd-disk", vdev="xvda1")

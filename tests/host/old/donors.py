@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.archive.snapshot import read_snapshot
-from pipeline.bootstrap.relations import read_fields, read_relation
+from pipeline.mirror.relations import read_fields, read_relation
+from pipeline.mirror.snapshot import read_snapshot
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec

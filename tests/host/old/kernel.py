@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import struct
 
-from pipeline.initrd.archive import Archive
+from pipeline.kernel.cpio import Archive
 
 MODULES = {
     "drivers/xen/blkfront/xenblk": "",

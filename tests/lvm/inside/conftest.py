@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.command import run
-from pipeline.host import lvm
+from pipeline.process import run
 from pipeline.project import Project
-from pipeline.volumes.target import GUEST_TAG
+from pipeline.storage import lvm
+from pipeline.storage.disks import GUEST_TAG
 
 GROUP, POOL = "VG0", "pool"
 MIB = 1 << 20

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.command import run
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError
-from pipeline.host import lvm
-from pipeline.volumes.golden import list_golden, remove_golden
+from pipeline.process import run
+from pipeline.storage import lvm
+from pipeline.storage.golden import list_golden, remove_golden
 from tests import small
 from tests.lvm.inside.conftest import remove_guests
 

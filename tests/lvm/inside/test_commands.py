@@ -1,4 +1,4 @@
-"""host/lvm.py over real LVM2 and device-mapper."""
+"""storage/lvm.py over real LVM2 and device-mapper."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from pipeline.command import run
 from pipeline.errors import EnvironmentFault
-from pipeline.host import lvm
+from pipeline.process import run
+from pipeline.storage import lvm
 
 MIB = 1 << 20
 

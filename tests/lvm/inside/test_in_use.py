@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import command
-from pipeline.command import run
+from pipeline import process
 from pipeline.errors import InUseError
-from pipeline.host import lvm
-from pipeline.host.in_use import refuse_if_defined, refuse_if_used
-from pipeline.host.lvm_report import Volume
+from pipeline.process import run
+from pipeline.storage import lvm
+from pipeline.storage.in_use import refuse_if_defined, refuse_if_used
+from pipeline.storage.lvm import Volume
 
 MIB = 1 << 20
 Use = Callable[[Volume, Path], Iterator[None]]
@@ -37,7 +37,7 @@ def mounted_elsewhere(volume: Volume, work: Path) -> Iterator[None]:
     """In a mount namespace that is not ours: only device-mapper's count knows of it."""
     run(["mke2fs", "-q", volume.path])
     script = f"mount {volume.path} {work}; touch {work}/../ready; exec sleep 60"
-    with command.started(["unshare", "--mount", "sh", "-c", script], log=work.parent / "log"):
+    with process.started(["unshare", "--mount", "sh", "-c", script], log=work.parent / "log"):
         run(["sh", "-c", f"until [ -e {work}/../ready ]; do sleep 0.1; done"])
         yield
     await_openers(volume, 0)
@@ -70,7 +70,7 @@ def behind_a_loop(volume: Volume, work: Path) -> Iterator[None]:
 
 def open_for_reading(volume: Volume, work: Path) -> Iterator[None]:
     """As xen-blkback and any program have it: O_EXCL of another opener succeeds."""
-    with command.started(["sh", "-c", f"exec sleep 60 < {volume.path}"], log=work.parent / "log"):
+    with process.started(["sh", "-c", f"exec sleep 60 < {volume.path}"], log=work.parent / "log"):
         await_openers(volume, 1)
         os.close(os.open(volume.path, os.O_RDONLY | os.O_EXCL))
         yield

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.command import run
+from pipeline.artifact.folder import read_source
+from pipeline.dom0 import install, rebuild, remove, resize
+from pipeline.dom0 import install as refusals
+from pipeline.dom0.inventory import read_installed, require_installed
+from pipeline.dom0.kernels import purge_kernels
+from pipeline.dom0.layout import Layout
 from pipeline.errors import EnvironmentFault, InUseError, UsageError
-from pipeline.host import lvm
-from pipeline.life import install, rebuild, refusals, remove, resize
-from pipeline.life.journal import recover_all
-from pipeline.life.kernels import purge_kernels
-from pipeline.life.layout import Layout
-from pipeline.life.records import read_installed, require_installed
-from pipeline.life.source import read_source
+from pipeline.process import run
+from pipeline.storage import lvm
+from pipeline.storage.transaction import recover_all
 from pipeline.xen import xl
 from tests.host.killing import SURVIVED, run_and_kill
 from tests.host.small_artifact import ABIS, hostname_in, is_clean, make_artifact, make_kernel

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipeline import command
-from pipeline.command import run
+from pipeline import process
 from pipeline.errors import EnvironmentFault, PipelineError
-from pipeline.host import lvm
+from pipeline.process import run
 from pipeline.project import Project
-from pipeline.volumes import staging, switching
-from pipeline.volumes.leftovers import find_leftovers, remove_leftovers
+from pipeline.storage import lvm, staged_volume, switch
+from pipeline.storage.leftovers import find_leftovers, remove_leftovers
 from tests import small
 from tests.lvm.inside.conftest import remove_guests
 
@@ -44,8 +43,8 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
 def await_switch(project: Project) -> None:
     """A switch that was begun goes on without its build; wait for its lock."""
     place = project.output / "switches/web1"
-    if (place / switching.JOURNAL).exists():
-        with switching.locked(place / ".lock"):
+    if (place / switch.JOURNAL).exists():
+        with switch.locked(place / ".lock"):
             pass
     run(
         [
@@ -97,17 +96,17 @@ def test_a_build_that_is_killed_while_names_change_is_the_new_guest(
     """The process that renames goes on without the build that started it."""
     project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
     small.build(project, "web1", "1")
-    start = command.start_daemon
+    start = process.start_daemon
 
     def die_after_it(argv, **options):  # type: ignore[no-untyped-def]
         start(argv, **options)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    command.start_daemon = die_after_it
+    process.start_daemon = die_after_it
     try:
         assert killed_at(0, partial(small.build, project, "web1", "2"))
     finally:
-        command.start_daemon = start
+        process.start_daemon = start
     await_switch(project)
     assert is_whole(project, {"2"}) == "2"
     remove_leftovers(project, run)
@@ -117,19 +116,19 @@ def test_a_build_that_is_killed_while_names_change_is_the_new_guest(
 
 def build_with_a_cut_switch(project: Project, version: str, number: int) -> bool:
     """The process that renames dies before its N-th command; False when it had fewer."""
-    start, cut = command.start_daemon, []
+    start, cut = process.start_daemon, []
 
     def die_in_it(argv, **options):  # type: ignore[no-untyped-def]
-        cut.append(killed_at(number, partial(switching.roll_forward, Path(argv[3]), run)))
+        cut.append(killed_at(number, partial(switch.roll_forward, Path(argv[3]), run)))
         return start(["true"], **options)
 
-    command.start_daemon = die_in_it
+    process.start_daemon = die_in_it
     try:
         small.build(project, "web1", version)
     except PipelineError:
         assert cut == [True]
     finally:
-        command.start_daemon = start
+        process.start_daemon = start
     return cut == [True]
 
 
@@ -161,20 +160,20 @@ def test_a_full_pool_in_the_middle_of_the_write_is_one_error(
     project = small.make_project(tmp_path, "web1", text=text)
     small.build(project, "web1", "1")
     hog = lvm.create_volume(run, group, "hog", size_bytes=63 << 20, pool=pool)
-    write = staging.write_image
+    write = staged_volume.write_image
 
     def write_late(image, device, *, is_zeroed=False):  # type: ignore[no-untyped-def]
         run(["dd", "if=/dev/zero", f"of={hog.path}", "bs=1M", "conv=fsync"], accept=(0, 1))
         return write(image, device, is_zeroed=is_zeroed)
 
-    staging.write_image = write_late
+    staged_volume.write_image = write_late
     try:
         small.build(project, "web1", "2")
         raise AssertionError("it was built into a full pool")
     except EnvironmentFault as error:
         assert "after a part was written" in error.brief and "lvextend" in error.hint
     finally:
-        staging.write_image = write
+        staged_volume.write_image = write
     lvm.remove_volume(run, hog)
     assert small.version_of(DISK) == "1"
     names = {found.name for found in lvm.list_volumes(run)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.command import run
-from pipeline.host import lvm
-from pipeline.volumes.golden import list_golden, remove_golden
+from pipeline.process import run
+from pipeline.storage import lvm
+from pipeline.storage.golden import list_golden, remove_golden
 from tests import small
 from tests.lvm.inside.conftest import chunks_of, remove_guests
 

@@ -1,0 +1,1 @@
+"""A finished guest as a folder: its record, its sums, its published versions."""

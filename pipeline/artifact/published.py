@@ -1,0 +1,262 @@
+"""Published versions of a guest: immutable, the newest under the link `current`.
+
+output/published/NAME/20261124T193000Z-1f2e3d4c/   the artifact as it was proven, read only
+output/published/NAME/current -> 20261124T193000Z-1f2e3d4c
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifact.folder import Source, read_source
+from pipeline.artifact.sums import DISK_SUMS, SUMS, copy_disk, is_as_summed, read_sum_file
+from pipeline.console.progress import print_line, progress_bar
+from pipeline.errors import PipelineError, UsageError, VerificationError
+from pipeline.files import read_table, sync_folder, write_durably
+from pipeline.interruption import gate, passing
+from pipeline.project import Project
+from pipeline.scratch import remove_abandoned, remove_tree, scratch_folder
+from pipeline.storage.in_use import refuse_if_used
+from pipeline.store.store import BUILDINFO, exchange, locked, read_buildinfo
+from pipeline.walls.privacy import PRIVATE_FILE, PRIVATE_FOLDER, make_private_folder
+
+CURRENT = "current"
+FACTS = "published.json"
+_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published version; `fingerprint` is the artifact's, `note` says what is wrong with it."""
+
+    folder: Path
+    fingerprint: str
+    proof: str
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its time and the beginning of its fingerprint: sorts by age."""
+        return self.folder.name
+
+
+def published(project: Project, guest: str) -> Path:
+    """Where a guest's versions are."""
+    return project.output / "published" / guest
+
+
+def list_versions(project: Project, guest: str) -> list[Version]:
+    """All versions, the oldest first; one whose facts are damaged is known by its buildinfo."""
+    folders = sorted(published(project, guest).glob("2*"))
+    return [_read_version(folder) for folder in folders if not folder.is_symlink()]
+
+
+def _read_version(folder: Path) -> Version:
+    try:
+        facts = read_table(folder / FACTS, "a published version's facts")
+        return Version(folder, str(facts["fingerprint"]), str(facts["proof"]))
+    except (PipelineError, OSError, KeyError) as error:
+        state = (folder / BUILDINFO).lstat().st_mode if (folder / BUILDINFO).exists() else 0
+        made = read_buildinfo(folder) if stat.S_ISREG(state) else None
+        why = f"{FACTS}: {error}" if isinstance(error, PipelineError) else f"{FACTS} is missing"
+        return Version(folder, made.fingerprint if made else "", "not known", why)
+
+
+def current_version(project: Project, guest: str) -> Version | None:
+    """What `current` leads to."""
+    link = published(project, guest) / CURRENT
+    target = os.readlink(link) if link.is_symlink() else ""
+    versions = list_versions(project, guest)
+    return next((version for version in versions if version.name == target), None)
+
+
+def publish(project: Project, source: Source, *, proof: str) -> Version:
+    """Publish an artifact and make it current; a published one is made current again.
+
+    Raises VerificationError for other bytes than were built, InUseError when a disk is open.
+    """
+    root = published(project, source.name)
+    make_private_folder(root)
+    with locked(root.parent / ".locks" / source.name):
+        _clear(project, root)
+        fingerprint = source.origin()["config"]
+        versions = list_versions(project, source.name)
+        for older in versions:
+            older.folder.chmod(PRIVATE_FOLDER)
+            if older.note:
+                print_line(f"  {older.name}: {older.note}")
+        same = [version for version in versions if version.fingerprint == fingerprint]
+        version = same[-1] if same and _is_same(same[-1], source) else None
+        if version is None:
+            version = _copy_version(project, source, versions, fingerprint, proof)
+        elif proof == "proven" != version.proof:
+            version = _note_proof(version, source)
+        point_current(root, version)
+    return version
+
+
+def _clear(project: Project, root: Path) -> None:
+    """What killed commands left: here under their lock, and in scratch."""
+    for pattern in (".2*.new", ".2*.gone", f".{CURRENT}.*"):
+        for path in root.glob(pattern):
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            else:
+                remove_tree(path)
+    scratch = project.output / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(scratch)
+
+
+def _is_same(version: Version, source: Source) -> bool:
+    """Whether it holds these very bytes; one that is damaged does not."""
+    with suppress(PipelineError, OSError):
+        is_same = read_sum_file(version.folder / DISK_SUMS) == source.disks
+        return is_same and not _find_damage(version.folder, _sums_of(version.folder))
+    return False
+
+
+def _copy_version(
+    project: Project, source: Source, versions: list[Version], fingerprint: str, proof: str
+) -> Version:
+    for disk in source.disks:
+        refuse_if_used(source.folder / disk)
+    log = project.log(source.name, "publish")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    final = published(project, source.name) / f"{stamp}-{fingerprint[:8]}"
+    sums = _sums_of(source.folder)
+    with scratch_folder(project.output / "scratch", f"publish-{source.name}") as scratch:
+        scratch.chmod(PRIVATE_FOLDER)
+        with progress_bar(f"publishing {source.name}", total=len(sums), unit="files") as bar:
+            for name, recorded in sums.items():
+                _take(source.folder / name, scratch / name, recorded, versions[-1:], log)
+                bar.advance()
+        for name in (SUMS, DISK_SUMS, BUILDINFO):
+            if (source.folder / name).exists():
+                shutil.copyfile(source.folder / name, scratch / name, follow_symlinks=False)
+        if (source.folder / "proof").is_dir():
+            shutil.copytree(source.folder / "proof", scratch / "proof", symlinks=True)
+        if damaged := _find_damage(scratch, sums):
+            raise VerificationError(
+                f"{source.name}: {damaged} changed while it was copied", hint="publish again"
+            )
+        facts = {"form": 1, "fingerprint": fingerprint, "proof": proof}
+        write_durably(scratch / FACTS, f"{json.dumps(facts)}\n".encode())
+        _forbid_writing(scratch, source.disks)
+        with gate("publish", final):
+            os.rename(scratch, final)
+    sync_folder(final.parent)
+    return Version(final, fingerprint, proof)
+
+
+def _take(path: Path, target: Path, recorded: str, versions: list[Version], log: Path) -> None:
+    """A link to the same file of the last version (nobody writes to either), else a copy.
+
+    An older file is measured before it is trusted: one flipped bit would be published for ever.
+    """
+    for version in versions:
+        older = version.folder / path.name
+        with suppress(PipelineError, OSError):
+            if _sums_of(version.folder).get(path.name) != recorded:
+                continue
+            if is_as_summed(older, recorded):
+                os.link(older, target, follow_symlinks=False)
+                return
+            print_line(f"  {older} is damaged: {path.name} is copied anew")
+    copy_disk(path, target, log=log)
+
+
+def _sums_of(folder: Path) -> Mapping[str, str]:
+    return {**read_sum_file(folder / SUMS), **read_sum_file(folder / DISK_SUMS)}
+
+
+def _find_damage(folder: Path, sums: Mapping[str, str]) -> str:
+    """The first file that is not what its sum says, "" when all are."""
+    damaged = (name for name, recorded in sums.items() if not is_as_summed(folder / name, recorded))
+    return next(damaged, "")
+
+
+def _forbid_writing(folder: Path, disks: Mapping[str, str]) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            mode = PRIVATE_FILE if path.name in disks else 0o644
+            path.chmod(mode & ~_WRITE)
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+
+
+def _note_proof(version: Version, source: Source) -> Version:
+    """The same bytes, proven since: the evidence joins them, in one exchange of folders."""
+    aside = version.folder.with_name(f".{version.name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    make_private_folder(aside)
+    shutil.copytree(version.folder, aside, copy_function=os.link, dirs_exist_ok=True)
+    aside.chmod(PRIVATE_FOLDER)
+    shutil.rmtree(aside / "proof", ignore_errors=True)
+    shutil.copytree(source.folder / "proof", aside / "proof")
+    facts = {"form": 1, "fingerprint": version.fingerprint, "proof": "proven"}
+    write_durably(aside / FACTS, f"{json.dumps(facts)}\n".encode(), mode=0o444)
+    _forbid_writing(aside, source.disks)
+    exchange(aside, version.folder)
+    shutil.rmtree(aside)
+    return Version(version.folder, version.fingerprint, "proven")
+
+
+def point_current(root: Path, version: Version) -> None:
+    """Switch the link, by one rename."""
+    aside = root / f".{CURRENT}.{os.getpid()}"
+    aside.unlink(missing_ok=True)
+    with passing(aside), gate("point", root / CURRENT):
+        aside.symlink_to(version.name)
+        os.replace(aside, root / CURRENT)
+    sync_folder(root)
+
+
+def roll_back(project: Project, guest: str) -> Version:
+    """Make the version before the current one current; raises UsageError where there is none."""
+    root = published(project, guest)
+    with locked(root.parent / ".locks" / guest):
+        now = current_version(project, guest)
+        older = [v for v in list_versions(project, guest) if now and v.name < now.name]
+        while older and (why := _find_fault(older[-1], guest)):
+            print_line(f"  {older.pop().name} is passed over: {why}")
+        if not older:
+            raise UsageError(
+                f"{guest} has no published version before {now.name if now else 'the first'}",
+                hint="doit publish keeps as many as keep= says",
+            )
+        point_current(root, older[-1])
+    return older[-1]
+
+
+def _find_fault(version: Version, guest: str) -> str:
+    """Why a version cannot be gone back to, "" where it is whole."""
+    try:
+        read_source(version.folder, name=guest)
+    except PipelineError as error:
+        return error.brief
+    return version.note
+
+
+def prune(project: Project, guest: str, keep: int) -> list[Version]:
+    """Remove the oldest versions but for `keep`, never the current one; returns what went."""
+    root = published(project, guest)
+    with locked(root.parent / ".locks" / guest):
+        now = current_version(project, guest)
+        versions = list_versions(project, guest)
+        doomed = [v for v in versions[: max(0, len(versions) - keep)] if v != now]
+        for version in doomed:
+            grave = root / f".{version.name}.gone"
+            os.rename(version.folder, grave)
+            remove_tree(grave)
+    return doomed

@@ -1,0 +1,136 @@
+"""What changed between two builds, in words: the reasons that `doit info` and `doit why` print."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.files import flatten, open_plain
+from pipeline.mirror.index import read_package
+from pipeline.mirror.relations import read_fields
+from pipeline.mirror.snapshot import Snapshot
+from pipeline.store.store import BuildInfo
+
+_START = len("Package: ")
+
+
+def describe_package_changes(manifest: str, snapshot: Snapshot) -> list[str]:
+    """`name old -> new` for each package whose newest version is not the installed one.
+
+    `manifest` has a line `name version architecture` for each package; a package that no index has
+    any more is `name old -> gone`.
+    """
+    installed = {name: version for name, version, _ in map(str.split, manifest.splitlines())}
+    offered = _find_versions(snapshot, set(installed))
+    changes = []
+    for name, version in sorted(installed.items()):
+        newest = _newest(offered[name]) if offered[name] else "gone"
+        if newest != version:
+            changes.append(f"{name} {version} -> {newest}")
+    return changes
+
+
+def _find_versions(snapshot: Snapshot, names: set[str]) -> defaultdict[str, set[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for root, name in snapshot.index_files:
+        text = Path(snapshot.folder, name).read_text(encoding="utf-8", errors="replace")
+        for stanza in text.split("\n\n"):
+            package = stanza[_START : stanza.find("\n")]
+            if package in names:
+                found[package].add(read_package(root, stanza).version)
+    return found
+
+
+def _newest(versions: set[str]) -> str:
+    from debian.debian_support import Version
+
+    return max(versions, key=Version)
+
+
+def render_manifest(status: str) -> str:
+    """`name version architecture`, a line a package, sorted. `status` is /var/lib/dpkg/status."""
+    entries = (read_fields(stanza) for stanza in status.split("\n\n") if stanza.strip())
+    try:
+        lines = [
+            f"{entry['Package']} {entry['Version']} {entry['Architecture']}\n"
+            for entry in entries
+            if entry.get("Status", "").endswith(" installed")
+        ]
+    except KeyError as error:
+        raise PipelineError(f"the guest's dpkg status: a package without {error}") from None
+    if not lines:
+        raise PipelineError("the guest's dpkg status lists no package")
+    return "".join(sorted(lines))
+
+
+RECORD = "stages.json"
+MOST_SHOWN = 6
+
+
+def read_record(artifact: Path) -> dict[str, BuildInfo]:
+    """The buildinfo of every stage that an artifact was made from; empty when unreadable."""
+    try:
+        with open(open_plain(artifact / RECORD), "rb") as stream:
+            stages = json.load(stream)
+        return {name: BuildInfo(**found) for name, found in stages.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def describe_changes(
+    last: BuildInfo, revision: int, inputs: Mapping[str, Any], upstream: Mapping[str, str]
+) -> list[str]:
+    """Each difference between what an artifact was made from and what it would be made from now."""
+    changes = [] if last.revision == revision else ["this stage's recipe changed"]
+    changes += [
+        f"{name} changed"
+        for name in sorted({*last.upstream, *upstream})
+        if last.upstream.get(name) != upstream.get(name)
+    ]
+    changed = describe_values(last.inputs, inputs)
+    if len(changed) > MOST_SHOWN:
+        rest = len(changed) - MOST_SHOWN
+        changed = [*changed[:MOST_SHOWN], f"and {rest} more"]
+    return changes + changed
+
+
+def describe_values(last: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each key whose value is another: "memory: 256M -> 512M"."""
+    before, after = flatten(last), flatten(now)
+    return [
+        _describe(key, before.get(key), after.get(key))
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _describe(key: str, before: Any, now: Any) -> str:
+    if isinstance(before, list) and isinstance(now, list):
+        return _describe_lists(key, before, now)
+    if any(_is_digest(value) or _is_long(value) for value in (before, now)):
+        verb = "added" if before is None else "removed" if now is None else "changed"
+        return f"{key} {verb}"
+    return f"{key}: {_show(before)} -> {_show(now)}"
+
+
+def _describe_lists(key: str, before: list[Any], now: list[Any]) -> str:
+    added = [f"+{item}" for item in now if item not in before]
+    removed = [f"-{item}" for item in before if item not in now]
+    return f"{key}: {' '.join(added + removed) or 'another order'}"
+
+
+def _is_digest(value: Any) -> bool:
+    last = value.split(" ")[-1] if isinstance(value, str) else ""
+    return len(last) == 64 and all(letter in "0123456789abcdef" for letter in last)
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, str) and ("\n" in value or len(value) > 80)
+
+
+def _show(value: Any) -> str:
+    return "nothing" if value in (None, "", []) else str(value)

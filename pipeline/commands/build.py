@@ -1,0 +1,207 @@
+"""The words for building guests and for asking about them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import process
+from pipeline.commands.command import Word
+from pipeline.console.progress import print_line
+from pipeline.errors import CommandFailed, UsageError
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+
+
+_MIB, _WIDE = 1 << 20, 56
+
+
+def plan(recipe: Recipe, spec: Spec) -> None:
+    """Stages, disks, room and time; raises what the build would raise, with its exit code."""
+    from pipeline import process
+    from pipeline.plan import plan_build  # only this word pays for its imports
+
+    found = plan_build(recipe, spec, process.run)
+    if recipe.options.get("json") == "yes":
+        print(json.dumps(found.as_json(), indent=1))
+    else:
+        _show(found)
+    if found.refusals:
+        raise found.refusals[0]
+
+
+def _show(plan: Plan) -> None:
+    print_line(f"{plan.guest}: what a build would do; nothing is touched")
+    for stage in plan.stages:
+        time = "" if stage.seconds is None else f"{stage.seconds:6.1f} s last time"
+        print_line(
+            f"  {stage.name:<8} {stage.reason or 'current':<40} {time if stage.reason else ''}"
+        )
+    for warning in plan.warnings:
+        print_line(f"  note: {warning}")
+    for disk in plan.disks:
+        extents = f", {disk.extents} extents" if disk.extents else ""
+        writes = "as much as the golden image has" if disk.writes is None else _size(disk.writes)
+        old = "; the one that is there goes when it is whole" if disk.replaces else ""
+        print_line(
+            f"  {disk.part:<8} {disk.path}: {disk.kind}, {_size(disk.size)}{extents}, "
+            f"{writes} written{old}"
+        )
+    for space in plan.spaces:
+        left = max(space.free - space.takes, 0)
+        units = f" ({left // space.extent} of {_size(space.extent)} each)" if space.extent else ""
+        print_line(
+            f"  {space.name}: {_size(space.free)} free, {_size(space.takes)} taken, "
+            f"{_size(left)} left{units}"
+        )
+    if any(stage.reason for stage in plan.stages):
+        expected = (
+            "not known: a stage has never run" if plan.seconds is None else f"{plan.seconds} s"
+        )
+        print_line(f"  expected time: {expected} (stages one after the other)")
+    else:
+        print_line("  everything is current: nothing would run")
+
+
+def _size(count: int) -> str:
+    if count >= 1 << 30:
+        return f"{count / (1 << 30):.2f} GiB"
+    return f"{count / _MIB:.0f} MiB" if count >= _MIB else f"{count >> 10} KiB"
+
+
+def say_built(recipe: Recipe, spec: Spec) -> None:
+    """Where the artifact is and how to start it."""
+    folder = recipe.require_artifact(spec)
+    if recipe.options.get("locked") == "yes":
+        from pipeline.lockfile import compare_with_lock, read_lock
+
+        compare_with_lock(read_lock(recipe.project, spec.name), folder / "manifest")
+    shown = _short(folder)
+    print_line(f"{spec.name} is ready in {shown}")
+    print_line(f"  start it:  xl create {shown / (spec.name + '.cfg')}")
+    console = f"xl console {'-t pv ' if spec.type == 'hvm' else ''}{spec.name}"
+    print_line(f"  log in:    {console}    or ssh, known_hosts is in the folder")
+
+
+def explain(recipe: Recipe, spec: Spec) -> None:
+    """Why each stage would or would not run now."""
+    print_line(f"{spec.name}:")
+    for name in recipe.stages:
+        state = recipe.state(name, spec)
+        reason = state.reason or "current"
+        print_line(f"  {name:<8} {state.fingerprint[:12]}  {reason}")
+    _explain_packages(recipe, spec)
+
+
+def _explain_packages(recipe: Recipe, spec: Spec) -> None:
+    """What another state of the mirror means for the packages of the guest that was built."""
+    from pipeline.artifact.record import describe_package_changes
+    from pipeline.mirror.snapshot import read_snapshot
+
+    last, now = recipe.last_built(recipe.stages["mirror"], spec), recipe.state("mirror", spec)
+    manifest = recipe.project.artifact(spec.name) / "manifest"
+    if last is None or now.buildinfo is None or not manifest.is_file():
+        return
+    if last.identity == now.identity:
+        return
+    changes = describe_package_changes(manifest.read_text(), read_snapshot(now.folder))
+    print_line(f"  the mirror has {len(changes)} of its packages in another version:")
+    for change in changes:
+        print_line(f"    {change}")
+
+
+def check(recipe: Recipe, spec: Spec) -> None:
+    """Every check of the finished image; raises VerificationError when one fails."""
+    from pipeline.check import check_guest  # only this word pays for its imports
+
+    check_guest(recipe, spec)
+
+
+def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """The guests, whether each is built, and what to type next."""
+    print_line("guests:")
+    for name, spec in sorted(specs.items()):
+        state = "built" if recipe.state("config", spec).is_current else "     "
+        kind = f"{spec.suite} {spec.type} {spec.boot} {spec.size}"
+        print_line(f"  {name:<14} {state}  {kind:<32} {spec.description}")
+    print_line(
+        "\nnext:\n"
+        "  doit build name=NAME   build a guest          doit why name=NAME    what would run\n"
+        "  doit check name=NAME   look into the image    doit list             every task\n"
+        "  doit create name=NEW suite=... size=...       write a spec and build it"
+    )
+
+
+def run_tests(recipe: Recipe, _specs: object) -> None:
+    """pytest over the whole tree, its output as it comes: boots alone, the rest on all cores."""
+    root = recipe.project.root
+    program = Path(sys.executable).with_name("pytest")
+    if not program.is_file():
+        raise UsageError(
+            "pytest is not installed in this environment", hint="./doit test installs it"
+        )
+    # a file stays with one worker, so that what its tests share is made once; the emulated machines
+    # come first and alone: beside other work on two cores a boot took nine times as long
+    workers = ["-n", str(min(os.cpu_count() or 1, _MOST_WORKERS)), "--dist", "loadfile"]
+    others = ["tests", "--ignore=tests/boot", *workers, "--no-loadscope-reorder"]
+    failures = [
+        error
+        for error in (_run(program, root, words) for words in (["tests/boot"], others))
+        if error
+    ]
+    if failures:
+        raise failures[-1]
+
+
+def _run(program: Path, root: Path, words: list[str]) -> CommandFailed | None:
+    try:
+        process.run(
+            [program, "--durations=10", *words],
+            cwd=root,
+            on_line=lambda line: print(line, end="", flush=True),
+        )
+    except CommandFailed as error:
+        return error
+    return None
+
+
+def _short(path: Path) -> Path:
+    """Relative to where the user stands, when that is shorter."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+# each boots emulated machines of 6 GiB
+_MOST_WORKERS = 4
+KEPT = frozenset({"locked", "offline"})
+
+WORDS = (
+    Word("build", "build the guest", say_built, after="config", options=KEPT),
+    Word("create", "write a spec, build it", say_built, after="config"),
+    Word("why", "say why each stage would run", explain, only_reads=True),
+    Word("check", "verify the finished image", check),
+    Word(
+        "guests",
+        "list the guests and what to type next",
+        list_guests,
+        is_single=True,
+        only_reads=True,
+    ),
+    Word("test", "run the tests", run_tests, is_single=True, needs_output=False),
+    Word(
+        "plan",
+        "say what a build would take: volumes, bytes, time",
+        plan,
+        options=frozenset({"json"}),
+        only_reads=True,
+    ),
+)

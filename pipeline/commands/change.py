@@ -1,0 +1,214 @@
+"""The words that change an installed guest: a new kernel, another size, a new root disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.commands.command import (
+    describe_fault,
+    host_word,
+    reading_artifact,
+    require_name,
+    require_proven,
+)
+from pipeline.console.progress import print_line
+from pipeline.errors import PipelineError, UsageError
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+
+if TYPE_CHECKING:
+    from pipeline.artifact.kernel_folder import KernelFolder
+    from pipeline.dom0.layout import Layout
+    from pipeline.dom0.refresh import Outcome
+    from pipeline.dom0.toolstack import Toolstack
+
+_OUTCOMES = {
+    "refreshed": "{0.guest}: kernel {0.before} -> {0.after}; start it: doit start name={0.guest}",
+    "pending": "{0.guest} runs {0.before}; {0.after} waits: doit shutdown name={0.guest}, then "
+    "doit start name={0.guest} (a reboot keeps the old kernel)",
+    "current": "{0.guest}: {0.after}, nothing to do",
+    "inside": "{0.guest} boots the kernel that is installed in it: upgrade it there",
+    "undone": "{0.guest}: back to kernel {0.after}; if it runs: doit shutdown, then doit start",
+    "purged": "{0.guest}: {0.before} is gone, {0.after} stays; no undo any more",
+}
+
+
+def refresh(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """Give installed guests their new kernel; name=, from=FOLDER, restart=, undo=, purge=yes."""
+    from pipeline.dom0.inventory import require_installed, survey
+    from pipeline.dom0.layout import Layout
+    from pipeline.dom0.toolstack import find_toolstack
+
+    layout, toolstack = Layout.here(), find_toolstack()
+    name = recipe.options.get("name", "")
+    installed, failed = ({name: require_installed(layout, name)}, []) if name else survey(layout)
+    if not installed and not failed:
+        raise UsageError("no guest is installed here", hint="doit install name=...")
+    for error in failed:
+        print_line(error.brief)
+    for guest in installed:
+        try:
+            outcome = _change_kernel(recipe, specs, layout, guest, toolstack)
+            print_line(_OUTCOMES[outcome.state].format(outcome))
+        except (PipelineError, OSError) as fault:
+            error = fault if isinstance(fault, PipelineError) else describe_fault(fault)
+            error.guest = error.guest or guest
+            failed.append(error)
+            if len(installed) > 1:
+                print_line(f"{guest}: {error.brief}")
+    if failed:
+        raise failed[0]
+
+
+def _change_kernel(
+    recipe: Recipe,
+    specs: Mapping[str, Spec],
+    layout: Layout,
+    name: str,
+    toolstack: Toolstack | None,
+) -> Outcome:
+    from pipeline.dom0 import refresh as refreshing
+    from pipeline.dom0.inventory import require_installed
+    from pipeline.storage.transaction import working_on
+
+    with working_on(layout, name) as done:
+        for text in done:
+            print_line(f"  {text}")
+        record = require_installed(layout, name)
+        if recipe.options.get("undo") == "yes":
+            return refreshing.undo_refresh(layout, name, toolstack)
+        if recipe.options.get("purge") == "yes":
+            return refreshing.forget_previous(layout, name, toolstack)
+        if record.is_kernel_inside:
+            return refreshing.Outcome(name, "inside", "", "")
+        kernel = _kernel_for(recipe, specs, name)
+        return _refresh_one(recipe, layout, name, kernel, toolstack)
+
+
+def _kernel_for(recipe: Recipe, specs: Mapping[str, Spec], name: str) -> KernelFolder:
+    from pipeline.artifact.kernel_folder import read_kernel_folder
+
+    folder = recipe.options.get("from", "")
+    if folder:
+        return read_kernel_folder(Path(folder).absolute())
+    if name not in specs:
+        raise UsageError(
+            f"{name} has no spec here that would say its kernel",
+            hint="from=FOLDER with vmlinuz, initrd.img, kernel.json and modules.tar",
+        )
+    recipe.build("mirror", specs[name])
+    return read_kernel_folder(recipe.build("kernel", specs[name]).folder)
+
+
+def _refresh_one(
+    recipe: Recipe, layout: Layout, name: str, kernel: KernelFolder, toolstack: Toolstack | None
+) -> Outcome:
+    """Refresh; with restart=yes a running guest is shut down for it and started again."""
+    from pipeline.dom0 import power
+    from pipeline.dom0 import refresh as refreshing
+
+    outcome = refreshing.refresh(layout, name, kernel, toolstack)
+    if outcome.state != "pending" or recipe.options.get("restart") != "yes":
+        return outcome
+    host = power.open_host(recipe.project, log_name=name)
+    guest = power.find_guest(host, name)
+    power.shut_down(host, [guest], timeout_s=180)
+    power.start(host, power.find_guest(host, name))
+    return refreshing.Outcome(name, "refreshed", outcome.before, outcome.after)
+
+
+def resize(recipe: Recipe, _specs: object) -> None:
+    """Make the root disk of a guest larger or smaller; size=."""
+    from pipeline.dom0 import resize as resizing
+    from pipeline.dom0.inventory import require_installed
+    from pipeline.dom0.layout import Layout
+    from pipeline.dom0.toolstack import find_toolstack
+
+    name, layout = require_name(recipe), Layout.here()
+    if "size" not in recipe.options:
+        raise UsageError("to which size?", hint="size=8G, for example")
+    record = require_installed(layout, name)
+    plan, notes = resizing.plan_resize(layout, record, recipe.options["size"], find_toolstack())
+    for note in notes:
+        print_line(f"  {note}")
+    if plan.after_mib == plan.before_mib:
+        print_line(f"{name}: {plan.disk.target} has {plan.before_mib} MiB, nothing to do")
+        return
+    resizing.resize(layout, plan)
+    print_line(f"{name}: {plan.disk.target}: {plan.before_mib} -> {plan.after_mib} MiB")
+    print_line(f'  write size = "{plan.after_mib}M" into its spec: a rebuild reads it there')
+
+
+def rebuild(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """A new root disk from today's golden image; data disks stay; undo=yes, purge=yes."""
+    from pipeline.artifact.folder import read_source, require_backing
+    from pipeline.dom0 import rebuild as rebuilding
+    from pipeline.dom0.install import refuse_impossible, render_config
+    from pipeline.dom0.inventory import require_installed
+    from pipeline.dom0.layout import Layout
+    from pipeline.dom0.toolstack import find_toolstack
+
+    name, layout, toolstack = require_name(recipe), Layout.here(), find_toolstack()
+    record = require_installed(layout, name)
+    if recipe.options.get("undo") == "yes":
+        rebuilding.undo_rebuild(layout, name, toolstack)
+        print_line(f"{name} is as it was before its rebuild; start it: doit start name={name}")
+        return
+    if recipe.options.get("purge") == "yes":
+        for path in rebuilding.forget_previous(layout, name):
+            print_line(f"  removed {path}")
+        return
+    folder = _built_folder(recipe, specs, name)
+    with reading_artifact(recipe, folder, name):
+        source = read_source(folder, name=name, toolstack=record.toolstack)
+        require_backing(source)
+        plan = rebuilding.plan_rebuild(source, layout, record, proof=require_proven(recipe, source))
+        merged, _ = render_config(plan, layout)
+        for note in [*refuse_impossible(plan, layout, toolstack), *merged.notes]:
+            print_line(f"  {note}")
+        log = recipe.project.log(name, "rebuild")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        size_mib = rebuilding.size_to_keep(record)
+        made = rebuilding.rebuild(plan, layout, log=log)
+    if rebuilding.grow_to(layout, made, size_mib, toolstack):
+        print_line(f"  its root disk was resized to {size_mib} MiB once, and is again")
+    print_line(f"{name} is rebuilt; start it: doit start name={name}")
+    for disk in made.disks:
+        is_kept = disk.target in {old.target for old in record.disks}
+        print_line(f"  {disk.vdev:<6} {disk.target}{'  (kept)' if is_kept else ''}")
+    print_line(f"  the old root disk stays: doit rebuild name={name} undo=yes, or purge=yes")
+
+
+def _built_folder(recipe: Recipe, specs: Mapping[str, Spec], name: str) -> Path:
+    """The artifact, built anew where it is not current; or from=FOLDER."""
+    folder = recipe.options.get("from", "")
+    if folder:
+        return Path(folder).absolute()
+    if name not in specs:
+        raise UsageError(f"{name} has no spec here to build it from", hint="from=FOLDER")
+    for stage in recipe.stages:
+        state = recipe.state(stage, specs[name])
+        if not state.is_current:
+            print_line(f"  {stage:<8} {state.reason}")
+            recipe.build(stage, specs[name])
+    return recipe.project.artifact(name)
+
+
+WORDS = (
+    host_word(
+        "refresh",
+        "a new kernel for installed guests: undo=yes purge=yes",
+        refresh,
+        *("from", "restart", "undo", "purge"),
+    ),
+    host_word("resize", "a larger or smaller root disk: size=8G", resize, "size", changes=True),
+    host_word(
+        "rebuild",
+        "a new root disk from today's golden image: undo=yes",
+        rebuild,
+        *("from", "unproven", "undo", "purge"),
+        changes=True,
+    ),
+)

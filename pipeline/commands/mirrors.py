@@ -1,0 +1,241 @@
+"""The words about where packages come from: mirrors, the caching proxy, releases."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.commands.command import Word
+from pipeline.console.progress import print_line, print_table
+from pipeline.errors import PipelineError, UsageError
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+
+if TYPE_CHECKING:
+    from pipeline.mirror.probe import Probe, Question
+    from pipeline.mirror.proxy.control import ProxyControl
+    from pipeline.mirror.proxy.settings import ProxySettings
+    from pipeline.suites import Suite
+
+# what fits in a terminal
+_SHORT = ("suite", "version", "state", "until", "init", "kernel", "fs", "console", "hash")
+_HEAD = ("", "mirror", "suite", "dated", "valid until", "lag", "answer", "speed", "signed by")
+
+
+def mirrors(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """Probe every mirror that is known here; suites=, mirrors= (lists), json=yes."""
+    from pipeline.mirror.probe import probe_all  # only this word pays for its imports
+
+    found = probe_all(list(_questions(recipe, specs)))
+    if recipe.options.get("json") == "yes":
+        print(json.dumps([one.as_json() for one in found], indent=1))
+        return
+    print_table([_HEAD, *(_row(one) for one in found)])
+    for one in found:
+        if one.trouble:
+            print_line(f"  {one.name} {one.suite}: {one.trouble}")
+    for one in found:
+        if one.is_best:
+            print_line(f"best for {one.suite}: mirror={one.name}  ({one.url})")
+
+
+def _questions(recipe: Recipe, specs: Mapping[str, Spec]) -> Iterator[Question]:
+    from pipeline.mirror.mirrors import list_named, resolve_mirrors
+    from pipeline.mirror.probe import Question
+    from pipeline.mirror.proxy.control import ProxyControl
+    from pipeline.mirror.proxy.settings import MANAGED
+    from pipeline.suites import SUITES
+
+    folder = recipe.project.mirrors
+    names = _listed(recipe, "mirrors") or ["host", *list_named(folder)]
+    if MANAGED not in names and ProxyControl(recipe.project).status().is_running:
+        names.append(MANAGED)
+    wanted = _listed(recipe, "suites") or sorted({spec.suite for spec in specs.values()})
+    _refuse_unknown(wanted)
+    for suite in (SUITES[name] for name in wanted):
+        for name in names:
+            try:
+                archives = resolve_mirrors(name, suite, folder)
+            except UsageError as error:
+                if "suites:" not in error.brief:
+                    raise
+                continue
+            for archive in archives:
+                keyring = archive.keyring or suite.keyring
+                yield Question(name, archive, suite, _path(recipe, keyring, suite))
+
+
+def _path(recipe: Recipe, keyring: str, suite: Suite) -> Path:
+    """The keyring itself, or the one that is borrowed from a verified package."""
+    from pipeline.mirror.keyrings import borrow_keyring
+
+    path, kept = Path(keyring), recipe.project.output / "cache/keyrings" / Path(keyring).name
+    if path.is_file() or suite.keyring_package != "ubuntu-keyring":
+        return path
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        cache, log = recipe.project.output / "cache", kept.with_name("log")
+        borrow_keyring(suite.keyring_package, kept.name, kept, cache=cache, log=log)
+    return kept
+
+
+def _row(one: Probe) -> tuple[str, ...]:
+    if one.date is None:
+        return ("-", one.name, one.suite, "not usable, see below", "", "", "", "", "")
+    return (
+        "*" if one.is_best else "",
+        one.name,
+        one.suite,
+        f"{one.date:%Y-%m-%d %H:%M}",
+        f"{one.valid_until:%Y-%m-%d %H:%M}" if one.valid_until else "",
+        f"{one.lag_s / 3600:.0f} h" if one.lag_s else "",
+        f"{one.latency_s * 1000:.0f} ms",
+        f"{one.bytes_per_s / 2**20:.1f} MiB/s",
+        " ".join(one.signed_by),
+    )
+
+
+def suites(recipe: Recipe, _specs: object) -> None:
+    """The releases: what differs between them, and how old they are; suites=, json=yes."""
+    from pipeline.suites import SUITES, describe_age, facts_of
+
+    today = datetime.now(UTC).date()
+    asked = _listed(recipe, "suites")
+    _refuse_unknown(asked)
+    chosen = [SUITES[name] for name in asked or SUITES]
+    rows = [facts_of(suite, today) for suite in chosen]
+    if recipe.options.get("json") == "yes":
+        print(json.dumps({row["suite"]: row for row in rows}, indent=1))
+        return
+    if asked:  # every fact, a suite a column
+        print_table([(fact, *(row[fact] for row in rows)) for fact in rows[0]])
+    else:
+        print_table([_SHORT, *(tuple(row[fact] for fact in _SHORT) for row in rows)])
+        print_line("every fact of some: doit suites suites=lenny,bookworm")
+    for suite in chosen:
+        note = describe_age(suite, today)
+        if note:
+            print_line(f"  {suite.name}: {note}")
+
+
+def _refuse_unknown(names: list[str]) -> None:
+    from pipeline.suites import SUITES
+
+    unknown = [name for name in names if name not in SUITES]
+    if unknown:
+        raise UsageError(f"unknown suite {', '.join(unknown)}", hint="doit suites lists them")
+
+
+def mirror_proxy(recipe: Recipe, _specs: object) -> None:
+    """Run the caching proxy: until interrupted, or stay=yes; stop=yes, status=yes, units=FOLDER."""
+    from pipeline.mirror.proxy.control import ProxyControl
+    from pipeline.mirror.proxy.settings import read_settings
+
+    given = {key: recipe.options[key] for key in ("proxy", "upstream") if key in recipe.options}
+    settings = read_settings(recipe.project.mirrors)
+    if "port" in recipe.options:
+        given["port"] = recipe.options["port"]
+    try:
+        settings = type(settings).model_validate({**settings.model_dump(), **given})
+    except ValueError as error:
+        raise UsageError(
+            f"mirror-proxy: {', '.join(sorted(given))}: not understood",
+            details=str(error),
+            hint="proxy=approx or apt-cacher-ng, port=1 to 65535, upstream= any form of mirror=",
+        ) from None
+    if "units" in recipe.options:
+        _write_units(recipe, settings)
+        return
+    control = ProxyControl(recipe.project, settings)
+    if recipe.options.get("stop") == "yes":
+        print_line("the proxy is stopped" if control.stop() else "the proxy did not run")
+    elif recipe.options.get("status") == "yes":
+        say_status(control)
+    else:
+        _run_proxy(control, stays=recipe.options.get("stay") == "yes")
+
+
+def _write_units(recipe: Recipe, settings: ProxySettings) -> None:
+    from pipeline.mirror.proxy.control import find_upstreams
+    from pipeline.mirror.proxy.units import (
+        render_units,
+        unit_to_disable,
+        unit_to_enable,
+        write_units,
+    )
+
+    folder = Path(recipe.options["units"])
+    upstreams = find_upstreams(settings.upstream, recipe.project.mirrors)
+    for path in write_units(render_units(settings.proxy, settings.port, upstreams), folder):
+        print_line(f"wrote {path}")
+    print_line("  on the machine that is to serve the lab, as root:")
+    for words in (
+        f"apt-get install {settings.proxy}",
+        f"systemctl disable --now {unit_to_disable(settings.proxy)}",
+        f"cp -r {folder}/etc /",
+        f"systemctl daemon-reload && systemctl enable --now {unit_to_enable(settings.proxy)}",
+    ):
+        print_line(f"    {words}")
+    print_line(f"  on each build machine:  mirror=HOST:{settings.port}")
+
+
+def _run_proxy(control: ProxyControl, *, stays: bool) -> None:
+    was_started = control.ensure(stays=stays)
+    say_status(control)
+    if stays or not was_started:
+        print_line("  stop it:   doit mirror-proxy stop=yes")
+        return
+    print_line("  it ends with Ctrl-C; stay=yes lets it run on")
+    try:
+        while control.status().is_running:
+            time.sleep(1)
+        raise PipelineError("the proxy ended by itself", hint=f"see {control.log}")
+    finally:
+        control.stop()
+
+
+def say_status(control: ProxyControl) -> None:
+    """What runs, where, and how much it holds."""
+    now = control.status()
+    state = f"runs, process {now.pid}" if now.is_running else "does not run"
+    print_line(f"{now.settings.proxy} on {now.settings.address} {state}")
+    print_line(
+        f"  cache:     {now.cache_bytes / 2**20:.0f} MiB in {now.files} files, {control.cache}"
+    )
+    print_line(f"  use it:    mirror=proxy, or mirror={now.settings.address}")
+
+
+def _listed(recipe: Recipe, option: str) -> list[str]:
+    return [one for one in recipe.options.get(option, "").split(",") if one]
+
+
+WORDS = (
+    Word(
+        "mirrors",
+        "probe the mirrors, name the best",
+        mirrors,
+        options=frozenset({"suites", "mirrors", "json"}),
+        is_single=True,
+        needs_output=False,
+    ),
+    Word(
+        "suites",
+        "what is known of each release",
+        suites,
+        options=frozenset({"json", "suites"}),
+        is_single=True,
+        only_reads=True,
+    ),
+    Word(
+        "mirror-proxy",
+        "run a caching proxy for builds",
+        mirror_proxy,
+        options=frozenset({"stay", "stop", "status", "proxy", "port", "upstream", "units"}),
+        is_single=True,
+        needs_output=False,
+    ),
+)

@@ -1,0 +1,143 @@
+"""The words for what the pipeline keeps: the store, the package cache, locks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from pipeline.commands.command import Word
+from pipeline.commands.needed import list_needed
+from pipeline.console.progress import print_line
+from pipeline.errors import UsageError
+from pipeline.mirror.fetch import remove_dead_parts
+from pipeline.recipe import Recipe
+from pipeline.scratch import remove_abandoned, remove_tree
+from pipeline.spec import Spec
+from pipeline.store.gc import CACHES
+from pipeline.store.store import Store
+
+_MIB = 1 << 20
+_DEFAULT_KEEP = "20G"
+_OBSOLETE = "cache/apt"  # apt's own until it was taken from the guests' scripts, which could write
+
+
+def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """Remove what no guest and no spec needs, oldest first, until the rest is within keep=SIZE."""
+    from pipeline.spec.mistakes import WrongValueError
+    from pipeline.spec.sizes import parse_size
+    from pipeline.store.store import try_locked
+
+    asked = recipe.options.get("keep", _DEFAULT_KEEP)
+    try:
+        limit = 0 if asked == "0" else parse_size(asked) * _MIB
+    except WrongValueError as mistake:
+        raise UsageError(f"keep={asked}: {mistake.message}", hint=mistake.hint) from mistake
+    if recipe.options.get("dry") == "yes":
+        _collect(recipe, specs, limit, is_dry=True)
+        return
+    _remove_leftovers(recipe)
+    with try_locked(Store.of(recipe.project).runs_lock) as is_alone:
+        if is_alone:
+            _collect(recipe, specs, limit, is_dry=False)
+        else:
+            print_line("a build or another command uses this output folder: nothing was removed")
+            print_line("  doit gc again when it has ended")
+
+
+def _remove_leftovers(recipe: Recipe) -> None:
+    """What killed runs left; those that live have it locked."""
+    output = recipe.project.output
+    scratch, obsolete = output / "scratch", output / _OBSOLETE
+    gone = remove_abandoned(scratch) if scratch.is_dir() else []
+    gone += [part for cache in CACHES for part in remove_dead_parts(output / cache)]
+    if os.path.lexists(obsolete):
+        remove_tree(obsolete)
+        gone.append(obsolete)
+    for path in gone:
+        print_line(f"  removed abandoned {path.relative_to(output)}")
+
+
+def _collect(recipe: Recipe, specs: Mapping[str, Spec], limit: int, *, is_dry: bool) -> None:
+    """Nobody else is at work here unless it `is_dry`."""
+    from pipeline.store.gc import Entry, collect, list_entries, plan_collection
+
+    entries = list_entries(recipe.project, list_needed(recipe, specs))
+    plan = plan_collection(entries, limit)
+
+    def show(entry: Entry, verb: str = "removed") -> None:
+        name = entry.path.relative_to(recipe.project.output)
+        print_line(f"  {verb} {_show_size(entry.size):>9}  {name}")
+
+    if is_dry:
+        for entry in plan.doomed:
+            show(entry, "would remove")
+        busy: list[Entry] = []
+    else:
+        busy = collect(recipe.project, plan, show)
+        _collect_volumes(recipe, specs)
+    for entry in busy:
+        show(entry, "in use, left")
+    needed = sum(entry.size for entry in plan.kept)
+    freed = plan.freed - sum(entry.size for entry in busy)
+    print_line(
+        f"{_show_size(freed)} {'would go' if is_dry else 'removed'}, "
+        f"{_show_size(plan.left + plan.freed - freed)} left, "
+        f"of it {_show_size(needed)} needed by guests and specs; "
+        f"keep={recipe.options.get('keep', _DEFAULT_KEEP)}"
+    )
+
+
+def _collect_volumes(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+    """Golden volumes that no guest is a snapshot of."""
+    if os.geteuid() != 0 or not any(spec.lvm for spec in specs.values()):
+        return
+    from pipeline import process
+    from pipeline.storage import lvm
+    from pipeline.storage.golden import remove_unused
+
+    if not lvm.missing_tools():
+        current = {recipe.state("image", spec).folder.name for spec in specs.values()}
+        for name in remove_unused(process.run, recipe.project, current):
+            print_line(f"  removed golden volume {name}")
+
+
+def lock(recipe: Recipe, spec: Spec) -> None:
+    """Write the guest's lock and keep what it names."""
+    from pipeline.lockfile import lock_path, make_lock
+
+    made = make_lock(recipe, spec)
+    print_line(
+        f"{lock_path(recipe.project, spec.name).name}: {len(made.packages)} packages, "
+        f"{_show_size(sum(package.size for package in made.packages))}; suites "
+        + ", ".join(f"{suite} {digest[:12]}" for suite, digest in sorted(made.sources.items()))
+    )
+    for name in made.unknown:
+        print_line(f"  not from the mirror, and not kept: {name}")
+    print_line(f"  build from exactly these: doit build name={spec.name} locked=yes [offline=yes]")
+
+
+def flatten(recipe: Recipe, spec: Spec) -> None:
+    """Make the guest's copy-on-write disk one that needs no golden image."""
+    from pipeline.storage.flatten import flatten_guest
+
+    backing = flatten_guest(recipe.project, spec)
+    print_line(f"{spec.name}: it stands on its own; it rested on {backing}")
+    print_line("  write clone = 'full' into its spec, or the next new build shares blocks again")
+
+
+def _show_size(size: int) -> str:
+    return f"{size / _MIB / 1024:.2f} GiB" if size >= 1024 * _MIB else f"{size / _MIB:.1f} MiB"
+
+
+WORDS = (
+    Word("flatten", "make a clone=cow disk stand on its own", flatten),
+    Word("lock", "record and keep every package of the guest", lock, after="config"),
+    Word(
+        "gc",
+        "remove what nobody needs, oldest first: keep=20G dry=yes",
+        collect_garbage,
+        options=frozenset({"keep", "dry"}),
+        is_single=True,
+        needs_output=False,
+    ),
+)

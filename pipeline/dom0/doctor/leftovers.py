@@ -1,0 +1,103 @@
+"""What our own killed commands left, and what nobody needs any more."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline import process
+from pipeline.dom0.kernels import purge_kernels
+from pipeline.dom0.layout import Layout
+from pipeline.errors import PipelineError
+from pipeline.namespace import is_root
+from pipeline.process import find_tool
+from pipeline.project import Project
+from pipeline.scratch import remove_abandoned
+from pipeline.storage import lvm
+from pipeline.storage.staged_volume import find_abandoned
+from pipeline.storage.transaction import list_unfinished, recover_all
+
+
+def list_leftovers(project: Project, layout: Layout) -> list[str]:
+    """What `remove_leftovers` would look at; a running command's are among it."""
+    found = [f"an unfinished command on {name}" for name in list_unfinished(layout)]
+    found += [f"scratch folder {path.name}" for path in _scratches(project) if path.is_dir()]
+    found += [f"dead lock {path.name}" for path in _dead_locks(project)]
+    return [*found, *(f"half-made volume {name}" for name in (*_half_made(), *_unnamed(project)))]
+
+
+def remove_leftovers(project: Project, layout: Layout) -> list[str]:
+    """Finish or undo what was begun, remove what is abandoned; returns what was done."""
+    done = recover_all(layout)
+    done += [f"removed kernel {name}: no guest boots it" for name in purge_kernels(layout)]
+    scratch = project.output / "scratch"
+    if scratch.is_dir():
+        done += [f"removed scratch folder {path.name}" for path in remove_abandoned(scratch)]
+    for path in _dead_locks(project):
+        path.unlink(missing_ok=True)
+        done.append(f"removed dead lock {path.name}")
+    for name in _half_made():
+        group, _, volume = name.partition("/")
+        found = lvm.find_volume(process.run, group, volume)
+        if found is not None and not lvm.open_count(process.run, found):
+            lvm.remove_volume(process.run, found)
+            done.append(f"removed half-made volume {name}")
+    return [*done, *_finish_builds(project)]
+
+
+def _scratches(project: Project) -> Iterator[Path]:
+    scratch = project.output / "scratch"
+    yield from sorted(scratch.iterdir()) if scratch.is_dir() else ()
+
+
+def _dead_locks(project: Project) -> list[Path]:
+    """Lock files of scratch folders that are gone; their names are never used again."""
+    locks = [path for path in _scratches(project) if path.name.endswith(".lock")]
+    folders = {f".{path.name}.lock" for path in _scratches(project) if path.is_dir()}
+    return [path for path in locks if path.name not in folders and not _is_held(path)]
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _half_made() -> list[str]:
+    return find_abandoned() if is_root() and find_tool("lvs") else []
+
+
+def _finish_builds(project: Project) -> list[str]:
+    """Volumes of builds that were killed: half-way between their names, or without one."""
+    from pipeline.storage import leftovers
+    from pipeline.storage.switch import pending_switches
+
+    if not pending_switches(project) and not _unnamed(project):
+        return []
+    try:
+        return leftovers.remove_leftovers(project, process.run)
+    except PipelineError as error:
+        return [f"not finished: {error.brief}"]
+
+
+def _unnamed(project: Project) -> list[str]:
+    from pipeline.storage.leftovers import find_leftovers
+
+    if not is_root() or not find_tool("lvs"):
+        return []
+    try:
+        found = find_leftovers(project, process.run)
+    except PipelineError:
+        return []
+    return [f"{left.volume.group}/{left.volume.name}" for left in found]

@@ -1,0 +1,328 @@
+"""Installing a guest on its host: disks, kernel, configuration, link, all of them or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.artifact.folder import Source
+from pipeline.artifact.kernel_folder import KERNEL, RAMDISK, read_kernel_folder
+from pipeline.artifact.sums import copy_disk, digest_as
+from pipeline.console.progress import progress_bar
+from pipeline.dom0 import configuration, kernels
+from pipeline.dom0.config_file import Grammar, require_readable
+from pipeline.dom0.edits import Merged, merge
+from pipeline.dom0.inventory import Installed, InstalledDisk, find_written
+from pipeline.dom0.layout import Layout
+from pipeline.dom0.toolstack import Toolstack, refuse_running
+from pipeline.errors import EnvironmentFault, InUseError, UsageError, VerificationError
+from pipeline.spec.disks import LOADER
+from pipeline.storage import staged_volume
+from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.staged_volume import volume_path
+from pipeline.storage.transaction import Step, Transaction, remove, remove_empty, remove_tree
+from pipeline.walls.privacy import make_private_folder
+from pipeline.xen.boot import Direct, Firmware
+from pipeline.xen.devices import Disk
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DiskPlan:
+    """One disk of the plan: copied from `source` to `target`, or left where it is (source None)."""
+
+    disk: InstalledDisk
+    source: Path | None = None
+    sum: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an installation makes; `before` is the guest that it replaces."""
+
+    source: Source
+    disks: tuple[DiskPlan, ...]
+    generation: int
+    is_autostarted: bool
+    toolstack: str
+    proof: str = ""
+    before: Installed | None = None
+    keeps_previous: bool = False
+
+    @property
+    def name(self) -> str:
+        """The guest's."""
+        return self.source.name
+
+
+def plan_install(
+    source: Source,
+    layout: Layout,
+    *,
+    before: Installed | None,
+    autostart: bool | None = None,
+    toolstack: str = "xl",
+    proof: str = "",
+    kept_vdevs: frozenset[str] = frozenset(),
+    group: str = "",
+) -> Plan:
+    """Where everything goes; pure but for looking whether a disk of the artifact is a file.
+
+    Disks of `kept_vdevs` stay those of the guest that is replaced. With `group` the disks become
+    logical volumes of it.
+    """
+    generation = 1 if before is None else before.generation + 1
+    folder = layout.disks(source.name, generation)
+    sums = source.disks
+    old = {disk.vdev: disk for disk in before.disks} if before else {}
+    plans = []
+    for disk in source.domain.disks:
+        path = Path(disk.target)
+        if disk.vdev in kept_vdevs and disk.vdev in old:
+            plans.append(DiskPlan(old[disk.vdev]))
+            continue
+        local = source.folder / path.name
+        is_file = path.name in sums and local.is_file()
+        target, kind = path, "file" if is_file or path.is_file() else "block"
+        if is_file and group:
+            _refuse_not_raw(disk)
+            target, kind = volume_path(group, source.name, path.name, generation), "block"
+        elif is_file:
+            target = folder / path.name
+        role = role_of(disk, source)
+        made = InstalledDisk(disk.vdev, str(target), kind, disk.format, role, is_owned=is_file)
+        plans.append(DiskPlan(made, local if is_file else None, sums.get(path.name, "")))
+    wanted = bool(source.spec.get("autostart")) if autostart is None else autostart
+    return Plan(source, tuple(plans), generation, wanted, toolstack, proof, before)
+
+
+def _refuse_not_raw(disk: Disk) -> None:
+    if disk.format != "raw":
+        raise UsageError(
+            f"{disk.target} is {disk.format}, a volume holds plain bytes",
+            hint="build it with format=raw",
+        )
+
+
+def role_of(disk: Disk, source: Source) -> str:
+    """root, swap, boot or data: by the names that the stages give, disk.img or NAME-disk."""
+    boot = source.domain.boot
+    part = Path(disk.target).name.partition(".")[0].removeprefix(f"{source.name}-")
+    if part == "disk" or (isinstance(boot, Direct) and boot.root == f"/dev/{disk.vdev}"):
+        return "root"
+    is_loader = part.removeprefix("disk-") == LOADER and isinstance(boot, Firmware)
+    return "swap" if part == "swap" else "boot" if is_loader else "data"
+
+
+def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
+    """Carry the plan out; an error or a kill leaves the host as it was."""
+    total = len(plan.disks) + 2
+    with (
+        kernels.placing_kernels(layout),
+        Transaction(layout, plan.name, word) as change,
+        progress_bar(f"installing {plan.name}", total=total, unit="steps") as bar,
+    ):
+        _make_folder(change, plan)
+        named: list[Step] = []
+        for one in plan.disks:
+            named += _copy(change, one, log)
+            bar.advance()
+        kernel = None
+        if not plan.source.is_kernel_inside:
+            found = read_kernel_folder(plan.source.folder)
+            kernel = kernels.place_kernel(layout, found)
+        bar.advance()
+        record = _make_record(plan, layout, kernel, word)
+        steps = configuration.prepare_texts(change, record)
+        change.commit([*named, *steps, *_remove_replaced(plan, layout)])
+        bar.advance()
+    return record
+
+
+def _make_folder(change: Transaction, plan: Plan) -> None:
+    if not any(one.source and one.disk.kind == "file" for one in plan.disks):
+        return
+    folder = change.layout.disks(plan.name, plan.generation)
+    change.will_make(remove_tree(folder))
+    make_private_folder(folder.parent)
+    make_private_folder(folder)
+
+
+def _copy(change: Transaction, one: DiskPlan, log: Path) -> list[Step]:
+    """One disk in its place, or under the name that the returned step takes away."""
+    target = one.disk.path
+    if one.source is None:
+        return []
+    if one.disk.kind == "block":
+        steps = [staged_volume.write_volume(change, one.source, target)]
+        if digest_as(one.sum, one.source) != one.sum:
+            raise VerificationError(f"{one.source} changed while it was copied", hint="again")
+        return steps
+    copy_disk(one.source, target, recorded=one.sum, log=log)
+    return []
+
+
+def render_config(plan: Plan, layout: Layout) -> tuple[Merged, str]:
+    """The configuration to write, and as it is without the administrator's edits.
+
+    Edits of the guest that an undo could go back to are taken over. Raises VerificationError where
+    that cannot be done.
+    """
+    source = plan.source
+    kernel = None
+    if not source.is_kernel_inside:
+        kernel = layout.kernels / read_kernel_folder(source.folder).identity
+    targets = {one.disk.vdev: one.disk.target for one in plan.disks}
+    domain = configuration.moved_domain(source.domain, targets, kernel)
+    rendered = configuration.render(domain, toolstack=plan.toolstack, xen=source.xen)
+    before = plan.before
+    if before is None or not plan.keeps_previous:
+        return Merged(rendered, ()), rendered
+    moves = {disk.target: targets[disk.vdev] for disk in before.disks if disk.vdev in targets}
+    if kernel is not None and before.kernel:
+        names = (KERNEL, RAMDISK)
+        moves |= {f"{before.kernel}/{name}": f"{kernel}/{name}" for name in names}
+    path, grammar = layout.config(plan.name), Grammar(plan.toolstack)
+    texts = {"last": before.rendered, "now": before.config_text, "new": rendered}
+    merged = merge(path, grammar, **texts, moves=moves)
+    found = {disk.vdev: disk.target for disk in require_readable(grammar, path, merged.text).disks}
+    for vdev, target in targets.items():
+        if found.get(vdev, target) != target:
+            raise VerificationError(
+                f"{path} has {found[vdev]} as {vdev}, where {target} is to be",
+                hint="give your disk another name in the guest; or move the file away",
+            )
+    return merged, rendered
+
+
+def _make_record(plan: Plan, layout: Layout, kernel: Path | None, word: str) -> Installed:
+    source = plan.source
+    merged, rendered = render_config(plan, layout)
+    before = plan.before.without_previous() if plan.before and plan.keeps_previous else None
+    return Installed(
+        name=plan.name,
+        word=word,
+        generation=plan.generation,
+        changed_at=int(time.time()),
+        config_text=merged.text,
+        rendered_text=rendered if rendered != merged.text else "",
+        is_autostarted=plan.is_autostarted,
+        disks=tuple(one.disk for one in plan.disks),
+        kernel=str(kernel or ""),
+        abi=source.abi,
+        fs=str(source.spec["fs"]),
+        suite=str(source.spec["suite"]),
+        toolstack=plan.toolstack,
+        origin={**source.origin(), "proof": plan.proof},
+        previous=before,
+    )
+
+
+def _remove_replaced(plan: Plan, layout: Layout) -> list[Step]:
+    """The disks that nothing can go back to: of the guest that is replaced, or of the one before.
+
+    One undo is kept, so a second rebuild gives up the first one's.
+    """
+    before, kept = plan.before, {one.disk.target for one in plan.disks}
+    if before is not None and plan.keeps_previous:
+        kept |= {disk.target for disk in before.disks}
+        before = before.previous
+    return removal_of(before, layout, kept=frozenset(kept)) if before else []
+
+
+def removal_of(
+    record: Installed, layout: Layout, *, kept: frozenset[str] = frozenset()
+) -> list[Step]:
+    """The steps that remove the disks that we made for a guest and for what it was before."""
+    steps: list[Step] = []
+    folders: set[Path] = set()
+    at: Installed | None = record
+    while at is not None:
+        for disk in at.disks:
+            if not disk.is_owned or disk.target in kept:
+                continue
+            if disk.kind == "block":
+                steps.append(staged_volume.removal_step(disk.path))
+                continue
+            if layout.images not in disk.path.parents:
+                raise UsageError(
+                    f"{disk.target} is not below {layout.images}", hint="look at the record"
+                )
+            steps.append(remove(disk.path))
+            folders.add(disk.path.parent)
+        at = at.previous
+    unique = [step for number, step in enumerate(steps) if step not in steps[:number]]
+    return [*unique, *(remove_empty(folder) for folder in sorted(folders))]
+
+
+def with_previous(plan: Plan) -> Plan:
+    """The same plan, keeping what it replaces for an undo."""
+    return replace(plan, keeps_previous=True)
+
+
+def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -> list[str]:
+    """Everything that forbids the installation, before anything is made; returns notes.
+
+    Raises InUseError for foreign files, running guests and open disks, EnvironmentFault where the
+    host has no room or rights.
+    """
+    notes = [refuse_running(toolstack, plan.name, "installing")]
+    configuration.refuse_foreign(layout, plan.name)
+    if layout.save_file(plan.name).exists():
+        raise InUseError(
+            f"{plan.name} is saved in {layout.save_file(plan.name)}: its memory and its disks "
+            "belong together",
+            hint=f"doit restore name={plan.name}, or remove the file",
+        )
+    for one in plan.disks:
+        if one.source is not None:
+            refuse_if_used(one.source)
+    if plan.before is not None:
+        for disk in plan.before.disks:
+            refuse_if_used(disk.path)
+    folder = layout.disks(plan.name, plan.generation)
+    if os.path.lexists(folder):
+        raise InUseError(f"{folder} is there and was not installed by doit", hint="move it away")
+    _refuse_full(plan, layout)
+    return [note for note in notes if note]
+
+
+def refuse_replacing(name: str, before: Installed | None, *, may_replace: bool) -> None:
+    """Raises InUseError when the guest is installed already and that was not asked for."""
+    if before is None or may_replace:
+        return
+    written = find_written(before)
+    lost = ", and its guest has written to " + ", ".join(disk.target for disk in written)
+    raise InUseError(
+        f"{name} is installed already{lost if written else ''}",
+        hint=f"doit rebuild name={name} replaces its root disk and can be undone; "
+        "replace=yes puts the artifact in its place and loses what was there",
+    )
+
+
+def _refuse_full(plan: Plan, layout: Layout) -> None:
+    groups: dict[str, list[tuple[Path, int]]] = {}
+    for one in plan.disks:
+        if one.source is not None and one.disk.kind == "block":
+            wanted = groups.setdefault(one.disk.path.parent.name, [])
+            wanted.append((one.disk.path, one.source.stat().st_size))
+    for group, devices in groups.items():
+        staged_volume.refuse_volumes(group, devices)
+    files = [one.source for one in plan.disks if one.source and one.disk.kind == "file"]
+    need = sum(path.stat().st_blocks * 512 for path in files)
+    at = layout.images
+    while not at.exists():
+        at = at.parent
+    if not os.access(at, os.W_OK):
+        raise EnvironmentFault(f"{at} cannot be written", hint="run doit install as root")
+    free = shutil.disk_usage(at).free
+    if free < need:
+        raise EnvironmentFault(
+            f"{layout.images}: {need >> 20} MiB are needed, {free >> 20} MiB are free",
+            hint="make room, or install into a volume group: lvm=VG",
+        )

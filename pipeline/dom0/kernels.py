@@ -1,0 +1,138 @@
+"""Kernels on the host: a folder for each, shared by the guests that boot it, gone with the last.
+
+A folder's name is the ABI and a digest of kernel and ramdisk, so what is in one never changes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.artifact.kernel_folder import (
+    KERNEL,
+    MODULES,
+    PARTS,
+    RAMDISK,
+    KernelFolder,
+)
+from pipeline.dom0.inventory import Installed, survey
+from pipeline.dom0.layout import Layout
+from pipeline.errors import VerificationError
+from pipeline.files import sync_folder
+from pipeline.store.store import BUILDINFO, exchange
+
+
+def place_kernel(layout: Layout, kernel: KernelFolder, *, with_modules: bool = False) -> Path:
+    """The kernel's folder on the host, made by one rename unless it is there already.
+
+    Its modules come along only for a guest that gets them later.
+    """
+    final = layout.kernels / kernel.identity
+    names = [name for name in (*PARTS, BUILDINFO) if (kernel.folder / name).is_file()]
+    if not _is_whole(final, kernel.abi):
+        layout.kernels.mkdir(parents=True, exist_ok=True)
+        scratch = layout.kernels / f".new-{uuid.uuid4().hex[:8]}"
+        scratch.mkdir()
+        try:
+            for name in names:
+                _copy_durably(kernel.folder / name, scratch / name)
+            if KernelFolder(scratch, kernel.abi).identity != final.name:
+                raise VerificationError(
+                    f"{kernel.folder}: its kernel changed while it was copied", hint="again"
+                )
+            if os.path.lexists(final):  # a bit of it is not what its name says
+                exchange(scratch, final)
+            else:
+                os.rename(scratch, final)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        sync_folder(layout.kernels)
+    if with_modules and not (final / MODULES).exists():
+        _copy_durably(kernel.modules, final / MODULES)
+    return final
+
+
+def _is_whole(folder: Path, abi: str) -> bool:
+    """Whether a kernel on the host is still the one that its folder is named after."""
+    if folder.is_symlink() or not all((folder / name).is_file() for name in (KERNEL, RAMDISK)):
+        return False
+    return KernelFolder(folder, abi).identity == folder.name
+
+
+def _copy_durably(source: Path, target: Path) -> None:
+    aside = target.with_name(f".{target.name}.new")
+    shutil.copyfile(source, aside)
+    with open(aside, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.rename(aside, target)
+
+
+@contextmanager
+def placing_kernels(layout: Layout) -> Iterator[None]:
+    """While this is held no kernel is purged, so that one may be placed and then named.
+
+    Afterwards those that nobody needs are, one that was placed in vain too.
+    """
+    descriptor = _lock_folder(layout)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+        purge_kernels(layout)
+
+
+def _lock_folder(layout: Layout) -> int:
+    """A descriptor of the kernels' folder, locked shared; the folder is made where it is not."""
+    while True:
+        layout.kernels.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(layout.kernels, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == layout.kernels.stat().st_ino:
+                return descriptor
+        os.close(descriptor)  # the last kernel was purged, and the folder with it
+
+
+def purge_kernels(layout: Layout) -> list[str]:
+    """Remove the kernels that no installed guest boots or may go back to; returns their names.
+
+    Nothing is removed while another command places one: that one purges when it ends.
+    """
+    if not layout.kernels.is_dir():
+        return []
+    descriptor = os.open(layout.kernels, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return []
+    try:
+        installed, problems = survey(layout)
+        if problems:
+            return []  # a record that cannot be read may need any of them
+        records = installed.values()
+        used = {path for record in records for path in _used_by(record)}
+        doomed = [path for path in sorted(layout.kernels.iterdir()) if str(path) not in used]
+        for path in doomed:
+            shutil.rmtree(path)
+        awaited = {record.pending for record in records}
+        for path in layout.kernels.glob(f"*/{MODULES}"):
+            if str(path.parent) not in awaited:
+                path.unlink()
+        with suppress(OSError):
+            layout.kernels.rmdir()
+    finally:
+        os.close(descriptor)
+    return [path.name for path in doomed if not path.name.startswith(".")]
+
+
+def _used_by(record: Installed) -> Iterator[str]:
+    at: Installed | None = record
+    while at is not None:
+        yield from filter(None, (at.kernel, at.pending))
+        at = at.previous

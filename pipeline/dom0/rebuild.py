@@ -1,0 +1,118 @@
+"""A new root disk for an installed guest, from today's golden image; its data disks stay.
+
+The old root disk is kept until `purge=yes` or the next rebuild, for `undo=yes`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.artifact.folder import Source
+from pipeline.dom0 import configuration, install, kernels
+from pipeline.dom0.disk_files import find_fault
+from pipeline.dom0.guest_root import root_disk
+from pipeline.dom0.inventory import Installed, note_written, require_installed
+from pipeline.dom0.layout import Layout
+from pipeline.dom0.resize import MIB, disk_size, plan_resize, resize
+from pipeline.dom0.toolstack import Toolstack, refuse_running
+from pipeline.errors import UsageError
+from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.transaction import Transaction
+
+WORD = "rebuild"
+
+
+def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: str) -> install.Plan:
+    """The installation of a new artifact over the old guest, keeping every disk with data."""
+    kept = frozenset(disk.vdev for disk in record.disks if disk.role == "data")
+    plan = install.plan_install(
+        source,
+        layout,
+        before=_as_it_stands(layout, record),
+        autostart=record.is_autostarted,
+        toolstack=record.toolstack,
+        proof=proof,
+        kept_vdevs=kept,
+        group=_group_of(record),
+    )
+    missing = kept - {one.disk.vdev for one in plan.disks}
+    if missing:
+        raise UsageError(
+            f"{record.name}: its spec has no disk {', '.join(sorted(missing))} any more, which "
+            "holds data",
+            hint="add it to the spec again",
+        )
+    return install.with_previous(plan)
+
+
+def _as_it_stands(layout: Layout, record: Installed) -> Installed:
+    """What an undo goes back to: with the edits of its configuration, its disks marked."""
+    text = configuration.current_text(layout, record)
+    return note_written(record).with_config(text, record.rendered)
+
+
+def _group_of(record: Installed) -> str:
+    """The volume group that its root disk is in, "" for a file."""
+    disk = root_disk(record)
+    return disk.path.parent.name if disk.kind == "block" and disk.is_owned else ""
+
+
+def rebuild(plan: install.Plan, layout: Layout, *, log: Path) -> Installed:
+    """Carry it out; what an earlier rebuild kept for its undo goes."""
+    return install.install(plan, layout, word=WORD, log=log)
+
+
+def size_to_keep(record: Installed) -> int:
+    """MiB of the root disk now; 0 where it is not a raw one."""
+    disk = root_disk(record)
+    return disk_size(disk) // MIB if disk.format == "raw" and not find_fault(disk) else 0
+
+
+def grow_to(layout: Layout, record: Installed, size_mib: int, toolstack: Toolstack | None) -> bool:
+    """Give a new root disk the size that the old one was given by resize; whether it had to be."""
+    disk = root_disk(record)
+    if disk.format != "raw" or disk_size(disk) // MIB >= size_mib:
+        return False
+    plan, _ = plan_resize(layout, record, f"{size_mib}M", toolstack)
+    resize(layout, plan)
+    return True
+
+
+def undo_rebuild(layout: Layout, name: str, toolstack: Toolstack | None) -> Installed:
+    """The guest as it was before; what it wrote to the new root disk since is lost."""
+    record = require_installed(layout, name)
+    previous = record.previous
+    if previous is None or record.word != WORD:
+        raise UsageError(
+            f"{name}: its last change was no rebuild that can be undone",
+            hint="doit list-guests says what can be",
+        )
+    refuse_running(toolstack, name, "undoing its rebuild")
+    for disk in record.disks:
+        refuse_if_used(disk.path)
+    with Transaction(layout, name, WORD) as change:
+        # the generation goes on counting: a folder's name never means two things
+        back = replace(
+            previous, generation=record.generation, changed_at=int(time.time()), previous=None
+        )
+        kept = frozenset(disk.target for disk in back.disks)
+        doomed = install.removal_of(record.without_previous(), layout, kept=kept)
+        change.commit([*configuration.prepare_texts(change, back), *doomed])
+    kernels.purge_kernels(layout)
+    return previous
+
+
+def forget_previous(layout: Layout, name: str) -> list[str]:
+    """Give up the undo: the old root disk goes; returns what went."""
+    record = require_installed(layout, name)
+    if record.previous is None:
+        return []
+    kept = frozenset(disk.target for disk in record.disks)
+    doomed = install.removal_of(record.previous, layout, kept=kept)
+    with Transaction(layout, name, WORD) as change:
+        steps = configuration.prepare_record(change, note_written(record.without_previous()))
+        change.commit([*steps, *doomed])
+    kernels.purge_kernels(layout)
+    return [step["path"] for step in doomed if step["kind"] in ("remove", "lv-remove")]

@@ -1,0 +1,72 @@
+"""Taking a guest off its host: everything that was installed for it, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.dom0 import configuration, kernels
+from pipeline.dom0.install import removal_of
+from pipeline.dom0.inventory import Installed, find_written, is_edited
+from pipeline.dom0.layout import Layout
+from pipeline.dom0.toolstack import Toolstack, refuse_running
+from pipeline.errors import InUseError
+from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.transaction import Transaction, remove, rename
+
+
+def find_losses(record: Installed, layout: Layout) -> list[str]:
+    """What would be lost for good: disks that the guest has written to, edits, a saved memory."""
+    losses = [f"{disk.target}: its guest has written to it" for disk in find_written(record)]
+    if record.previous is not None:
+        older = {disk.target for disk in record.previous.disks if disk.is_owned}
+        older -= {disk.target for disk in record.disks}
+        losses += [f"{target}: kept for an undo" for target in sorted(older)]
+    if layout.config(record.name).exists() and is_edited(layout, record):
+        losses.append(f"{layout.config(record.name)}: it was edited")
+    if layout.save_file(record.name).exists():
+        losses.append(f"{layout.save_file(record.name)}: its saved memory is of no use then")
+    return losses
+
+
+def refuse_removal(
+    record: Installed, layout: Layout, toolstack: Toolstack | None, *, may_lose: bool
+) -> list[str]:
+    """Raises InUseError for a running guest, open disks, and losses that were not agreed to."""
+    notes = [refuse_running(toolstack, record.name, "removing")]
+    for disk in record.disks:
+        refuse_if_used(disk.path)
+    losses = find_losses(record, layout)
+    if losses and not may_lose:
+        raise InUseError(
+            f"removing {record.name} would lose what cannot be made again",
+            details="\n".join(losses),
+            hint=f"doit remove name={record.name} yes=yes",
+        )
+    return [note for note in notes if note]
+
+
+def remove_guest(record: Installed, layout: Layout) -> list[str]:
+    """Remove what the record names; returns the paths, kernels that nobody boots any more included.
+
+    The configuration goes first: from then on no guest of that name is defined.
+    """
+    name = record.name
+    config, link = layout.config(name), layout.auto_link(name)
+    gone = [str(config)]
+    with Transaction(layout, name, "remove") as change:
+        grave = config.with_name(f".{config.name}.domu-gone")
+        steps = [rename(config, grave), remove(grave)]
+        if configuration.is_our_link(layout, name):
+            steps.append(remove(link))
+            gone.append(str(link))
+        removal = removal_of(record, layout)
+        gone += [disk.target for disk in record.disks if disk.is_owned]
+        steps += [*removal, remove(layout.save_file(name)), remove(layout.record(name))]
+        change.commit(steps)
+    gone += [f"kernel {kernel}" for kernel in kernels.purge_kernels(layout)]
+    return gone
+
+
+def left_disks(record: Installed) -> list[Path]:
+    """Disks of the configuration that were not ours and stay."""
+    return [disk.path for disk in record.disks if not disk.is_owned and disk.path.exists()]

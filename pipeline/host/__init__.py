@@ -1,1 +1,0 @@
-"""Things on the build host that must be undone."""

@@ -1,0 +1,245 @@
+"""Package indexes: fetched by the digest that the signed Release gives, and searched.
+
+Signed does not mean well made: what a stanza says is looked at before it names a file or a URL.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+from urllib.parse import quote
+
+from pipeline.errors import PipelineError, VerificationError
+from pipeline.files import CHUNK
+from pipeline.mirror.apt_sources import Source
+from pipeline.mirror.credentials import Way, without_credentials
+from pipeline.mirror.fetch import NotFound, fetch_file
+from pipeline.mirror.relations import read_fields
+from pipeline.mirror.release import IndexFile, Release
+from pipeline.walls.package_names import (
+    require_architecture,
+    require_package,
+    require_sha256,
+    require_version,
+)
+
+_PLAIN = Way()
+# how it may be packed, in the order of preference
+_ENDS = (".xz", ".gz", ".bz2", "")
+# Debian's largest has 50 MiB, Ubuntu's 70; xz -9 needs 65 MiB to unpack
+MOST_INDEX_BYTES = 512 << 20
+MOST_UNPACKING_BYTES = 256 << 20
+MOST_PACKAGE_BYTES = 16 << 30
+_FILENAME = re.compile(r"(?!/)(?!(?:.*/)?\.\.(?:/|$))[^\x00-\x1f\x7f-\x9f\ufffd]{1,1000}")
+_SIZE = re.compile(r"[0-9]{1,11}")
+_TELL = "the archive signs what cannot be used: tell its owner, or choose another mirror="
+_DAMAGE = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error)
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package of an index: where its .deb is and what it must be."""
+
+    name: str
+    version: str
+    architecture: str
+    url: str
+    size: int
+    sha256: str
+    depends: str
+
+    @property
+    def file_name(self) -> str:
+        """The .deb's own name."""
+        return self.url.rpartition("/")[2]
+
+
+def fetch_index(
+    source: Source,
+    release: Release,
+    component: str,
+    arch: str,
+    *,
+    cache: Path,
+    way: Way = _PLAIN,
+) -> Path | None:
+    """The Packages file of one component, compressed as served, in `cache` by digest.
+
+    None when the suite has no such component; raises PipelineError when it cannot be fetched.
+    """
+    stem = f"{component}/binary-{arch}/Packages"
+    entry = next((release.files[stem + end] for end in _ENDS if stem + end in release.files), None)
+    if entry is None:
+        return None
+    suffix = Path(entry.name).suffix
+    target = cache / f"{entry.sha256}{suffix}"
+    last: NotFound | None = None
+    for url in _urls(source, release, entry):
+        try:
+            return fetch_file(url, target, size=entry.size, sha256=entry.sha256, way=way)
+        except NotFound as error:
+            last = error
+    assert last is not None
+    raise last
+
+
+def _urls(source: Source, release: Release, entry: IndexFile) -> Iterable[str]:
+    folder = f"{source.uri}/dists/{source.suite}"
+    if release.has_by_hash:
+        yield f"{folder}/{entry.name.rpartition('/')[0]}/by-hash/SHA256/{entry.sha256}"
+    yield f"{folder}/{entry.name}"
+
+
+def unpack_index(path: Path, target: Path, release: Release, component: str, arch: str) -> None:
+    """Write a fetched Packages file uncompressed, no longer than its Release says it is.
+
+    Raises VerificationError for one that is longer, that needs too much memory, or is damaged.
+    """
+    plain = release.files.get(f"{component}/binary-{arch}/Packages")
+    limit = min(plain.size if plain else MOST_INDEX_BYTES, MOST_INDEX_BYTES)
+    where = f"{release.codename or release.suite}, the index of {component}"
+    total = 0
+    try:
+        with _opened(path) as packed, open(target, "wb") as stream:
+            while piece := packed.read(min(CHUNK, limit + 1 - total)):
+                total += len(piece)
+                if total > limit:
+                    raise VerificationError(
+                        f"{where}: more than {limit} bytes unpacked", hint=_TELL
+                    )
+                stream.write(piece)
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the disk's
+        raise VerificationError(f"{where}: cannot be unpacked ({error})", hint=_TELL) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A packed file as a stream of what is in it; xz could ask for 4 GiB of memory."""
+    with open(path, "rb") as raw:
+        if path.suffix == ".xz":
+            yield cast(BinaryIO, _Unxz(raw))
+        elif path.suffix == ".gz":
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+        elif path.suffix == ".bz2":
+            yield cast(BinaryIO, bz2.BZ2File(raw))
+        else:
+            yield raw
+
+
+class _Unxz:
+    """lzma.LZMAFile with a bound on its memory, which that does not have."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = packed
+        self._engine = self._begin()
+
+    def _begin(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_UNPACKING_BYTES)
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, b"" at the end."""
+        while True:
+            if self._engine.eof:
+                rest = self._engine.unused_data or self._packed.read(CHUNK)
+                if not rest.strip(b"\0"):  # xz(1): padding between streams
+                    return b""
+                self._engine = self._begin()
+            else:
+                rest = self._packed.read(CHUNK) if self._engine.needs_input else b""
+                if self._engine.needs_input and not rest:
+                    raise EOFError("cut short")
+            if piece := self._engine.decompress(rest, max_length=size):
+                return piece
+
+
+class PackageIndex:
+    """The packages of all indexes of a snapshot; each is (archive root, Packages file).
+
+    Those of `spare` count only where a version is asked for by name: backports.
+    """
+
+    def __init__(
+        self, files: Iterable[tuple[str, Path]], spare: Iterable[tuple[str, Path]] = ()
+    ) -> None:
+        self._files = list(files)
+        self._spare = list(spare)
+        self._texts: list[tuple[str, bytes]] = []
+
+    def find(self, name: str, version: str = "") -> Package:
+        """The newest (or exactly that) version of a package; raises PipelineError if absent."""
+        from debian.debian_support import Version
+
+        every = self._all(name)
+        if version:
+            every = [*every, *PackageIndex(self._spare)._all(name)]
+        found = [package for package in every if version in ("", package.version)]
+        if not found:
+            others = sorted({package.version for package in every})
+            known = f"it has {', '.join(others)}" if others else "no package of that name"
+            wanted = f"{name}={version}" if version else name
+            raise PipelineError(
+                f"package {wanted}: not in this suite and its components ({known})",
+                hint="check the name, `components`, and that the mirror has updates and security",
+            )
+        return max(found, key=lambda package: Version(package.version))
+
+    def has(self, name: str) -> bool:
+        """Whether there is any version of a package."""
+        return bool(self._all(name))
+
+    def _all(self, name: str) -> list[Package]:
+        found = []
+        for root, text in self._read():
+            at = -1
+            sign = f"\nPackage: {name}\n".encode()
+            while (at := text.find(sign, at + 1)) >= 0:
+                end = text.find(b"\n\n", at + 1)
+                stanza = text[at + 1 : end if end >= 0 else len(text)]
+                found.append(read_package(root, stanza.decode("utf-8", "replace")))
+        return found
+
+    def _read(self) -> list[tuple[str, bytes]]:
+        """The indexes, each with a line before its first stanza; bytes, for they are only searched.
+
+        Decoding Debian's and a regular expression over it took longer than unpacking a kernel.
+        """
+        if not self._texts:
+            self._texts = [(root, b"\n" + path.read_bytes()) for root, path in self._files]
+        return self._texts
+
+
+def read_package(root: str, stanza: str) -> Package:
+    """A stanza of an index; VerificationError unless every field has the form that it must."""
+    fields = defaultdict(str, read_fields(stanza))
+    where = f"the index of {without_credentials(root)}, package {fields['Package'][:100] or '?'}"
+    try:
+        require_package(fields["Package"], where=where)
+        require_version(fields["Version"], where=where)
+        require_architecture(fields["Architecture"], where=where)
+        require_sha256(fields["SHA256"], where=f"{where}: SHA256")
+        if not _FILENAME.fullmatch(fields["Filename"]):
+            raise PipelineError(f"{where}: {ascii(fields['Filename'][:80])} is no Filename")
+        if not _SIZE.fullmatch(fields["Size"]) or not 0 < int(fields["Size"]) <= MOST_PACKAGE_BYTES:
+            raise PipelineError(f"{where}: {ascii(fields['Size'][:80])} is no Size")
+    except PipelineError as error:
+        raise VerificationError(error.brief, hint=_TELL) from error
+    return Package(
+        name=fields["Package"],
+        version=fields["Version"],
+        architecture=fields["Architecture"],
+        url=f"{root}/{quote(fields['Filename'], safe='/+~:=,@')}",
+        size=int(fields["Size"]),
+        sha256=fields["SHA256"],
+        depends=fields["Depends"],
+    )

@@ -1,0 +1,186 @@
+"""Scratch folders: gone when their stage ends, reclaimed by the next run if it was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline import process
+from pipeline.console.progress import print_line
+from pipeline.errors import CommandFailed, PipelineError
+from pipeline.interruption import (
+    SCRATCH,
+    at_interruption,
+    checkpoint,
+    gate,
+    refuse_if_ending,
+    swept_at_end,
+)
+from pipeline.namespace import is_root, isolated
+from pipeline.walls.beneath import Beneath
+
+_TRIES = 50
+_PART = ".*.*"  # .DIGEST.PID.THREAD
+_PART_OF = re.compile(r"\..+\.(?P<pid>\d+)\.[^.]+$")
+_PART_AGE_S = 24 * 3600.0
+_open_scratches: set[Path] = set()
+
+
+@contextmanager
+def scratch_folder(root: Path, name: str) -> Iterator[Path]:
+    """A new folder below `root`, removed at the end unless it was renamed away.
+
+    A lock file beside it is held for as long as this process lives, which is how
+    `remove_abandoned` tells a running build's folder from a dead one's. After an interruption has
+    begun it is `remove_open` that removes it, and nobody else.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    folder, descriptor = _make(root, name)
+    try:
+        yield folder
+    finally:
+        checkpoint("remove", folder)
+        refuse_if_ending()
+        remove_or_warn(folder)
+        _lock_of(folder).unlink(missing_ok=True)
+        _open_scratches.discard(folder)
+        os.close(descriptor)
+
+
+def _make(root: Path, name: str) -> tuple[Path, int]:
+    """The folder, and the descriptor that holds its lock."""
+    while True:
+        folder = root / f"{name}-{uuid.uuid4().hex[:8]}"
+        lock = _lock_of(folder)
+        with gate("make scratch", folder):
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):  # taken for a dead one's before it was locked
+                if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                    _open_scratches.add(folder)
+                    folder.mkdir(mode=0o755)
+                    return folder, descriptor
+        os.close(descriptor)
+
+
+def remove_abandoned(root: Path) -> list[Path]:
+    """Remove what dead builds left in a scratch root; returns what was removed.
+
+    What cannot be removed is told, and stays.
+    """
+    if not root.is_dir():
+        return []
+    entries = set(root.iterdir())  # one look: a lock made between two would pass for a leftover
+    locks = {path for path in entries if path.match(".*.lock") and not path.is_dir()}
+    removed = [path for path in sorted(entries - locks) if _reclaim(path)]
+    for lock in locks:
+        _reclaim(lock.with_name(lock.name[1:].removesuffix(".lock")))
+    return removed
+
+
+def remove_leftovers(output: Path) -> None:
+    """Remove what dead runs left in an output folder: scratch, and parts of what was fetched."""
+    remove_abandoned(output / "scratch")
+    for folder in ("cache/debs", "cache/indexes", "cache/apt", "store/.verified/*"):
+        for part in output.glob(f"{folder}/{_PART}"):
+            if time.time() - part.lstat().st_mtime > _PART_AGE_S or not _is_alive(part):
+                remove_or_warn(part)
+
+
+def _is_alive(part: Path) -> bool:
+    """Whether the process whose number is in a part's name is there."""
+    found = _PART_OF.match(part.name)
+    return found is not None and Path("/proc", found["pid"]).exists()
+
+
+def _reclaim(folder: Path) -> bool:
+    """Remove a folder while holding its lock; False when its build lives or another does it."""
+    lock = _lock_of(folder)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(lock, flags, 0o600)
+    except OSError as error:
+        print_line(f"warning: {lock} cannot be opened ({error.strerror}): remove it")
+        return False
+    is_ours = False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = True
+        return os.path.lexists(folder) and remove_or_warn(folder)
+    except BlockingIOError:
+        return False
+    finally:
+        if is_ours and not os.path.lexists(folder):
+            lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def remove_open() -> list[str]:
+    """Remove every scratch folder of this process, for interruptions; returns what stays.
+
+    Each gets another name first, so that a thread which still writes into it finds it no more.
+    """
+    left = []
+    for folder in tuple(_open_scratches):
+        gone = folder.with_name(f"ended-{uuid.uuid4().hex[:8]}")
+        with suppress(FileNotFoundError):
+            folder.rename(gone)
+        for path in (gone, folder):
+            swept_at_end(path)
+            try:
+                remove_tree(path)
+            except (OSError, PipelineError) as error:
+                left.append(_describe(path, error))
+        _lock_of(folder).unlink(missing_ok=True)
+        swept_at_end(_lock_of(folder))
+    return left
+
+
+at_interruption(remove_open, SCRATCH)
+
+
+def remove_or_warn(folder: Path) -> bool:
+    """Remove a folder that nobody needs; what cannot be removed is told, and no reason to fail."""
+    try:
+        remove_tree(folder)
+    except (OSError, PipelineError) as error:
+        print_line(f"warning: not removed: {_describe(folder, error)}")
+        return False
+    return True
+
+
+def _describe(path: Path, error: OSError | PipelineError) -> str:
+    if isinstance(error, CommandFailed):
+        lines = error.details.strip().splitlines()
+        return lines[-1] if lines else f"{path}: {error}"
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
+
+
+def remove_tree(path: Path) -> None:
+    """Remove what is there with all in it, at any depth, also of subordinate ids; links as links.
+
+    Raises OSError or PipelineError when it cannot be removed, or something is mounted in it.
+    """
+    for _ in range(_TRIES):  # others may remove it too, or a program that ends may add to it
+        try:
+            with Beneath(path.parent) as parent:
+                parent.remove(path.name, missing_ok=True)
+        except PermissionError:
+            if is_root() or not stat.S_ISDIR(path.lstat().st_mode):
+                raise
+            rm = ["rm", "-rf", "--one-file-system", "--", path]
+            process.run(isolated(rm), is_cleanup=True)
+        if not os.path.lexists(path):
+            return
+    raise PipelineError(f"{path}: others write to it while it is removed")
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")

@@ -1,0 +1,177 @@
+"""authorized_keys: each line parsed and judged, so that only sound public keys open a guest."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.errors import Problem, SpecError, UsageError
+from pipeline.files import read_named_text
+from pipeline.spec.mistakes import WrongValueError
+from pipeline.suites import SUITES, Suite
+
+MIN_RSA_BITS = 2048
+_KEY = "authorized_keys"
+_TYPES = frozenset(
+    ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
+)
+_FIDO_TYPES = frozenset(("sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"))
+# sshd(8), AUTHORIZED_KEYS FILE FORMAT
+_OPTION = re.compile(
+    r"(no-)?(agent-forwarding|port-forwarding|pty|user-rc|x11-forwarding|touch-required)"
+    r"|cert-authority|restrict|verify-required"
+    r'|(command|environment|expiry-time|from|permitlisten|permitopen|principals|tunnel)="[^"]*"',
+    re.IGNORECASE,
+)
+
+
+def is_key_path(entry: str) -> bool:
+    """Whether an entry of `authorized_keys` names a file, not a key itself."""
+    return entry.startswith(("/", "~/", "./", "../")) or " " not in entry.strip()
+
+
+def read_authorized_keys(entries: Iterable[str], suite: str, *, source: str) -> tuple[str, ...]:
+    """The key lines that the entries of a spec come to, checked; raises SpecError with all faults.
+
+    A path must be absolute, as the loader leaves it. Lines come without repetition.
+    """
+    lines, problems = find_keys(entries, SUITES[suite], source=source)
+    if problems:
+        raise SpecError(problems)
+    return lines
+
+
+def find_keys(
+    entries: Iterable[str], suite: Suite, *, source: str
+) -> tuple[tuple[str, ...], list[Problem]]:
+    """The sound key lines, and a problem for every other."""
+    lines: dict[str, None] = {}
+    problems: list[Problem] = []
+    for entry in entries:
+        try:
+            numbered = list(_read_entry(entry))
+        except WrongValueError as mistake:
+            problems.append(Problem(source, _KEY, mistake.message, mistake.hint))
+            continue
+        for where, line in numbered:
+            try:
+                lines[check_key_line(line, suite)] = None
+            except WrongValueError as mistake:
+                problems.append(Problem(source, _KEY, f"{where}{mistake.message}", mistake.hint))
+    return tuple(lines), problems
+
+
+def check_key_line(line: str, suite: Suite) -> str:
+    """The line, stripped; raises WrongValueError, whose message never shows the key."""
+    line = line.strip()
+    if not line.isprintable():
+        raise WrongValueError("the line holds control characters", "copy the .pub file as it is")
+    options, key_type, encoded = _split_line(line)
+    for option in options:
+        if not _OPTION.fullmatch(option):
+            raise WrongValueError(
+                f"sshd knows no option {option.partition('=')[0]!r}", "see sshd(8)"
+            )
+    _check_type(key_type, suite)
+    _check_blob(key_type, encoded)
+    return line
+
+
+def _read_entry(entry: str) -> Iterable[tuple[str, str]]:
+    if not is_key_path(entry):
+        return [("", entry)]
+    path = Path(entry).expanduser()
+    try:
+        text = read_named_text(path)
+    except UsageError as error:
+        raise WrongValueError(error.brief, "name a .pub file") from error
+    _refuse_private(text, str(path))
+    lines = text.split("\n")
+    numbered = [(f"{path}:{number}: ", line) for number, line in enumerate(lines, start=1)]
+    found = [(where, line) for where, line in numbered if line.strip() and line.strip()[0] != "#"]
+    if not found:
+        raise WrongValueError(f"{path} holds no key", "name a .pub file")
+    return found
+
+
+def _refuse_private(text: str, where: str) -> None:
+    if "PRIVATE KEY" in text or "PuTTY-User-Key-File" in text:
+        raise WrongValueError(
+            f"{where} is a private key", "name its .pub file; keep this one secret"
+        )
+    if "BEGIN SSH2 PUBLIC KEY" in text:
+        raise WrongValueError(
+            f"{where} is in the form of RFC 4716", f"convert it: ssh-keygen -i -f {where}"
+        )
+
+
+def _split_line(line: str) -> tuple[list[str], str, str]:
+    """Options, type and base64 text of a line; an option's quotes may hold spaces and commas."""
+    _refuse_private(line, "this")
+    words = re.findall(r'(?:[^\s"]|"(?:\\.|[^"\\])*")+', line)
+    options: list[str] = []
+    if words and words[0] not in _TYPES | _FIDO_TYPES and len(words) > 2 and _has_type(words[1]):
+        options = re.findall(r'(?:[^,"]|"(?:\\.|[^"\\])*")+', words[0].replace('\\"', ""))
+        words = words[1:]
+    if len(words) < 2:
+        raise WrongValueError(
+            "this is not a public SSH key", "a line such as 'ssh-ed25519 AAAA...'"
+        )
+    return options, words[0], words[1]
+
+
+def _has_type(word: str) -> bool:
+    return word.startswith(("ssh-", "ecdsa-", "sk-"))
+
+
+def _check_type(key_type: str, suite: Suite) -> None:
+    if key_type == "ssh-dss":
+        raise WrongValueError("DSA keys are broken", "make another: ssh-keygen -t ed25519")
+    if "-cert-v0" in key_type:
+        raise WrongValueError("this is a certificate, not a key", "name the .pub file beside it")
+    if key_type not in _TYPES | _FIDO_TYPES:
+        raise WrongValueError(
+            "this is not a public SSH key", "a line such as 'ssh-ed25519 AAAA...'"
+        )
+    version = ".".join(str(part) for part in suite.openssh)
+    if key_type == "ssh-ed25519" and not suite.understands_ed25519:
+        raise WrongValueError(
+            f"OpenSSH {version} of {suite.name} knows no ed25519 keys (6.5 does)",
+            "give an RSA key: ssh-keygen -t rsa -b 4096",
+        )
+    if key_type.startswith("ecdsa") and suite.openssh < (5, 7):
+        raise WrongValueError(
+            f"OpenSSH {version} of {suite.name} knows no ECDSA keys (5.7 does)",
+            "give an RSA key: ssh-keygen -t rsa -b 4096",
+        )
+    if key_type in _FIDO_TYPES and not suite.understands_security_keys:
+        raise WrongValueError(
+            f"OpenSSH {version} of {suite.name} knows no FIDO keys (8.2 does)", "give another key"
+        )
+
+
+def _check_blob(key_type: str, encoded: str) -> None:
+    # imported here: it costs 80 ms, and most runs see no key
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+        if not blob.startswith(len(key_type).to_bytes(4, "big") + key_type.encode()):
+            raise ValueError("another type inside")
+        if key_type in _FIDO_TYPES:
+            return
+        key = load_ssh_public_key(f"{key_type} {encoded}".encode())
+    except (ValueError, binascii.Error, UnsupportedAlgorithm) as error:
+        raise WrongValueError(
+            f"the {key_type} key is damaged", "copy the .pub file as it is, on one line"
+        ) from error
+    if isinstance(key, RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        raise WrongValueError(
+            f"an RSA key of {key.key_size} bits is too short",
+            f"at least {MIN_RSA_BITS}; better: ssh-keygen -t ed25519",
+        )

@@ -1,0 +1,1 @@
+"""xen-create-image's dialect: its options and partition files as spec keys."""

@@ -1,0 +1,101 @@
+"""xen-create-image's options in our words: what each becomes, or why there is nothing to become.
+
+The table itself is in option_table.py; the facts come from xen-create-image(8) of 4.9.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pipeline.errors import Problem
+from pipeline.spec.mistakes import WrongValueError, suggest_nearest
+from pipeline.spec.xen_create_image.table import OPTIONS, Option, Status
+
+COMMAND_LINE = "command line"
+_TITLES: dict[Status, str] = {
+    "same": "the same",
+    "different": "done differently",
+    "refused": "not done",
+}
+_PAGE = """\
+# xen-create-image's options
+
+Every option of `xen-create-image` (4.9.2, and 4.10 where it is new) and its answer here. Each may
+be written as a variable, `doit create name=web1 dist=bookworm dhcp= size=4G`, with `-` or `_`.
+An option that is *not done* stops the command with the reason, before anything runs.
+
+This page is generated from `pipeline/spec/xen_create_image/table.py`;
+`python -m pipeline.spec.schema --write` writes it again.
+
+## The two lines that everybody knows
+
+    xen-create-image --hostname test-drbd --kernel /boot/vmlinuz-2.6.26-2-xen-686 \\
+      --initrd /boot/initrd.img-2.6.26-2-xen-686 --dist lenny \\
+      --mirror http://monmiroir:9999/debian/ --dhcp --lvm VG0 --size 4G --role udev
+
+    doit create name=test-drbd kernel=/boot/vmlinuz-2.6.26-2-xen-686 \\
+      initrd=/boot/initrd.img-2.6.26-2-xen-686 dist=lenny \\
+      mirror=http://monmiroir:9999/debian/ dhcp= lvm=VG0 size=4G role=udev
+
+    xen-create-image --hostname montest ... --debootstrap --dist etch --mirror monmiroir:9999 ...
+
+    doit create name=montest ... debootstrap= dist=etch mirror=monmiroir:9999 ...
+"""
+
+
+class Translation(NamedTuple):
+    """What a set of options becomes: our variables, remarks for the user, and problems."""
+
+    overrides: dict[str, str]
+    notes: list[str]
+    problems: list[Problem]
+
+
+def find_option(name: str) -> Option | None:
+    """The option of that name, written with `-` or `_`, with or without leading dashes."""
+    return OPTIONS.get(name.lstrip("-").replace("-", "_"))
+
+
+def translate_options(options: Mapping[str, str]) -> Translation:
+    """xen-create-image's options, a flag having the value "", in our words; nothing is raised."""
+    done = Translation({}, [], [])
+    for name, value in options.items():
+        option = find_option(name)
+        if option is None:
+            hint = suggest_nearest(name.lstrip("-").replace("-", "_"), OPTIONS)
+            hint = hint or "docs/xen-create-image.md lists them all"
+            done.problems.append(
+                Problem(COMMAND_LINE, name, "xen-create-image has no such option", hint)
+            )
+            continue
+        _translate_one(option, name, value, done)
+    return done
+
+
+def _translate_one(option: Option, name: str, value: str, done: Translation) -> None:
+    try:
+        overrides = option.translate(value)
+    except WrongValueError as mistake:
+        done.problems.append(Problem(COMMAND_LINE, name, mistake.message, mistake.hint))
+        return
+    for key, text in overrides.items():
+        if done.overrides.setdefault(key, text) != text:
+            message = f"'{text}' contradicts {key}={done.overrides[key]}"
+            done.problems.append(Problem(COMMAND_LINE, name, message, "keep one of them"))
+    if option.status == "different":
+        done.notes.append(f"{name}: {option.note_for(value)}")
+
+
+def render_options_page() -> str:
+    """docs/xen-create-image.md."""
+    lines = [_PAGE.rstrip("\n")]
+    section = ""
+    for option in dict.fromkeys(OPTIONS.values()):
+        if option.section != section:
+            section = option.section
+            lines += [f"\n## {section}\n", "| option | here | how |", "|---|---|---|"]
+        names = ", ".join(f"`--{name.replace('_', '-')}`" for name in option.names)
+        answer = option.answer.replace("|", "\\|")
+        lines.append(f"| {names} | {_TITLES[option.status]} | {answer} |")
+    return "\n".join(lines) + "\n"

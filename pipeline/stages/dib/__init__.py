@@ -1,0 +1,1 @@
+"""How diskimage-builder is run: without sudo, loop devices or 700 forks."""

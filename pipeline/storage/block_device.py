@@ -1,0 +1,231 @@
+"""Writing a finished image onto a block device so that nothing of a former owner stays.
+
+What is data in the image is copied, everything else is zeroed by the kernel (BLKZEROOUT, which is a
+write: see blkdiscard(8), --zeroout), to the last byte of the device. The first megabyte comes last:
+a device that was half written when its build was killed holds no file system at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.console.progress import Bar, progress_bar
+from pipeline.errors import EnvironmentFault, InUseError, VerificationError
+from pipeline.files import data_extents
+
+CHUNK = 4 << 20
+BLOCK = 64 << 10  # the smallest chunk of a thin pool
+_ZEROS = bytes(BLOCK)
+HEAD = 1 << 20
+_BLKZEROOUT, _BLKROGET = 0x127F, 0x125E  # linux/fs.h
+_SECTOR = 4096  # the largest logical block that disks have
+_ZERO_STEP = 256 << 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: the device's size in bytes, the data's extents and their sha256.
+
+    The holes are zero. It is enough to see later whether anybody has written to the device: no file
+    system is mounted for writing without a change in what was data.
+    """
+
+    size: int
+    sha256: str
+    extents: tuple[tuple[int, int], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a record."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Written:
+        """From a record."""
+        pairs = tuple((int(start), int(end)) for start, end in record["extents"])
+        return cls(int(record["size"]), str(record["sha256"]), pairs)
+
+
+def write_image(image: Path, device: Path, *, is_zeroed: bool = False) -> Written:
+    """Make a device the image, zeros behind it, and compare; the device may be larger.
+
+    Where `is_zeroed` (a new thin volume) the holes are not written, which would fill the pool, but
+    read back and must be zero.
+
+    Raises EnvironmentFault for a device that is too small, read only or that fails, InUseError for
+    one that the kernel holds for somebody, VerificationError when other bytes come back.
+    """
+    size = image.stat().st_size
+    with _opened(device) as target, open(image, "rb", buffering=0) as source:
+        room = os.lseek(target, 0, os.SEEK_END)
+        if room < size:
+            raise EnvironmentFault(
+                f"{device} has {room >> 20} MiB, the guest needs {size >> 20} MiB",
+                hint="name a larger device, or write a smaller size",
+            )
+        extents = tuple(data_extents(source.fileno(), size))
+        try:
+            _write_all(source.fileno(), target, extents, 0 if is_zeroed else room)
+            os.fsync(target)
+            digest = _compare(source.fileno(), target, extents, device)
+            if is_zeroed:
+                _require_zeros(target, extents, room, device)
+        except OSError as error:
+            raise _broken(device, error) from error
+    return Written(room, digest, extents)
+
+
+def copy_device(source: Path, device: Path, *, is_zeroed: bool = True) -> None:
+    """Make a new volume the same as another: what is not zero is written, then all compared.
+
+    Where `is_zeroed` (a new thin volume) nothing else is written, else it is zeroed. Raises what
+    write_image does.
+    """
+    with _opened(device) as target, open(source, "rb", buffering=0) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        extents = tuple(_nonzero_extents(stream.fileno(), size))
+        try:
+            _write_all(stream.fileno(), target, extents, 0 if is_zeroed else size)
+            os.fsync(target)
+            _compare(stream.fileno(), target, extents, device)
+            _require_zeros(target, extents, size, device)
+        except OSError as error:
+            raise _broken(device, error) from error
+
+
+def _nonzero_extents(handle: int, size: int) -> Iterator[tuple[int, int]]:
+    for at in range(0, size, BLOCK):
+        length = min(BLOCK, size - at)
+        if os.pread(handle, length, at) != _ZEROS[:length]:
+            yield at, at + length
+
+
+def _broken(device: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{device}: {error.strerror} after a part was written",
+        hint="see dmesg; a full thin pool is grown by lvextend",
+    )
+
+
+def is_unchanged(device: Path, written: Written) -> bool:
+    """Whether a device still holds what was written to it."""
+    handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.lseek(handle, 0, os.SEEK_END) != written.size:
+            return False
+        digest = hashlib.sha256()
+        for start, end in written.extents:
+            for at in range(start, end, CHUNK):
+                digest.update(os.pread(handle, min(CHUNK, end - at), at))
+        return digest.hexdigest() == written.sha256
+    finally:
+        os.close(handle)
+
+
+def erase(device: Path) -> None:
+    """Zero a whole device."""
+    with _opened(device) as target:
+        _zero(target, 0, os.lseek(target, 0, os.SEEK_END))
+        os.fsync(target)
+
+
+@contextmanager
+def _opened(device: Path) -> Iterator[int]:
+    """The device, held exclusively: mounts, device-mapper and md cannot take it meanwhile."""
+    try:
+        handle = os.open(device, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise EnvironmentFault(
+            f"{device} cannot be written by this user or is read only",
+            hint="start as root; see blockdev --getro",
+        ) from error
+    except OSError as error:
+        if error.errno == 16:  # EBUSY
+            raise InUseError(f"{device} is held by the kernel", hint="see lsblk") from error
+        raise EnvironmentFault(f"{device}: {error.strerror}") from error
+    try:
+        state = fcntl.ioctl(handle, _BLKROGET, struct.pack("i", 0))
+        if struct.unpack("i", state)[0]:
+            raise EnvironmentFault(
+                f"{device} is read only", hint="blockdev --setrw, or lvchange -p rw"
+            )
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _write_all(source: int, target: int, extents: tuple[tuple[int, int], ...], room: int) -> None:
+    """Holes up to `room`, data from behind the head on, then the head."""
+    _zero(target, 0, min(HEAD, room))
+    data = sum(end - start for start, end in extents)
+    with progress_bar("onto the volume", total=data, unit="B") as bar:
+        position = 0
+        for start, end in extents:
+            _zero(target, position, min(start, room))
+            _copy(source, target, max(start, HEAD), end, bar)
+            position = end
+        _zero(target, position, room)
+        os.fsync(target)
+        for start, end in extents:
+            _copy(source, target, start, min(end, HEAD), bar)
+
+
+def _copy(source: int, target: int, start: int, end: int, bar: Bar) -> None:
+    for at in range(start, end, CHUNK):
+        part = os.pread(source, min(CHUNK, end - at), at)
+        done = 0
+        while done < len(part):
+            done += os.pwrite(target, part[done:], at + done)
+        bar.advance(len(part))
+
+
+def _zero(target: int, start: int, end: int) -> None:
+    """Zero a range; what is not whole sectors is written."""
+    first, last = -(-start // _SECTOR) * _SECTOR, end // _SECTOR * _SECTOR
+    if first >= last:
+        if end > start:
+            os.pwrite(target, bytes(end - start), start)
+        return
+    os.pwrite(target, bytes(first - start), start)
+    for at in range(first, last, _ZERO_STEP):
+        fcntl.ioctl(target, _BLKZEROOUT, struct.pack("QQ", at, min(_ZERO_STEP, last - at)))
+    os.pwrite(target, bytes(end - last), last)
+
+
+def _compare(source: int, target: int, extents: tuple[tuple[int, int], ...], device: Path) -> str:
+    """Read the data back from the device itself; returns its sha256."""
+    os.posix_fadvise(target, 0, 0, os.POSIX_FADV_DONTNEED)
+    digest = hashlib.sha256()
+    for start, end in extents:
+        for at in range(start, end, CHUNK):
+            size = min(CHUNK, end - at)
+            wanted = os.pread(source, size, at)
+            if os.pread(target, size, at) != wanted:
+                raise VerificationError(
+                    f"{device} gives back other bytes than were written, at {at >> 20} MiB",
+                    hint="the disk, its cable or its memory fails: see dmesg and smartctl",
+                )
+            digest.update(wanted)
+    return digest.hexdigest()
+
+
+def _require_zeros(
+    target: int, extents: tuple[tuple[int, int], ...], room: int, device: Path
+) -> None:
+    position = 0
+    for start, end in (*extents, (room, room)):
+        for at in range(position, start, CHUNK):
+            size = min(CHUNK, start - at)
+            if os.pread(target, size, at) != bytes(size):
+                raise VerificationError(
+                    f"{device} holds what was not written, at {at >> 20} MiB",
+                    hint="the thin pool does not zero its blocks: lvchange --zero y",
+                )
+        position = end

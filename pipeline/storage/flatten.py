@@ -1,0 +1,158 @@
+"""Making a copy-on-write guest stand on its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline import process
+from pipeline.errors import InUseError, UsageError
+from pipeline.files import sync_folder, write_durably
+from pipeline.process import require_tools
+from pipeline.project import Project
+from pipeline.scratch import scratch_folder
+from pipeline.spec import Spec
+from pipeline.storage import lvm
+from pipeline.storage.block_device import copy_device
+from pipeline.storage.disks import AnyTarget, LogicalTarget, targets_of
+from pipeline.storage.images import TOOLS, find_backing, flatten
+from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.refusals import WRITTEN, read_written
+from pipeline.storage.staged_volume import (
+    Record,
+    make_staged,
+    new_name,
+    read_record,
+    remove_staged,
+    removed_on_failure,
+    require_pool_room,
+)
+from pipeline.storage.switch import publish_volumes
+from pipeline.walls.privacy import make_private
+
+DISK = "disk.qcow2"
+
+
+def flatten_guest(project: Project, spec: Spec) -> str:
+    """Replace the guest's disks by such as need no golden image; returns what they rested on.
+
+    The new disk is compared with the old one before it takes its place; the guest must be shut
+    down. Raises UsageError where nothing is shared, InUseError while a disk is in use.
+    """
+    log = project.log(spec.name, "flatten")
+    log.parent.mkdir(parents=True, exist_ok=True)
+
+    def run(argv: Sequence[object], **options: Any) -> str:
+        return process.run(argv, log=log, **options)
+
+    targets = targets_of(spec, project)
+    thin = [target for target in targets if isinstance(target, LogicalTarget) and target.pool]
+    if thin:
+        return _flatten_volumes(project, spec.name, thin, run, log)
+    if spec.clone == "cow" and spec.format == "raw":
+        return _flatten_shared(project, spec.name, targets, run)
+    return _flatten_overlay(project, spec.name, run)
+
+
+def _flatten_volumes(
+    project: Project, guest: str, targets: Sequence[LogicalTarget], run: lvm.Run, log: Path
+) -> str:
+    """Thin volumes with blocks of their own, beside the snapshots, whose names they take."""
+    shared = [(target, target.find(run)) for target in targets]
+    snapshots = [(target, one) for target, one in shared if one and one.origin]
+    if not snapshots:
+        raise UsageError(f"{guest}: its volumes are no snapshots", hint="nothing is to be done")
+    with removed_on_failure(run) as made:
+        for target, old in snapshots:
+            refuse_if_used(old.path)
+            require_pool_room(run, target.group, target.pool, int(old.size * old.filled / 100))
+            volume = lvm.create_volume(
+                *(run, target.group, new_name(target)),
+                size_bytes=old.size,
+                pool=target.pool,
+                tags=target.tags,
+            )
+            made.append(make_staged(target, volume))
+            copy_device(old.path, volume.path)
+    folder = project.volume(guest)
+    before = read_record(folder)
+    kept = [one for one in before.volumes if one.part not in {new.part for new in made}]
+    Record((*kept, *made), before.devices).write(folder)
+    try:
+        publish_volumes(project, guest, made, log)
+    except InUseError:
+        for staged in made:
+            remove_staged(run, staged)
+        before.write(folder)
+        raise
+    return ", ".join(f"{old.group}/{old.origin}" for _, old in snapshots)
+
+
+def _flatten_shared(
+    project: Project, guest: str, targets: Sequence[AnyTarget], run: lvm.Run
+) -> str:
+    """Image files with blocks of their own instead of the golden image's."""
+    for target in targets:
+        disk = target.path
+        if not target.part.has_files or not disk.is_file():
+            continue
+        refuse_if_used(disk)
+        with _scratch(project, guest) as scratch:
+            new = make_private(scratch / disk.name)
+            run(["cp", "--reflink=never", "--sparse=always", disk, new])
+            run(["cmp", disk, scratch / disk.name])
+            _replace(project, guest, scratch / disk.name)
+    return "blocks of its golden image"
+
+
+def _flatten_overlay(project: Project, guest: str, run: lvm.Run) -> str:
+    """A qcow2 file without a backing file."""
+    require_tools(TOOLS)
+    disk = project.artifact(guest) / DISK
+    backing = find_backing(run, disk) if disk.is_file() else ""
+    if not backing:
+        raise UsageError(
+            f"{guest}: its disk rests on no golden image",
+            hint="only guests with clone=cow need flattening",
+        )
+    refuse_if_used(disk)
+    with _scratch(project, guest) as scratch:
+        flatten(run, disk, scratch / DISK)
+        refuse_if_used(disk)
+        _replace(project, guest, scratch / DISK)
+    return backing
+
+
+@contextmanager
+def _scratch(project: Project, guest: str) -> Iterator[Path]:
+    root = project.output / "scratch"
+    root.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(root, f"flatten-{guest}") as scratch:
+        scratch.chmod(0o700)
+        yield scratch
+
+
+def _replace(project: Project, guest: str, new: Path) -> None:
+    """Both stages' folders name the same disk: the artifact's first, it is what boots."""
+    before = (project.artifact(guest) / new.name).stat().st_mtime_ns
+    descriptor = os.open(new, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    for place in (project.artifact(guest), project.volume(guest)):
+        os.link(new, new.with_name("second"))
+        os.replace(new.with_name("second"), place / new.name)
+        sync_folder(place)
+    _note(project, guest, new.name, before)
+
+
+def _note(project: Project, guest: str, name: str, before: int) -> None:
+    """A disk that its guest had not written to still counts as such."""
+    folder = project.volume(guest)
+    times = read_written(folder)
+    if times.get(name) == before:
+        times[name] = (folder / name).stat().st_mtime_ns
+        write_durably(folder / WRITTEN, json.dumps(times).encode(), mode=0o600)

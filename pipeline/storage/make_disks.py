@@ -1,0 +1,156 @@
+"""One disk of a guest from its golden image to its place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pipeline.scratch import remove_tree
+from pipeline.spec import Spec
+from pipeline.spec.disks import Part
+from pipeline.storage import images, lvm
+from pipeline.storage.block_device import write_image
+from pipeline.storage.disks import (
+    MIB,
+    AnyTarget,
+    DeviceTarget,
+    FileTarget,
+    LogicalTarget,
+    file_name,
+)
+from pipeline.storage.ext import IdentityFile
+from pipeline.storage.filesystems import MOUNTED, make_own_mounted
+from pipeline.storage.golden import snapshot_golden
+from pipeline.storage.staged_volume import Device, Record, Staged, make_staged, stage_image
+
+
+@dataclass
+class Bench:
+    """What all disks of one guest are made from: the folder of golden images, the guest's files.
+
+    `work` holds what is needed in between; `epoch` is the time of everything that is written;
+    `loader` is what a PC's firmware starts, nothing in other guests.
+    """
+
+    spec: Spec
+    golden: Path
+    scratch: Path
+    work: Path
+    epoch: int
+    files: Sequence[IdentityFile]
+    loader: bytes = b""
+    volumes: list[Staged] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
+
+    def files_of(self, part: Part) -> list[IdentityFile]:
+        """The guest's own files that lie in this part, with paths inside it."""
+        found = []
+        for file in self.files:
+            if _home_of(file.path, self.spec.parts) == part:
+                inside = "/" + file.path.removeprefix(part.mountpoint).lstrip("/")
+                found.append(IdentityFile(inside, file.content, file.mode, file.link))
+        return found
+
+    def write_record(self) -> None:
+        """What is not in the folder as a file."""
+        Record(tuple(self.volumes), tuple(self.devices)).write(self.scratch)
+
+    def clear(self) -> None:
+        """Nothing but the disks stays."""
+        shutil.rmtree(self.work)
+
+
+def make_disk(run: lvm.Run, target: AnyTarget, bench: Bench, made: list[Staged]) -> None:
+    """Make one disk; volumes that were made are put into `made`, for their undoing."""
+    part, spec = target.part, bench.spec
+    golden = bench.golden / images.golden_name(part.mountpoint)
+    if spec.clone == "cow" and part.has_files:
+        _make_clone(run, target, golden, bench, made)
+        return
+    image = bench.scratch / file_name(part, "raw")
+    if part.is_swap:
+        images.make_swap(run, image, part, spec)
+    elif part.is_loader:
+        images.make_loader(image, part, bench.loader)
+    else:
+        images.copy_golden(run, golden, image)
+        make_own_and_grow(run, image, part, bench)
+    _place(run, target, image, bench, made)
+
+
+def make_own_and_grow(run: lvm.Run, disk: Path, part: Part, bench: Bench) -> None:
+    """Identity, UUID and size, on a file or a device that holds the golden image."""
+    if part.fs in MOUNTED:
+        make_own_mounted(
+            run,
+            disk,
+            fs=part.fs,
+            uuid=images.identity_uuid(bench.spec, part),
+            files=bench.files_of(part),
+            work=bench.work,
+            epoch=bench.epoch,
+            size_bytes=part.size_mib * MIB,
+        )
+        return
+    images.make_own(
+        run,
+        disk,
+        part=part,
+        spec=bench.spec,
+        files=bench.files_of(part),
+        work=bench.work,
+        epoch=bench.epoch,
+    )
+    images.grow_ext(run, disk, part.size_mib * MIB, bench.epoch)
+
+
+def _place(run: lvm.Run, target: AnyTarget, image: Path, bench: Bench, made: list[Staged]) -> None:
+    if isinstance(target, FileTarget):
+        final = bench.scratch / target.path.name
+        images.convert(run, image, final, disk_format=target.format, is_full=target.is_full)
+        return
+    if isinstance(target, LogicalTarget):
+        bench.volumes.append(stage_image(run, target, image, made))
+    elif isinstance(target, DeviceTarget):
+        written = write_image(image, target.path)
+        bench.devices.append(Device(target.part.name, str(target.path), written))
+    image.unlink()
+
+
+def _make_clone(
+    run: lvm.Run, target: AnyTarget, golden: Path, bench: Bench, made: list[Staged]
+) -> None:
+    """A copy-on-write disk: thin snapshot, shared blocks, or qcow2 overlay."""
+    part = target.part
+    if isinstance(target, LogicalTarget):
+        fingerprint = bench.golden.name
+        volume = snapshot_golden(run, target, golden, fingerprint, made)
+        make_own_and_grow(run, volume.path, part, bench)
+        bench.volumes.append(make_staged(target, volume))
+        return
+    final = bench.scratch / target.path.name
+    if target.format == "raw":
+        images.share_golden(run, golden, final)
+        make_own_and_grow(run, final, part, bench)
+        return
+    images.make_overlay_disk(
+        run,
+        final,
+        golden,
+        part=part,
+        spec=bench.spec,
+        files=bench.files_of(part),
+        work=bench.work,
+        epoch=bench.epoch,
+    )
+    for path in bench.work.iterdir():
+        remove_tree(path) if path.is_dir() else path.unlink()
+
+
+def _home_of(path: str, parts: Sequence[Part]) -> Part:
+    """The part whose mount point is the nearest above a path."""
+    above = {str(folder) for folder in (PurePosixPath(path), *PurePosixPath(path).parents)}
+    found = [part for part in parts if part.mountpoint in above]
+    return max(found, key=lambda part: len(part.mountpoint))

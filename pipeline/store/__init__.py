@@ -1,0 +1,1 @@
+"""The store: fingerprint -> artifact folder; what of it may go."""

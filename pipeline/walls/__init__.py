@@ -1,0 +1,1 @@
+"""What holds whatever strangers made: cage, openat2, names, privacy, the terminal."""

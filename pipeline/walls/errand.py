@@ -1,0 +1,95 @@
+"""A part of this program that works in a cage: told by a file, answering by its last line.
+
+The outer half is `send`, the inner one `carry_out`: what went wrong inside and can be mended comes
+out as the same error. No program that runs beside it in the cage can say so in its place: the line
+begins with a token that is in the order alone.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import ROOT
+from pipeline.errors import (
+    CommandFailed,
+    EnvironmentFault,
+    PipelineError,
+    UsageError,
+    VerificationError,
+)
+from pipeline.namespace import Mount
+from pipeline.walls.cage import caged
+
+_TOKEN = "token"  # noqa: S105 - a key of the order
+_KEYS = ("brief", "details", "hint", "exit_code")
+_KINDS = {
+    kind.exit_code: kind
+    for kind in (PipelineError, UsageError, EnvironmentFault, VerificationError)
+}
+
+
+def send(
+    module: str,
+    order: Mapping[str, Any],
+    *,
+    file: Path,
+    room: Path,
+    run: Callable[..., str],
+    readable: Iterable[Path] = (),
+    mounts: Sequence[Mount] = (),
+    keep_open: Sequence[int] = (),
+    on_line: Callable[[str], None] | None = None,
+    rights: Sequence[str] = (),
+    after: Sequence[Sequence[object]] = (),
+    mounts_files: bool = False,
+) -> None:
+    """Run a module of ours in a builder's cage with `order`, written to `file`.
+
+    `rights` is a command line in front that takes rights away from it; the commands of `after` run
+    in the same cage when it has ended well; `mounts_files` is that of `caged`. Raises the
+    PipelineError that it ended with, or CommandFailed.
+    """
+    token = f"{secrets.token_hex(16)} "
+    file.write_text(json.dumps({**order, _TOKEN: token}))
+    if not mounts_files:
+        file.chmod(0o644)  # the cage's root is nobody here
+    steps = [[*rights, sys.executable, "-m", module, file], *after]
+    words = caged(
+        steps[-1],
+        room=room,
+        readable=[file, *readable],
+        mounts=mounts,
+        before=steps[:-1],
+        mounts_files=mounts_files,
+    )
+    try:
+        run(words, cwd=ROOT, on_line=on_line, keep_open=keep_open)
+    except CommandFailed as error:
+        last = error.details.splitlines()[-1:] or [""]
+        if not last[0].startswith(token):
+            raise
+        table = json.loads(last[0].removeprefix(token))
+        kind = _KINDS.get(table["exit_code"], PipelineError)
+        raise kind(table["brief"], details=table["details"], hint=table["hint"]) from error
+
+
+def carry_out(work: Callable[[dict[str, Any]], None]) -> int:
+    """The inner half: call `work` with the order of the command line; returns the exit status."""
+    order = json.loads(Path(sys.argv[1]).read_text())
+    token = order.pop(_TOKEN)
+    try:
+        work(order)
+    except PipelineError as error:
+        failure = error
+    except OSError as error:  # of a tree that strangers made, or of a disk that is full
+        failure = PipelineError(str(error))
+    else:
+        return 0
+    table: dict[str, object] = {key: getattr(failure, key) for key in _KEYS}
+    print(f"{token}{json.dumps(table)}", flush=True)
+    return 1

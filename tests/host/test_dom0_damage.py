@@ -1,0 +1,578 @@
+"""Damaged records, journals, artifacts, versions, configurations, disks: one clear error each.
+
+No traceback, no hang, nothing lost: what cannot be read is named, with what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifact.sums import write_sums
+from pipeline.files import digest_file
+from pipeline.store.store import BuildInfo
+from tests.conftest import require
+from tests.host.dom0_bench import NAME, LifeBench, kept_as_it_was
+from tests.host.small_artifact import ABIS, hostname_in
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+CHANGES = ("refresh", "resize", "rebuild", "remove", "install")
+
+
+@pytest.fixture(scope="module")
+def module_bench(tmp_path_factory: pytest.TempPathFactory) -> LifeBench:
+    return LifeBench(tmp_path_factory.mktemp("damage") / "work")
+
+
+@pytest.fixture
+def bench(
+    module_bench: LifeBench,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[LifeBench]:
+    monkeypatch.setenv("DOMU_ROOT", str(module_bench.root))
+    with kept_as_it_was(module_bench, module_bench.work.with_name("aside")):
+        yield module_bench
+
+
+@pytest.fixture
+def installed(bench: LifeBench) -> LifeBench:
+    bench.demand("install", unproven="yes")
+    return bench
+
+
+def options_of(word: str, bench: LifeBench) -> dict[str, str]:
+    more = {
+        "resize": {"size": "48M"},
+        "refresh": {"of": str(bench.work / ABIS[1])},
+        "rebuild": {"of": str(bench.artifact), "unproven": "yes"},
+        "install": {"replace": "yes", "unproven": "yes"},
+        "remove": {"yes": "yes"},
+    }
+    return more[word]
+
+
+def flip(path: Path, at: int = -1) -> None:
+    with open(path, "r+b") as stream:
+        stream.seek(at if at >= 0 else path.stat().st_size // 2)
+        byte = stream.read(1)
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte[0] ^ 1]))
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def be_empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def be_gone(path: Path) -> None:
+    path.unlink()
+
+
+def be_link(path: Path) -> None:
+    path.rename(path.with_name(f"{path.name}.real"))
+    path.symlink_to(f"{path.name}.real")
+
+
+def be_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def be_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def be_loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def be_huge(path: Path) -> None:
+    os.truncate(path, 1 << 40)
+
+
+def be_garbage(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00garbage")
+
+
+KINDS: list[Callable[[Path], None]] = [
+    flip, truncate, be_empty, be_link, be_fifo, be_folder, be_loop, be_huge, be_garbage,
+]  # fmt: skip
+OTHERS = [kind for kind in KINDS if kind not in (flip,)]
+
+
+# records
+
+
+RECORDS: dict[str, dict[str, object]] = {
+    "another form": {"form": 7},
+    "another guest's": {"name": "web2"},
+    "a name that leads elsewhere": {"name": "../../etc/passwd"},
+    "no disks": {"disks": None},
+    "a disk that is no table": {"disks": [17]},
+    "a disk without a target": {"disks": [{"vdev": "xvda", "is_owned": True}]},
+    "a generation that is text": {"generation": "1"},
+    "no generation at all": {"generation": -1},
+    "a choice that is none": {"toolstack": "virsh"},
+    "a word that is none": {"word": "rm"},
+    "an ABI with a slash": {"abi": "../../x"},
+    "stale modules elsewhere": {"stale_modules": ["../../../srv"]},
+    "a kernel elsewhere": {"kernel": "/etc"},
+    "a pending kernel elsewhere": {"pending": "/srv"},
+    "an unknown key": {"surprise": 1},
+    "a previous that is a list": {"previous": [1]},
+    "no configuration": {"config_text": ""},
+    "an origin that is text": {"origin": "x"},
+}
+
+
+@pytest.mark.parametrize("changes", RECORDS.values(), ids=RECORDS)
+def test_a_record_that_we_never_wrote(installed: LifeBench, changes: dict[str, object]) -> None:
+    installed.edit_record(**changes)
+    for word in CHANGES:
+        error = installed.refused(word, **options_of(word, installed))
+        assert str(installed.record) in error.brief
+    for word in ("list-guests", "doctor"):
+        assert str(installed.record) in installed.ask(word, dry="yes").text
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_record_that_is_no_file_of_ours(
+    installed: LifeBench, kind: Callable[[Path], None]
+) -> None:
+    kind(installed.record)
+    for word in CHANGES:
+        assert str(installed.record) in installed.refused(word, **options_of(word, installed)).brief
+    assert str(installed.record) in installed.ask("list-guests").text
+
+
+def test_a_record_that_would_have_us_remove_what_is_not_ours(installed: LifeBench) -> None:
+    disks = json.loads(installed.record.read_text())["disks"]
+    for target in (installed.witness / "passwd", installed.disk() / "../../../../x", "relative"):
+        installed.edit_record(disks=[{**disks[0], "target": str(target)}])
+        installed.refused("remove", yes="yes")
+
+
+def test_a_record_of_brackets_without_an_end(installed: LifeBench) -> None:
+    installed.record.write_text("[" * 200_000)
+    assert str(installed.record) in installed.refused("remove", yes="yes").brief
+
+
+def test_a_damaged_record_does_not_stop_other_guests(installed: LifeBench) -> None:
+    installed.record.with_name("web2.json").write_text("{")
+    installed.demand("resize", size="48M")
+    assert "web2.json" in installed.demand("list-guests")
+    kernels = sorted((installed.root / "var/lib/xen/kernels").iterdir())
+    installed.demand("remove", yes="yes")
+    assert sorted((installed.root / "var/lib/xen/kernels").iterdir()) == kernels, "it may need them"
+
+
+# journals
+
+
+def step(kind: str, path: Path | str, **more: str) -> dict[str, str]:
+    return {"kind": kind, "path": str(path), **more}
+
+
+def journal_of(*steps: object, phase: object = "committed") -> dict[str, object]:
+    return {"word": "install", "phase": phase, "undo": list(steps), "finish": list(steps)}
+
+
+JOURNALS: dict[str, Callable[[LifeBench], object]] = {
+    "a list": lambda b: [1],
+    "no phase": lambda b: {"word": "install", "undo": [], "finish": []},
+    "a phase that is none": lambda b: journal_of(phase="later"),
+    "a phase that is a list": lambda b: journal_of(phase=[]),
+    "steps that are text": lambda b: {"word": "x", "phase": "committed", "finish": "x", "undo": []},
+    "a step that is a number": lambda b: journal_of(3),
+    "a step of no kind": lambda b: journal_of({"path": "/x"}),
+    "a step of an unknown kind": lambda b: journal_of(step("format", "/dev/sda")),
+    "removal of a host's file": lambda b: journal_of(step("remove", b.witness / "passwd")),
+    "removal of a host's folder": lambda b: journal_of(step("remove-tree", b.witness)),
+    "removal of all images": lambda b: journal_of(step("remove-tree", b.disk().parents[2])),
+    "removal by dots": lambda b: journal_of(
+        step("remove-tree", f"{b.disk().parent}/../../../../../../srv")
+    ),
+    "removal of another's configuration": lambda b: journal_of(
+        step("remove", b.config.with_name("web2.cfg"))
+    ),
+    "a rename over a host's file": lambda b: journal_of(
+        step("rename", b.witness / "passwd", source=str(b.config))
+    ),
+    "a size of a host's file": lambda b: journal_of(
+        step("set-size", b.witness / "passwd", size="0")
+    ),
+    "a size that is text": lambda b: journal_of(step("set-size", b.disk(), size="-1")),
+    "modules of another guest": lambda b: journal_of(
+        {"kind": "modules", "guest": "web2", "what": "drop", "abis": "x"}
+    ),
+    "modules elsewhere": lambda b: journal_of(
+        {"kind": "modules", "guest": NAME, "what": "drop", "abis": "../../x"}
+    ),
+    "a volume that is an option": lambda b: journal_of(step("lv-remove", "a b/c", group="..")),
+    "5000 steps": lambda b: journal_of(*[step("remove", b.config)] * 5000),
+}
+
+
+@pytest.mark.parametrize("make", JOURNALS.values(), ids=JOURNALS)
+def test_a_journal_that_we_never_wrote(
+    installed: LifeBench, make: Callable[[LifeBench], object]
+) -> None:
+    installed.journal.parent.mkdir(exist_ok=True)
+    installed.journal.write_text(json.dumps(make(installed)))
+    for word in CHANGES:
+        assert (
+            str(installed.journal) in installed.refused(word, **options_of(word, installed)).brief
+        )
+    said = installed.demand("list-guests")
+    assert "cannot be ended" in said
+    assert NAME in said
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_journal_that_is_no_file_of_ours(
+    installed: LifeBench, kind: Callable[[Path], None]
+) -> None:
+    installed.journal.parent.mkdir(exist_ok=True)
+    installed.journal.write_text(json.dumps(journal_of()))
+    kind(installed.journal)
+    assert str(installed.journal) in installed.refused("resize", size="48M").brief
+    assert "cannot be ended" in installed.demand("list-guests")
+
+
+# artifacts
+
+
+FILES = ("disk.img", "swap.img", "vmlinuz", "initrd.img", "kernel.json", "spec.json")
+FILES += (f"{NAME}.cfg", "SHA256SUMS", "FSVERITY")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_artifact_with_one_damaged_file(bench: LifeBench, name: str) -> None:
+    path, pristine = bench.artifact / name, bench.work / "pristine"
+    shutil.copy2(path, pristine)
+    for kind in (*KINDS, be_gone):
+        kind(path)
+        for word in ("install", "publish"):
+            error = bench.refused(word, unproven="yes")
+            assert error.exit_code == (2 if kind is be_gone and "img" not in name else 5) or (
+                kind is be_gone
+            ), f"{kind.__name__}: {error.brief}"
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(True)
+        path.with_name(f"{name}.real").unlink(missing_ok=True)
+        shutil.copy2(pristine, path)
+    bench.demand("install", unproven="yes")
+
+
+def test_a_file_that_no_sum_speaks_of(bench: LifeBench) -> None:
+    for sums, name in (("SHA256SUMS", "vmlinuz"), ("FSVERITY", "disk.img")):
+        path = bench.artifact / sums
+        text = path.read_text()
+        path.write_text("".join(f"{line}\n" for line in text.splitlines() if name not in line))
+        assert bench.refused("install", unproven="yes").exit_code == 5
+        path.write_text(text)
+
+
+def test_an_artifact_whose_kernel_has_a_name_that_leads_elsewhere(bench: LifeBench) -> None:
+    facts = bench.artifact / "kernel.json"
+    facts.write_text(json.dumps({"abi": "../../../../srv/x"}))
+    sums = bench.artifact / "SHA256SUMS"
+    lines = [line for line in sums.read_text().splitlines() if "kernel.json" not in line]
+    sums.write_text("\n".join([*lines, f"{digest_file(facts)}  kernel.json"]) + "\n")
+    bench.refused("install", unproven="yes")
+
+
+def test_a_damaged_kernel_of_the_host_is_put_right(installed: LifeBench) -> None:
+    (kernel,) = (installed.root / "var/lib/xen/kernels").iterdir()
+    flip(kernel / "vmlinuz")
+    installed.demand("install", unproven="yes", replace="yes")
+    assert (kernel / "vmlinuz").read_bytes() == (installed.artifact / "vmlinuz").read_bytes()
+
+
+# published versions
+
+
+def test_a_flipped_bit_in_an_older_version_is_not_published_again(bench: LifeBench) -> None:
+    bench.demand("publish", unproven="yes")
+    (older,) = bench.versions()
+    older.rename(older.with_name("20250101T000000Z-"))
+    older = older.with_name("20250101T000000Z-")
+    for name in ("vmlinuz", "swap.img"):
+        (older / name).chmod(0o600)
+        flip(older / name)
+    bench.make_artifact(ABIS[0], "one")
+    said = bench.demand("publish", unproven="yes")
+    assert "vmlinuz is copied anew" in said
+    newest = bench.versions()[-1]
+    for name in ("vmlinuz", "swap.img"):
+        assert (newest / name).read_bytes() == (bench.artifact / name).read_bytes()
+    assert (newest / "initrd.img").samefile(older / "initrd.img")
+
+
+@pytest.mark.parametrize("kind", [*OTHERS, be_gone])
+def test_damaged_facts_of_a_version(bench: LifeBench, kind: Callable[[Path], None]) -> None:
+    bench.demand("publish", unproven="yes")
+    (version,) = bench.versions()
+    (version / "published.json").chmod(0o600)
+    kind(version / "published.json")
+    bench.ask("install", of="published", unproven="yes")
+    bench.ask("publish", rollback="yes")
+    assert version.name in bench.demand("publish", unproven="yes")
+
+
+def test_a_damaged_version_is_not_gone_back_to(bench: LifeBench) -> None:
+    bench.demand("publish", unproven="yes")
+    (first,) = bench.versions()
+    first.rename(first.with_name("20250101T000000Z-"))
+    first = first.with_name("20250101T000000Z-")
+    bench.make_artifact(ABIS[1], "two")
+    bench.demand("publish", unproven="yes")
+    (first / "disk.img").chmod(0o600)
+    flip(first / "disk.img")
+    said = bench.ask("publish", rollback="yes")
+    assert said.code == 2
+    assert f"{first.name} is passed over" in said.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_published_disk_is_not_installed(
+    bench: LifeBench, kind: Callable[[Path], None]
+) -> None:
+    bench.demand("publish", unproven="yes")
+    (version,) = bench.versions()
+    (version / "disk.img").chmod(0o600)
+    kind(version / "disk.img")
+    assert bench.refused("install", of="published", unproven="yes").exit_code == 5
+
+
+def test_what_killed_publishing_left_goes_with_the_next(bench: LifeBench) -> None:
+    dead = bench.output / "scratch/publish-web1-12345678"
+    (dead / "deep").mkdir(parents=True)
+    (dead / "disk.img").write_bytes(bytes(1 << 20))
+    bench.demand("publish", unproven="yes")
+    for name in (".20250101T000000Z-.new", ".20250101T000000Z-.gone"):
+        (bench.published / name).mkdir()
+        (bench.published / name / "disk.img").write_bytes(b"x")
+    bench.demand("publish", unproven="yes")
+    assert list((bench.output / "scratch").iterdir()) == []
+    assert not [path for path in bench.published.iterdir() if path.name.startswith(".")]
+
+
+# disks
+
+
+@pytest.mark.parametrize("kind", [be_gone, be_folder, be_fifo, be_loop])
+@pytest.mark.parametrize("name", ["disk.img", "swap.img"])
+def test_a_disk_that_is_none(installed: LifeBench, kind: Callable[[Path], None], name: str) -> None:
+    kind(installed.disk(name=name))
+    if name == "disk.img":
+        for word in ("resize", "refresh"):
+            error = installed.refused(word, **options_of(word, installed))
+            assert error.exit_code == 3
+            assert "disk.img" in error.brief
+    assert name in installed.demand("list-guests")
+    for word in ("rebuild", "remove"):
+        said = installed.ask(word, **options_of(word, installed))
+        assert said.error is None or said.error.hint
+        assert not list(installed.journal.parent.glob("*")), "a journal stays for ever"
+
+
+def test_disks_are_for_their_owner_alone(installed: LifeBench) -> None:
+    (installed.artifact / "disk.img").chmod(0o644)
+    old = os.umask(0)
+    try:
+        installed.demand("rebuild", **options_of("rebuild", installed))
+        installed.demand("resize", size="24M")
+        installed.demand("publish", unproven="yes")
+    finally:
+        os.umask(old)
+    images = installed.root / "var/lib/xen/images" / NAME
+    disks = [*images.rglob("*.img"), *installed.published.rglob("*.img")]
+    disks = [path for path in disks if path.name in ("disk.img", "swap.img")]
+    assert len(disks) == 6
+    for disk in disks:
+        is_published = installed.published in disk.parents
+        assert disk.stat().st_mode & 0o777 == (0o400 if is_published else 0o600), disk
+        for folder in disk.parents:
+            if folder in (images.parent, installed.published.parent):
+                break
+            assert folder.stat().st_mode & 0o777 == 0o700, folder
+
+
+def test_disks_of_an_earlier_version_are_closed_by_whatever_word_comes(
+    installed: LifeBench,
+) -> None:
+    installed.disk().chmod(0o644)
+    for folder in (installed.disk().parent, installed.disk().parents[1]):
+        folder.chmod(0o755)
+    installed.demand("list-guests")
+    assert installed.disk().stat().st_mode & 0o777 == 0o600
+    for folder in (installed.disk().parent, installed.disk().parents[1]):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+# copy-on-write disks
+
+
+@pytest.fixture
+def overlay(bench: LifeBench) -> Path:
+    """The artifact's disk becomes an overlay; returns the golden image that it rests on."""
+    mark = "ab" * 32
+    folder = bench.output / "store/image" / mark[:32]
+    folder.mkdir(parents=True)
+    golden, disk = folder / "golden.img", bench.artifact / "disk.img"
+    shutil.move(disk, golden)
+    files = {golden.name: {"size": golden.stat().st_size, "sha256": digest_file(golden)}}
+    made = BuildInfo("image", mark, 1, {}, {}, files=files)
+    (folder / "buildinfo.json").write_bytes(made.to_json())
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", golden]
+    subprocess.run([*argv, disk.with_suffix(".qcow2")], check=True)
+    for config in bench.artifact.glob(f"{NAME}.*"):
+        text = config.read_text().replace("format=raw, vdev=xvda1", "format=qcow2, vdev=xvda1")
+        config.write_text(text.replace("disk.img", "disk.qcow2"))
+    (bench.artifact / "stages.json").write_text(json.dumps({"image": asdict(made)}))
+    for name in ("SHA256SUMS", "FSVERITY"):
+        (bench.artifact / name).unlink()
+    write_sums(bench.artifact, disks=("disk.*", "swap.img"))
+    return golden
+
+
+def _another_build(golden: Path) -> None:
+    facts = golden.with_name("buildinfo.json")
+    facts.write_text(facts.read_text().replace("abab", "cdcd"))
+
+
+def _same_size(golden: Path) -> None:
+    with open(golden, "r+b") as stream:
+        stream.seek(8 << 20)
+        stream.write(b"another")
+
+
+def test_a_golden_image_that_is_what_it_was(bench: LifeBench, overlay: Path) -> None:
+    bench.demand("publish", unproven="yes")
+    bench.demand("install", unproven="yes")
+    assert bench.disk(name="disk.qcow2").stat().st_mode & 0o777 == 0o600
+    require(os.access("/dev/fuse", os.R_OK | os.W_OK), "FUSE")
+    bench.demand("refresh", **options_of("refresh", bench))
+    bench.demand("refresh", undo="yes")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(flip, truncate, be_empty, be_link, be_fifo, be_folder, be_loop, be_gone),
+        *(_another_build, _same_size),
+    ],
+)
+def test_a_golden_image_that_is_gone_or_another(
+    bench: LifeBench, overlay: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(overlay)
+    for word in ("publish", "install"):
+        error = bench.refused(word, unproven="yes")
+        assert error.exit_code == 5
+        assert "golden.img" in error.brief
+
+
+# configurations
+
+
+def test_a_rebuild_keeps_an_administrators_edits(installed: LifeBench) -> None:
+    text = installed.config.read_text().replace("memory = 256", "memory = 777  # mine")
+    extra = "# caf\xe9: ask Zo\xeb before a change\n".encode("latin-1")
+    vfb = b'vfb = [ "type=vnc,vncpasswd=se-cret" ]\npool = "blue"\n'
+    installed.config.write_bytes(extra + text.encode() + vfb)
+    assert "memory = 777" in text
+    for generation in (2, 3):
+        said = installed.demand("rebuild", **options_of("rebuild", installed))
+        now = installed.config.read_bytes()
+        assert now.startswith(extra)
+        assert now.endswith(vfb)
+        assert b"memory = 777  # mine" in now
+        assert str(installed.disk(generation)).encode() in now
+        assert b"images/web1/1/" not in now
+        assert "kept: memory = 777" in said
+        assert "kept: pool = blue" in said
+        assert "se-cret" not in said
+    assert "was edited" in installed.demand("list-guests")
+    assert "it was edited" in installed.refused("remove").details
+    installed.demand("rebuild", undo="yes")
+    assert b"images/web1/2/" in installed.config.read_bytes()
+    assert installed.config.read_bytes().startswith(extra)
+
+
+def test_a_rebuild_says_what_it_changes_and_what_it_keeps(installed: LifeBench) -> None:
+    text = installed.config.read_text()
+    lines = text.replace("vcpus = 1", "vcpus = 3").replace("on_crash =", "on_crash  =")
+    disk = f'    "{installed.disk()}'
+    assert disk in lines or f'"{installed.disk()}' in lines or str(installed.disk()) in lines
+    installed.config.write_text(lines)
+    sums = installed.artifact / "SHA256SUMS"
+    built = installed.artifact / f"{NAME}.cfg"
+    before = digest_file(built)
+    built.write_text(
+        built.read_text().replace("memory = 256", "memory = 384").replace("vcpus = 1", "vcpus = 2")
+    )
+    sums.write_text(sums.read_text().replace(before, digest_file(built)))
+    said = installed.demand("rebuild", **options_of("rebuild", installed))
+    assert "changed: memory = 256 -> memory = 384" in said
+    assert "kept: vcpus = 3; the new build says vcpus = 2" in said
+    now = installed.config.read_text()
+    assert "memory = 384" in now
+    assert "vcpus = 3" in now
+
+
+def _utf16(path: Path) -> None:
+    path.write_bytes(path.read_text().encode("utf-16"))
+
+
+def _python(path: Path) -> None:
+    path.write_text(path.read_text() + "\nfor x in range(3):\n    memory = x\n")
+
+
+def _zeros(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + bytes(9))
+
+
+def _endless_list(path: Path) -> None:
+    path.write_text(path.read_text() + "\ndisk = [ 'phy:/dev/x,xvdz,w',\n")
+
+
+CONFIGS = [_utf16, _python, _zeros, _endless_list, be_fifo, be_folder, be_loop, be_huge, be_garbage]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_configuration_that_cannot_be_read(
+    installed: LifeBench, kind: Callable[[Path], None]
+) -> None:
+    kind(installed.config)
+    for word in ("refresh", "rebuild"):
+        error = installed.refused(word, **options_of(word, installed))
+        assert str(installed.config) in error.brief
+    installed.demand("list-guests")
+    assert str(installed.config) in installed.ask("doctor", dry="yes").text
+    for word in ("start", "migrate"):
+        assert installed.refused(word, to="peer", dry="yes")
+
+
+def test_a_latin_1_comment_survives_a_refresh(installed: LifeBench) -> None:
+    installed.config.write_bytes(
+        b"# caf\xe9\r\n".replace(b"\r", b"") + installed.config.read_bytes()
+    )
+    installed.demand("refresh", **options_of("refresh", installed))
+    assert installed.config.read_bytes().startswith(b"# caf\xe9\n")
+    installed.demand("refresh", undo="yes")
+    assert installed.config.read_bytes().startswith(b"# caf\xe9\n")
+    assert hostname_in(installed.disk()) == f"{NAME} one"

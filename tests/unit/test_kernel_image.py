@@ -1,0 +1,138 @@
+"""Kernels and initrds are read from their bytes."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.kernel.cpio import module_names, read_initrd
+from pipeline.kernel.image import read_kernel
+
+NOTES = [(1, struct.pack("<Q", 0xFFFFFFFF81000000)), (8, b"generic\0"), (18, b"\x50\x08\0\x01")]
+
+
+def make_elf(notes: list[tuple[int, bytes]]) -> bytes:
+    segment = b"".join(
+        struct.pack("<III", 4, len(value), kind) + b"Xen\0" + value + b"\0" * (-len(value) % 4)
+        for kind, value in notes
+    )
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHI", 2, 62, 1)
+    header += struct.pack("<QQQIHHHHHH", 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    program = struct.pack("<IIQQQQQQ", 4, 4, 120, 0, 0, len(segment), len(segment), 4)
+    return header + program + segment
+
+
+def make_bzimage(payload: bytes, *, protocol: int = 0x20F) -> bytes:
+    setup = bytearray(1024)
+    setup[0x1F1] = 1
+    setup[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", setup, 0x206, protocol)
+    struct.pack_into("<H", setup, 0x20E, 0x100)
+    setup[0x300:0x320] = b"6.1.0-56-amd64 (x@y) #1 SMP\0".ljust(32, b"\0")
+    struct.pack_into("<II", setup, 0x248, 16, len(payload))
+    return bytes(setup) + bytes(16) + payload
+
+
+def xz(content: bytes) -> bytes:
+    filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6}]
+    return lzma.compress(content, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
+
+
+@pytest.mark.parametrize(
+    ("name", "pack", "trailer"),
+    [
+        ("gzip", gzip.compress, b""),
+        ("bzip2", bz2.compress, b"size"),
+        ("xz", xz, b"size"),
+        ("lzma", lambda elf: lzma.compress(elf, lzma.FORMAT_ALONE), b"size"),
+    ],
+)
+def test_the_notes_of_a_compressed_kernel_are_read(
+    name: str, pack: Callable[[bytes], bytes], trailer: bytes
+) -> None:
+    kernel = read_kernel(make_bzimage(pack(make_elf(NOTES)) + trailer))
+    assert kernel.compression == name
+    assert kernel.release == "6.1.0-56-amd64"
+    assert kernel.bits == 64
+    assert kernel.elf_notes == {
+        "ENTRY": "0xffffffff81000000",
+        "LOADER": "generic",
+        "PHYS32_ENTRY": "0x1000850",
+    }
+
+
+def test_an_lz4_kernel_needs_a_decompressor_and_says_so() -> None:
+    image = make_bzimage(b"\x02\x21\x4c\x18stream" + b"size")
+    kernel = read_kernel(image)
+    assert (kernel.compression, kernel.elf_notes) == ("lz4", None)
+    assert "no decompressor for lz4" in kernel.unread
+    seen: list[bytes] = []
+
+    def unpack(stream: bytes) -> bytes:
+        seen.append(stream)
+        return make_elf(NOTES)
+
+    notes = read_kernel(image, decompressors={"lz4": unpack}).elf_notes
+    assert notes is not None
+    assert "PHYS32_ENTRY" in notes
+    assert seen == [b"\x02\x21\x4c\x18stream"]
+
+
+def test_a_gzipped_elf_kernel_of_the_2_6_18_days_is_read() -> None:
+    kernel = read_kernel(gzip.compress(make_elf(NOTES)))
+    assert (kernel.is_bzimage, kernel.compression) == (False, "gzip")
+    assert kernel.elf_notes is not None
+
+
+def test_a_damaged_payload_gives_no_notes_and_the_reason() -> None:
+    kernel = read_kernel(make_bzimage(b"\xfd7zXZ\x00" + bytes(40)))
+    assert kernel.elf_notes is None
+    assert "damaged" in kernel.unread
+
+
+@pytest.mark.parametrize("image", [b"", b"MZ" * 100, b"#!/bin/sh\n"])
+def test_bytes_that_are_no_kernel_are_refused(image: bytes) -> None:
+    with pytest.raises(ValueError, match="neither"):
+        read_kernel(image)
+
+
+def make_cpio(members: dict[str, bytes]) -> bytes:
+    archive = b""
+    for name, content in {**members, "TRAILER!!!": b""}.items():
+        raw = name.encode() + b"\0"
+        fields = [1, 0o100644, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(raw), 0]
+        head = b"070701" + b"".join(b"%08x" % field for field in fields) + raw
+        archive += head + b"\0" * (-len(head) % 4) + content + b"\0" * (-len(content) % 4)
+    return archive + b"\0" * (-len(archive) % 512)
+
+
+def test_an_initrd_with_microcode_before_a_compressed_archive_is_read_whole() -> None:
+    early = make_cpio({"kernel/x86/microcode/GenuineIntel.bin": b"code"})
+    late = make_cpio(
+        {
+            "usr/lib/modules/6.1/kernel/drivers/block/xen-blkfront.ko": b"\x7fELF",
+            "./lib/modules/6.1/kernel/fs/ext4/ext4.ko.xz": b"x",
+            "conf/initramfs.conf": b"MODULES=list\n",
+        }
+    )
+    entries = read_initrd(early + gzip.compress(late))
+    assert module_names(entries) == {"xen_blkfront", "ext4"}
+    assert entries[0].path == "kernel/x86/microcode/GenuineIntel.bin"
+    assert entries[-1].content == b"MODULES=list\n"
+
+
+def test_a_zstd_initrd_is_read_with_the_callers_decompressor() -> None:
+    archive = make_cpio({"a.ko": b"1"})
+    entries = read_initrd(b"\x28\xb5\x2f\xfdrest", decompressors={"zstd": lambda _: archive})
+    assert module_names(entries) == {"a"}
+
+
+@pytest.mark.parametrize("image", [b"junk", b"070701" + b"z" * 200, make_cpio({"a": b"b"})[:130]])
+def test_a_damaged_initrd_is_refused(image: bytes) -> None:
+    with pytest.raises(ValueError, match=r"cpio|damaged"):
+        read_initrd(image)

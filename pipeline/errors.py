@@ -6,7 +6,8 @@ Exit codes are those of docs/exit-codes.md (0 is success, 130 an interruption).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 
 class PipelineError(Exception):
@@ -35,6 +36,45 @@ class UsageError(PipelineError):
     """The command line names something that does not exist or makes no sense (exit code 2)."""
 
     exit_code = 2
+
+
+# it holds; it could not be asked; worth a line; it fails, or stops what was wanted
+Level = Literal["ok", "skipped", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one thing, and the way out: a mistake, a risk, a check with its outcome.
+
+    `subject` is what it is about (a key of a spec, a check, a guest) and `source` where that stands
+    (a file, the command line). `expected` and `seen` are those of a comparison, which needs no
+    `message`. `code` is the row of docs/checks.md. `others` are further keys that take part.
+    """
+
+    level: Level
+    subject: str
+    message: str = ""
+    hint: str = ""
+    expected: str = ""
+    seen: str = ""
+    code: str = ""
+    source: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What was found, in a line or so."""
+        if self.message or self.level == "ok":
+            return self.message or self.seen
+        return f"expected {self.expected or 'nothing'}, seen {self.seen or 'nothing'}"
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs, as docs/checks.md describes it: always every key."""
+        return {**asdict(self), "message": self.text}
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.source, self.subject, self.text) if part)
+        return f"{where}\n    {self.hint}" if self.hint else where
 
 
 @dataclass(frozen=True)

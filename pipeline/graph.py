@@ -19,7 +19,8 @@ from doit.exceptions import TaskFailed
 
 from pipeline.commands import HOST_WORDS, OPTIONS, READING_WORDS, SPEC_WORDS, Word
 from pipeline.console.events import Events
-from pipeline.console.reporter import StageFailed, StageReporter, print_error
+from pipeline.console.reporter import StageFailed, StageReporter
+from pipeline.console.terminal import print_error
 from pipeline.diagnosis import explain_os_error
 from pipeline.errors import PipelineError, UsageError
 from pipeline.mirror.fetch import OFFLINE

@@ -11,7 +11,7 @@ from doit.exceptions import BaseFail, TaskFailed
 from pipeline import interruption
 from pipeline.console.events import Events
 from pipeline.console.progress import print_line
-from pipeline.console.terminal import printable
+from pipeline.console.terminal import print_error
 from pipeline.errors import DiskFull, PipelineError
 
 
@@ -156,19 +156,3 @@ def _print_stage(task: Any, what: str, reason: str) -> None:
     stage, _, artifact = task.name.partition(":")
     why = f"  ({reason})" if reason else ""
     print_line(f"  {stage:<8} {artifact:<20} {what}{why}")
-
-
-def print_error(error: PipelineError) -> None:
-    """An error as a person reads it: what and where, the program's last words, what to do."""
-    where = " ".join(part for part in (error.guest, error.stage) if part)
-    lines = [f"error: {where}: {error.brief}" if where else f"error: {error.brief}"]
-    argv = getattr(error, "argv", None)
-    if argv:
-        lines.append(f"  command: {' '.join(argv)[:2000]}")
-    lines += [f"  | {line}" for line in error.details.splitlines()]
-    if error.log:
-        lines.append(f"  log: {error.log}")
-    if error.hint:
-        lines.append(f"  next: {error.hint}")
-    sys.stdout.flush()
-    print(printable("\n".join(lines)), file=sys.stderr, flush=True)

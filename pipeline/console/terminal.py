@@ -1,8 +1,11 @@
-"""Foreign text on a person's terminal: what could steer it is shown, never obeyed."""
+"""Errors and foreign text on a person's terminal: what could steer it is shown, never obeyed."""
 
 from __future__ import annotations
 
 import re
+import sys
+
+from pipeline.errors import PipelineError
 
 # C0 without tab and newline, DEL, C1 (ECMA-48), what turns the direction of text (UAX 9), and
 # surrogates, which no encoding can print
@@ -14,3 +17,19 @@ _STEERING = re.compile(
 def printable(text: str) -> str:
     """The text with every character that steers a terminal as \\xNN or \\uNNNN."""
     return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def print_error(error: PipelineError) -> None:
+    """An error as a person reads it: what and where, the program's last words, what to do."""
+    where = " ".join(part for part in (error.guest, error.stage) if part)
+    lines = [f"error: {where}: {error.brief}" if where else f"error: {error.brief}"]
+    argv = getattr(error, "argv", None)
+    if argv:
+        lines.append(f"  command: {' '.join(argv)[:2000]}")
+    lines += [f"  | {line}" for line in error.details.splitlines()]
+    if error.log:
+        lines.append(f"  log: {error.log}")
+    if error.hint:
+        lines.append(f"  next: {error.hint}")
+    sys.stdout.flush()
+    print(printable("\n".join(lines)), file=sys.stderr, flush=True)

@@ -56,28 +56,30 @@ def read_overrides(given: Mapping[str, str]) -> tuple[dict[str, object], list[Pr
             message = f"'{own[key]}' and '{text}' are both asked for"
             problems.append(Problem(COMMAND_LINE, key, message, "keep one of them"))
     wrong = {problem.key.replace("-", "_") for problem in problems}
-    return {key: convert_text(key, own[key]) for key in own if key not in wrong}, problems
+    return {key: _convert(key, own[key]) for key in own if key not in wrong}, problems
 
 
-def convert_text(key: str, text: str) -> object:
-    """A variable's text as the type of its key: yes and no, whole numbers, lists by comma."""
-    annotation = Spec.model_fields[key].annotation
+def _convert(key: str, text: str) -> object:
+    if key == "partitions":
+        return text  # the name of a file
+    if key == "authorized_keys" and " " in text:
+        return [text]  # a key line: commas belong to its options or its comment
+    return convert_text(Spec.model_fields[key].annotation, text)
+
+
+def convert_text(annotation: object, text: str) -> object:
+    """A variable's text as its type: yes and no, whole numbers, lists by comma, else itself.
+
+    So is a text that means nothing of its type, for the model to report.
+    """
     kind = strip_annotation(annotation)
     if kind is bool and text.lower() in YES | NO:
         return text.lower() in YES
     if kind is int and text.isascii() and text.isdigit() and len(text) < _DIGITS:
         return int(text)
-    if key == "partitions":
-        return text  # the name of a file
     if is_list(annotation):
-        return _split_list(key, text)
+        return [part.strip() for part in text.split(",") if part.strip()]
     return text
-
-
-def _split_list(key: str, text: str) -> list[str]:
-    if key == "authorized_keys" and " " in text:
-        return [text]  # a key line: commas belong to its options or its comment
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _unknown(name: str) -> Problem:

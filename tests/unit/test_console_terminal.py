@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.console.progress import print_line
-from pipeline.console.reporter import print_error
-from pipeline.console.terminal import printable
+from pipeline.console.terminal import print_error, printable
 from pipeline.errors import PipelineError, VerificationError
 
 STEERING = [

@@ -1,67 +1,67 @@
 """The task graph: what exists. How a stage works: pipeline/stages/; which guests: guests/."""
 
 from pipeline import commands
-from pipeline.graph import Graph
+from pipeline.graph import Graph, Tasks
 
 GRAPH = Graph.load()
 DOIT_CONFIG = GRAPH.config
 
 
-def task_mirror():
+def task_mirror() -> Tasks:
     """the mirror's signed state, verified"""
     yield from GRAPH.stage_tasks("mirror")
 
 
-def task_base():
+def task_base() -> Tasks:
     """minimal tree of a suite"""
     yield from GRAPH.stage_tasks("base")
 
 
-def task_kernel():
+def task_kernel() -> Tasks:
     """kernel, initrd and modules of one ABI"""
     yield from GRAPH.stage_tasks("kernel")
 
 
-def task_rootfs():
+def task_rootfs() -> Tasks:
     """base tree plus the guest's elements"""
     yield from GRAPH.stage_tasks("rootfs")
 
 
-def task_image():
+def task_image() -> Tasks:
     """golden image, no identity in it"""
     yield from GRAPH.stage_tasks("image")
 
 
-def task_volume():
+def task_volume() -> Tasks:
     """disks with the guest's identity"""
     yield from GRAPH.stage_tasks("volume")
 
 
-def task_config():
+def task_config() -> Tasks:
     """artifact folder, ready to boot"""
     yield from GRAPH.stage_tasks("config")
 
 
-def task_building():
+def task_building() -> Tasks:
     """build guests, and ask about them"""
     yield from GRAPH.words(commands.build.WORDS)
 
 
-def task_proving():
+def task_proving() -> Tasks:
     """boot under real Xen"""
     yield from GRAPH.words(commands.prove.WORDS)
 
 
-def task_living():
+def task_living() -> Tasks:
     """publish guests, install them on a Xen host, and their life there"""
     yield from GRAPH.words(commands.install.WORDS)
 
 
-def task_keeping():
+def task_keeping() -> Tasks:
     """what is kept: the store, the package cache, locks"""
     yield from GRAPH.words(commands.store.WORDS)
 
 
-def task_supplying():
+def task_supplying() -> Tasks:
     """mirrors, the caching proxy, releases"""
     yield from GRAPH.words(commands.mirrors.WORDS)

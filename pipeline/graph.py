@@ -33,6 +33,7 @@ from pipeline.stages import STAGES
 from pipeline.walls.privacy import tighten
 
 Task = dict[str, Any]
+Tasks = Iterator[Task]
 RUN_OPTIONS = OPTIONS | {"replace", "events"}
 MOST_THREADS = 4
 _CLEARING = {"gc", "doctor"}  # they say what they remove of the dead, and heed dry=yes
@@ -152,7 +153,7 @@ class Graph:
             "default_tasks": ["guests"],
         }
 
-    def stage_tasks(self, stage: str) -> Iterator[Task]:
+    def stage_tasks(self, stage: str) -> Tasks:
         """One task for each different artifact of a stage, with the guests that it serves."""
         summary = self.recipe.stages[stage].summary
         yield {"name": None, "doc": summary}
@@ -191,7 +192,7 @@ class Graph:
 
         return _guarded(build)
 
-    def words(self, table: Iterable[Word]) -> Iterator[Task]:
+    def words(self, table: Iterable[Word]) -> Tasks:
         """The words of a table, each under its own name: one task a guest, or a single one."""
         for word in table:
             if word.is_single:
@@ -206,7 +207,7 @@ class Graph:
                 yield {"basename": word.name, "name": None, "doc": word.doc}
                 yield from self._word_tasks(word)
 
-    def _word_tasks(self, word: Word) -> Iterator[Task]:
+    def _word_tasks(self, word: Word) -> Tasks:
         """One task a guest, narrowed to the chosen by name=."""
         for guest in self.chosen if word.name != "create" or _is_creating() else ():
             yield {

@@ -6,7 +6,7 @@ import gzip
 import io
 import tarfile
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 AGE = 1_600_000_000
 CONTROL = b"Package: hello\nVersion: 1\nArchitecture: amd64\nMulti-Arch: same\nDescription: x\n y\n"
@@ -83,7 +83,7 @@ def folder(name: bytes, mode: int = 0o755) -> Entry:
     return Entry(name, b"5", mode=mode)
 
 
-def file(name: bytes, content: bytes = b"x", **facts: int) -> Entry:
+def file(name: bytes, content: bytes = b"x", **facts: Any) -> Entry:
     return Entry(name, b"0", content, **facts)
 
 

@@ -26,6 +26,7 @@ from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.stages import STAGES
 from tests.conftest import ROOT, require
+from tests.specs import make_spec
 from tests.workshop import Workshop
 
 SPARE_MIB = 4096
@@ -88,7 +89,7 @@ def running_dom0(
     project = Project(ROOT, output, workshop.guests)
     for folder in ("store", "scratch", "logs"):
         (output / folder).mkdir(parents=True, exist_ok=True)
-    host = ensure_host(Recipe(project, STAGES), spec or Spec(name="dom0", suite="bookworm"))
+    host = ensure_host(Recipe(project, STAGES), spec or make_spec(name="dom0"))
     carried = [ROOT, *(carry or [output / name for name in ("guests", "volumes", "identity")])]
     image, empty = work / "project.img", work / "empty.img"
     _make_project_disk(carried, work / "tree", image)

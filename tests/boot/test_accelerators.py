@@ -11,9 +11,9 @@ from pipeline.proof import accelerators, machine
 from pipeline.proof.accelerators import TCG, Accelerator, choose_accelerator, try_accelerator
 from pipeline.proof.testhost import ensure_host
 from pipeline.recipe import Recipe
-from pipeline.spec import Spec
 from pipeline.stages import STAGES
 from tests.conftest import ROOT
+from tests.specs import make_spec
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(1800)]
@@ -25,7 +25,7 @@ def test_what_runs_xen_is_told_from_what_does_not(
 ) -> None:
     (workshop.output / "scratch").mkdir(parents=True, exist_ok=True)
     recipe = Recipe(Project(ROOT, workshop.output, workshop.guests), STAGES)
-    host = ensure_host(recipe, Spec(name="any", suite="bookworm"))
+    host = ensure_host(recipe, make_spec(name="any"))
     words = machine.boot_words(host.folder, machine.TRIED_WORDS)
     log = tmp_path / "log"
     assert try_accelerator(TCG, words, tmp_path, log=log, timeout_s=120) == ""

@@ -132,7 +132,7 @@ def _kill_qemu(prover: Prover, before: frozenset[str], ended: threading.Event) -
     while not ended.wait(0.2):
         new = [entry.split() for entry in take_stock().processes - before]
         qemu = [int(pid) for pid, name in new if name.startswith("qemu-system")]
-        if qemu and list(scratch.glob("prove-*/disk0.qcow2")):
+        if qemu and any(scratch.glob("prove-*/disk0.qcow2")):
             os.kill(qemu[0], signal.SIGKILL)
             return
 
@@ -166,9 +166,9 @@ def test_a_full_disk_is_the_machines_fault(prover: Prover) -> None:
     words = [sys.executable, "-m", "doit", "prove", "name=test-drbd"]
     words += [f"authorized_keys={prover.key}.pub"]
     script = 'mount -t tmpfs -o size=12M tmpfs "$1" && shift && exec "$@"'
+    private = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", scratch]
-        + words,
+        [*private, scratch, *words],
         cwd=ROOT,
         env=prover.workshop.environment(),
         capture_output=True,

@@ -39,7 +39,7 @@ def bench(workshop: Workshop, tmp_path: Path) -> Workshop:
 
 def artifact_of(bench: Workshop, stage: str) -> Path:
     record = json.loads((bench.output / "guests/tiny/stages.json").read_text())
-    return bench.output / "store" / stage / record[stage]["fingerprint"][:32]
+    return bench.output / "store" / stage / str(record[stage]["fingerprint"])[:32]
 
 
 def spoil(path: Path) -> None:

@@ -17,7 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,12 @@ WORDS = (
     ("guests",),
 )
 MOST_BYTES = 64 << 20  # of a file that is unpacked
-_UNPACKERS = {
-    b"\x1f\x8b": lambda content: gzip.decompress(content),
+_UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
     b"\x28\xb5\x2f\xfd": lambda content: (
         zstandard.ZstdDecompressor().decompressobj().decompress(content)
     ),
-    b"\xfd7zXZ\0": lambda content: lzma.decompress(content),
+    b"\xfd7zXZ\0": lzma.decompress,
 }
 # the disks, and what is kept to build the guest again
 _ALLOWED = re.compile(
@@ -70,7 +70,7 @@ class Bench:
     def secrets(self) -> dict[str, str]:
         """Every secret, by what it is; the hash as the guest's own disk has it."""
         disk = self.output / "guests" / GUEST / "disk.img"
-        asked = ["debugfs", "-R", "cat /etc/shadow", disk]
+        asked = ["debugfs", "-R", "cat /etc/shadow", str(disk)]
         shadow = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
         root = next(line for line in shadow.splitlines() if line.startswith("root:"))
         found = {"password": self.password, "hash": root.split(":")[1]}
@@ -157,7 +157,7 @@ def missing(output: Path) -> set[str]:
 def find_words(folder: Path, words: dict[str, str]) -> list[Path]:
     """Files that hold one of the words, as they are or compressed."""
     patterns = [text for word in words.values() for text in ("-e", word)]
-    grep = ["grep", "-rlaF", "--devices=skip", *patterns, folder]
+    grep = ["grep", "-rlaF", "--devices=skip", *patterns, str(folder)]
     done = subprocess.run(grep, capture_output=True, text=True, check=False)
     found = [Path(line) for line in done.stdout.splitlines()]
     for path in folder.rglob("*"):
@@ -179,7 +179,7 @@ def find_words(folder: Path, words: dict[str, str]) -> list[Path]:
 def test_another_user_of_the_machine_reads_none_of_it(bench: Bench, onlooker: Onlooker) -> None:
     patterns = [text for word in bench.secrets().values() for text in ("-e", word)]
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    grep = [*nobody, "grep", "-rlaF", *patterns, bench.folder]
+    grep = [*nobody, "grep", "-rlaF", *patterns, str(bench.folder)]
     done = subprocess.run(grep, capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.returncode != 0

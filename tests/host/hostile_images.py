@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lz4.block
 import zstandard
@@ -89,7 +90,7 @@ def make_image(case: Case, base: Path, work: Path, image: Path) -> None:
     shutil.copytree(base, tree, symlinks=True)
     if case.tree:
         case.tree(tree)
-    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-N", "4096", "-d", tree]
+    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-N", "4096", "-d", str(tree)]
     features = f"{_NO_CHECKSUMS},{case.features}"
     subprocess.run([*argv, "-O", features, image, "12M"], check=True, capture_output=True)
     shutil.rmtree(tree)
@@ -275,14 +276,15 @@ BOMB = bytes(64 << 20)
 def bomb(kind: str) -> bytes:
     """A few megabytes at most that unpack to more than half a gibibyte."""
     if kind == "lz4":
-        block = lz4.block.compress(bytes(8 << 20), store_size=False)
+        block: bytes = lz4.block.compress(bytes(8 << 20), store_size=False)
         return b"\x02\x21\x4c\x18" + (struct.pack("<I", len(block)) + block) * 80
-    packer = {
+    packers: dict[str, Callable[[], Any]] = {
         "gzip": lambda: zlib.compressobj(1, wbits=31),
         "bzip2": bz2.BZ2Compressor,
         "xz": lambda: lzma.LZMACompressor(preset=0),
         "zstd": lambda: zstandard.ZstdCompressor(level=1).compressobj(),
-    }[kind]()
+    }
+    packer = packers[kind]()
     return b"".join([*(packer.compress(BOMB) for _ in range(9)), packer.flush()])
 
 

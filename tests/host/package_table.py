@@ -8,13 +8,13 @@ the path of the witness: a folder of the host that no case may change.
 from __future__ import annotations
 
 import bz2
-import functools
 import gzip
 import io
 import lzma
 import os
 import stat
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import zstandard
@@ -82,14 +82,14 @@ def numbered(offset: int, value: bytes) -> Make:
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "xz": lzma.compress,
-    "gz": functools.partial(gzip.compress, compresslevel=1),
+    "gz": partial(gzip.compress, compresslevel=1),
     "bz2": bz2.compress,
-    "lzma": functools.partial(lzma.compress, format=lzma.FORMAT_ALONE),
+    "lzma": partial(lzma.compress, format=lzma.FORMAT_ALONE),
     "zst": lambda content: zstandard.ZstdCompressor().compress(content),
 }
 
 
-@functools.cache
+@cache
 def bomb(suffix: str, times: int = 96) -> bytes:
     """Files of zeros, 16 MiB a stream: 1.5 GiB in less than a MiB where streams can be joined."""
     head = bytes(Entry(b"./etc/bomb", raw={124: b"%011o\0" % (16 * MIB * times)}))
@@ -98,6 +98,10 @@ def bomb(suffix: str, times: int = 96) -> bytes:
 
 def one_stream(suffix: str) -> bytes:
     return PACKERS[suffix](raw_tar(Entry(b"./etc/bomb", content=b"\0" * (48 * MIB))))
+
+
+def cut_short(pack: Callable[[bytes], bytes]) -> bytes:
+    return pack(SMALL)[:-12]
 
 
 SMALL = raw_tar(folder(b"./etc/"), file(b"./etc/x", b"abc"))
@@ -269,7 +273,7 @@ RIGHT: dict[str, tuple[Make, Callable[[Path], object]]] = {
     ),
     **{
         f"as .{suffix}": (
-            with_data(suffix, functools.partial(pack, SMALL)),
+            with_data(suffix, partial(pack, SMALL)),
             is_file("etc/x", b"abc"),
         )
         for suffix, pack in PACKERS.items()
@@ -471,12 +475,12 @@ WRONG: dict[str, tuple[Make, str]] = {
     "cut in its data": (ar(ar_of(control_tar=raw_control(), data_tar=SMALL)[:-700]), CUT),
     # compression
     **{
-        f"a bomb of .{suffix}": (with_data(suffix, functools.partial(bomb, suffix)), "more than")
+        f"a bomb of .{suffix}": (with_data(suffix, partial(bomb, suffix)), "more than")
         for suffix in ("xz", "gz", "bz2", "zst")
     },
     **{
         f"a bomb in one stream of .{suffix}": (
-            with_data(suffix, functools.partial(one_stream, suffix)),
+            with_data(suffix, partial(one_stream, suffix)),
             "more than",
         )
         for suffix in PACKERS
@@ -487,7 +491,7 @@ WRONG: dict[str, tuple[Make, str]] = {
     ),
     **{
         f"cut .{suffix}": (
-            with_data(suffix, lambda pack=pack: pack(SMALL)[:-12]),
+            with_data(suffix, partial(cut_short, pack)),
             f"{CUT}|checksum|sequence|corrupt",
         )
         for suffix, pack in PACKERS.items()
@@ -604,6 +608,27 @@ def put_deep(tree: Path, name: str) -> None:
     os.close(top)
 
 
+def link_out(name: str, tree: Path, host: Path) -> None:
+    put_link(tree, name, host)
+
+
+def link_up_and_out(name: str, tree: Path, host: Path) -> None:
+    put_link(tree, name, os.path.relpath(host, (tree / name).parent))
+
+
+def link_to_file(name: str, tree: Path, host: Path) -> None:
+    put_link(tree, name, host / "shadow")
+
+
+def leave_pipe(name: str, tree: Path, _host: Path) -> None:
+    put_pipe(tree, name)
+
+
+def divert_through_link(tree: Path, host: Path) -> None:
+    put_link(tree, "opt", host)
+    (tree / DPKG / "diversions").write_text("/usr/lib\n/opt/x\nbase\n")
+
+
 Leave = Callable[[Path, Path], object]
 DPKG = "var/lib/dpkg"
 DIVERTED = ("/usr/lib", "/usr/lib.other", "base")
@@ -620,30 +645,22 @@ REPLACED = (
 )
 LEFT: dict[str, tuple[Leave, str]] = {
     # whether it is an error or a tree is the script's luck; nothing outside is the rule
-    **{
-        f"{name} is a link out": (lambda tree, host, name=name: put_link(tree, name, host), "")
-        for name in SWAPPED
-    },
+    **{f"{name} is a link out": (partial(link_out, name), "") for name in SWAPPED},
     **{
         f"{name} is a link up and out": (
-            lambda tree, host, name=name: put_link(
-                tree, name, os.path.relpath(host, (tree / name).parent)
-            ),
+            partial(link_up_and_out, name),
             "",
         )
         for name in SWAPPED
     },
     **{
         f"{name} is a link to a file": (
-            lambda tree, host, name=name: put_link(tree, name, host / "shadow"),
+            partial(link_to_file, name),
             "",
         )
         for name in REPLACED
     },
-    **{
-        f"{name} is a pipe": (lambda tree, _host, name=name: put_pipe(tree, name), "")
-        for name in REPLACED
-    },
+    **{f"{name} is a pipe": (partial(leave_pipe, name), "") for name in REPLACED},
     "usr/lib is a link to /proc/self/root": (
         lambda tree, _host: put_link(tree, "usr/lib", "/proc/self/root/tmp"),
         "without|leads out|another one",
@@ -662,10 +679,7 @@ LEFT: dict[str, tuple[Leave, str]] = {
     "a diversion that is relative": (put_text(f"{DPKG}/diversions", "usr/lib\nx\nbase\n"), PATH),
     "diversions of 2 MiB": (put_text(f"{DPKG}/diversions", "x" * 2 * MIB), "longer than"),
     "a diversion through a link out": (
-        lambda tree, host: (
-            put_link(tree, "opt", host),
-            (tree / DPKG / "diversions").write_text("/usr/lib\n/opt/x\nbase\n"),
-        ),
+        divert_through_link,
         "opt/x",
     ),
     "a diverted file": (

@@ -56,20 +56,8 @@ def make_artifact(
     (tree / "lib").symlink_to("usr/lib")
     (tree / "etc/hostname").write_text(f"{name} {generation}\n")
     subprocess.run(["tar", "-C", tree / "usr", "-xf", kernel.folder / "modules.tar"], check=True)
-    make = [
-        "mke2fs",
-        "-q",
-        "-F",
-        "-t",
-        spec.fs,
-        "-b",
-        "4096",
-        "-d",
-        tree,
-        folder / "disk.img",
-        f"{DISK_MIB}M",
-    ]
-    subprocess.run(make, check=True)
+    make = ["mke2fs", "-q", "-F", "-t", spec.fs, "-b", "4096", "-d", str(tree)]
+    subprocess.run([*make, folder / "disk.img", f"{DISK_MIB}M"], check=True)
     subprocess.run(["rm", "-r", tree], check=True)
     with open(folder / "swap.img", "wb") as stream:
         stream.truncate(4 << 20)

@@ -17,6 +17,7 @@ from pipeline.stages import base, mirror
 from tests.conftest import ROOT, require
 from tests.host.forwarding import ForwardingMirror
 from tests.onlooker import Onlooker
+from tests.specs import make_spec
 
 pytestmark = pytest.mark.integration
 SECRET = f"pw-{secrets.token_hex(16)}"
@@ -53,8 +54,7 @@ def recipe_of(project: Project) -> Recipe:
 
 
 def spec_of(bootstrap: str) -> Spec:
-    keys = {"name": "web1", "suite": "bookworm", "mirror": "lab", "bootstrap": bootstrap}
-    return Spec.model_validate(keys)
+    return make_spec(mirror="lab", bootstrap=bootstrap)
 
 
 @pytest.mark.parametrize("bootstrap", BOOTSTRAPS)

@@ -80,7 +80,7 @@ def host(tmp_path: Path) -> Iterator[Path]:
 
 def seen(path: Path, *, but: Path) -> dict[str, tuple[object, ...]]:
     """All that is below a folder, bytes and facts, without one folder."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for place, folders, files in os.walk(path):
         for name in [".", *files, *folders]:
             entry = Path(place, name)

@@ -255,7 +255,14 @@ def test_a_journal_that_is_no_file_of_ours(
 # artifacts
 
 
-FILES = ("disk.img", "swap.img", "vmlinuz", "initrd.img", "kernel.json", "spec.json")
+FILES: tuple[str, ...] = (
+    "disk.img",
+    "swap.img",
+    "vmlinuz",
+    "initrd.img",
+    "kernel.json",
+    "spec.json",
+)
 FILES += (f"{NAME}.cfg", "SHA256SUMS", "FSVERITY")
 
 
@@ -437,7 +444,7 @@ def overlay(bench: LifeBench) -> Path:
     files = {golden.name: {"size": golden.stat().st_size, "sha256": digest_file(golden)}}
     made = BuildInfo("image", mark, 1, {}, {}, files=files)
     (folder / "buildinfo.json").write_bytes(made.to_json())
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", golden]
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(golden)]
     subprocess.run([*argv, disk.with_suffix(".qcow2")], check=True)
     for config in bench.artifact.glob(f"{NAME}.*"):
         text = config.read_text().replace("format=raw, vdev=xvda1", "format=qcow2, vdev=xvda1")

@@ -44,7 +44,7 @@ def bench(module_bench: LifeBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def make_guest(bench: LifeBench, tree: Path, *more: str) -> None:
     """The guest's file system is this tree now, as if its root had made it so."""
     disk = bench.disk()
-    make = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", *more, "-d", tree, disk]
+    make = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", *more, "-d", str(tree), str(disk)]
     disk.unlink()
     try:
         subprocess.run([*make, f"{DISK_MIB}M"], check=True)
@@ -295,7 +295,7 @@ PAYLOAD = 'open("/owned", "w").write("by the guest")\nfrom zlib import *\n'
 
 def test_python_in_the_guest_is_never_run(bench: LifeBench, tmp_path: Path) -> None:
     tree = plain_tree(tmp_path / "tree")
-    places = {Path(place) for place in (*sys.path, "/usr/lib/python3.11", ROOT) if place}
+    places = {Path(place) for place in (*sys.path, "/usr/lib/python3.11", str(ROOT)) if place}
     for place in places:
         for module in ("gzip", "bz2", "lzma", "sitecustomize", "copy", "zlib", "pwd", "shutil"):
             path = tree / str(place).lstrip("/") / f"{module}.py"

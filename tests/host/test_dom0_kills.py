@@ -122,7 +122,7 @@ def copy_root(source: Path, target: Path) -> None:
 
 
 def kill_everywhere(
-    bench: Bench, tmp_path: Path, action: Callable[[], None], *, checks_boot: bool = True
+    bench: Bench, tmp_path: Path, action: Callable[[], object], *, checks_boot: bool = True
 ) -> int:
     """Kill `action` at its first, second... change until it survives; returns how many kills."""
     before = tmp_path / "before"

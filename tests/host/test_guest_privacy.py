@@ -17,6 +17,7 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.namespace import isolated
 from pipeline.process import run
+from pipeline.spec import load_all
 from pipeline.storage.flatten import flatten_guest
 from tests import small
 from tests.conftest import require
@@ -41,12 +42,12 @@ def place() -> Iterator[Path]:
 def see_as_nobody(output: Path, *words: str) -> list[str]:
     """Files below a folder that another user can read, and that hold one of these words."""
     patterns = [text for word in words for text in ("-e", word)]
-    argv = [*NOBODY, "grep", "-rlaF", *patterns, output]
+    argv = [*NOBODY, "grep", "-rlaF", *patterns, str(output)]
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
 def read_as_nobody(output: Path) -> list[str]:
-    argv = [*NOBODY, "find", output, "-type", "f", "-readable"]
+    argv = [*NOBODY, "find", str(output), "-type", "f", "-readable"]
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
@@ -104,7 +105,7 @@ def test_another_user_reads_no_disk_no_swap_and_no_secret(place: Path, text: str
     with Onlooker(project.output) as onlooker:
         folder = (small.build_really if "xfs" in text else small.build)(project, "web1")
         if '"cow"' in text:
-            flatten_guest(project, small.load_all(project.guests)["web1"])
+            flatten_guest(project, load_all(project.guests)["web1"])
     assert onlooker.seen == set()
     assert see_as_nobody(project.output, secret, "PRIVATE KEY") == []
     readable = [path for path in read_as_nobody(project.output) if "/store/" not in path]

@@ -220,7 +220,8 @@ def cases() -> Iterator[Any]:
 def test_a_signed_archive_that_is_badly_made_is_used_or_one_line(
     bench: Bench, tmp_path: Path, which: str, change: Change, reason: str
 ) -> None:
-    bench.publish(**{f"change_{which}": change}, has_by_hash=which != "packed")
+    changes: dict[str, Any] = {f"change_{which}": change}
+    bench.publish(**changes, has_by_hash=which != "packed")
     Path("/proc/self/clear_refs").write_text("5")
     begun, before = time.monotonic(), memory("VmRSS")
     try:

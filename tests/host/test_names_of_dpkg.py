@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.walls import package_names as names
-from tests.unit.test_package_names import NEVER, RIGHT, WRONG
+from tests.unit.test_walls_package_names import NEVER, RIGHT, WRONG
 
 pytestmark = pytest.mark.integration
 ASKED = {

@@ -106,7 +106,12 @@ def test_root_writes_nothing_into_the_output_of_somebody_else(ground: Ground) ->
 def test_a_log_is_never_written_through_a_link_nor_into_a_fifo(ground: Ground) -> None:
     log = ground.output / "logs" / GUEST / "mirror.log"
     victim = ground.root / "victim"
-    for make in (lambda: log.symlink_to(victim), lambda: os.mkfifo(log), log.mkdir):
+    makers: list[Callable[[], None]] = [
+        lambda: log.symlink_to(victim),
+        lambda: os.mkfifo(log),
+        lambda: log.mkdir(),
+    ]
+    for make in makers:
         victim.write_text("precious")
         log.parent.mkdir(parents=True, exist_ok=True)
         make()

@@ -89,7 +89,7 @@ class Witness:
         return {f"{v.row} {v.name}" for v in self.judge() if v.level == "FAIL"}
 
     def _ask(self, question: str) -> subprocess.CompletedProcess[str]:
-        argv = ["debugfs", "-R", question, self.disk]
+        argv = ["debugfs", "-R", question, str(self.disk)]
         return subprocess.run(argv, capture_output=True, text=True, check=True)
 
 

@@ -45,7 +45,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
             stream.truncate(DISK_MIB << 20)
     report = "--junitxml=/mnt/results/report.xml"
     argv = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider"]
-    argv += ["-o", "timeout=0", report, INSIDE]
+    argv += ["-o", "timeout=0", report, str(INSIDE)]
     ended = run_in_uml(
         work,
         argv,

@@ -22,7 +22,8 @@ MOST_WRONG = 20
 
 def repeat(action: Callable[[], None], times: int, seconds: float) -> tuple[int, list[str]]:
     """So often, or as long as there is time; how often it was, and what was wrong."""
-    end, wrong, done = time.monotonic() + seconds, [], 0
+    end, done = time.monotonic() + seconds, 0
+    wrong: list[str] = []
     while done < times and time.monotonic() < end and len(wrong) < MOST_WRONG:
         done += 1
         try:

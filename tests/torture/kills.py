@@ -79,7 +79,7 @@ class Torture:
 
     def kill_one(self) -> None:
         """A run, a kill, and everything that has to be true after it."""
-        kind = self.random.choices(list(KINDS), KINDS.values())[0]
+        kind = self.random.choices(list(KINDS), [*KINDS.values()])[0]
         version, host = self.random.choice("12"), self.random.choice(HOSTS)
         host = GUEST if kind == "rebuild" else host  # it builds what the spec says
         number, target = self.random.choice(SIGNALS), self.random.choice(TARGETS)

@@ -65,7 +65,7 @@ class Ground:
                 os.setsid()
                 _become(self, said, plug)
                 interruption.watch(watcher)
-                pipeline.graph.STAGES = tuple(small._stages(version))
+                vars(pipeline.graph)["STAGES"] = tuple(small._stages(version))
                 sys.argv = ["doit", *argv]
                 program.main()
             except BaseException:  # noqa: BLE001 - a copy of pytest must not go on

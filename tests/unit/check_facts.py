@@ -10,7 +10,7 @@ from pipeline.check.facts import Facts
 from pipeline.check.image import FileSystem
 from pipeline.check.tree import Node, Tree
 from pipeline.check.verdict import Verdict
-from pipeline.spec import Spec
+from tests.specs import make_spec
 
 CLEAN = FileSystem(features=frozenset(), uuid="", size=0, faults="")
 FOLDER = Path("/srv/web1")
@@ -33,7 +33,7 @@ def _make_node(path: str, what: str | Node) -> Node:
 
 def make_facts(files: Mapping[str, str | Node] | None = None, **keys: Any) -> Facts:
     """Facts of web1, with these keys in its spec."""
-    spec = Spec(**{"name": "web1", "suite": "bookworm", **keys})
+    spec = make_spec(**keys)
     return Facts(spec=spec, folder=FOLDER, file_system=CLEAN, tree=make_tree(files or {}))
 
 

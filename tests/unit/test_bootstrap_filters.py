@@ -8,6 +8,7 @@ from pipeline.bootstrap.deb import Member
 from pipeline.bootstrap.filters import PathFilter
 from pipeline.spec import Spec
 from pipeline.stages.base import filter_of
+from tests.specs import make_spec
 
 
 def entry(path: str, kind: str = "0") -> Member:
@@ -42,7 +43,7 @@ def test_messages_come_where_the_locale_names_a_language() -> None:
 
 
 def test_a_spec_that_wants_all_gets_all_and_so_does_a_dpkg_without_filters() -> None:
-    assert filter_of(Spec.model_validate({"name": "a", "documentation": True})).rules == ()
+    assert filter_of(make_spec(documentation=True)).rules == ()
     old = {"name": "a", "suite": "lenny", "security": False}
     assert filter_of(Spec.model_validate(old)).rules == ()
 

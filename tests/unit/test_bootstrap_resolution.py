@@ -13,9 +13,9 @@ from pipeline.bootstrap.resolution import read_answer
 from pipeline.errors import CommandFailed, PipelineError, UsageError, VerificationError
 from pipeline.mirror.apt_lists import select_stanzas
 from pipeline.mirror.snapshot import Snapshot
-from pipeline.spec import Spec
 from pipeline.suites import SUITES
 from pipeline.walls.errand import send
+from tests.specs import make_spec
 
 ONE, TWO, THREE = (digit * 64 for digit in "abc")
 ANSWER = f"""Reading package lists...
@@ -133,7 +133,7 @@ def test_suites_that_were_compared_are_supported(suite: str) -> None:
 
 @pytest.mark.parametrize("suite", ["jammy", "sid", "buster", "etch"])
 def test_other_suites_are_refused_with_the_way_out(tmp_path: Path, suite: str) -> None:
-    spec = Spec.model_validate({"name": "web1", "suite": suite, "bootstrap": "parallel"})
+    spec = make_spec(suite=suite, bootstrap="parallel")
     snapshot = Snapshot(tmp_path, (), {}, 0, "", ())
     with pytest.raises(UsageError, match=suite) as caught:
         make_base(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_sources_name_the_suite_and_nothing_that_moves(line: str, is_right: bool
 @pytest.mark.parametrize("init", ["systemd", "sysvinit"])
 @pytest.mark.parametrize("card", [{}, STATIC, {"dhcp": True, "mtu": 1400}])
 def test_network_files_as_the_identity_writes_them_are_right(
-    init: str, card: dict[str, object]
+    init: str, card: dict[str, Any]
 ) -> None:
     files = network_files(make_facts(init=init, **card).spec)
     if init == "systemd":

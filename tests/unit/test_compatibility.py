@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from pipeline.compatibility import PAGE, RULES, find_incompatible, render_page
@@ -21,7 +23,7 @@ BREAKING: dict[str, dict[str, object]] = {
     "reads no ext4": {"suite": "wheezy", "xen": "3.4", "boot": "pygrub"},
     "no devtmpfs": {"suite": "lenny"},
 }
-WORKING: list[dict[str, object]] = [
+WORKING: list[Mapping[str, object]] = [
     {"suite": "etch", "xen": "3.2", **FILES},
     {
         "suite": "lenny",

@@ -12,9 +12,9 @@ from pipeline.dom0.doctor.facts import HostFacts, read_facts
 from pipeline.dom0.doctor.guests import find_bridge_trouble, find_link_trouble, find_spec_trouble
 from pipeline.dom0.doctor.pitfalls import Ailment, dom0_memory, find_pitfalls
 from pipeline.dom0.layout import Layout
-from pipeline.spec import Spec
 from pipeline.xen.boot import Direct
 from pipeline.xen.domain import Card, Domain
+from tests.specs import make_spec
 
 GOOD = HostFacts(
     is_dom0=True,
@@ -173,11 +173,11 @@ def test_lvm_that_looks_into_guests() -> None:
 
 
 def test_a_spec_against_the_host() -> None:
-    old = Spec.model_validate({"name": "old", "suite": "lenny", "arch": "i386"})
+    old = make_spec(name="old", suite="lenny", arch="i386")
     said = texts([*find_spec_trouble(old, GOOD)])
     assert "libc6-xen" in said
     assert "no 32-bit PV guests" in said
-    pvh = Spec.model_validate({"name": "new", "suite": "bookworm", "type": "pvh"})
+    pvh = make_spec(name="new", type="pvh")
     assert "VT-x" in texts([*find_spec_trouble(pvh, replace(GOOD, caps=("xen-3.0-x86_64",)))])
     assert [*find_spec_trouble(pvh, GOOD)] == []
 

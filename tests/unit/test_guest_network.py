@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pipeline.guest.network import network_files
-from pipeline.spec import Spec
-
-
-def spec_of(**keys: object) -> Spec:
-    return Spec.model_validate({"name": "web1", "suite": "bookworm", **keys})
+from tests.specs import make_spec
 
 
 def test_dhcp_matches_eth0_and_enx0_and_keeps_the_guests_own_name() -> None:
-    text = network_files(spec_of())["/etc/systemd/network/10-card0.network"]
+    text = network_files(make_spec())["/etc/systemd/network/10-card0.network"]
     assert "Name=eth0 enX0\n" in text
     assert "DHCP=yes\n" in text
     assert "[DHCPv4]\nUseHostname=no\n" in text
 
 
 def test_static_ipv4_and_ipv6_with_gateways_and_name_servers() -> None:
-    spec = spec_of(
+    spec = make_spec(
         address=["192.168.1.10/24", "2001:db8::5/64"],
         gateway="192.168.1.1",
         gateway6="fe80::1",
@@ -33,7 +29,7 @@ def test_static_ipv4_and_ipv6_with_gateways_and_name_servers() -> None:
 
 
 def test_a_second_card_has_a_file_of_its_own() -> None:
-    spec = spec_of(interfaces=[{"address": ["10.0.0.2/24"], "bridge": "br-drbd"}])
+    spec = make_spec(interfaces=[{"address": ["10.0.0.2/24"], "bridge": "br-drbd"}])
     files = network_files(spec)
     assert sorted(files) == [
         "/etc/systemd/network/10-card0.network",
@@ -43,7 +39,7 @@ def test_a_second_card_has_a_file_of_its_own() -> None:
 
 
 def test_sysvinit_gets_an_interfaces_file_that_old_ifupdown_reads_too() -> None:
-    spec = spec_of(
+    spec = make_spec(
         init="sysvinit",
         address=["192.168.1.10/24", "2001:db8::5/64"],
         gateway="192.168.1.1",
@@ -62,5 +58,5 @@ def test_sysvinit_gets_an_interfaces_file_that_old_ifupdown_reads_too() -> None:
 
 
 def test_sysvinit_with_dhcp_asks_for_it() -> None:
-    text = network_files(spec_of(init="sysvinit"))["/etc/network/interfaces"]
+    text = network_files(make_spec(init="sysvinit"))["/etc/network/interfaces"]
     assert "auto eth0\niface eth0 inet dhcp\n" in text

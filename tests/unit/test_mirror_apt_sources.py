@@ -9,8 +9,8 @@ import pytest
 from pipeline.errors import PipelineError, UsageError
 from pipeline.mirror.apt_sources import complete_url, host_archive, read_host_sources, security_root
 from pipeline.mirror.mirrors import Archive, find_archive, render_guest_sources, sources_of
-from pipeline.spec import Spec
 from pipeline.suites import SUITES
+from tests.specs import make_spec
 
 ONE_LINE = """
 # a comment
@@ -30,10 +30,6 @@ URIs: http://off.example.org/debian
 Suites: sid
 Components: main
 """
-
-
-def spec_of(**keys: object) -> Spec:
-    return Spec.model_validate({"name": "web1", "suite": "bookworm", **keys})
 
 
 def test_both_forms_of_the_host_sources_are_read(tmp_path: Path) -> None:
@@ -84,18 +80,18 @@ def test_the_security_archive_lies_beside_the_main_one() -> None:
 
 def test_updates_and_security_can_be_left_out() -> None:
     archive = Archive("http://m/debian", "http://m/debian-security")
-    assert [source.suite for source in sources_of(spec_of(), archive)] == [
+    assert [source.suite for source in sources_of(make_spec(), archive)] == [
         "bookworm",
         "bookworm-updates",
         "bookworm-security",
     ]
-    bare = sources_of(spec_of(updates=False, security=False), archive)
+    bare = sources_of(make_spec(updates=False, security=False), archive)
     assert [source.suite for source in bare] == ["bookworm"]
 
 
 def test_a_named_mirror_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "lab.toml").write_text('url = "http://monmiroir:9999/debian"\n')
-    archive = find_archive(spec_of(mirror="lab"), tmp_path)
+    archive = find_archive(make_spec(mirror="lab"), tmp_path)
     root = "http://monmiroir:9999/debian"
     assert archive == Archive(root, f"{root}-security")
 
@@ -104,32 +100,32 @@ def test_a_named_mirror_is_read_from_its_file(tmp_path: Path) -> None:
 def test_a_wrong_mirror_file_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "lab.toml").write_text(text)
     with pytest.raises(UsageError, match=r"lab\.toml"):
-        find_archive(spec_of(mirror="lab"), tmp_path)
+        find_archive(make_spec(mirror="lab"), tmp_path)
 
 
 def test_an_unknown_mirror_name_lists_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "lab.toml").write_text('url = "http://m/debian"\n')
     with pytest.raises(UsageError) as caught:
-        find_archive(spec_of(mirror="lap"), tmp_path)
+        find_archive(make_spec(mirror="lap"), tmp_path)
     assert "lab" in caught.value.hint
 
 
 def test_the_guest_gets_suite_names_and_no_password_of_the_builders_mirror() -> None:
     builder = Archive("http://me:secret@m/debian", "http://me:secret@m/debian-security")
-    text = render_guest_sources(spec_of(mirror="http://m/debian"), builder)
+    text = render_guest_sources(make_spec(mirror="http://m/debian"), builder)
     assert text.splitlines()[0] == "deb http://m/debian bookworm main"
     assert "secret" not in text
     assert "stable" not in text
 
 
 def test_trixie_gets_the_deb822_form() -> None:
-    spec = spec_of(suite="trixie", mirror="http://m/debian")
+    spec = make_spec(suite="trixie", mirror="http://m/debian")
     text = render_guest_sources(spec, Archive("http://m/debian", "http://m/debian-security"))
     assert "Types: deb\nURIs: http://m/debian\nSuites: trixie\n" in text
     assert "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" in text
 
 
 def test_a_guest_mirror_of_its_own_wins() -> None:
-    spec = spec_of(mirror="monmiroir:9999", guest_mirror="http://lab.example.org/debian")
+    spec = make_spec(mirror="monmiroir:9999", guest_mirror="http://lab.example.org/debian")
     builder = Archive("http://monmiroir:9999/debian", "http://monmiroir:9999/debian-security")
     assert "monmiroir" not in render_guest_sources(spec, builder)

@@ -12,6 +12,7 @@ from pipeline.mirror.definition import read_definition
 from pipeline.mirror.mirrors import find_archives, sources_of
 from pipeline.mirror.proxy.settings import ProxySettings, read_settings
 from pipeline.spec import Spec
+from tests.specs import make_spec
 
 WHOLE = """
 url = ["http://near:9999/debian", "http://far.example.org/debian"]
@@ -29,7 +30,7 @@ max_lag = "12h"
 
 
 def spec_of(**keys: object) -> Spec:
-    return Spec.model_validate({"name": "web1", "suite": "bookworm", "mirror": "lab", **keys})
+    return make_spec(**{"mirror": "lab", **keys})
 
 
 def write(folder: Path, text: str) -> Path:

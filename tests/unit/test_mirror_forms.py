@@ -9,14 +9,10 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.mirror.apt_sources import host_archive, host_security, read_host_sources
 from pipeline.mirror.mirrors import Archive, find_archive, render_guest_sources
-from pipeline.spec import Spec
 from pipeline.suites import SUITES
+from tests.specs import make_spec
 
 BOOKWORM = SUITES["bookworm"]
-
-
-def spec_of(**keys: object) -> Spec:
-    return Spec.model_validate({"name": "web1", "suite": "bookworm", **keys})
 
 
 def write_list(folder: Path, *lines: str) -> None:
@@ -61,35 +57,35 @@ def test_a_password_in_a_mirror_file_is_refused(tmp_path: Path, key: str) -> Non
     urls = {"url": "http://m/debian", key: "http://me:secret@m/debian"}
     (tmp_path / "lab.toml").write_text("".join(f'{k} = "{v}"\n' for k, v in urls.items()))
     with pytest.raises(UsageError) as caught:
-        find_archive(spec_of(mirror="lab"), tmp_path)
+        find_archive(make_spec(mirror="lab"), tmp_path)
     assert "secret" not in caught.value.brief and "auth.conf" in caught.value.brief
 
 
 def test_a_mirror_file_names_its_keyring_relative_to_itself(tmp_path: Path) -> None:
     (tmp_path / "lab.toml").write_text('url = "http://m/debian"\nkeyring = "lab.gpg"\n')
     (tmp_path / "lab.gpg").touch()
-    assert find_archive(spec_of(mirror="lab"), tmp_path).keyring == str(tmp_path / "lab.gpg")
+    assert find_archive(make_spec(mirror="lab"), tmp_path).keyring == str(tmp_path / "lab.gpg")
 
 
 def test_a_guest_mirror_may_be_a_name_in_mirrors(tmp_path: Path) -> None:
     (tmp_path / "lab.toml").write_text(
         'url = "http://lab.example.org/debian"\nsecurity_url = "http://sec.example.org/deb-sec/"\n'
     )
-    spec = spec_of(mirror="monmiroir:9999", guest_mirror="lab")
+    spec = make_spec(mirror="monmiroir:9999", guest_mirror="lab")
     lines = render_guest_sources(spec, Archive("http://m/d", "http://m/s"), tmp_path).splitlines()
     assert lines[0] == "deb http://lab.example.org/debian bookworm main"
     assert lines[2] == "deb http://sec.example.org/deb-sec bookworm-security main"
 
 
 def test_a_guest_mirror_wins_also_over_a_folder(tmp_path: Path) -> None:
-    spec = spec_of(mirror="file:/srv/debian", guest_mirror="http://lab.example.org/debian")
+    spec = make_spec(mirror="file:/srv/debian", guest_mirror="http://lab.example.org/debian")
     text = render_guest_sources(spec, Archive("file:/srv/debian", "file:/srv/debian-security"))
     assert "deb http://lab.example.org/debian bookworm main\n" in text
     assert "file:" not in text
 
 
 def test_a_password_does_not_get_into_the_guests_sources(tmp_path: Path) -> None:
-    spec = spec_of(mirror="http://m/debian").model_copy(
+    spec = make_spec(mirror="http://m/debian").model_copy(
         update={"guest_mirror": "http://me:secret@lab/debian"}
     )
     with pytest.raises(UsageError):

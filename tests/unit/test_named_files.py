@@ -15,6 +15,7 @@ from pipeline.files import digest_tree
 from pipeline.project import Project
 from pipeline.spec import Spec, load_all, load_guest
 from pipeline.stages import rootfs
+from tests.specs import make_spec
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -125,7 +126,7 @@ def element(tmp_path: Path) -> tuple[Spec, Project, Path]:
     folder = tmp_path / "elements" / "mine"
     folder.mkdir(parents=True)
     (tmp_path / "own").mkdir()
-    spec = Spec(name="tiny", elements=["mine"], elements_path=[str(folder.parent)])
+    spec = make_spec(name="tiny", elements=["mine"], elements_path=[str(folder.parent)])
     root = Path(__file__).resolve().parents[2]
     return spec, Project(root, tmp_path / "output", tmp_path / "guests"), folder
 

@@ -9,7 +9,9 @@ import pytest
 from pipeline.errors import PipelineError, UsageError
 from pipeline.proof.artifact import Artifact, read_foreign
 from pipeline.proof.handover import bridges_of, nearest_address, neighbours
-from pipeline.spec import Spec
+from pipeline.xen import xl
+from pipeline.xen.domain import Domain
+from tests.specs import make_spec
 
 XEN_TOOLS = """
 bootloader = 'pygrub'
@@ -64,14 +66,12 @@ def test_what_is_no_configuration_and_what_is_not_there_is_told(tmp_path: Path) 
 
 
 def built(**keys: object) -> Artifact:
-    spec = Spec.model_validate({"name": "web1", **keys})
+    spec = make_spec(**keys)
     template = read_domain()
     return Artifact(Path("/x"), Path("/x/web1.cfg"), Path("/x/proof"), template, spec)
 
 
-def read_domain():  # type: ignore[no-untyped-def]
-    from pipeline.xen import xl
-
+def read_domain() -> Domain:
     return xl.parse(
         'name = "web1"\nmemory = 256\nkernel = "/k"\nvif = [ "bridge=br-xen" ]\n', strict=False
     )
@@ -89,7 +89,7 @@ def test_the_test_host_is_the_gateway_and_the_name_server_of_a_fixed_address() -
 
 
 def test_the_kernel_inside_a_guest_is_the_one_that_its_manifest_names(tmp_path: Path) -> None:
-    spec = Spec.model_validate({"name": "web1", "boot": "pygrub"})
+    spec = make_spec(boot="pygrub")
     (tmp_path / "kernel.json").write_text('{"inside": true}')
     (tmp_path / "manifest").write_text(
         "linux-image-6.1.0-9-amd64 6.1.9-1 amd64\nlinux-image-amd64 6.1.9-1 amd64\n"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.proof.causes import Seen, find_host_fault, likely_causes
 from pipeline.proof.checks import Answer, Check, Expectation, judge, modules_for, read_answers
-from pipeline.spec import Spec
+from tests.specs import make_spec
 
 KEY = "ssh-ed25519 AAAA"
 ANSWERS = {
@@ -35,7 +35,7 @@ ANSWERS = {
 
 
 def expectation(**changes: object) -> Expectation:
-    spec = Spec(name="web1", hostname="web1.example.org", mac="00:16:3E:01:02:03")
+    spec = make_spec(hostname="web1.example.org", mac="00:16:3E:01:02:03")
     keys = frozenset([KEY])
     modules = modules_for(spec)
     wanted = Expectation(spec, spec.cards, "6.1.0-1-cloud-amd64", keys, ("10.77.0.20",), modules)
@@ -99,8 +99,8 @@ def test_answers_are_read_with_their_status_through_a_terminal() -> None:
 
 
 def test_drbd_must_load_where_its_tools_are_installed() -> None:
-    assert "drbd" in modules_for(Spec(name="a", packages=("drbd-utils",)))
-    assert "drbd" not in modules_for(Spec(name="a"))
+    assert "drbd" in modules_for(make_spec(packages=("drbd-utils",)))
+    assert "drbd" not in modules_for(make_spec())
 
 
 def causes(**seen: object) -> list[str]:

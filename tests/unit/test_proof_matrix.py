@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.proof.names import FOLDER, PROOF, SCREENSHOT
 HELD = [("login prompt on hvc0", True), ("SSH with the key", True), ("swap", True)]
 
 
-def put(root: Path, guest: str, checks: list[tuple[str, bool | None]], **changes: Any) -> Path:
+def put(root: Path, guest: str, checks: Sequence[tuple[str, bool | None]], **changes: Any) -> Path:
     folder = root / guest / FOLDER
     folder.mkdir(parents=True)
     facts = {"type": "pv", "boot": "direct", "suite": "bookworm", "xen": "4.17", "dhcp": True}

@@ -21,6 +21,7 @@ from pipeline.project import Project
 from pipeline.proof.readiness import choose_spec, find_changes, refuse_wrong_key
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
+from tests.specs import make_spec
 
 KEY = Ed25519PrivateKey.generate()
 
@@ -33,41 +34,39 @@ def written(key: Ed25519PrivateKey, lock: KeySerializationEncryption | None = No
 
 def opened_by(key: Ed25519PrivateKey) -> Spec:
     line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    return Spec(name="web1", suite="bookworm", authorized_keys=(f"{line} me",))
+    return make_spec(authorized_keys=(f"{line} me",))
 
 
 def test_an_artifact_of_the_same_spec_has_no_changes() -> None:
-    spec = Spec(name="web1", suite="bookworm")
+    spec = make_spec()
     assert find_changes(spec.as_json(), spec) == []
 
 
 def test_every_other_value_is_named_before_and_now() -> None:
-    before = Spec(name="web1", suite="bookworm", size="4G").as_json()
-    now = Spec(name="web1", suite="bookworm", size="8G", packages=("vim",))
+    before = make_spec(size="4G").as_json()
+    now = make_spec(size="8G", packages=("vim",))
     assert find_changes(before, now) == ["packages: +vim", "size: 4G -> 8G"]
 
 
 def test_a_key_of_the_spec_that_was_not_there_yet_had_its_default() -> None:
-    spec = Spec(name="web1", suite="bookworm")
+    spec = make_spec()
     before = {key: value for key, value in spec.as_json().items() if key != "vnc"}
     assert find_changes(before, spec) == []
 
 
 def test_another_description_or_bootstrap_makes_no_other_artifact() -> None:
-    before = Spec(name="web1", suite="bookworm").as_json()
-    now = Spec(name="web1", suite="bookworm", description="new", bootstrap="debootstrap")
+    before = make_spec().as_json()
+    now = make_spec(description="new", bootstrap="debootstrap")
     assert find_changes(before, now) == []
 
 
 def test_a_recorded_spec_is_read_back(tmp_path: Path) -> None:
-    spec = Spec(
-        name="web1", suite="bookworm", packages=("vim",), root_password_hash="$6$salt$abc", vnc=True
-    )
+    spec = make_spec(packages=("vim",), root_password_hash="$6$salt$abc", vnc=True)
     (tmp_path / "guests/web1").mkdir(parents=True)
     (tmp_path / "guests/web1/spec.json").write_text(json.dumps(spec.as_json()))
     recipe = Recipe(Project(tmp_path, tmp_path, tmp_path), ())
 
-    read = choose_spec(recipe, Spec(name="web1", suite="trixie"), as_is=True)
+    read = choose_spec(recipe, make_spec(suite="trixie"), as_is=True)
 
     differing = {key for key in Spec.model_fields if getattr(read, key) != getattr(spec, key)}
     assert differing == {"root_password_hash", "root_password_file"}

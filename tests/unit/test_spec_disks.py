@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from pipeline.guest.identity import render_fstab
 from pipeline.project import Project
-from pipeline.spec import Spec
 from pipeline.spec.checks import ClashError
 from pipeline.spec.load import load_guest
 from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.xen_create_image.partitions import find_partitions_file, read_partitions_file
 from pipeline.storage.disks import targets_of
+from tests.specs import make_spec
 
 PROJECT = Project(Path("/srv"), Path("/srv/output"), Path("/srv/guests"))
 SERVER = """\
@@ -43,13 +43,9 @@ mountpoint=/var
 """
 
 
-def make(**keys: Any) -> Spec:
-    return Spec.model_validate({"name": "web1", **keys})
-
-
 def clash_keys(**keys: Any) -> list[str]:
     with pytest.raises(ValidationError) as caught:
-        make(**keys)
+        make_spec(**keys)
     (error,) = caught.value.errors()
     clash = error["ctx"]["error"]
     assert isinstance(clash, ClashError)
@@ -60,19 +56,19 @@ ROOT = {"name": "root", "size": "2G", "mountpoint": "/"}
 
 
 def test_a_plain_guest_has_a_disk_and_swap() -> None:
-    root, swap = make().parts
+    root, swap = make_spec().parts
     assert (root.name, root.size_mib, root.fs, root.vdev) == ("disk", 4096, "ext4", "xvda1")
     assert (swap.name, swap.size_mib, swap.fs, swap.vdev) == ("swap", 512, "swap", "xvda2")
-    assert [part.name for part in make(swap="0").parts] == ["disk"]
+    assert [part.name for part in make_spec(swap="0").parts] == ["disk"]
 
 
 def test_a_full_pc_has_whole_disks() -> None:
-    assert [part.vdev for part in make(type="hvm").parts] == ["xvda", "xvdb"]
-    assert render_fstab(make(type="hvm")).startswith("/dev/xvda / ext4 ")
+    assert [part.vdev for part in make_spec(type="hvm").parts] == ["xvda", "xvdb"]
+    assert render_fstab(make_spec(type="hvm")).startswith("/dev/xvda / ext4 ")
 
 
 def test_a_pc_with_a_boot_loader_of_its_own_has_a_disk_for_it_before_the_root() -> None:
-    spec = make(type="hvm", boot="firmware", format="qcow2", clone="cow")
+    spec = make_spec(type="hvm", boot="firmware", format="qcow2", clone="cow")
     assert spec.nodes == "disk:/dev/xvdb swap:/dev/xvdc boot:/dev/xvda"
     assert (spec.root_device, spec.swap_device, spec.layout) == ("/dev/xvdb", "/dev/xvdc", "/:ext4")
     assert "xvda" not in render_fstab(spec)
@@ -83,7 +79,7 @@ def test_a_pc_with_a_boot_loader_of_its_own_has_a_disk_for_it_before_the_root() 
 
 
 def test_the_fstab_of_a_plain_guest_is_what_it_always_was() -> None:
-    assert render_fstab(make()).splitlines() == [
+    assert render_fstab(make_spec()).splitlines() == [
         "/dev/xvda1 / ext4 errors=remount-ro 0 1",
         "/dev/xvda2 none swap sw 0 0",
         "proc /proc proc defaults 0 0",
@@ -92,7 +88,7 @@ def test_the_fstab_of_a_plain_guest_is_what_it_always_was() -> None:
 
 def test_a_file_of_xen_tools_becomes_partitions(tmp_path: Path) -> None:
     (tmp_path / "server").write_text(SERVER)
-    spec = make(partitions=read_partitions_file(tmp_path / "server"))
+    spec = make_spec(partitions=read_partitions_file(tmp_path / "server"))
     assert [(p.name, p.size_mib, p.fs, p.mountpoint, p.vdev) for p in spec.parts] == [
         ("root", 1024, "ext3", "/", "xvda1"),
         ("swap", 2048, "swap", "", "xvda2"),
@@ -190,7 +186,7 @@ def test_disks_that_cannot_be_are_refused(keys: dict[str, Any], key: str) -> Non
 )
 def test_wrong_partitions_are_refused(part: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
-        make(partitions=[ROOT, {"size": "1G", **part}])
+        make_spec(partitions=[ROOT, {"size": "1G", **part}])
 
 
 @pytest.mark.parametrize(
@@ -209,12 +205,12 @@ def test_wrong_partitions_are_refused(part: dict[str, str]) -> None:
     ],
 )
 def test_each_disk_has_its_place(keys: dict[str, Any], paths: list[str]) -> None:
-    assert [str(target.path) for target in targets_of(make(**keys), PROJECT)] == paths
+    assert [str(target.path) for target in targets_of(make_spec(**keys), PROJECT)] == paths
 
 
 def test_root_and_swap_keep_their_names_in_a_guest_that_calls_disks_otherwise() -> None:
-    root, swap = make(suite="lenny", arch="i386").parts
+    root, swap = make_spec(suite="lenny", arch="i386").parts
     assert (root.node, swap.node) == (
-        make(suite="lenny").root_device,
-        make(suite="lenny").swap_device,
+        make_spec(suite="lenny").root_device,
+        make_spec(suite="lenny").swap_device,
     )

@@ -13,16 +13,13 @@ from pydantic import ValidationError
 
 from pipeline.spec import Spec, derive_mac
 from pipeline.spec.checks import ClashError
-
-
-def make(**keys: Any) -> Spec:
-    return Spec.model_validate({"name": "web1", **keys})
+from tests.specs import make_spec
 
 
 def clashes(**keys: Any) -> dict[str, str]:
     """The clashing keys and their messages."""
     with pytest.raises(ValidationError) as caught:
-        make(**keys)
+        make_spec(**keys)
     (found,) = caught.value.errors()
     error = found["ctx"]["error"]
     assert isinstance(error, ClashError)
@@ -30,7 +27,7 @@ def clashes(**keys: Any) -> dict[str, str]:
 
 
 def test_a_name_is_enough_and_the_rest_follows_from_it_and_the_suite() -> None:
-    spec = make()
+    spec = make_spec()
     assert (spec.hostname, spec.suite, spec.init, spec.fs) == (
         "web1",
         "bookworm",
@@ -45,72 +42,75 @@ def test_a_name_is_enough_and_the_rest_follows_from_it_and_the_suite() -> None:
 
 
 def test_defaults_follow_another_suite() -> None:
-    noble = make(suite="noble")
+    noble = make_spec(suite="noble")
     assert noble.components == ("main", "universe")
     assert noble.kernel == "linux-image-virtual"
-    lenny = make(suite="lenny", arch="i386")
+    lenny = make_spec(suite="lenny", arch="i386")
     assert (lenny.init, lenny.fs, lenny.locale) == ("sysvinit", "ext3", "C")
     assert lenny.kernel == "linux-image-2.6-xen-686"
 
 
 def test_pv_grub_gets_a_kernel_that_it_can_unpack() -> None:
-    assert make(boot="grub").kernel == "linux-image-amd64"
-    assert make(boot="grub", type="pvh").kernel == "linux-image-cloud-amd64"
+    assert make_spec(boot="grub").kernel == "linux-image-amd64"
+    assert make_spec(boot="grub", type="pvh").kernel == "linux-image-cloud-amd64"
     assert "LZ4" in clashes(boot="grub", kernel="linux-image-cloud-amd64")["kernel"]
 
 
 def test_a_spec_is_frozen_and_knows_no_other_keys() -> None:
     with pytest.raises(ValidationError):
-        make().size = "8G"
+        make_spec().size = "8G"
     with pytest.raises(ValidationError):
-        make(colour="red")
+        make_spec(colour="red")
 
 
 def test_host_names_are_taken_apart_and_put_together() -> None:
-    assert make(hostname="db.example.org").short_hostname == "db"
-    assert make(hostname="db", domain="example.org").fqdn == "db.example.org"
-    assert make(hostname="db.example.org", domain="example.org").fqdn == "db.example.org"
-    assert make().fqdn == "web1"
+    assert make_spec(hostname="db.example.org").short_hostname == "db"
+    assert make_spec(hostname="db", domain="example.org").fqdn == "db.example.org"
+    assert make_spec(hostname="db.example.org", domain="example.org").fqdn == "db.example.org"
+    assert make_spec().fqdn == "web1"
     assert "domain" in clashes(hostname="db.example.org", domain="example.net")
 
 
 def test_sizes_are_there_in_mib() -> None:
-    spec = make(size="1.5G", swap="0", memory=512, maxmem="1G", snapshot_max_age="2h")
+    spec = make_spec(size="1.5G", swap="0", memory=512, maxmem="1G", snapshot_max_age="2h")
     assert (spec.size_mib, spec.swap_mib, spec.memory_mib, spec.maxmem_mib) == (1536, 0, 512, 1024)
     assert spec.snapshot_max_age_s == 7200
-    assert make().maxmem_mib == 256
+    assert make_spec().maxmem_mib == 256
 
 
 def test_a_kernel_source_is_told_from_the_kernel() -> None:
-    assert make().kernel_source == "package"
-    assert make(kernel="host").kernel_source == "host"
-    assert make(kernel="/boot/vmlinuz-6.1", initrd="/boot/initrd.img-6.1").kernel_source == "files"
-    assert make(boot="pygrub").is_kernel_inside
-    assert not make().is_kernel_inside
+    assert make_spec().kernel_source == "package"
+    assert make_spec(kernel="host").kernel_source == "host"
+    assert (
+        make_spec(kernel="/boot/vmlinuz-6.1", initrd="/boot/initrd.img-6.1").kernel_source
+        == "files"
+    )
+    assert make_spec(boot="pygrub").is_kernel_inside
+    assert not make_spec().is_kernel_inside
 
 
 def test_a_secret_is_neither_printed_nor_dumped_yet_a_change_shows() -> None:
-    first = make(root_password_hash="$6$saltsalt$" + "a" * 86)
-    second = make(root_password_hash="$6$saltsalt$" + "b" * 86)
+    first = make_spec(root_password_hash="$6$saltsalt$" + "a" * 86)
+    second = make_spec(root_password_hash="$6$saltsalt$" + "b" * 86)
     for text in (repr(first), str(first), json.dumps(first.as_json())):
         assert "saltsalt" not in text
     assert first.as_json() != second.as_json()
 
 
 def test_a_spec_as_json_has_every_key() -> None:
-    dumped = make(interfaces=[{"bridge": "br-back"}]).as_json()
+    dumped = make_spec(interfaces=[{"bridge": "br-back"}]).as_json()
     assert set(dumped) == set(Spec.model_fields)
     assert json.loads(json.dumps(dumped)) == dumped
 
 
 def test_the_mac_is_the_same_at_every_build_and_differs_by_name_and_card() -> None:
-    assert derive_mac("test-drbd", 0) == make(name="test-drbd").cards[0].mac
+    assert derive_mac("test-drbd", 0) == make_spec(name="test-drbd").cards[0].mac
     assert len({derive_mac("web1", 0), derive_mac("web1", 1), derive_mac("web10", 0)}) == 3
     assert derive_mac("web1", 0).startswith("00:16:3E:")
 
 
 def test_cards_come_resolved_and_in_order() -> None:
-    spec = make(
+    spec = make_spec(
         address=["192.168.1.10", "2001:db8::5/64"],
         netmask="255.255.255.0",
         gateway="192.168.1.1",
@@ -211,13 +211,13 @@ def test_keys_that_do_not_go_together_are_refused(keys: dict[str, Any], clashing
     ],
 )
 def test_keys_that_go_together_pass(keys: dict[str, Any]) -> None:
-    assert make(**keys).name == "web1"
+    assert make_spec(**keys).name == "web1"
 
 
 def test_vnc_takes_a_free_display_unless_one_is_named() -> None:
-    assert make(vnc=True).vncunused is True
-    assert make(vnc=True, vncdisplay=2).vncunused is False
-    assert make().vncunused is None
+    assert make_spec(vnc=True).vncunused is True
+    assert make_spec(vnc=True, vncdisplay=2).vncunused is False
+    assert make_spec().vncunused is None
 
 
 def test_all_clashes_are_reported_together() -> None:
@@ -228,7 +228,7 @@ def test_all_clashes_are_reported_together() -> None:
 @given(st.dictionaries(st.sampled_from(sorted(Spec.model_fields)), st.text(max_size=20)))
 def test_any_texts_make_a_spec_or_a_validation_error(keys: dict[str, str]) -> None:
     try:
-        spec = Spec.model_validate({"name": "web1", **keys})
+        spec = make_spec(**keys)
     except ValidationError:
         return
     assert spec.cards
@@ -248,5 +248,5 @@ def test_any_texts_make_a_spec_or_a_validation_error(keys: dict[str, str]) -> No
 def test_checksums_have_their_own_seed_where_no_grub_reads_them(
     keys: dict[str, Any], has_seed: bool
 ) -> None:
-    spec = Spec.model_validate({"name": "web1", **keys})
+    spec = make_spec(**keys)
     assert ("metadata_csum_seed" in spec.mke2fs_features(spec.fs)) is has_seed

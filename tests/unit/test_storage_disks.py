@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import process
 from pipeline.errors import EnvironmentFault
 from pipeline.storage import in_use
 from pipeline.storage.block_device import Written
@@ -76,8 +77,8 @@ def test_domains_are_known_by_the_numbers_and_the_names_of_their_disks(
     def answer(argv: list[str], **_options: object) -> str:
         return STORE if argv[0] == "xenstore-ls" else ""
 
-    monkeypatch.setattr(in_use.command, "run", answer)
-    monkeypatch.setattr(in_use.command, "find_tool", lambda _name: "/usr/bin/xenstore-ls")
+    monkeypatch.setattr(process, "run", answer)
+    monkeypatch.setattr(process, "find_tool", lambda _name: "/usr/bin/xenstore-ls")
     monkeypatch.setattr(in_use, "SOCKETS", (tmp_path,))
     assert in_use.find_running(subject) == domains
 

@@ -17,14 +17,16 @@ MODULES = {
     "fs/ext3/ext3": "jbd",
     "net/ipv4/netfilter/ip_tables": "",
 }
-_NOTES = {1: 0xC0100000, 3: 0xC0000000, 5: b"xen-3.0", 6: b"linux", 8: b"generic", 9: b"yes"}
+_NOTES = {
+    **{kind: struct.pack("<I", value) for kind, value in ((1, 0xC0100000), (3, 0xC0000000))},
+    **{5: b"xen-3.0\0", 6: b"linux\0", 8: b"generic\0", 9: b"yes\0"},
+}
 
 
 def make_vmlinuz(abi: str) -> bytes:
     """What xend's domain builder loads."""
     notes = b""
-    for kind, value in _NOTES.items():
-        body = struct.pack("<I", value) if isinstance(value, int) else value + b"\0"
+    for kind, body in _NOTES.items():
         notes += (
             struct.pack("<III", 4, len(body), kind) + b"Xen\0" + body + b"\0" * (-len(body) % 4)
         )

@@ -9,12 +9,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from pipeline import process
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.process import run
 from pipeline.project import Project
 from pipeline.storage import lvm, staged_volume, switch
+from pipeline.storage.block_device import Written, write_image
 from pipeline.storage.leftovers import find_leftovers, remove_leftovers
+from pipeline.store.store import locked
 from tests import small
 from tests.lvm.inside.conftest import remove_guests
 
@@ -44,7 +48,7 @@ def await_switch(project: Project) -> None:
     """A switch that was begun goes on without its build; wait for its lock."""
     place = project.output / "switches/web1"
     if (place / switch.JOURNAL).exists():
-        with switch.locked(place / ".lock"):
+        with locked(place / ".lock"):
             pass
     run(
         [
@@ -152,7 +156,7 @@ def test_a_switch_that_a_power_failure_cuts_is_carried_on(group: str, tmp_path: 
 
 
 def test_a_full_pool_in_the_middle_of_the_write_is_one_error(
-    group: str, pool: str, tmp_path: Path
+    group: str, pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The room was there when it was looked for: then another volume took it."""
     run(["lvchange", *lvm.udevless(), "--errorwhenfull", "y", f"{group}/{pool}"])
@@ -160,20 +164,16 @@ def test_a_full_pool_in_the_middle_of_the_write_is_one_error(
     project = small.make_project(tmp_path, "web1", text=text)
     small.build(project, "web1", "1")
     hog = lvm.create_volume(run, group, "hog", size_bytes=63 << 20, pool=pool)
-    write = staged_volume.write_image
 
-    def write_late(image, device, *, is_zeroed=False):  # type: ignore[no-untyped-def]
+    def write_late(image: Path, device: Path, *, is_zeroed: bool = False) -> Written:
         run(["dd", "if=/dev/zero", f"of={hog.path}", "bs=1M", "conv=fsync"], accept=(0, 1))
-        return write(image, device, is_zeroed=is_zeroed)
+        return write_image(image, device, is_zeroed=is_zeroed)
 
-    staged_volume.write_image = write_late
-    try:
+    monkeypatch.setattr(staged_volume, "write_image", write_late)
+    with pytest.raises(EnvironmentFault) as caught:
         small.build(project, "web1", "2")
-        raise AssertionError("it was built into a full pool")
-    except EnvironmentFault as error:
-        assert "after a part was written" in error.brief and "lvextend" in error.hint
-    finally:
-        staged_volume.write_image = write
+    assert "after a part was written" in caught.value.brief and "lvextend" in caught.value.hint
+    monkeypatch.undo()
     lvm.remove_volume(run, hog)
     assert small.version_of(DISK) == "1"
     names = {found.name for found in lvm.list_volumes(run)}

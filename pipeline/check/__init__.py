@@ -15,9 +15,9 @@ from pipeline.artifact.sums import DISK_SUMS, SUMS, digest_as, read_sums
 from pipeline.check import access, configuration, contents, kernels, names, network, system
 from pipeline.check.contents import check_sums
 from pipeline.check.facts import Facts, read_facts, require_artifact
-from pipeline.check.verdict import Verdict, render_table, shorten, summarize
+from pipeline.console.findings import print_findings, print_json, shorten, summarize
 from pipeline.console.progress import print_line
-from pipeline.errors import VerificationError
+from pipeline.errors import Finding, VerificationError
 from pipeline.files import digest_file
 from pipeline.process import require_tools
 from pipeline.recipe import Recipe
@@ -26,7 +26,7 @@ from pipeline.spec import Spec
 
 TOOLS = {"dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "bwrap": "bubblewrap"}
 
-CHECKS: tuple[Callable[[Facts], Iterator[Verdict]], ...] = (
+CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     *contents.CHECKS[:1],
     *access.CHECKS,
     *names.CHECKS,
@@ -38,23 +38,26 @@ CHECKS: tuple[Callable[[Facts], Iterator[Verdict]], ...] = (
 )
 
 
-def check_guest(recipe: Recipe, spec: Spec) -> None:
-    """Print every verdict on a built guest; VerificationError when one fails. Changes nothing."""
-    verdicts = find_verdicts(recipe, spec)
-    for line in render_table(spec.name, verdicts):
-        print_line(line)
-    failed = [verdict for verdict in verdicts if verdict.level == "FAIL"]
+def check_guest(recipe: Recipe, spec: Spec, *, as_json: bool = False) -> None:
+    """Print every finding on a built guest; VerificationError when one fails. Changes nothing."""
+    findings = examine(recipe, spec)
+    if as_json:
+        print_json(findings, guest=spec.name)
+    else:
+        print_findings(findings)
+        print_line(f"{spec.name}: {summarize(findings)}")
+    failed = [finding for finding in findings if finding.level == "error"]
     if failed:
         error = VerificationError(
-            f"{spec.name}: {summarize(verdicts)}",
-            details="\n".join(f"{v.row} {v.name}: {shorten(v.seen)}" for v in failed),
+            f"{spec.name}: {summarize(findings)}",
+            details="\n".join(f"{one.code} {one.subject}: {shorten(one.seen)}" for one in failed),
             hint="each failed line above says what was expected",
         )
         error.guest = spec.name
         raise error
 
 
-def find_verdicts(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list[Verdict]:
+def examine(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list[Finding]:
     """What every check says, in order. Raises what require_artifact and read_facts do."""
     require_tools(TOOLS | ({"qemu-img": "qemu-utils"} if spec.format != "raw" else {}))
     disk = require_artifact(recipe.project, spec)
@@ -66,17 +69,17 @@ def find_verdicts(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list
         work.mkdir(mode=0o700)
         digests = _start_digests(pool, disk.parent) if with_sums else {}
         facts = read_facts(recipe, spec, disk, work)
-        verdicts = judge_facts(facts)
+        findings = judge_facts(facts)
         if with_sums:
             if facts.golden:
                 digests[facts.golden.path.name] = partial(digest_file, facts.golden.path)
-            verdicts += check_sums(facts, lambda path: digests[path.name]())
-        return verdicts
+            findings += check_sums(facts, lambda path: digests[path.name]())
+        return findings
 
 
-def judge_facts(facts: Facts) -> list[Verdict]:
+def judge_facts(facts: Facts) -> list[Finding]:
     """Every check over the facts, but for the sums."""
-    return [verdict for check in CHECKS for verdict in check(facts)]
+    return [finding for check in CHECKS for finding in check(facts)]
 
 
 def _start_digests(pool: ThreadPoolExecutor, folder: Path) -> dict[str, Callable[[], str]]:

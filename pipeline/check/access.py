@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.check.facts import Facts
+from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.sshd import find_openings
 from pipeline.check.tree import Tree
-from pipeline.check.verdict import Verdict, compare, judge
+from pipeline.errors import Finding
 from pipeline.guest.identity import authorized_lines
 from pipeline.recipe import KNOWN_HOSTS
 
@@ -18,7 +18,7 @@ _LOCKED = re.compile(r"[!*].*")
 _REBUILD = "build it again: doit build name={} replace=yes"
 
 
-def check_passwords(facts: Facts) -> Iterator[Verdict]:
+def check_passwords(facts: Facts) -> Iterator[Finding]:
     """A2: root's password is locked or the given one; nobody else has one."""
     spec, fields = facts.spec, _shadow(facts.tree)
     given = spec.root_password_hash
@@ -53,7 +53,7 @@ def describe_password(field: str, prefixes: tuple[str, ...], suite: str) -> str:
     return f"a hash that {suite} does not understand"
 
 
-def check_keys(facts: Facts) -> Iterator[Verdict]:
+def check_keys(facts: Facts) -> Iterator[Finding]:
     """A3: exactly the spec's keys open the guest, sshd takes nothing else, and it starts."""
     spec, tree = facts.spec, facts.tree
     expected = authorized_lines(spec)
@@ -104,7 +104,7 @@ def find_ssh_start(tree: Tree, init: str) -> str:
     return ""
 
 
-def check_host_keys(facts: Facts) -> Iterator[Verdict]:
+def check_host_keys(facts: Facts) -> Iterator[Finding]:
     """A3: the guest shows the keys that known_hosts promises, and keeps their secret halves."""
     tree = facts.tree
     public = tree.glob("/etc/ssh/ssh_host_*_key.pub")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from pipeline.check.facts import Facts
-from pipeline.check.verdict import Verdict, judge
+from pipeline.check.facts import Facts, judge
+from pipeline.errors import Finding
 from pipeline.guest.domains import make_domain, without_ahci, xl_version, xm_version
 from pipeline.xen import keys, libvirt, xl, xm
 from pipeline.xen.domain import Direct, Domain
@@ -32,7 +32,7 @@ def read_domains(facts: Facts) -> dict[str, Domain]:
     return found
 
 
-def check_configurations(facts: Facts) -> Iterator[Verdict]:
+def check_configurations(facts: Facts) -> Iterator[Finding]:
     """A9, B5: parsed back, each is the spec's domain; none has a key that its reader ignores."""
     expected = expected_domain(facts)
     for suffix in _PARSERS:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pipeline.artifact.record import render_manifest
 from pipeline.artifact.sums import DISK_SUMS, SUMS, read_sums
-from pipeline.check.facts import Facts
+from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.image import MOST_FILE
-from pipeline.check.verdict import Verdict, compare, judge
-from pipeline.errors import PipelineError
+from pipeline.errors import Finding, PipelineError
 
 MIB = 1 << 20
 STATUS = "/var/lib/dpkg/status"
@@ -22,7 +21,7 @@ _HASH = re.compile(r"\$(?:y|gy|7|2[aby]|6|5|1)\$[./A-Za-z0-9$=,+]{15,}")
 _PRIVATE = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 
 
-def check_spec(facts: Facts) -> Iterator[Verdict]:
+def check_spec(facts: Facts) -> Iterator[Finding]:
     """B5: the artifact was made from the spec as it is today."""
     recorded, today = facts.record("spec.json"), facts.spec.as_json()
     keys = sorted(facts.keys & set(recorded))
@@ -34,7 +33,7 @@ def check_spec(facts: Facts) -> Iterator[Verdict]:
     yield judge("B5", "spec", faults, ok="as it was built", hint=hint)
 
 
-def check_file_system(facts: Facts) -> Iterator[Verdict]:
+def check_file_system(facts: Facts) -> Iterator[Finding]:
     """B3: clean, of the spec's size, with the suite's features; swap likewise."""
     spec, found = facts.spec, facts.file_system
     yield judge("B3", "e2fsck", [found.faults] if found.faults else [], ok="clean")
@@ -62,7 +61,7 @@ def check_file_system(facts: Facts) -> Iterator[Verdict]:
     yield compare("A25", "swap", expected=expected, seen=seen)
 
 
-def check_manifest(facts: Facts) -> Iterator[Verdict]:
+def check_manifest(facts: Facts) -> Iterator[Finding]:
     """C12: the manifest lists what dpkg knows in the image, the spec's packages among it."""
     try:
         installed = render_manifest(facts.tree.text(STATUS, limit=MOST_FILE)).splitlines()
@@ -80,7 +79,7 @@ def check_manifest(facts: Facts) -> Iterator[Verdict]:
     yield judge("B4", "packages", missing, ok=asked, hint="they are not installed in the image")
 
 
-def check_secrets(facts: Facts) -> Iterator[Verdict]:
+def check_secrets(facts: Facts) -> Iterator[Finding]:
     """C13: no password, hash or private key in the artifact's texts; in the image only its own."""
     faults = [
         f"{name}: a password hash" for name, text in facts.texts.items() if _HASH.search(text)
@@ -100,7 +99,7 @@ def check_secrets(facts: Facts) -> Iterator[Verdict]:
     yield judge("C13", "private keys inside", foreign, ok="host keys only", hint="remove them")
 
 
-def check_sums(facts: Facts, digest: Callable[[Path], str]) -> Iterator[Verdict]:
+def check_sums(facts: Facts, digest: Callable[[Path], str]) -> Iterator[Finding]:
     """C12: the sums have every file, each as it is; a disk that its guest wrote to is let be."""
     listed = read_sums(facts.texts.get(SUMS, "") + facts.texts.get(DISK_SUMS, ""))
     checked = [name for name in sorted(listed) if name not in facts.written]
@@ -122,7 +121,7 @@ def check_sums(facts: Facts, digest: Callable[[Path], str]) -> Iterator[Verdict]
     if facts.written & set(listed):
         names = ", ".join(sorted(facts.written & set(listed)))
         text = f"{names}: the guest has written to it since it was built; not compared"
-        yield Verdict("C12", "disks", "warn", text)
+        yield Finding("warning", "disks", text, code="C12")
 
 
 def _is_key(text: str) -> bool:
@@ -133,7 +132,7 @@ def _mib(size: int) -> str:
     return f"{size / MIB:g} MiB"
 
 
-def check_read(facts: Facts) -> Iterator[Verdict]:
+def check_read(facts: Facts) -> Iterator[Finding]:
     """B3: all that the checks asked for could be read; what is not there is none of this."""
     faults = [*facts.unread, *(f"{path} is too long" for path in sorted(facts.tree.oversized))]
     yield judge("B3", "files read", faults[:5], ok=f"{len(facts.tree.nodes)} names")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pipeline.artifact.record import read_record
 from pipeline.check.boot_files import BootFiles, read_boot_files
 from pipeline.check.image import FileSystem, ImageReader, read_file_system
 from pipeline.check.tree import Tree
-from pipeline.errors import CommandFailed, PipelineError, VerificationError
+from pipeline.errors import CommandFailed, Finding, Level, PipelineError, VerificationError
 from pipeline.guest.identity import MACHINE_ID
 from pipeline.process import run
 from pipeline.project import Project
@@ -78,6 +78,18 @@ class Facts:
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def compare(code: str, subject: str, *, expected: str, seen: str, hint: str = "") -> Finding:
+    """It holds when what was seen is what was expected."""
+    level: Level = "ok" if seen == expected else "error"
+    return Finding(level, subject, "", hint, expected, seen, code)
+
+
+def judge(code: str, subject: str, faults: Sequence[str], *, ok: str, hint: str = "") -> Finding:
+    """It holds, showing `ok`, when there are no faults; else it shows them all."""
+    level: Level = "error" if faults else "ok"
+    return Finding(level, subject, "", hint, ok, "; ".join(faults) or ok, code)
 
 
 def require_artifact(project: Project, spec: Spec) -> Path:

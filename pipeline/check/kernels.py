@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 
 from pipeline.check.configuration import expected_domain, read_domains
 from pipeline.check.contents import STATUS
-from pipeline.check.facts import Facts
+from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.image import MOST_FILE
 from pipeline.check.network import network_names
 from pipeline.check.system import find_gettys
 from pipeline.check.tree import Tree
-from pipeline.check.verdict import Level, Verdict, compare, judge
+from pipeline.errors import Finding, Level
 from pipeline.guest.domains import command_line
 from pipeline.xen.bootability import BootFacts, lint
 from pipeline.xen.grub_menu import parse_grub_cfg, parse_menu_lst
@@ -39,7 +39,7 @@ def kernels_of(tree: Tree) -> list[str]:
     return [name for name in names if tree.nodes[f"{MODULES}/{name}"].kind == "folder"]
 
 
-def check_modules(facts: Facts) -> Iterator[Verdict]:
+def check_modules(facts: Facts) -> Iterator[Finding]:
     """A10: modules of the very kernel that boots, indexed, whole, with what guests need."""
     tree, abis = facts.tree, kernels_of(facts.tree)
     if facts.spec.is_kernel_inside:
@@ -70,7 +70,7 @@ def check_modules(facts: Facts) -> Iterator[Verdict]:
         yield from _check_needed(facts, abi)
 
 
-def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Verdict]:
+def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Finding]:
     """Both menus boot every kernel that is installed, and tell it what the spec says."""
     args = f"root={facts.spec.root_device} {command_line(facts.spec)}"
     for path, parse in MENUS.items():
@@ -87,7 +87,7 @@ def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Verdict]:
         yield judge("A21", path, faults, ok=args, hint="xen-grub-menus in the guest writes it")
 
 
-def _check_needed(facts: Facts, abi: str) -> Iterator[Verdict]:
+def _check_needed(facts: Facts, abi: str) -> Iterator[Finding]:
     names = module_names(facts.tree, abi)
     wanted = [("xen-netfront", ("xen_netfront", "xennet")), ("netfilter", NETFILTER)]
     status = facts.tree.text(STATUS, limit=MOST_FILE)
@@ -161,14 +161,15 @@ def read_boot_facts(facts: Facts) -> BootFacts:
     )
 
 
-def check_bootability(facts: Facts) -> Iterator[Verdict]:
-    """C2: would it boot; each finding of the lint is a verdict of its own."""
+def check_bootability(facts: Facts) -> Iterator[Finding]:
+    """C2: would it boot; every finding of the lint."""
     for fault in facts.boot.faults:
-        yield Verdict("C2", "boot files", "FAIL", fault, "a kernel and an initrd that can be read")
+        wanted = "a kernel and an initrd that can be read"
+        yield compare("C2", "boot files", expected=wanted, seen=fault)
     findings = lint(read_boot_facts(facts))
     for finding in findings:
-        level: Level = "FAIL" if finding.level == "error" else "warn"
-        yield Verdict("C2", finding.code, level, finding.message, "", finding.hint)
+        level: Level = "error" if finding.level == "error" else "warning"
+        yield Finding(level, finding.code, finding.message, finding.hint, code="C2")
     if not findings and not facts.boot.faults:
         kernel = facts.boot.kernel
         shown = f"{kernel.release}, {kernel.compression}" if kernel else "firmware"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.check.facts import Facts
-from pipeline.check.verdict import Verdict, compare, judge
+from pipeline.check.facts import Facts, compare, judge
+from pipeline.errors import Finding
 
 
-def check_names(facts: Facts) -> Iterator[Verdict]:
+def check_names(facts: Facts) -> Iterator[Finding]:
     """A4: the host name, and /etc/hosts by which `hostname -f` is the fully qualified one."""
     spec = facts.spec
     hint = f"build it again: doit build name={spec.name} replace=yes"
@@ -37,7 +37,7 @@ def check_names(facts: Facts) -> Iterator[Verdict]:
         yield judge("A4", "further hosts", missing, ok=f"all {len(further)}", hint=hint)
 
 
-def check_machine_id(facts: Facts) -> Iterator[Verdict]:
+def check_machine_id(facts: Facts) -> Iterator[Finding]:
     """C6: machine-id(5) is set and no other guest's."""
     seen = facts.tree.text("/etc/machine-id").strip()
     faults = [] if re.fullmatch(r"[0-9a-f]{32}", seen) else [f"{seen or 'nothing'}"]

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from pipeline.check.configuration import read_domains
-from pipeline.check.facts import Facts
+from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.tree import Tree
-from pipeline.check.verdict import Verdict, compare, judge
+from pipeline.errors import Finding
 from pipeline.spec import Card, Spec
 
 _NETWORKD = "/etc/systemd/network"
@@ -16,7 +16,7 @@ _INTERFACES = "/etc/network/interfaces"
 _RESOLVED = re.compile(r"(\.\.)?/run/systemd/resolve/(stub-)?resolv\.conf")
 
 
-def check_cards(facts: Facts) -> Iterator[Verdict]:
+def check_cards(facts: Facts) -> Iterator[Finding]:
     """A7, A13: MAC and bridge of each card, in every rendering that could be read."""
     expected = [card.mac.lower() for card in facts.spec.cards]
     bridges = [card.bridge for card in facts.spec.cards]
@@ -33,7 +33,7 @@ def check_cards(facts: Facts) -> Iterator[Verdict]:
     yield judge("A13", "bridge", faults_bridge, ok=", ".join(bridges), hint="see the vif line")
 
 
-def check_network_files(facts: Facts) -> Iterator[Verdict]:
+def check_network_files(facts: Facts) -> Iterator[Finding]:
     """A7: the guest configures its card by every name it can have, with the spec's addresses."""
     tool = facts.spec.suite_facts.network_tool(facts.spec.init)
     check = check_networkd if tool == "networkd" else check_ifupdown
@@ -41,7 +41,7 @@ def check_network_files(facts: Facts) -> Iterator[Verdict]:
     yield _check_resolv_conf(facts.tree, facts.spec, tool)
 
 
-def check_networkd(tree: Tree, spec: Spec) -> Iterator[Verdict]:
+def check_networkd(tree: Tree, spec: Spec) -> Iterator[Finding]:
     """One .network file a card matches both of its names, and no other file comes before it."""
     paths = tree.glob(f"{_NETWORKD}/*.network")
     for card in spec.cards:
@@ -61,7 +61,7 @@ def check_networkd(tree: Tree, spec: Spec) -> Iterator[Verdict]:
     yield judge("A7", "network starts", faults, ok="systemd-networkd")
 
 
-def check_ifupdown(tree: Tree, spec: Spec) -> Iterator[Verdict]:
+def check_ifupdown(tree: Tree, spec: Spec) -> Iterator[Finding]:
     """The card keeps the kernel's name, and interfaces(5) brings that one up."""
     stanzas, automatic = read_interfaces(tree.text(_INTERFACES))
     has_link = "NamePolicy=keep kernel" in tree.text(f"{_NETWORKD}/10-domu-network.link")
@@ -163,7 +163,7 @@ def _expected_stanzas(card: Card) -> Iterator[str]:
         yield "inet manual"
 
 
-def _check_resolv_conf(tree: Tree, spec: Spec, tool: str) -> Verdict:
+def _check_resolv_conf(tree: Tree, spec: Spec, tool: str) -> Finding:
     path, target = "/etc/resolv.conf", tree.target("/etc/resolv.conf")
     if tool == "networkd":
         faults = [] if _RESOLVED.fullmatch(target) else [target or "a file of the builder's"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.check.facts import Facts
+from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.image import MOST_FILE
 from pipeline.check.tree import Tree
-from pipeline.check.verdict import Verdict, compare, judge
+from pipeline.errors import Finding
 from pipeline.spec import Spec
 
 _MOVING = re.compile(r"\b(old)?(old)?(stable|testing|unstable)\b")
@@ -25,7 +25,7 @@ _UDEV_LINKS = (
 )
 
 
-def check_debconf(facts: Facts) -> Iterator[Verdict]:
+def check_debconf(facts: Facts) -> Iterator[Finding]:
     """A5: the priority stands in debconf's own database."""
     seen = ""
     database = facts.tree.text("/var/cache/debconf/config.dat", limit=MOST_FILE)
@@ -52,7 +52,7 @@ def find_gettys(tree: Tree, init: str) -> tuple[str, ...]:
     )
 
 
-def check_console(facts: Facts) -> Iterator[Verdict]:
+def check_console(facts: Facts) -> Iterator[Finding]:
     """A6: exactly one login on the Xen console."""
     device = facts.spec.console
     gettys = [
@@ -76,7 +76,7 @@ def check_console(facts: Facts) -> Iterator[Verdict]:
         yield judge("A6", "securetty", refused, ok=device, hint=hint)
 
 
-def check_devices(facts: Facts) -> Iterator[Verdict]:
+def check_devices(facts: Facts) -> Iterator[Finding]:
     """A11: udev starts, the places to mount exist, fstab names what the domain has."""
     tree, spec = facts.tree, facts.spec
     link = _UDEV_LINKS[1 if spec.init == "sysvinit" else 0]
@@ -114,7 +114,7 @@ def _missing_mounts(mounts: dict[str, list[str]]) -> list[str]:
     ]
 
 
-def check_place(facts: Facts) -> Iterator[Verdict]:
+def check_place(facts: Facts) -> Iterator[Finding]:
     """A12: time zone; apt's sources name the suite and nothing that moves; no builder's proxy."""
     tree, spec = facts.tree, facts.spec
     zone = tree.resolve("/etc/localtime").removeprefix("/usr/share/zoneinfo/")
@@ -172,7 +172,7 @@ def find_settings(tree: Tree) -> list[str]:
     return found + [path for path in sources if _PASSWORD.search(tree.text(path))]
 
 
-def check_leftovers(facts: Facts) -> Iterator[Verdict]:
+def check_leftovers(facts: Facts) -> Iterator[Finding]:
     """B4: nothing that the build needed is left: policies, package lists, downloaded packages."""
     tree = facts.tree
     policies = [path for path in ("/usr/sbin/policy-rc.d", "/sbin/policy-rc.d") if path in tree]

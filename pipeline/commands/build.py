@@ -121,7 +121,7 @@ def check(recipe: Recipe, spec: Spec) -> None:
     """Every check of the finished image; raises VerificationError when one fails."""
     from pipeline.check import check_guest  # only this word pays for its imports
 
-    check_guest(recipe, spec)
+    check_guest(recipe, spec, as_json=recipe.options.get("json") == "yes")
 
 
 def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
@@ -188,7 +188,7 @@ WORDS = (
     Word("build", "build the guest", say_built, after="config", options=KEPT),
     Word("create", "write a spec, build it", say_built, after="config"),
     Word("why", "say why each stage would run", explain, only_reads=True),
-    Word("check", "verify the finished image", check),
+    Word("check", "verify the finished image", check, options=frozenset({"json"})),
     Word(
         "guests",
         "list the guests and what to type next",

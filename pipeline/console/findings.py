@@ -48,7 +48,7 @@ def render_table(findings: Sequence[Finding], *, width: int = 0) -> list[str]:
                 shorten(finding.message or finding.seen),
             )
         ]
-        if finding.level == "error" and finding.expected:
+        if finding.level == "error" and (finding.expected or not finding.message):
             rows.append(("", "", "expected", shorten(finding.expected)))
         if finding.level != "ok" and finding.hint:
             rows.append(("", "", "hint", finding.hint))

@@ -78,9 +78,9 @@ def test_a_disk_that_its_guest_wrote_to_is_a_warning(witness: Witness) -> None:
     noted.mkdir(parents=True)
     (noted / "written.json").write_text('{"disk.img": 1, "swap.img": 2}')
     witness.put("/var/log/x", "the guest was here\n")
-    verdicts = witness.judge(with_sums=True)
-    assert [verdict.name for verdict in verdicts if verdict.level == "warn"] == ["disks"]
-    assert [verdict for verdict in verdicts if verdict.level == "FAIL"] == []
+    findings = witness.judge(with_sums=True)
+    assert [finding.subject for finding in findings if finding.level == "warning"] == ["disks"]
+    assert [finding for finding in findings if finding.level == "error"] == []
 
 
 def test_a_disk_that_is_no_file_system_is_told_without_a_traceback(witness: Witness) -> None:

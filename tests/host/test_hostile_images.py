@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.check import find_verdicts
+from pipeline.check import examine
 from pipeline.check.image import ImageReader
-from pipeline.check.verdict import render_table
+from pipeline.console.findings import render_table
 from pipeline.errors import PipelineError, VerificationError
 from pipeline.project import Project
 from pipeline.recipe import Recipe
@@ -74,10 +74,10 @@ def look(root: Path) -> dict[str, str]:
 def say(project: Project, spec: Spec) -> list[str]:
     """What a person would be shown."""
     try:
-        verdicts = find_verdicts(Recipe(project, STAGES), spec, with_sums=False)
+        findings = examine(Recipe(project, STAGES), spec, with_sums=False)
     except PipelineError as error:
         return [f"error: {error.brief}"]
-    return render_table(spec.name, verdicts)
+    return render_table(findings)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.check import find_verdicts
+from pipeline.check import examine
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.plan import plan_build
 from pipeline.process import run
@@ -108,14 +108,14 @@ def test_check_sees_a_golden_image_that_changed_under_an_overlay(tmp_path: Path)
     recipe, spec = small.make_recipe(project), load_all(project.guests)["web1"]
 
     def golden() -> list[str]:
-        return [one.level for one in find_verdicts(recipe, spec) if one.name == "golden image"]
+        return [one.level for one in examine(recipe, spec) if one.subject == "golden image"]
 
     assert golden() == ["ok"]
     image = next((project.output / "store/image").glob("*/golden.img"))
     with open(image, "r+b") as stream:
         stream.seek(-5000, os.SEEK_END)
         stream.write(b"changed")
-    assert golden() == ["FAIL"]
+    assert golden() == ["error"]
     image.rename(tmp_path / "kept")
     with pytest.raises(VerificationError, match="the golden image of web1 is gone"):
         golden()

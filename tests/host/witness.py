@@ -7,8 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.check import find_verdicts
-from pipeline.check.verdict import Verdict
+from pipeline.check import examine
+from pipeline.errors import Finding
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
@@ -81,12 +81,12 @@ class Witness:
         assert old in text
         (self.folder / name).write_text(text.replace(old, new))
 
-    def judge(self, *, with_sums: bool = False) -> list[Verdict]:
+    def judge(self, *, with_sums: bool = False) -> list[Finding]:
         recipe = Recipe(self.project, STAGES)
-        return find_verdicts(recipe, self.spec, with_sums=with_sums)
+        return examine(recipe, self.spec, with_sums=with_sums)
 
     def failures(self) -> set[str]:
-        return {f"{v.row} {v.name}" for v in self.judge() if v.level == "FAIL"}
+        return {f"{one.code} {one.subject}" for one in self.judge() if one.level == "error"}
 
     def _ask(self, question: str) -> subprocess.CompletedProcess[str]:
         argv = ["debugfs", "-R", question, str(self.disk)]

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.check.facts import Facts
 from pipeline.check.image import FileSystem
 from pipeline.check.tree import Node, Tree
-from pipeline.check.verdict import Verdict
+from pipeline.errors import Finding
 from tests.specs import make_spec
 
 CLEAN = FileSystem(features=frozenset(), uuid="", size=0, faults="")
@@ -37,12 +37,12 @@ def make_facts(files: Mapping[str, str | Node] | None = None, **keys: Any) -> Fa
     return Facts(spec=spec, folder=FOLDER, file_system=CLEAN, tree=make_tree(files or {}))
 
 
-def by_name(verdicts: object) -> dict[str, Verdict]:
-    """The verdicts of a check, by their names."""
-    assert hasattr(verdicts, "__iter__")
-    return {verdict.name: verdict for verdict in verdicts}
+def by_name(findings: object) -> dict[str, Finding]:
+    """The findings of a check, by their names."""
+    assert hasattr(findings, "__iter__")
+    return {finding.subject: finding for finding in findings}
 
 
-def failed(verdicts: object) -> set[str]:
+def failed(findings: object) -> set[str]:
     """Names of those that failed."""
-    return {name for name, verdict in by_name(verdicts).items() if verdict.level == "FAIL"}
+    return {name for name, finding in by_name(findings).items() if finding.level == "error"}

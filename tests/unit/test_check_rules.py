@@ -63,9 +63,9 @@ def test_root_has_the_password_of_the_spec_or_none(
     passwd = "root:x:0:0:root:/root:/bin/bash\n"
     keys = {"root_password_hash": given} if given else {}
     facts = make_facts({"/etc/shadow": shadow, "/etc/passwd": passwd}, **keys)
-    verdicts = list(access.check_passwords(facts))
-    assert failed(verdicts) == faults
-    assert not any(HASH[10:] in verdict.seen for verdict in verdicts)
+    findings = list(access.check_passwords(facts))
+    assert failed(findings) == faults
+    assert not any(HASH[10:] in finding.seen for finding in findings)
 
 
 @pytest.mark.parametrize("fqdn", [{}, {"domain": "example.org"}, {"hosts": ["10.0.0.9 db"]}])
@@ -132,8 +132,8 @@ def test_sysvinit_needs_pts_and_shm_in_fstab() -> None:
     ],
 )
 def test_sources_name_the_suite_and_nothing_that_moves(line: str, is_right: bool) -> None:
-    verdicts = by_name(system.check_place(make_facts({"/etc/apt/sources.list": line})))
-    assert (verdicts["apt sources"].level == "ok") == is_right
+    findings = by_name(system.check_place(make_facts({"/etc/apt/sources.list": line})))
+    assert (findings["apt sources"].level == "ok") == is_right
 
 
 @pytest.mark.parametrize("init", ["systemd", "sysvinit"])
@@ -263,9 +263,9 @@ def test_the_file_system_is_the_one_that_the_suite_wants() -> None:
     facts = replace(facts, file_system=found, sizes={"disk.img": 1 << 30})
     assert failed(contents.check_file_system(facts)) == set()
     odd = replace(found, features=features - {"extent"} | {"casefold"}, faults="Inode 7 is bad")
-    verdicts = by_name(contents.check_file_system(replace(facts, file_system=odd)))
-    assert verdicts["features"].seen == "lacks extent; has casefold"
-    assert verdicts["e2fsck"].level == "FAIL"
+    findings = by_name(contents.check_file_system(replace(facts, file_system=odd)))
+    assert findings["features"].seen == "lacks extent; has casefold"
+    assert findings["e2fsck"].level == "error"
     extra = replace(facts, sizes={"disk.img": 1 << 30, "swap.img": 4096})
     assert failed(contents.check_file_system(extra)) == {"swap"}
 
@@ -280,14 +280,14 @@ def test_the_password_itself_is_looked_for_in_every_text() -> None:
 def test_an_artifact_of_an_older_spec_names_the_keys_that_changed() -> None:
     facts = replace(make_facts(memory="256M"), keys=frozenset({"memory", "size"}))
     record = '{"memory": "512M", "size": "4G", "description": "of no weight"}'
-    verdicts = by_name(contents.check_spec(replace(facts, texts={"spec.json": record})))
-    assert verdicts["spec"].seen == "made from another spec: memory"
+    findings = by_name(contents.check_spec(replace(facts, texts={"spec.json": record})))
+    assert findings["spec"].seen == "made from another spec: memory"
 
 
 def test_sums_leave_a_disk_alone_that_its_guest_wrote_to() -> None:
     sums = f"sha256:{'a' * 64} disk.img\n"
     facts = replace(make_facts(), texts={"FSVERITY": sums}, written=frozenset({"disk.img"}))
-    verdicts = by_name(contents.check_sums(facts, lambda path: "b" * 64))
-    assert verdicts["disks"].level == "warn"
-    assert "disk.img has changed" not in verdicts["SHA256SUMS"].seen
-    assert "web1.cfg is not in it" in verdicts["SHA256SUMS"].seen
+    findings = by_name(contents.check_sums(facts, lambda path: "b" * 64))
+    assert findings["disks"].level == "warning"
+    assert "disk.img has changed" not in findings["SHA256SUMS"].seen
+    assert "web1.cfg is not in it" in findings["SHA256SUMS"].seen

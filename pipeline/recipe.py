@@ -22,6 +22,7 @@ from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError
 from pipeline.files import fingerprint, write_durably
 from pipeline.interruption import checkpoint
+from pipeline.locks import locked
 from pipeline.project import Project
 from pipeline.scratch import remove_abandoned, remove_or_warn, scratch_folder
 from pipeline.spec import Spec, values_of
@@ -31,7 +32,6 @@ from pipeline.store.store import (
     Store,
     find_missing,
     list_files,
-    locked,
     publish_folder,
     read_buildinfo,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
@@ -23,6 +22,7 @@ from pipeline.interruption import (
     refuse_if_ending,
     swept_at_end,
 )
+from pipeline.locks import make_locked, try_locked
 from pipeline.namespace import is_root, isolated
 from pipeline.walls.beneath import Beneath
 
@@ -56,18 +56,12 @@ def scratch_folder(root: Path, name: str) -> Iterator[Path]:
 
 def _make(root: Path, name: str) -> tuple[Path, int]:
     """The folder, and the descriptor that holds its lock."""
-    while True:
-        folder = root / f"{name}-{uuid.uuid4().hex[:8]}"
-        lock = _lock_of(folder)
-        with gate("make scratch", folder):
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            with suppress(FileNotFoundError):  # taken for a dead one's before it was locked
-                if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                    _open_scratches.add(folder)
-                    folder.mkdir(mode=0o755)
-                    return folder, descriptor
-        os.close(descriptor)
+    folder = root / f"{name}-{uuid.uuid4().hex[:8]}"
+    with gate("make scratch", folder):
+        descriptor = make_locked(_lock_of(folder), 0o600)
+        _open_scratches.add(folder)
+        folder.mkdir(mode=0o755)
+    return folder, descriptor
 
 
 def remove_abandoned(root: Path) -> list[Path]:
@@ -103,23 +97,15 @@ def _is_alive(part: Path) -> bool:
 def _reclaim(folder: Path) -> bool:
     """Remove a folder while holding its lock; False when its build lives or another does it."""
     lock = _lock_of(folder)
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(lock, flags, 0o600)
-    except OSError as error:
-        print_line(f"warning: {lock} cannot be opened ({error.strerror}): remove it")
+        with try_locked(lock) as is_ours:
+            is_removed = is_ours and os.path.lexists(folder) and remove_or_warn(folder)
+            if is_ours and not os.path.lexists(folder):
+                lock.unlink(missing_ok=True)
+            return is_removed
+    except (OSError, PipelineError) as error:
+        print_line(f"warning: {_describe(lock, error)}: remove it")
         return False
-    is_ours = False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_ours = True
-        return os.path.lexists(folder) and remove_or_warn(folder)
-    except BlockingIOError:
-        return False
-    finally:
-        if is_ours and not os.path.lexists(folder):
-            lock.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 def remove_open() -> list[str]:

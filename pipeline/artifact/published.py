@@ -22,10 +22,11 @@ from pipeline.console.progress import print_line, progress_bar
 from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.files import read_table, sync_folder, write_durably
 from pipeline.interruption import gate, passing
+from pipeline.locks import locked
 from pipeline.project import Project
 from pipeline.scratch import remove_abandoned, remove_tree, scratch_folder
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.store.store import BUILDINFO, exchange, locked, read_buildinfo
+from pipeline.store.store import BUILDINFO, exchange, read_buildinfo
 from pipeline.walls.privacy import PRIVATE_FILE, PRIVATE_FOLDER, make_private_folder
 
 CURRENT = "current"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from pipeline.console.progress import print_line
 from pipeline.diagnosis import explain_os_error
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError, VerificationError
+from pipeline.locks import is_locked, locked
 from pipeline.recipe import Recipe
-from pipeline.store.store import Store, is_locked, locked
+from pipeline.store.store import Store
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe

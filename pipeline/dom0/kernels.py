@@ -5,7 +5,6 @@ A folder's name is the ABI and a digest of kernel and ramdisk, so what is in one
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import uuid
@@ -24,6 +23,7 @@ from pipeline.dom0.inventory import Installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.errors import VerificationError
 from pipeline.files import sync_folder
+from pipeline.locks import folder_locked, try_folder_locked
 from pipeline.store.store import BUILDINFO, exchange
 
 
@@ -78,24 +78,11 @@ def placing_kernels(layout: Layout) -> Iterator[None]:
 
     Afterwards those that nobody needs are, one that was placed in vain too.
     """
-    descriptor = _lock_folder(layout)
     try:
-        yield
+        with folder_locked(layout.kernels):
+            yield
     finally:
-        os.close(descriptor)
         purge_kernels(layout)
-
-
-def _lock_folder(layout: Layout) -> int:
-    """A descriptor of the kernels' folder, locked shared; the folder is made where it is not."""
-    while True:
-        layout.kernels.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(layout.kernels, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        with suppress(FileNotFoundError):
-            if os.fstat(descriptor).st_ino == layout.kernels.stat().st_ino:
-                return descriptor
-        os.close(descriptor)  # the last kernel was purged, and the folder with it
 
 
 def purge_kernels(layout: Layout) -> list[str]:
@@ -103,31 +90,25 @@ def purge_kernels(layout: Layout) -> list[str]:
 
     Nothing is removed while another command places one: that one purges when it ends.
     """
-    if not layout.kernels.is_dir():
-        return []
-    descriptor = os.open(layout.kernels, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return []
-    try:
-        installed, problems = survey(layout)
-        if problems:
-            return []  # a record that cannot be read may need any of them
-        records = installed.values()
-        used = {path for record in records for path in _used_by(record)}
-        doomed = [path for path in sorted(layout.kernels.iterdir()) if str(path) not in used]
-        for path in doomed:
-            shutil.rmtree(path)
-        awaited = {record.pending for record in records}
-        for path in layout.kernels.glob(f"*/{MODULES}"):
-            if str(path.parent) not in awaited:
-                path.unlink()
-        with suppress(OSError):
-            layout.kernels.rmdir()
-    finally:
-        os.close(descriptor)
+    with try_folder_locked(layout.kernels) as is_ours:
+        return _purge(layout) if is_ours else []
+
+
+def _purge(layout: Layout) -> list[str]:
+    installed, problems = survey(layout)
+    if problems:
+        return []  # a record that cannot be read may need any of them
+    records = installed.values()
+    used = {path for record in records for path in _used_by(record)}
+    doomed = [path for path in sorted(layout.kernels.iterdir()) if str(path) not in used]
+    for path in doomed:
+        shutil.rmtree(path)
+    awaited = {record.pending for record in records}
+    for path in layout.kernels.glob(f"*/{MODULES}"):
+        if str(path.parent) not in awaited:
+            path.unlink()
+    with suppress(OSError):
+        layout.kernels.rmdir()
     return [path.name for path in doomed if not path.name.startswith(".")]
 
 

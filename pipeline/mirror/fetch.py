@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import hashlib
 import io
@@ -12,7 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -22,6 +21,7 @@ from pipeline.console.progress import progress_bar
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.files import CHUNK, digest_file
 from pipeline.interruption import gate, passing
+from pipeline.locks import make_locked, remove_unlocked
 from pipeline.mirror.credentials import AUTH_HINT, Way, without_credentials
 from pipeline.mirror.http_client import CHOOSE, MirrorTrouble, name_trouble
 
@@ -88,9 +88,7 @@ def remove_dead_parts(folder: Path, name: str = "") -> list[Path]:
     """Remove what killed fetches of a file left, of all files without a name; returns what went."""
     gone = []
     for part in sorted(folder.glob(f".{glob.escape(name) or '*'}.*.*")):
-        with suppress(FileNotFoundError, BlockingIOError), open(part, "rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            part.unlink()
+        if remove_unlocked(part):
             gone.append(part)
     return gone
 
@@ -127,14 +125,7 @@ def _part_of(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def _open_locked(part: Path) -> BinaryIO:
-    """A new file that is locked; between the two somebody may take it for a dead one's."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    while True:
-        descriptor = os.open(part, flags, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return open(descriptor, "w+b")
-        os.close(descriptor)
+    return open(make_locked(part, 0o644), "w+b")
 
 
 def _download(url: str, stream: BinaryIO, size: int, way: Way) -> str:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EnvironmentFault, PipelineError
+from pipeline.locks import locked
 from pipeline.namespace import Mount
 from pipeline.process import require_tools
 from pipeline.spec import Spec
 from pipeline.storage.ext import IdentityFile
-from pipeline.store.store import locked
 from pipeline.walls.beneath import Beneath, Escape
 from pipeline.walls.cage import caged_reader
 from pipeline.walls.errand import carry_out, send

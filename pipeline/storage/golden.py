@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import InUseError
+from pipeline.locks import locked
 from pipeline.project import Project
 from pipeline.storage import lvm
 from pipeline.storage.block_device import write_image
@@ -19,7 +20,6 @@ from pipeline.storage.staged_volume import (
     removed_on_failure,
     require_pool_room,
 )
-from pipeline.store.store import locked
 
 PREFIX = "domu-golden-"
 _LOCKS = Path("/run/lock")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.locks import is_locked
 from pipeline.project import Project
 from pipeline.storage import lvm
 from pipeline.storage.disks import GUEST_TAG, PROJECT_TAG, project_mark
@@ -16,7 +17,7 @@ from pipeline.storage.in_use import Subject, find_holders
 from pipeline.storage.lvm import Volume
 from pipeline.storage.staged_volume import NEW, OLD, list_staged
 from pipeline.storage.switch import finish_switches, pending_switches
-from pipeline.store.store import Store, is_locked
+from pipeline.store.store import Store
 
 
 @dataclass(frozen=True)

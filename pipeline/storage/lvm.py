@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
+from pipeline.locks import locked
 from pipeline.process import find_tool, require_tools
-from pipeline.store.store import locked
 
 GROUP_FIELDS = "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_free_count"
 VOLUME_FIELDS = (

@@ -19,13 +19,14 @@ from pipeline import process
 from pipeline.errors import InUseError, PipelineError
 from pipeline.files import digest_file, sync_folder, write_durably
 from pipeline.interruption import gate
+from pipeline.locks import locked
 from pipeline.project import Project
 from pipeline.storage import lvm
 from pipeline.storage.disks import GUEST_TAG
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.lvm import Volume
 from pipeline.storage.staged_volume import NEW, OLD, Staged
-from pipeline.store.store import BUILDINFO, exchange, locked, publish_folder
+from pipeline.store.store import BUILDINFO, exchange, publish_folder
 
 JOURNAL = "switch.json"
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.interruption import gate
+from pipeline.locks import try_locked
 from pipeline.project import Project
 from pipeline.scratch import remove_tree
-from pipeline.store.store import Store, try_locked
+from pipeline.store.store import Store
 
 CACHES = ("cache/debs", "cache/indexes")
 

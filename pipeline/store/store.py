@@ -2,29 +2,26 @@
 
 An artifact is built in a scratch folder on the same file system, its buildinfo.json is written
 last, and a rename makes it appear whole. A folder without a readable buildinfo.json, or whose
-files have not the recorded sizes, counts as absent. Locks are flock(2): the kernel drops them when
-their process dies.
+files have not the recorded sizes, counts as absent.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
-import fcntl
 import json
 import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
 from pipeline.files import digest_file, open_plain, sync_folder, write_durably
 from pipeline.interruption import gate
+from pipeline.locks import locked
 from pipeline.project import Project
 from pipeline.scratch import remove_or_warn
 
@@ -142,68 +139,6 @@ def publish_folder(scratch: Path, final: Path) -> None:
         sync_folder(final.parent)
     if is_replaced:
         remove_or_warn(scratch)
-
-
-@contextmanager
-def locked(
-    path: Path, *, is_shared: bool = False, on_wait: Callable[[], None] = lambda: None
-) -> Iterator[None]:
-    """Hold an exclusive or shared flock(2) on `path` (made if absent); waits for who has it.
-
-    `on_wait` is called before it waits.
-    """
-    descriptor = _open_lock(path)
-    how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
-    try:
-        try:
-            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(descriptor, how)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def try_locked(path: Path) -> Iterator[bool]:
-    """Hold an exclusive flock(2) on `path` if nobody holds it in any way; says whether."""
-    descriptor = _open_lock(path)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(descriptor)
-
-
-def _open_lock(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        return os.open(path, flags, 0o600)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise
-        raise PipelineError(f"{path} is no lock file", hint="move it away") from None
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds this lock."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.store import exchange, locked
+from pipeline.locks import locked
+from pipeline.store.store import exchange
 from tests.host.dom0_bench import NAME, LifeBench
 from tests.host.small_artifact import ABIS, hostname_in
 

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 from pipeline.commands.needed import needed_by_guests
+from pipeline.locks import try_locked
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.store.gc import Entry, list_entries, plan_collection
-from pipeline.store.store import BuildInfo, Store, try_locked
+from pipeline.store.store import BuildInfo, Store
 
 
 def entry(name: str, *, used_at: float, size: int = 10, needed_by: str = "") -> Entry:

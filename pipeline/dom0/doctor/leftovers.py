@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from pipeline import process
 from pipeline.dom0.kernels import purge_kernels
 from pipeline.dom0.layout import Layout
 from pipeline.errors import PipelineError
+from pipeline.locks import is_locked, remove_unlocked
 from pipeline.namespace import is_root
 from pipeline.process import find_tool
 from pipeline.project import Project
@@ -36,8 +35,8 @@ def remove_leftovers(project: Project, layout: Layout) -> list[str]:
     if scratch.is_dir():
         done += [f"removed scratch folder {path.name}" for path in remove_abandoned(scratch)]
     for path in _dead_locks(project):
-        path.unlink(missing_ok=True)
-        done.append(f"removed dead lock {path.name}")
+        if remove_unlocked(path):
+            done.append(f"removed dead lock {path.name}")
     for name in _half_made():
         group, _, volume = name.partition("/")
         found = lvm.find_volume(process.run, group, volume)
@@ -56,22 +55,7 @@ def _dead_locks(project: Project) -> list[Path]:
     """Lock files of scratch folders that are gone; their names are never used again."""
     locks = [path for path in _scratches(project) if path.name.endswith(".lock")]
     folders = {f".{path.name}.lock" for path in _scratches(project) if path.is_dir()}
-    return [path for path in locks if path.name not in folders and not _is_held(path)]
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+    return [path for path in locks if path.name not in folders and not is_locked(path)]
 
 
 def _half_made() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -10,14 +9,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pipeline import process
 from pipeline.console.progress import print_line
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError
+from pipeline.locks import locked
 from pipeline.mirror.mirrors import Archive, resolve_mirror
 from pipeline.mirror.proxy.engines import HOMES, PACKAGES, Plan
 from pipeline.mirror.proxy.settings import LOCALHOST, MANAGED, ProxySettings, read_settings
@@ -62,7 +61,7 @@ class ProxyControl:
 
     def ensure(self, *, stays: bool = False) -> bool:
         """Start it unless it runs; True when it was started now. Raises PipelineError."""
-        with _starting, self._locked():
+        with _starting, locked(self.folder / ".lock"):
             if self._pid() and self._answers():
                 return False
             process.require_tools({self.settings.proxy: PACKAGES[self.settings.proxy]})
@@ -175,13 +174,6 @@ class ProxyControl:
                 return True
             time.sleep(0.05)
         return False
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def find_upstreams(upstream: str, mirrors: Path) -> dict[str, str]:

@@ -13,12 +13,12 @@ import pytest
 
 from pipeline import process
 from pipeline.errors import EnvironmentFault, PipelineError
+from pipeline.locks import locked
 from pipeline.process import run
 from pipeline.project import Project
 from pipeline.storage import lvm, staged_volume, switch
 from pipeline.storage.block_device import Written, write_image
 from pipeline.storage.leftovers import find_leftovers, remove_leftovers
-from pipeline.store.store import locked
 from tests import small
 from tests.lvm.inside.conftest import remove_guests
 

@@ -6,8 +6,12 @@ Exit codes are those of docs/exit-codes.md (0 is success, 130 an interruption).
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+_MOST_LETTERS = 500
 
 
 class PipelineError(Exception):
@@ -146,3 +150,29 @@ class CommandFailed(PipelineError):
         self.argv = argv
         self.status = status
         self.log = log
+
+
+class WrongValueError(ValueError):
+    """A value that cannot be: `message` says why, `hint` what can, `key` of what, where known."""
+
+    def __init__(self, message: str, hint: str = "", *, key: str = "") -> None:
+        # no value may move the cursor of whoever reads about it
+        shown = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
+        self.message = "".join(shown)
+        if len(self.message) > _MOST_LETTERS:
+            self.message = f"{self.message[: _MOST_LETTERS - 3]}..."
+        self.hint = hint
+        self.key = key
+        super().__init__(f"{key}: {self.message}" if key else self.message)
+
+
+def show_value(value: object) -> str:
+    """A value as Python writes it, not longer than a line."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def suggest_nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'size'?`, or nothing when no known word is like this one."""
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean '{nearest[0]}'?" if nearest else ""

@@ -22,13 +22,12 @@ from pipeline.console.events import Events
 from pipeline.console.reporter import StageFailed, StageReporter
 from pipeline.console.terminal import print_error
 from pipeline.diagnosis import explain_os_error
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import PipelineError, UsageError, suggest_nearest
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.scratch import remove_leftovers
 from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translate_options
-from pipeline.spec.mistakes import suggest_nearest
 from pipeline.stages import STAGES
 from pipeline.walls.privacy import tighten
 

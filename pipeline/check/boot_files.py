@@ -13,7 +13,7 @@ from pipeline.kernel.cpio import module_names, read_initrd
 from pipeline.kernel.image import MOST_UNPACKED, Decompressor, KernelFacts, bounded, read_kernel
 from pipeline.spec import Spec
 from pipeline.xen.grub_menu import parse_grub_cfg
-from pipeline.xen.text import SyntaxFault
+from pipeline.xen.values import SyntaxFault
 
 MOST_BOOT_FILE = 256 << 20
 GRUB_CFG = "/boot/grub/grub.cfg"

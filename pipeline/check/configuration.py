@@ -7,7 +7,8 @@ from dataclasses import fields
 
 from pipeline.check.facts import Facts, judge
 from pipeline.errors import Finding
-from pipeline.guest.domains import make_domain, without_ahci, xl_version, xm_version
+from pipeline.guest.domains import domain_of
+from pipeline.spec.domain import without_ahci, xl_version, xm_version
 from pipeline.xen import keys, libvirt, xl, xm
 from pipeline.xen.domain import Direct, Domain
 
@@ -16,7 +17,7 @@ _PARSERS = {"cfg": xl.parse, "xm": xm.parse, "xml": libvirt.parse}
 
 def expected_domain(facts: Facts) -> Domain:
     """The domain that the spec means."""
-    return make_domain(facts.spec, facts.project)
+    return domain_of(facts.spec, facts.project)
 
 
 def read_domains(facts: Facts) -> dict[str, Domain]:

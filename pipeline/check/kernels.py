@@ -14,10 +14,10 @@ from pipeline.check.network import network_names
 from pipeline.check.system import find_gettys
 from pipeline.check.tree import Tree
 from pipeline.errors import Finding, Level
-from pipeline.guest.domains import command_line
+from pipeline.spec.domain import command_line
 from pipeline.xen.bootability import BootFacts, lint
 from pipeline.xen.grub_menu import parse_grub_cfg, parse_menu_lst
-from pipeline.xen.text import SyntaxFault
+from pipeline.xen.values import SyntaxFault
 
 MODULES = "/lib/modules"
 _MOST_KERNELS = 50

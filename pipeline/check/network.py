@@ -9,7 +9,7 @@ from pipeline.check.configuration import read_domains
 from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.tree import Tree
 from pipeline.errors import Finding
-from pipeline.spec import Card, Spec
+from pipeline.spec import GuestCard, Spec
 
 _NETWORKD = "/etc/systemd/network"
 _INTERFACES = "/etc/network/interfaces"
@@ -19,7 +19,7 @@ _RESOLVED = re.compile(r"(\.\.)?/run/systemd/resolve/(stub-)?resolv\.conf")
 def check_cards(facts: Facts) -> Iterator[Finding]:
     """A7, A13: MAC and bridge of each card, in every rendering that could be read."""
     expected = [card.mac.lower() for card in facts.spec.cards]
-    bridges = [card.bridge for card in facts.spec.cards]
+    bridges = [card.device.bridge or "" for card in facts.spec.cards]
     domains = read_domains(facts)
     faults_mac, faults_bridge = [], []
     for name, domain in domains.items():
@@ -132,12 +132,12 @@ def _shown_network(sections: dict[str, list[tuple[str, str]]]) -> str:
     return " ".join(sorted(f"{key}={value}" for key, value in settings)) or "nothing"
 
 
-def _expected(card: Card) -> str:
+def _expected(card: GuestCard) -> str:
     words = ["DHCP=yes"] if card.dhcp else []
     words += [f"Address={address}" for address in card.addresses]
     words += [f"Gateway={gateway}" for gateway in (card.gateway, card.gateway6) if gateway]
     words += [f"DNS={server}" for server in card.nameservers]
-    words += [f"MTUBytes={card.mtu}"] if card.mtu else []
+    words += [f"MTUBytes={card.device.mtu}"] if card.device.mtu else []
     return " ".join(sorted(words)) or "nothing"
 
 
@@ -146,8 +146,8 @@ def _shown_stanza(stanza: dict[str, str]) -> str:
     return " ".join(stanza[key] for key in known if key in stanza)
 
 
-def _expected_stanzas(card: Card) -> Iterator[str]:
-    mtu = f" {card.mtu}" if card.mtu else ""
+def _expected_stanzas(card: GuestCard) -> Iterator[str]:
+    mtu = f" {card.device.mtu}" if card.device.mtu else ""
     if card.dhcp:
         yield f"inet dhcp{mtu}"
         mtu = ""

@@ -23,9 +23,9 @@ _OBSOLETE = "cache/apt"  # apt's own until it was taken from the guests' scripts
 
 def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     """Remove what no guest and no spec needs, oldest first, until the rest is within keep=SIZE."""
+    from pipeline.errors import WrongValueError
     from pipeline.locks import try_locked
-    from pipeline.spec.mistakes import WrongValueError
-    from pipeline.spec.sizes import parse_size
+    from pipeline.spec.values import parse_size
 
     asked = recipe.options.get("keep", _DEFAULT_KEEP)
     try:

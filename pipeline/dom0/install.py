@@ -20,7 +20,7 @@ from pipeline.dom0.inventory import Installed, InstalledDisk, find_written
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack, refuse_running
 from pipeline.errors import EnvironmentFault, InUseError, UsageError, VerificationError
-from pipeline.spec.disks import LOADER
+from pipeline.spec.devices import LOADER
 from pipeline.storage import staged_volume
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.staged_volume import volume_path

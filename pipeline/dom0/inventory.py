@@ -15,9 +15,8 @@ from typing import Any
 from pipeline.artifact.kernel_folder import ABI
 from pipeline.dom0.config_file import read_config
 from pipeline.dom0.layout import Layout
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import PipelineError, UsageError, suggest_nearest
 from pipeline.files import damaged, read_table, take
-from pipeline.spec.mistakes import suggest_nearest
 
 FORM = 1
 _HEAD_BYTES = 1 << 20

@@ -12,9 +12,8 @@ from pipeline.dom0.inventory import Installed, read_installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.refresh import finish_pending
 from pipeline.dom0.toolstack import Toolstack, find_toolstack, require_toolstack
-from pipeline.errors import InUseError, PipelineError, UsageError
+from pipeline.errors import InUseError, PipelineError, UsageError, suggest_nearest
 from pipeline.project import Project
-from pipeline.spec.mistakes import suggest_nearest
 from pipeline.walls.privacy import make_private
 from pipeline.xen import xl
 

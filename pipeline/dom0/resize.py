@@ -35,11 +35,11 @@ from pipeline.errors import (
     InUseError,
     UsageError,
     VerificationError,
+    WrongValueError,
 )
 from pipeline.namespace import isolated
 from pipeline.process import require_tools
-from pipeline.spec.mistakes import WrongValueError
-from pipeline.spec.sizes import parse_size
+from pipeline.spec.values import parse_size
 from pipeline.storage import lvm, staged_volume
 from pipeline.storage.block_device import copy_device
 from pipeline.storage.in_use import refuse_if_used

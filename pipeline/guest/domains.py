@@ -1,135 +1,21 @@
-"""From a spec to the domain model: which disks, which boot path, which command line."""
+"""The domain of a guest whose disks have their places."""
 
 from __future__ import annotations
 
-import uuid
-from dataclasses import replace
-from pathlib import Path
-
 from pipeline.project import Project
 from pipeline.spec import Spec
+from pipeline.spec.domain import make_domain
 from pipeline.storage.disks import targets_of
-from pipeline.xen.domain import (
-    Boot,
-    Card,
-    Direct,
-    Disk,
-    Domain,
-    Firmware,
-    Framebuffer,
-    Grub,
-    Pygrub,
-)
-from pipeline.xen.specs import read_rate_kbytes_s
-from pipeline.xen.text import parse_version
-from pipeline.xen.xl import HDTYPE_SINCE
-
-# any fixed namespace does (RFC 9562 version 5): a guest keeps its UUID as long as its name
-_UUIDS = uuid.UUID("1c6b9a52-0d5e-5d0b-8a43-51f0c7a0e9a1")
-_FIRST_XL, _LAST_XEND = (4, 2), (4, 4)
-_GRUB_FOLDER = "/usr/lib/grub-xen"
-GRUB_BINARIES = {
-    ("pv", "amd64"): f"{_GRUB_FOLDER}/grub-x86_64-xen.bin",
-    ("pv", "i386"): f"{_GRUB_FOLDER}/grub-i386-xen.bin",
-    ("pvh", "amd64"): f"{_GRUB_FOLDER}/grub-i386-xen_pvh.bin",
-    ("pvh", "i386"): f"{_GRUB_FOLDER}/grub-i386-xen_pvh.bin",
-}
+from pipeline.xen.domain import Disk, Domain
 
 
-def without_ahci(domain: Domain) -> Domain:
-    """The same for a toolstack that shows the firmware IDE disks only: slower, but it starts."""
-    if not isinstance(domain.boot, Firmware):
-        return domain
-    return replace(domain, boot=replace(domain.boot, hdtype="ide"))
-
-
-def xl_version(spec: Spec) -> str:
-    """The Xen that NAME.cfg is for: the spec's, or the first with xl where that had only xend."""
-    return spec.xen if parse_version(spec.xen) >= _FIRST_XL else ".".join(map(str, _FIRST_XL))
-
-
-def xm_version(spec: Spec) -> str:
-    """The Xen that NAME.xm is for: the spec's where it had xend, else the guest's own release's."""
-    if parse_version(spec.xen) <= _LAST_XEND:
-        return spec.xen
-    return spec.suite_facts.own_xen or "3.2"
-
-
-def make_domain(spec: Spec, project: Project) -> Domain:
+def domain_of(spec: Spec, project: Project) -> Domain:
     """The domain of a guest of this project.
 
-    Raises ValueError when the spec asks for what no domain can be.
+    Raises WrongValueError when the spec asks for what no domain can be.
     """
-    folder = project.artifact(spec.name)
     disks = [
         Disk(target=str(target.path), vdev=target.part.vdev, format=target.format)
         for target in targets_of(spec, project)
     ]
-    return Domain(
-        name=spec.name,
-        uuid=str(uuid.uuid5(_UUIDS, spec.name)),
-        type=spec.type,
-        memory_mib=spec.memory_mib,
-        maxmem_mib=spec.maxmem_mib if spec.maxmem else None,
-        vcpus=spec.vcpus,
-        maxvcpus=spec.maxvcpus,
-        boot=make_boot(spec, folder),
-        disks=tuple(disks),
-        cards=tuple(_cards(spec)),
-        framebuffer=_framebuffer(spec),
-        on_poweroff=spec.on_poweroff,
-        on_reboot=spec.on_reboot,
-        on_crash=spec.on_crash,
-    )
-
-
-def make_boot(spec: Spec, folder: Path) -> Boot:
-    """The way into the guest's kernel that its spec asks for."""
-    if spec.boot == "pygrub":
-        return Pygrub(spec.bootloader or "pygrub")
-    if spec.boot == "grub":
-        return Grub(spec.bootloader or GRUB_BINARIES[spec.type, spec.arch])
-    if spec.boot == "firmware":
-        # SeaBIOS reads an IDE disk word by word, each a way through Xen; an AHCI disk by DMA
-        has_ahci = parse_version(xl_version(spec)) >= HDTYPE_SINCE
-        return Firmware(hdtype="ahci" if has_ahci else "ide")
-    return Direct(
-        kernel=str(folder / "vmlinuz"),
-        ramdisk=str(folder / "initrd.img"),
-        root=spec.root_device,
-        cmdline=command_line(spec),
-    )
-
-
-def command_line(spec: Spec) -> str:
-    """The kernel's arguments after root=: read-only root, the consoles, what the spec adds.
-
-    The last console is /dev/console: a guest with a screen shows its kernel's messages there too.
-    """
-    screen = ["console=tty0"] if spec.vnc else []
-    words = ["ro", f"rootfstype={spec.fs}", *screen, f"console={spec.console}"]
-    return " ".join([*words, *spec.cmdline.split()])
-
-
-def _cards(spec: Spec) -> list[Card]:
-    return [
-        Card(
-            mac=card.mac,
-            bridge=card.bridge,
-            vifname=card.vifname or None,
-            mtu=card.mtu or None,
-            rate_kbytes_s=read_rate_kbytes_s(card.rate) if card.rate else None,
-            model=card.model or None,
-        )
-        for card in spec.cards
-    ]
-
-
-def _framebuffer(spec: Spec) -> Framebuffer | None:
-    if not spec.vnc:
-        return None
-    return Framebuffer(
-        vnclisten=spec.vnclisten or None,
-        vncdisplay=spec.vncdisplay,
-        keymap=spec.keymap or None,
-    )
+    return make_domain(spec, project.artifact(spec.name), disks)

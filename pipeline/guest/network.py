@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Interface, IPv6Interface
 
-from pipeline.spec import Card, Spec
+from pipeline.spec import GuestCard, Spec
 
 
 def network_files(spec: Spec) -> dict[str, str]:
@@ -28,11 +28,11 @@ def network_files(spec: Spec) -> dict[str, str]:
     return files
 
 
-def render_networkd(card: Card) -> str:
+def render_networkd(card: GuestCard) -> str:
     """One systemd.network(5) file, matched by both names that the card can have."""
     lines = ["[Match]", f"Name=eth{card.index} enX{card.index}", ""]
-    if card.mtu:
-        lines += ["[Link]", f"MTUBytes={card.mtu}", ""]
+    if card.device.mtu:
+        lines += ["[Link]", f"MTUBytes={card.device.mtu}", ""]
     lines.append("[Network]")
     if card.dhcp:
         # the guest's name and zone are its own; asking would start hostnamed at every boot
@@ -54,20 +54,20 @@ def render_interfaces(spec: Spec) -> str:
     return "\n".join(blocks)
 
 
-def _stanzas(name: str, card: Card) -> list[str]:
+def _stanzas(name: str, card: GuestCard) -> list[str]:
     stanzas = [f"iface {name} inet dhcp\n"] if card.dhcp else []
     seen: set[int] = set()
     for address in card.addresses:
         first = address.version not in seen
         seen.add(address.version)
         stanzas.append(_stanza(name, card, address, with_gateway=first))
-    if card.mtu and stanzas:
-        stanzas[0] += f"    mtu {card.mtu}\n"
+    if card.device.mtu and stanzas:
+        stanzas[0] += f"    mtu {card.device.mtu}\n"
     return stanzas or [f"iface {name} inet manual\n"]
 
 
 def _stanza(
-    name: str, card: Card, address: IPv4Interface | IPv6Interface, *, with_gateway: bool
+    name: str, card: GuestCard, address: IPv4Interface | IPv6Interface, *, with_gateway: bool
 ) -> str:
     family = "inet" if address.version == 4 else "inet6"
     lines = [f"iface {name} {family} static", f"    address {address.ip}"]

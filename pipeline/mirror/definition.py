@@ -18,12 +18,11 @@ from pydantic import (
     ValidationError,
 )
 
-from pipeline.errors import Problem, SpecError
+from pipeline.errors import Problem, SpecError, WrongValueError, suggest_nearest
 from pipeline.mirror.policy import MAX_LAG_S, Terms
-from pipeline.spec import sizes, values
+from pipeline.spec import values
 from pipeline.spec.explain import explain_mistake
 from pipeline.spec.layers import read_file_layer
-from pipeline.spec.mistakes import WrongValueError, suggest_nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 _FILES = ("keyring", "credentials")
@@ -52,7 +51,7 @@ def check_valid_until(value: object) -> str:
     if value in ("check", "ignore"):
         return str(value)
     try:
-        return sizes.check_duration(value)
+        return values.check_duration(value)
     except WrongValueError:
         raise WrongValueError(
             f"{value!r} is not a policy", 'write "check", "ignore", or a time such as "30d"'
@@ -90,14 +89,14 @@ class Definition(BaseModel):
         """What is asked of its Release files."""
         if self.state == "archived":
             return Terms(is_archived=True, grace_s=math.inf, max_lag_s=math.inf)
-        return Terms(False, grace_of(self.valid_until), sizes.parse_duration(self.max_lag))
+        return Terms(False, grace_of(self.valid_until), values.parse_duration(self.max_lag))
 
 
 def grace_of(valid_until: str) -> float:
     """Seconds after its Valid-Until that a state is still taken."""
     if valid_until in ("check", "ignore"):
         return math.inf if valid_until == "ignore" else 0.0
-    return sizes.parse_duration(valid_until)
+    return values.parse_duration(valid_until)
 
 
 def read_definition(path: Path) -> Definition:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, suggest_nearest
 from pipeline.mirror.apt_sources import (
     Source,
     complete_url,
@@ -21,8 +21,7 @@ from pipeline.mirror.definition import Definition, grace_of, read_definition
 from pipeline.mirror.policy import Terms
 from pipeline.mirror.proxy.settings import MANAGED, read_settings
 from pipeline.spec import Spec
-from pipeline.spec.files import MIRRORS
-from pipeline.spec.mistakes import suggest_nearest
+from pipeline.spec.load import MIRRORS
 from pipeline.suites import Suite
 
 HOST = "host"

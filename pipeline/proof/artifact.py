@@ -15,12 +15,13 @@ from pipeline import process
 from pipeline.errors import PipelineError, UsageError
 from pipeline.proof.names import FOLDER
 from pipeline.proof.seals import Seal, seal_files
-from pipeline.spec import Card, Spec
-from pipeline.spec.network import CardKeys, resolve_card
+from pipeline.spec import GuestCard, Spec
+from pipeline.spec.devices import resolve_card
+from pipeline.spec.keys import CardKeys
 from pipeline.storage.images import find_backing
 from pipeline.xen import xl
 from pipeline.xen.boot import Direct
-from pipeline.xen.devices import Card as DomainCard
+from pipeline.xen.devices import Card
 from pipeline.xen.domain import Domain
 
 # where xl puts a card that names no bridge: xl-network-configuration(5)
@@ -46,7 +47,7 @@ class Artifact:
         return self.domain.name
 
     @property
-    def cards(self) -> tuple[Card, ...]:
+    def cards(self) -> tuple[GuestCard, ...]:
         """The network cards: as the spec wants them, else with what the configuration says."""
         if self.spec is not None:
             return self.spec.cards
@@ -170,9 +171,10 @@ def _with_all_files(artifact: Artifact, *, hint: str) -> Artifact:
     return artifact
 
 
-def _foreign_card(card: DomainCard, index: int) -> Card:
+def _foreign_card(card: Card, index: int) -> GuestCard:
     """ip= in the configuration is the guest's address; its network is taken as a /24 or a /64."""
     prefix = 64 if ":" in (card.ip or "") else 24
     addresses = [f"{card.ip}/{prefix}"] if card.ip else []
-    keys = CardKeys.model_validate({"address": addresses, "bridge": card.bridge or BRIDGE})
-    return replace(resolve_card(keys, name="", index=index), mac=card.mac or "")
+    keys = CardKeys.model_validate({"address": addresses})
+    device = replace(card, bridge=card.bridge or BRIDGE)
+    return replace(resolve_card(keys, name="", index=index), device=device)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.spec import Card, Spec
+from pipeline.spec import GuestCard, Spec
 
 _ANSWER = re.compile(r"^@@ (?!status)(.+)\n((?:.*\n)*?)@@ status (\d+)$", re.MULTILINE)
 # a file system loses some of its disk to its own tables
@@ -64,7 +64,7 @@ class Expectation:
     """
 
     spec: Spec | None
-    cards: tuple[Card, ...]
+    cards: tuple[GuestCard, ...]
     abi: str
     host_keys: frozenset[str] | None
     addresses: tuple[str, ...]

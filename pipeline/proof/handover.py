@@ -134,7 +134,7 @@ def neighbours(artifact: Artifact) -> list[tuple[str, str]]:
             length = next(
                 (net.prefixlen for net in networks if server in net), server.max_prefixlen
             )
-            found.append((card.bridge, f"{server}/{length}"))
+            found.append((card.device.bridge or BRIDGE, f"{server}/{length}"))
         for address in card.addresses:
             gateway = card.gateway if address.version == 4 else card.gateway6
             network = address.network
@@ -142,5 +142,5 @@ def neighbours(artifact: Artifact) -> list[tuple[str, str]]:
                 own = str(gateway)
             else:
                 own = str(next(host for host in network.hosts() if host != address.ip))
-            found.append((card.bridge, f"{own}/{network.prefixlen}"))
+            found.append((card.device.bridge or BRIDGE, f"{own}/{network.prefixlen}"))
     return list(dict.fromkeys(found))

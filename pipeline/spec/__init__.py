@@ -1,16 +1,15 @@
 """The guest spec: what a guest is to be, read from guests/*.toml and the command line."""
 
-from pipeline.spec.create import create_spec
-from pipeline.spec.load import list_guests, load_all, load_guest
+from pipeline.spec.devices import GuestCard, derive_mac
+from pipeline.spec.layers import known_variables, parse_overrides
+from pipeline.spec.load import create_spec, list_guests, load_all, load_guest
 from pipeline.spec.model import SECRET_KEYS, Spec, values_of
-from pipeline.spec.network import Card, derive_mac
-from pipeline.spec.overrides import known_variables, parse_overrides
 from pipeline.spec.ssh_keys import read_authorized_keys
 from pipeline.spec.xen_create_image.options import Translation, translate_options
 
 __all__ = [
     "SECRET_KEYS",
-    "Card",
+    "GuestCard",
     "Spec",
     "Translation",
     "create_spec",

@@ -7,13 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.errors import Problem
-from pipeline.spec.checks import find_clashes
-from pipeline.spec.disks import PartitionKeys
+from pipeline.errors import Problem, WrongValueError, show_value, suggest_nearest
+from pipeline.spec.keys import CardKeys, PartitionKeys
 from pipeline.spec.layers import Merged
-from pipeline.spec.mistakes import WrongValueError, show_value, suggest_nearest
-from pipeline.spec.model import GATHERING, SECRET_KEYS, Spec
-from pipeline.spec.network import CardKeys
+from pipeline.spec.model import SECRET_KEYS, Spec
+from pipeline.spec.rules import find_clashes
 from pipeline.spec.xen_create_image.options import COMMAND_LINE, find_option
 
 _WRONG_KINDS = {
@@ -58,7 +56,7 @@ def _try_spec(
     fallback: str,
 ) -> Spec | None:
     try:
-        return Spec.model_validate(values, context=GATHERING)
+        return Spec.model_validate(values)
     except ValidationError as error:
         for found in error.errors():
             key = _show_place(found["loc"])

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline.errors import Problem, SpecError, UsageError
+from pipeline import ROOT
+from pipeline.errors import (
+    Problem,
+    SpecError,
+    UsageError,
+    WrongValueError,
+    show_value,
+    suggest_nearest,
+)
 from pipeline.spec.explain import read_spec
-from pipeline.spec.files import find_missing_files
 from pipeline.spec.layers import (
     DEFAULTS,
     Layer,
+    Merged,
     merge_layers,
     read_command_layer,
     read_file_layer,
 )
-from pipeline.spec.mistakes import WrongValueError, show_value, suggest_nearest
-from pipeline.spec.model import Spec
+from pipeline.spec.model import SECTIONS, Spec
+from pipeline.spec.ssh_keys import find_keys
 from pipeline.spec.values import check_guest_name
 from pipeline.spec.xen_create_image.options import COMMAND_LINE
 
@@ -137,10 +145,10 @@ def _find_shared_macs(specs: Mapping[str, Spec], guests_dir: Path) -> list[Probl
     owners: dict[str, str] = {}
     problems = []
     for name, spec in specs.items():
-        for card in spec.cards:
-            owner = owners.setdefault(card.mac, name)
+        for mac in (card.mac for card in spec.cards):
+            owner = owners.setdefault(mac, name)
             if owner != name:
-                message = f"{card.mac} is already that of {owner}"
+                message = f"{mac} is already that of {owner}"
                 source = f"{guests_dir.name}/{name}.toml"
                 problems.append(Problem(source, "mac", message, "give one of them its own mac"))
     return problems
@@ -148,3 +156,107 @@ def _find_shared_macs(specs: Mapping[str, Spec], guests_dir: Path) -> list[Probl
 
 def _without_repetition(problems: list[Problem]) -> list[Problem]:
     return list(dict.fromkeys(problems))
+
+
+MIRRORS = ROOT / "mirrors"
+
+
+def find_missing_files(spec: Spec, merged: Merged, *, fallback: str) -> list[Problem]:
+    """A problem for each file or folder that does not exist, and for each unsound SSH key."""
+
+    def source(key: str) -> str:
+        return merged.sources.get(key, fallback)
+
+    problems = [
+        Problem(source(key), key, f"{path}: no such {kind}", hint)
+        for key, path, kind, hint in _find_missing(spec)
+    ]
+    _, unsound = find_keys(spec.authorized_keys, spec.suite_facts, source=source("authorized_keys"))
+    return problems + unsound
+
+
+def _find_missing(spec: Spec) -> Iterator[tuple[str, str, str, str]]:
+    files = {
+        "kernel": spec.kernel if spec.kernel_source == "files" else "",
+        "initrd": spec.initrd,
+        "keyring": spec.keyring,
+        "root_password_file": "" if spec.root_password_file == "-" else spec.root_password_file,
+    }
+    for key, path in files.items():
+        if path and not os.path.isfile(path):
+            yield key, path, "file", ""
+    folders = [("modules", spec.modules)] if spec.modules else []
+    folders += [("elements_path", path) for path in spec.elements_path]
+    for key, path in folders:
+        if not os.path.isdir(path):
+            yield key, path, "folder", ""
+    for key in ("mirror", "guest_mirror"):
+        name = getattr(spec, key)
+        if name not in ("host", "proxy") and not set(":/") & set(name):
+            known = sorted(path.stem for path in MIRRORS.glob("*.toml"))
+            if name not in known:
+                hint = suggest_nearest(name, known) or "host, a URL, HOST:PORT, or a file there"
+                yield key, f"mirrors/{name}.toml", "file", hint
+
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\t": "\\t"}
+
+
+def create_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Path:
+    """Write guests/NAME.toml with the keys that were given; the file that was written.
+
+    Raises SpecError when the spec would be wrong, UsageError when the guest exists already.
+    """
+    require_name(name)
+    path = guests_dir / f"{name}.toml"
+    if path.exists():
+        raise _already_there(name, path)
+    problems: list[Problem] = []
+    layer = read_command_layer(overrides, problems)
+    defaults = read_defaults(guests_dir, problems)
+    try:
+        validate_layers(name, [*defaults, layer])
+    except SpecError as error:
+        problems += error.problems
+    if problems:
+        raise SpecError(list(dict.fromkeys(problems)))
+    guests_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(path, "x", encoding="utf-8") as stream:
+            stream.write(render_spec(name, layer))
+    except FileExistsError as error:
+        raise _already_there(name, path) from error
+    return path
+
+
+def render_spec(name: str, layer: Layer) -> str:
+    """The text of a spec file: each key with what it means, in the order of the reference."""
+    values = merge_layers([layer], []).values
+    lines = [f"# Guest {name}: doit build name={name}", "# docs/spec.md explains every key."]
+    tables = values.pop("partitions", [])
+    for key in (key for section in SECTIONS for key in section.model_fields):
+        if key in values and key != "name":
+            first = (Spec.model_fields[key].description or "").partition(". ")[0].rstrip(".")
+            lines += ["", f"# {first}", f"{key} = {_render_value(values[key])}"]
+    for table in tables if isinstance(tables, list) else []:
+        lines += ["", "[[partitions]]"]
+        lines += [f"{key} = {_render_value(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _already_there(name: str, path: Path) -> UsageError:
+    return UsageError(
+        f"{path.parent.name}/{path.name} exists already",
+        hint=f"edit it, or build it: doit build name={name}",
+    )
+
+
+def _render_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(_render_value(item) for item in value)}]"
+    text = "".join(_ESCAPES.get(letter, letter) for letter in str(value))
+    return f'"{text}"'

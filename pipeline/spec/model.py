@@ -1,4 +1,4 @@
-"""The guest spec: every key, what follows from the keys, and their agreement with one another."""
+"""The guest spec: every key, and what follows from the keys; their agreement is in rules.py."""
 
 from __future__ import annotations
 
@@ -7,21 +7,34 @@ import re
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.spec import sizes
-from pipeline.spec.checks import ClashError, find_clashes
-from pipeline.spec.disks import Disks, Part, fill_from_partitions, loader_part, resolve_parts
-from pipeline.spec.machine import Boot, Life, Resources, Screen
-from pipeline.spec.network import Card, CardKeys, resolve_card
-from pipeline.spec.sections import Access, Naming, Origin, Software
+from pipeline.spec.devices import (
+    GuestCard,
+    Part,
+    fill_from_partitions,
+    loader_part,
+    resolve_card,
+    resolve_parts,
+)
+from pipeline.spec.keys import (
+    Access,
+    Boot,
+    CardKeys,
+    Disks,
+    Life,
+    Naming,
+    Origin,
+    Resources,
+    Screen,
+    Software,
+)
+from pipeline.spec.values import parse_duration, parse_size
 from pipeline.suites import SUITES, Suite
 
 SECTIONS: tuple[type[BaseModel], ...] = (
     *(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, Screen, Life),
 )
-# validation context of the loader, which asks for the clashes itself
-GATHERING = {"clashes": "reported apart"}
 _FIRST_HVC = (2, 6, 20)  # 2.6.18-xen's driver called itself tty1, 2.6.26-xen's hvc0
 _PC_32_BIT = re.compile(r"-[3456]86(-(pae|bigmem))?$")
 SECRET_KEYS = frozenset({"root_password_hash"})
@@ -40,13 +53,6 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
     @classmethod
     def _fill_defaults(cls, given: Any) -> Any:
         return fill_defaults(given) if isinstance(given, dict) else given
-
-    @model_validator(mode="after")
-    def _agree(self, asked: ValidationInfo) -> Spec:
-        clashes = [] if asked.context is GATHERING else list(find_clashes(self))
-        if clashes:
-            raise ClashError(clashes)
-        return self
 
     @property
     def suite_facts(self) -> Suite:
@@ -78,17 +84,17 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
     @property
     def memory_mib(self) -> int:
         """Memory in MiB."""
-        return sizes.parse_size(self.memory)
+        return parse_size(self.memory)
 
     @property
     def maxmem_mib(self) -> int:
         """Memory in MiB that the guest may reach; never less than memory_mib."""
-        return sizes.parse_size(self.maxmem) if self.maxmem else self.memory_mib
+        return parse_size(self.maxmem) if self.maxmem else self.memory_mib
 
     @property
     def snapshot_max_age_s(self) -> int:
         """Seconds that a fetched state of the mirror is used again."""
-        return sizes.parse_duration(self.snapshot_max_age)
+        return parse_duration(self.snapshot_max_age)
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -113,7 +119,7 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
         return " ".join(f"{part.name}:{part.node}" for part in self.parts)
 
     @cached_property
-    def cards(self) -> tuple[Card, ...]:
+    def cards(self) -> tuple[GuestCard, ...]:
         """The network cards, the first one from the keys of the spec itself."""
         keys = (self, *self.interfaces)
         return tuple(

@@ -10,10 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pipeline import ROOT
-from pipeline.spec.disks import PartitionKeys
-from pipeline.spec.kinds import strip_annotation, table_of
+from pipeline.spec.keys import CardKeys, PartitionKeys, strip_annotation, table_of
 from pipeline.spec.model import SECTIONS, Spec
-from pipeline.spec.network import CardKeys
 from pipeline.spec.xen_create_image.options import render_options_page
 from pipeline.suites import SUITES, Suite
 

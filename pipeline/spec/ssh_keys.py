@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.errors import Problem, SpecError, UsageError
+from pipeline.errors import Problem, SpecError, UsageError, WrongValueError
 from pipeline.files import read_named_text
-from pipeline.spec.mistakes import WrongValueError
 from pipeline.suites import SUITES, Suite
 
 MIN_RSA_BITS = 2048

@@ -1,17 +1,33 @@
-"""Types of spec values: each checks the text of one kind of name, path or address."""
+"""Values of a spec: each check looks at one kind of name, path, address, size or time.
+
+What a toolstack's configuration holds too (cards, screen, processors) is in xen/values.py.
+A size is written as 4G, 512M, 1.5G, 2000Mb, a time as 24h.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, StrictStr
+from pydantic import AfterValidator, BeforeValidator, StrictInt, StrictStr
 
+from pipeline.errors import WrongValueError, suggest_nearest
 from pipeline.files import find_unusable
-from pipeline.spec import sizes
-from pipeline.spec.addresses import check_nameserver
-from pipeline.spec.mistakes import WrongValueError, suggest_nearest
 from pipeline.suites import SUITES
+from pipeline.xen.values import (
+    check_display,
+    check_interface,
+    check_ip,
+    check_keymap,
+    check_mac,
+    check_mtu,
+    check_rate,
+    check_vcpus,
+    without_zone,
+)
 
 # What xl, LVM and a file name all take; lvm(8) lists the reserved words.
 _GUEST_NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,62}")
@@ -36,6 +52,16 @@ _LOCALE = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]
 XEN_VERSIONS = ("3.0", "3.1", "3.2", "3.3", "3.4", *(f"4.{minor}" for minor in range(22)))
 # what a grub.cfg and a shell take as it is; a word that begins with # would be a comment
 _CMDLINE = re.compile(r"(?!#)([A-Za-z0-9_.,:/=@%+*!?^~()\[\]#-]| (?!#))*")
+
+_SIZE = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,6})?) ?(?P<unit>[MGT])(i?B)?", re.IGNORECASE)
+_MIB = {"M": 1, "G": 1024, "T": 1024**2}
+_DURATION = re.compile(r"(?P<number>[0-9]{1,7})(?P<unit>[smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+DISK_MIB = (256, 16 * 1024**2)
+PART_MIB = (1, 16 * 1024**2)
+SWAP_MIB = (1, 1024**2)
+MEMORY_MIB = (64, 12 * 1024**2)  # Xen's own limit of a PV guest is 16 TiB less the hypervisor
 
 
 def check_guest_name(text: str) -> str:
@@ -72,7 +98,7 @@ def check_hosts_line(text: str) -> str:
     """A line of /etc/hosts: an address and names."""
     address, *names = text.split() or [""]
     try:
-        check_nameserver(address)
+        check_ip(address)
         checked = [check_host_name(name) for name in names if name != "localhost"]
     except ValueError as error:
         raise WrongValueError(
@@ -232,6 +258,119 @@ def check_text(text: str) -> str:
     return text
 
 
+def check_address(text: str) -> str:
+    """An IPv4 or IPv6 address with or without its prefix length."""
+    try:
+        ipaddress.ip_interface(without_zone(text))
+    except ValueError as error:
+        raise WrongValueError(
+            f"{text!r} is not an address", "write it as 192.168.1.10/24 or 2001:db8::5/64"
+        ) from error
+    return text
+
+
+def check_gateway(text: str) -> str:
+    """An IPv4 address."""
+    return _check_family(text, ipaddress.IPv4Address, "IPv4", "192.168.1.1")
+
+
+def check_gateway6(text: str) -> str:
+    """An IPv6 address; link-local ones are usual here."""
+    return _check_family(text, ipaddress.IPv6Address, "IPv6", "2001:db8::1")
+
+
+def _check_family(text: str, family: Callable[[str], object], name: str, right: str) -> str:
+    try:
+        family(without_zone(text))
+    except ValueError as error:
+        raise WrongValueError(
+            f"{text!r} is not an {name} address", f"write it as {right}"
+        ) from error
+    return text
+
+
+def check_netmask(text: str) -> str:
+    """An IPv4 netmask, as in 255.255.255.0."""
+    try:
+        if str(ipaddress.IPv4Network(f"0.0.0.0/{text}").netmask) != text:
+            raise ValueError(text)
+    except ValueError as error:
+        raise WrongValueError(f"{text!r} is not a netmask", "write it as 255.255.255.0") from error
+    return text
+
+
+def parse_size(text: str) -> int:
+    """MiB in a size such as 4G, 512M, 1.5G or 2000Mb; raises WrongValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise WrongValueError(f"'{text}' is not a size", "write it as 4G, 512M")
+    size_mib = Fraction(match["number"]) * _MIB[match["unit"].upper()]
+    if size_mib.denominator != 1:
+        raise WrongValueError(f"'{text}' is not a whole number of MiB", "write it as 4G, 512M")
+    return int(size_mib)
+
+
+def check_size(value: object, limits: tuple[int, int]) -> str:
+    """The size as it was written, if it lies within `limits` (MiB); raises WrongValueError."""
+    if not isinstance(value, str):
+        raise WrongValueError(f"{value!r} is not a size", 'write it with a unit: "4G", "512M"')
+    least, most = limits
+    if not least <= parse_size(value) <= most:
+        bounds = f"between {show_size(least)} and {show_size(most)}"
+        raise WrongValueError(f"'{value}' is out of range", f"a size {bounds}")
+    return value
+
+
+def check_disk_size(value: object) -> str:
+    """A root disk's size."""
+    return check_size(value, DISK_MIB)
+
+
+def check_part_size(value: object) -> str:
+    """A partition's size."""
+    return check_size(value, PART_MIB)
+
+
+def check_swap_size(value: object) -> str:
+    """A swap disk's size; "0" or 0 means none."""
+    if value in ("0", 0) and not isinstance(value, bool):
+        return "0"
+    return check_size(value, SWAP_MIB)
+
+
+def check_memory_size(value: object) -> str:
+    """A guest's memory; a plain number is MiB, as in an xl configuration."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    is_digits = isinstance(value, str) and value.isascii() and value.isdigit()
+    return check_size(f"{value}M" if is_number or is_digits else value, MEMORY_MIB)
+
+
+def parse_duration(text: str) -> int:
+    """Seconds in a time such as 90s, 30m, 24h, 7d; raises WrongValueError."""
+    match = _DURATION.fullmatch(text)
+    if text == "0":
+        return 0
+    if match is None:
+        raise WrongValueError(f"'{text}' is not a time", "write it as 30m, 24h, 7d, or 0")
+    return int(match["number"]) * _SECONDS[match["unit"]]
+
+
+def check_duration(value: object) -> str:
+    """A time as it was written."""
+    if not isinstance(value, str):
+        raise WrongValueError(f"{value!r} is not a time", 'write it as "30m", "24h", "7d", or "0"')
+    parse_duration(value)
+    return value
+
+
+def show_size(size_mib: int) -> str:
+    """The shortest exact way to write so many MiB: 4G, 512M, 16T."""
+    for unit in ("T", "G"):
+        if size_mib and size_mib % _MIB[unit] == 0:
+            return f"{size_mib // _MIB[unit]}{unit}"
+    return f"{size_mib}M"
+
+
 def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -254,8 +393,20 @@ GroupName = Annotated[StrictStr, AfterValidator(check_group)]
 PasswordHash = Annotated[StrictStr, AfterValidator(check_hash)]
 XenVersion = Annotated[StrictStr, AfterValidator(check_xen_version)]
 Text = Annotated[StrictStr, AfterValidator(check_text)]
-DiskSize = Annotated[str, BeforeValidator(sizes.check_disk_size)]
-SwapSize = Annotated[str, BeforeValidator(sizes.check_swap_size)]
-MemorySize = Annotated[str, BeforeValidator(sizes.check_memory_size)]
-Duration = Annotated[str, BeforeValidator(sizes.check_duration)]
+DiskSize = Annotated[str, BeforeValidator(check_disk_size)]
+SwapSize = Annotated[str, BeforeValidator(check_swap_size)]
+MemorySize = Annotated[str, BeforeValidator(check_memory_size)]
+Duration = Annotated[str, BeforeValidator(check_duration)]
+Interface = Annotated[StrictStr, AfterValidator(check_interface)]
+MacAddress = Annotated[StrictStr, AfterValidator(check_mac)]
+Address = Annotated[StrictStr, AfterValidator(check_address)]
+Gateway = Annotated[StrictStr, AfterValidator(check_gateway)]
+Gateway6 = Annotated[StrictStr, AfterValidator(check_gateway6)]
+Netmask = Annotated[StrictStr, AfterValidator(check_netmask)]
+IpAddress = Annotated[StrictStr, AfterValidator(check_ip)]
+Rate = Annotated[StrictStr, AfterValidator(check_rate)]
+Mtu = Annotated[StrictInt, AfterValidator(check_mtu)]
+Processors = Annotated[StrictInt, AfterValidator(check_vcpus)]
+Display = Annotated[StrictInt, AfterValidator(check_display)]
+Keymap = Annotated[StrictStr, AfterValidator(check_keymap)]
 AsList = BeforeValidator(_listed)  # one string stands for a list of one

@@ -56,12 +56,13 @@ def build(job: Job) -> None:
 
 def _write_configurations(job: Job) -> None:
     """xl always; xm and libvirt where they can express the domain, else the reason in a file."""
-    from pipeline.guest.domains import make_domain, xl_version  # only a build pays
+    from pipeline.guest.domains import domain_of  # only a build pays
+    from pipeline.spec.domain import xl_version
     from pipeline.xen import xl
 
     spec = job.spec
     try:
-        domain = make_domain(spec, job.project)
+        domain = domain_of(spec, job.project)
         text = xl.render(domain, xen=xl_version(spec))
     except ValueError as error:
         raise UsageError(f"{spec.name}: {error}", hint="correct the spec") from error
@@ -70,9 +71,9 @@ def _write_configurations(job: Job) -> None:
 
 
 def _write_other(job: Job, domain: Domain) -> None:
-    from pipeline.guest.domains import without_ahci, xm_version
+    from pipeline.spec.domain import without_ahci, xm_version
     from pipeline.xen import libvirt, xm
-    from pipeline.xen.text import Unsupported
+    from pipeline.xen.values import Unsupported
 
     for suffix in ("xm", "xml"):
         file = job.scratch / f"{job.spec.name}.{suffix}"

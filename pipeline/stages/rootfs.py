@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.console.progress import progress_bar
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, WrongValueError
 from pipeline.files import digest_tree, read_named_text
 from pipeline.mirror.apt_lists import write_lists, write_selected_lists
 from pipeline.mirror.mirrors import find_archive, render_guest_sources
@@ -18,7 +18,6 @@ from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
-from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.values import check_element
 from pipeline.stages.dib.dib import prepare_program, program_environment, stock_elements, version
 from pipeline.walls.beneath import take
@@ -242,7 +241,7 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
         own["DIB_GRUB_MENUS_KERNEL"] = spec.kernel
         own["DIB_GRUB_MENUS_ROOT"] = spec.root_device
         own["DIB_GRUB_MENUS_MODULES"] = f"xen-blkfront {spec.fs}"
-        from pipeline.guest.domains import command_line
+        from pipeline.spec.domain import command_line
 
         own["DIB_GRUB_MENUS_OPTIONS"] = command_line(spec)
     else:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pipeline.project import Project
 from pipeline.spec import Spec
-from pipeline.spec.disks import Part
+from pipeline.spec.devices import Part
 from pipeline.storage import lvm
 from pipeline.storage.lvm import Volume
 

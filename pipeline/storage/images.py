@@ -12,7 +12,7 @@ from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 from pipeline.namespace import isolated
 from pipeline.process import require_tools
 from pipeline.spec import Spec
-from pipeline.spec.disks import Part
+from pipeline.spec.devices import Part
 from pipeline.storage.ext import (
     IdentityFile,
     fixed_clock,

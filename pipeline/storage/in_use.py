@@ -262,7 +262,7 @@ def _names(path: Path, subject: Subject) -> bool:
 def _disks_in(text: str) -> list[str]:
     """The targets of a configuration in the form of xl, xm or libvirt; none where it has none."""
     from pipeline.xen import xl, xm  # jinja2 comes with them
-    from pipeline.xen.text import SyntaxFault, Unsupported
+    from pipeline.xen.values import SyntaxFault, Unsupported
 
     if "<domain" in text:
         return [one or other for one, other in _SOURCE.findall(text)]

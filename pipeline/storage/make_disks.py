@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
-from pipeline.spec.disks import Part
+from pipeline.spec.devices import Part
 from pipeline.storage import images, lvm
 from pipeline.storage.block_device import write_image
 from pipeline.storage.disks import (

@@ -22,10 +22,9 @@ from types import TracebackType
 
 from pipeline.dom0.guest_lock import guest_lock, hold_lock, release_lock
 from pipeline.dom0.layout import Layout
-from pipeline.errors import EnvironmentFault, InUseError, PipelineError
+from pipeline.errors import EnvironmentFault, InUseError, PipelineError, WrongValueError
 from pipeline.files import damaged, read_table, sync_folder, take
 from pipeline.interruption import at_interruption, gate
-from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.values import check_guest_name
 from pipeline.walls.privacy import make_private_folder
 

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipeline.xen.text import check_choice, check_path, check_text
+from pipeline.errors import WrongValueError
+from pipeline.xen.values import check_choice, check_file_path, check_key, check_text
 
 # Names under /usr/lib/grub-xen of Debian's grub-xen-host, and the older pv-grub of Xen 4.x.
 _GRUB_BINARY = re.compile(
@@ -30,20 +31,20 @@ class Direct:
     cmdline: str = ""
 
     def __post_init__(self) -> None:
-        check_path("kernel", self.kernel)
+        check_key("kernel", check_file_path, self.kernel)
         if grub_domain_type(self.kernel) is not None:
-            raise ValueError(f"kernel: {self.kernel} is a GRUB; say so with boot=Grub(...)")
+            raise WrongValueError(f"{self.kernel} is a GRUB, not a kernel", key="kernel")
         if self.ramdisk is not None:
-            check_path("ramdisk", self.ramdisk)
+            check_key("ramdisk", check_file_path, self.ramdisk)
         if self.root is not None:
-            check_text("root", self.root)
+            check_key("root", check_text, self.root)
             if not self.root or " " in self.root:
-                raise ValueError(f"root: {self.root!r} must be one word, options go in cmdline")
-        check_text("cmdline", self.cmdline)
+                raise WrongValueError(f"{self.root!r} must be one word", key="root")
+        check_key("cmdline", check_text, self.cmdline)
         if self.cmdline != " ".join(self.cmdline.split()):
-            raise ValueError("cmdline: separate its words by one space")
+            raise WrongValueError("separate its words by one space", key="cmdline")
         if any(word.startswith("root=") for word in self.cmdline.split(" ")):
-            raise ValueError("cmdline: root= belongs in the field root")
+            raise WrongValueError("root= is not one of them: it is the root disk", key="cmdline")
 
     @property
     def command_line(self) -> str:
@@ -61,11 +62,11 @@ class Pygrub:
 
     def __post_init__(self) -> None:
         if self.path != "pygrub":
-            check_path("bootloader", self.path)
+            check_key("bootloader", check_file_path, self.path)
         for arg in self.args:
-            check_text("bootloader_args", arg)
+            check_key("bootloader_args", check_text, arg)
             if not arg:
-                raise ValueError("bootloader_args: an argument is empty")
+                raise WrongValueError("an argument is empty", key="bootloader_args")
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,12 @@ class Grub:
     kernel: str
 
     def __post_init__(self) -> None:
-        check_path("kernel", self.kernel)
+        check_key("kernel", check_file_path, self.kernel)
         if grub_domain_type(self.kernel) is None:
-            raise ValueError(
-                f"kernel: {self.kernel} is not a GRUB for Xen such as "
-                "/usr/lib/grub-xen/grub-x86_64-xen.bin"
+            raise WrongValueError(
+                f"{self.kernel} is not a GRUB for Xen",
+                "write it as /usr/lib/grub-xen/grub-x86_64-xen.bin",
+                key="bootloader",
             )
 
     @property
@@ -103,7 +105,7 @@ class Firmware:
         check_choice("firmware", self.kind, ("bios", "uefi"))
         check_choice("hdtype", self.hdtype, ("ide", "ahci"))
         if not _BOOT_ORDER.fullmatch(self.order) or len(set(self.order)) != len(self.order):
-            raise ValueError(f"boot order: {self.order!r} must be letters of acdn, each once")
+            raise WrongValueError(f"{self.order!r} must be letters of acdn, each once", key="boot")
 
 
 Boot = Direct | Pygrub | Grub | Firmware

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipeline.xen.boot import Direct, Firmware, Grub, Pygrub, split_command_line
 from pipeline.xen.boot_facts import BootFacts, Finding
 from pipeline.xen.grub_menu import GRUB_CFG_SINCE, Menu, find_menu, parse_grub_cfg
-from pipeline.xen.text import SyntaxFault, parse_version
+from pipeline.xen.values import SyntaxFault, parse_version
 
 _LABELS = ("UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "/dev/disk/", "/dev/mapper/")
 _PYGRUB_READS = ("ext2", "ext3", "ext4", "xfs", "reiserfs", "vfat", "iso9660", "ufs", "zfs")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pipeline.xen.boot import Direct, Firmware, Grub
 from pipeline.xen.boot_facts import BootFacts, Finding
-from pipeline.xen.text import parse_version
+from pipeline.xen.values import parse_version
 
 # Compression to the first Xen whose domain builder unpacks it.
 UNPACKED_SINCE = {

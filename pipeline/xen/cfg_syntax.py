@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.xen.text import SyntaxFault
+from pipeline.xen.values import SyntaxFault
 
 Value = str | int | list[str]
 

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, get_args
 
-from pipeline.xen.text import check_choice, check_path, check_range, check_text
-
-DISK_FORMATS = ("raw", "qcow2", "vhd")
+from pipeline.errors import WrongValueError
+from pipeline.xen.values import (
+    DiskFormat,
+    check_card_model,
+    check_choice,
+    check_display,
+    check_file_path,
+    check_interface,
+    check_ip,
+    check_key,
+    check_keymap,
+    check_mac,
+    check_mtu,
+    check_range,
+    check_rate_kbytes_s,
+)
 
 _VDEV = re.compile(r"(?:xvd[a-z]{1,2}|sd[a-z]{1,2}|hd[a-t])(?:[1-9][0-9]?)?")
-_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
-_LINK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 MTU_SINCE = (4, 16)  # xl's mtu=
 
 
@@ -32,17 +44,19 @@ class Disk:
     devtype: str = "disk"
 
     def __post_init__(self) -> None:
-        check_choice("disk format", self.format, DISK_FORMATS)
+        check_choice("disk format", self.format, get_args(DiskFormat))
         check_choice("disk access", self.access, ("rw", "ro"))
         check_choice("disk devtype", self.devtype, ("disk", "cdrom"))
         if not _VDEV.fullmatch(self.vdev):
-            raise ValueError(f"vdev: {self.vdev!r} is not a device name such as xvda or xvda1")
+            raise WrongValueError(f"{self.vdev!r} is not a name such as xvda, xvda1", key="vdev")
         if self.target or self.devtype == "disk":
-            check_path("disk target", self.target)
+            check_key("disk target", check_file_path, self.target)
         if self.devtype == "cdrom" and (self.access, self.format) != ("ro", "raw"):
-            raise ValueError("disk: a CD-ROM is raw and read only")
+            raise WrongValueError("a CD-ROM is raw and read only", key="disk")
         if self.kind == "block" and self.format != "raw":
-            raise ValueError(f"disk: {self.target} is a device, its format can only be raw")
+            raise WrongValueError(
+                f"{self.target} is a device, its format can only be raw", key="disk format"
+            )
 
     @property
     def kind(self) -> str:
@@ -69,24 +83,10 @@ class Card:
     vlan: int | None = None
 
     def __post_init__(self) -> None:
-        if self.mac is not None:
-            object.__setattr__(self, "mac", canonical_mac(self.mac))
-        for field, value in (("bridge", self.bridge), ("vifname", self.vifname)):
-            if value is not None and not _LINK.fullmatch(value):
-                raise ValueError(
-                    f"{field}: {value!r} must be 1 to 15 letters, digits and . _ -, "
-                    "as network devices of Linux are"
-                )
-        if self.mtu is not None:
-            check_range("mtu", self.mtu, 68, 65535)
-        if self.rate_kbytes_s is not None:
-            check_range("rate_kbytes_s", self.rate_kbytes_s, 1, 10**9)
-        if self.vlan is not None:
-            check_range("vlan", self.vlan, 1, 4094)
-        if self.ip is not None:
-            object.__setattr__(self, "ip", _canonical_ip("ip", self.ip))
-        if self.model is not None and not _WORD.fullmatch(self.model):
-            raise ValueError(f"model: {self.model!r} is not a card model such as e1000")
+        for key, check in _CARD_CHECKS.items():
+            value = getattr(self, key)
+            if value is not None:
+                object.__setattr__(self, key, check_key(key, check, value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +102,10 @@ class Framebuffer:
     keymap: str | None = None
 
     def __post_init__(self) -> None:
-        if self.vnclisten is not None:
-            object.__setattr__(self, "vnclisten", _canonical_ip("vnclisten", self.vnclisten))
-        if self.vncdisplay is not None:
-            check_range("vncdisplay", self.vncdisplay, 0, 59635)
-        if self.keymap is not None:
-            check_text("keymap", self.keymap)
-            if not _WORD.fullmatch(self.keymap):
-                raise ValueError(f"keymap: {self.keymap!r} is not a keymap such as fr or en-us")
+        for key, check in _SCREEN_CHECKS.items():
+            value = getattr(self, key)
+            if value is not None:
+                object.__setattr__(self, key, check_key(key, check, value))
 
     @property
     def vncunused(self) -> bool:
@@ -117,23 +113,22 @@ class Framebuffer:
         return self.vncdisplay is None
 
 
-def canonical_mac(text: str) -> str:
-    """The MAC address in lower case; ValueError unless it is a unicast address aa:bb:..:ff."""
-    mac = text.lower()
-    if not _MAC.fullmatch(mac):
-        raise ValueError(f"mac: {text!r} is not an address such as 00:16:3e:59:2a:ed")
-    if int(mac[:2], 16) & 1:
-        raise ValueError(f"mac: {text!r} is a multicast address, no card can have it")
-    if not int(mac.replace(":", ""), 16):
-        raise ValueError("mac: toolstacks replace the address of zeros by a random one")
-    return mac
+def _canonical_ip(text: str) -> str:
+    return str(ipaddress.ip_address(check_ip(text)))
 
 
-def _canonical_ip(field: str, text: str) -> str:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise ValueError(f"{field}: {text!r} is not an IP address") from None
-    if "%" in text:
-        raise ValueError(f"{field}: {text!r} names a zone of one machine")
-    return str(address)
+_CARD_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "mac": lambda mac: check_mac(mac).lower(),
+    "bridge": check_interface,
+    "vifname": check_interface,
+    "mtu": check_mtu,
+    "rate_kbytes_s": check_rate_kbytes_s,
+    "vlan": lambda tag: check_range(tag, 1, 4094),
+    "ip": _canonical_ip,
+    "model": check_card_model,
+}
+_SCREEN_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "vnclisten": _canonical_ip,
+    "vncdisplay": check_display,
+    "keymap": check_keymap,
+}

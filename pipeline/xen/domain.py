@@ -10,14 +10,31 @@ from __future__ import annotations
 import re
 import uuid as uuid_module
 from dataclasses import dataclass
+from typing import get_args
 
+from pipeline.errors import WrongValueError
 from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub
 from pipeline.xen.devices import Card, Disk, Framebuffer
-from pipeline.xen.text import check_choice, check_range
+from pipeline.xen.values import (
+    CrashAction,
+    DomainType,
+    StopAction,
+    check_choice,
+    check_key,
+    check_most,
+    check_range,
+    check_vcpus,
+)
 
-STOP_ACTIONS = ("destroy", "restart", "rename-restart", "preserve")
-CRASH_ACTIONS = (*STOP_ACTIONS, "coredump-destroy", "coredump-restart")
-DOMAIN_TYPES = ("pv", "pvh", "hvm")
+STOP_ACTIONS: tuple[str, ...] = get_args(StopAction)
+CRASH_ACTIONS: tuple[str, ...] = get_args(CrashAction)
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "type": get_args(DomainType),
+    "on_poweroff": STOP_ACTIONS,
+    "on_reboot": STOP_ACTIONS,
+    "on_crash": CRASH_ACTIONS,
+}
+_MOST_MIB = 2**31
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
 
@@ -46,14 +63,13 @@ class Domain:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(
-                f"name: {self.name!r} must be 1 to 63 letters, digits and . _ + -, "
-                "starting with a letter or digit"
+            raise WrongValueError(
+                f"{self.name!r} must be 1 to 63 letters, digits and . _ + -, "
+                "starting with a letter or digit",
+                key="name",
             )
-        check_choice("type", self.type, DOMAIN_TYPES)
-        check_choice("on_poweroff", self.on_poweroff, STOP_ACTIONS)
-        check_choice("on_reboot", self.on_reboot, STOP_ACTIONS)
-        check_choice("on_crash", self.on_crash, CRASH_ACTIONS)
+        for key, choices in _CHOICES.items():
+            check_choice(key, getattr(self, key), choices)
         if self.uuid is not None:
             object.__setattr__(self, "uuid", canonical_uuid(self.uuid))
         self._check_size()
@@ -61,41 +77,52 @@ class Domain:
         self._check_devices()
 
     def _check_size(self) -> None:
-        check_range("memory_mib", self.memory_mib, 1, 2**31)
-        check_range("vcpus", self.vcpus, 1, 4096)
-        if self.maxmem_mib is not None:
-            check_range("maxmem_mib", self.maxmem_mib, self.memory_mib, 2**31)
+        memory, maxmem = self.memory_mib, self.maxmem_mib
+        check_range(memory, 1, _MOST_MIB, key="memory")
+        check_key("vcpus", check_vcpus, self.vcpus)
+        if maxmem is not None:
+            check_range(maxmem, 1, _MOST_MIB, key="maxmem")
+            check_most("maxmem", maxmem, "memory", memory)
         if self.maxvcpus is not None:
-            check_range("maxvcpus", self.maxvcpus, self.vcpus, 4096)
+            check_key("maxvcpus", check_vcpus, self.maxvcpus)
+            check_most("maxvcpus", self.maxvcpus, "vcpus", self.vcpus)
 
     def _check_boot(self) -> None:
         is_pc = self.type == "hvm"
         if not isinstance(self.boot, Direct) and is_pc != isinstance(self.boot, Firmware):
-            raise ValueError(
-                "boot: an hvm domain boots through its firmware or a kernel that is given, and no "
-                f"other type has firmware; type is {self.type}, boot is {type(self.boot).__name__}"
+            raise WrongValueError(
+                "an hvm domain boots through its firmware or a kernel that is given, and no "
+                f"other type has firmware; type is {self.type}, boot is {type(self.boot).__name__}",
+                key="boot",
             )
         if is_pc and isinstance(self.boot, Direct) and self.boot.kernel.endswith("/hvmloader"):
-            raise ValueError(f"boot: {self.boot.kernel} is firmware, not a kernel: say Firmware()")
+            raise WrongValueError(
+                f"{self.boot.kernel} is firmware, not a kernel: say Firmware()", key="boot"
+            )
         if isinstance(self.boot, Grub) and self.boot.domain_type != self.type:
-            raise ValueError(
-                f"boot: {self.boot.kernel} is a GRUB for {self.boot.domain_type}, "
-                f"the domain is {self.type}"
+            raise WrongValueError(
+                f"{self.boot.kernel} is a GRUB for {self.boot.domain_type}, "
+                f"the domain is {self.type}",
+                key="bootloader",
             )
         if isinstance(self.boot, Pygrub) and not self.disks:
-            raise ValueError("boot: pygrub reads the kernel from the first disk; there is none")
+            raise WrongValueError(
+                "pygrub reads the kernel from the first disk; there is none", key="boot"
+            )
 
     def _check_devices(self) -> None:
         seen: set[str] = set()
         for disk in self.disks:
             if disk.vdev in seen:
-                raise ValueError(f"disks: two disks are called {disk.vdev}")
+                raise WrongValueError(f"two disks are called {disk.vdev}", key="disks")
             seen.add(disk.vdev)
         macs = [card.mac for card in self.cards if card.mac is not None]
         if len(macs) != len(set(macs)):
-            raise ValueError("cards: two cards have the same MAC address")
+            raise WrongValueError("two cards have the same MAC address", key="cards")
         if self.type != "hvm" and any(card.model for card in self.cards):
-            raise ValueError(f"cards: only hvm emulates a card model, the domain is {self.type}")
+            raise WrongValueError(
+                f"only hvm emulates a card model, the domain is {self.type}", key="cards"
+            )
 
 
 def canonical_uuid(text: str) -> str:
@@ -103,7 +130,7 @@ def canonical_uuid(text: str) -> str:
     try:
         return str(uuid_module.UUID(text))
     except ValueError:
-        raise ValueError(f"uuid: {text!r} is not a UUID") from None
+        raise WrongValueError(f"{text!r} is not a UUID", key="uuid") from None
 
 
 __all__ = [

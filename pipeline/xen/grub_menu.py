@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.xen.text import SyntaxFault, check_path, check_text
+from pipeline.xen.values import SyntaxFault, check_file_path, check_key, check_text
 
 GRUB_CFG_PATHS = (
     "/boot/grub/grub.cfg",
@@ -179,14 +179,14 @@ def _read_index(text: str) -> int:
 
 
 def _check_entry(entry: MenuEntry) -> None:
-    check_text("menu title", entry.title)
-    check_text("menu args", entry.args)
+    check_key("menu title", check_text, entry.title)
+    check_key("menu args", check_text, entry.args)
     if not entry.title or set(entry.title) & set("\"'{}\\$"):
         raise ValueError(f"menu title: {entry.title!r} is empty or holds quotes, braces, \\ or $")
     if set(entry.args) & set("{}\\$\"';|&<>"):
         raise ValueError(f"menu args: {entry.args!r} holds characters that GRUB would interpret")
     for path in (entry.kernel, entry.initrd):
         if path is not None:
-            check_path("menu path", path)
+            check_key("menu path", check_file_path, path)
             if not re.fullmatch(r"[A-Za-z0-9/._+~-]+", path):
                 raise ValueError(f"menu path: {path!r} holds characters that GRUB would interpret")

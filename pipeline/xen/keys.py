@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from pipeline.xen import specs, xl, xm
 from pipeline.xen.cfg_syntax import Value, read_assignments
-from pipeline.xen.text import SyntaxFault, check_choice, parse_version
+from pipeline.xen.values import SyntaxFault, check_choice, parse_version
 
 _XL = """
 acpi acpi_firmware acpi_laptop_slate acpi_s3 acpi_s4 altp2m altp2mhvm apic bios bios_path_override

@@ -14,7 +14,7 @@ from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
 from pipeline.xen.render import render_template
 from pipeline.xen.specs import read_number
-from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
+from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
 
 OS_TYPES = {"pv": "linux", "pvh": "xenpvh", "hvm": "hvm"}
 LOADERS = {"bios": "/usr/lib/xen/boot/hvmloader", "uefi": "/usr/share/ovmf/OVMF.fd"}

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 
 from pipeline.xen.devices import Card, Disk, Framebuffer
-from pipeline.xen.text import SyntaxFault, Unsupported
+from pipeline.xen.values import SyntaxFault, Unsupported, parse_rate_kbytes_s
 
 _FORMAT_PREFIXES = ("raw", "qcow2", "vhd")
 _PLAIN_PREFIXES = ("phy", "file", "tap", "tap2", "aio", "ioemu", "tapdisk")
-_RATE = re.compile(r"(?P<number>\d+)(?P<scale>[GMK]?)(?P<unit>[Bb])/s(?:@\d+(?:us|ms|s))?")
-_SCALES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
 _ACCESS = {"w": "rw", "rw": "rw", "r": "ro", "ro": "ro", "": None}
 _POSITIONS = ("target", "format", "vdev", "access")
 
@@ -138,21 +136,10 @@ def read_card(text: str) -> Card:
         vifname=pairs.get("vifname"),
         ip=pairs.get("ip"),
         model=pairs.get("model"),
-        rate_kbytes_s=None if "rate" not in pairs else read_rate_kbytes_s(pairs["rate"]),
+        rate_kbytes_s=None if "rate" not in pairs else parse_rate_kbytes_s(pairs["rate"]),
         mtu=read_number("mtu", pairs.get("mtu")),
         vlan=read_number("vlan", pairs.get("vlan")),
     )
-
-
-def read_rate_kbytes_s(text: str) -> int:
-    """10Mb/s or 250KB/s@20ms as 1000 bytes a second, at least 1. Raises SyntaxFault."""
-    match = _RATE.fullmatch(text)
-    if match is None:
-        raise SyntaxFault(f"rate: {text!r} is not a rate such as 250KB/s or 10Mb/s")
-    size = int(match["number"]) * _SCALES[match["scale"]]
-    if match["unit"] == "b":
-        size //= 8
-    return max(1, size // 1000)
 
 
 def read_number(field: str, text: str | None) -> int | None:

@@ -25,7 +25,7 @@ from pipeline.xen.cfg_syntax import Value, quote_string, read_assignments
 from pipeline.xen.devices import MTU_SINCE, Framebuffer
 from pipeline.xen.domain import Domain
 from pipeline.xen.render import Quoted, render_template
-from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
+from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
 
 TYPE_SINCE = (4, 10)
 VLAN_SINCE = (4, 19)

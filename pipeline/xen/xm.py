@@ -17,7 +17,7 @@ from pipeline.xen.cfg_syntax import Value
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
 from pipeline.xen.render import Quoted, render_template
-from pipeline.xen.text import SyntaxFault, Unsupported, parse_version
+from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
 from pipeline.xen.xl import number, root_and_extra, string, string_list
 
 # blktap's image types: aio, sync, vmdk, ram, qcow in Xen 3.2; vhd and qcow2 by 3.4.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.spec.mistakes import WrongValueError
+from pipeline.errors import WrongValueError
 from pipeline.spec.values import check_cmdline
 from pipeline.xen.grub_menu import parse_grub_cfg
 from tests.conftest import require

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifact.sums import write_sums
-from pipeline.guest.domains import make_domain
+from pipeline.guest.domains import domain_of
 from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.xen import xl, xm
@@ -64,7 +64,7 @@ def make_artifact(
     for file in ("vmlinuz", "initrd.img", "kernel.json"):
         (folder / file).write_bytes((kernel.folder / file).read_bytes())
     project = Project(folder, folder.parent.parent, folder)
-    domain = make_domain(spec, project)
+    domain = domain_of(spec, project)
     (folder / f"{name}.cfg").write_text(xl.render(domain))
     (folder / f"{name}.xm").write_text(xm.render(domain))
     (folder / "spec.json").write_text(json.dumps(spec.as_json()))

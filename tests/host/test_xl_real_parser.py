@@ -22,7 +22,7 @@ from pipeline.xen.cfg_syntax import read_assignments
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
 from pipeline.xen.grub_menu import MenuEntry, parse_grub_cfg, parse_menu_lst, render_menus
-from pipeline.xen.text import SyntaxFault
+from pipeline.xen.values import SyntaxFault
 
 pytestmark = pytest.mark.integration
 

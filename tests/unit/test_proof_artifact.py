@@ -38,7 +38,7 @@ def test_a_configuration_of_xen_tools_is_read_as_it_is(tmp_path: Path) -> None:
     assert artifact.name == "enx"
     assert artifact.spec is None
     assert artifact.evidence == tmp_path / "proofs" / "enx" / "proof"
-    assert [card.mac for card in artifact.cards] == ["00:16:3e:ec:bb:d4"]
+    assert [card.device.mac for card in artifact.cards] == ["00:16:3e:ec:bb:d4"]
     assert artifact.cards[0].dhcp
     assert bridges_of(artifact) == ["xenbr0"]
     assert artifact.facts["boot"] == "pygrub"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import SpecError, UsageError
 from pipeline.spec import Spec, create_spec, load_guest
-from pipeline.spec.create import render_spec
 from pipeline.spec.layers import Layer
+from pipeline.spec.load import render_spec
 from pipeline.spec.schema import documents
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipeline.errors import WrongValueError
 from pipeline.guest.identity import render_fstab
 from pipeline.project import Project
-from pipeline.spec.checks import ClashError
 from pipeline.spec.load import load_guest
-from pipeline.spec.mistakes import WrongValueError
+from pipeline.spec.rules import find_clashes
 from pipeline.spec.xen_create_image.partitions import find_partitions_file, read_partitions_file
 from pipeline.storage.disks import targets_of
 from tests.specs import make_spec
@@ -44,12 +44,7 @@ mountpoint=/var
 
 
 def clash_keys(**keys: Any) -> list[str]:
-    with pytest.raises(ValidationError) as caught:
-        make_spec(**keys)
-    (error,) = caught.value.errors()
-    clash = error["ctx"]["error"]
-    assert isinstance(clash, ClashError)
-    return [one.key for one in clash.found]
+    return [clash.key for clash in find_clashes(make_spec(**keys))]
 
 
 ROOT = {"name": "root", "size": "2G", "mountpoint": "/"}

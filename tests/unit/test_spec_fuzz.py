@@ -21,16 +21,17 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.guest.domains import make_domain, without_ahci, xl_version, xm_version
+from pipeline.guest.domains import domain_of
 from pipeline.guest.identity import render_fstab, render_hosts
 from pipeline.guest.network import network_files
 from pipeline.mirror.mirrors import Archive, render_guest_sources
 from pipeline.project import Project
 from pipeline.spec import Spec, load_guest
+from pipeline.spec.domain import without_ahci, xl_version, xm_version
 from pipeline.xen import libvirt, xl, xm
 from pipeline.xen.cfg_syntax import read_assignments
 from pipeline.xen.keys import check_keys
-from pipeline.xen.text import Unsupported
+from pipeline.xen.values import Unsupported
 
 COUNT = int(os.environ.get("DOMU_SPEC_VALUES", "2500"))
 DAY = os.environ.get("DOMU_SPEC_DAY") or datetime.datetime.now(tz=datetime.UTC).date().isoformat()
@@ -368,7 +369,7 @@ def see_everything(spec: Spec, project: Project) -> str:
     """Everything that is written from a spec; `late` where only the last stage refuses it."""
     see_guest_files(spec)
     try:
-        domain = make_domain(spec, project)
+        domain = domain_of(spec, project)
         see_xl(spec, xl.render(domain, xen=xl_version(spec)))
     except ValueError as error:
         assert str(error).isprintable(), error

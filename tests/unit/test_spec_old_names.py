@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.guest.domains import command_line, make_domain, xl_version, xm_version
+from pipeline.guest.domains import domain_of
 from pipeline.guest.identity import render_fstab
 from pipeline.kernel.assembly import name_whole_paths
 from pipeline.kernel.image import read_kernel
@@ -16,6 +16,7 @@ from pipeline.mirror.mirrors import Archive, render_guest_sources
 from pipeline.mirror.policy import Terms
 from pipeline.project import Project
 from pipeline.spec import Spec
+from pipeline.spec.domain import command_line, xl_version, xm_version
 from pipeline.stages.rootfs import elements_of
 from pipeline.xen import xm
 
@@ -45,7 +46,7 @@ def test_the_console_is_the_kernels_and_the_disk_the_suites(
     assert (spec.console, spec.root_device) == (console, disk)
     assert f"console={console}" in command_line(spec)
     assert render_fstab(spec).startswith(f"{disk} / {spec.fs} ")
-    domain = make_domain(spec, Project(Path("/srv"), Path("/srv"), Path("/srv")))
+    domain = domain_of(spec, Project(Path("/srv"), Path("/srv"), Path("/srv")))
     assert [f"/dev/{one.vdev}" for one in domain.disks] == [disk, f"{disk[:-1]}2"]
 
 
@@ -84,7 +85,7 @@ def test_each_configuration_is_for_a_xen_that_reads_it(
 
 def test_etchs_configuration_is_python_with_its_names() -> None:
     spec = spec_of("etch", kernel="/boot/vmlinuz-2.6.18-6-xen-686")
-    domain = make_domain(spec, Project(Path("/srv"), Path("/srv"), Path("/srv")))
+    domain = domain_of(spec, Project(Path("/srv"), Path("/srv"), Path("/srv")))
     values = xm.parse_assignments(xm.render(domain, xen=xm_version(spec)))
     assert values["disk"] == [
         "file:/srv/guests/old1/disk.img,sda1,w",

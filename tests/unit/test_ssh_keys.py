@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import SpecError
+from pipeline.errors import SpecError, WrongValueError
 from pipeline.spec import read_authorized_keys
-from pipeline.spec.mistakes import WrongValueError
 from pipeline.spec.ssh_keys import check_key_line, is_key_path
 from pipeline.suites import SUITES
 

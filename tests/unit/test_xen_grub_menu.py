@@ -11,7 +11,7 @@ from pipeline.xen.grub_menu import (
     parse_menu_lst,
     render_menus,
 )
-from pipeline.xen.text import SyntaxFault
+from pipeline.xen.values import SyntaxFault
 
 ENTRIES = [
     MenuEntry("Debian", "/boot/vmlinuz", "/boot/initrd.img", "root=/dev/xvda1 ro console=hvc0"),

@@ -12,7 +12,7 @@ from pipeline.xen import libvirt, xl, xm
 from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import CRASH_ACTIONS, STOP_ACTIONS, Domain
-from pipeline.xen.text import Unsupported
+from pipeline.xen.values import Unsupported
 
 NAMES = st.text(string.ascii_letters + string.digits + "._+-", min_size=1, max_size=30).filter(
     lambda name: name[0].isalnum()

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pipeline.errors import Problem
-from pipeline.spec.mistakes import WrongValueError, suggest_nearest
+from pipeline.errors import Problem, WrongValueError, suggest_nearest
 from pipeline.spec.xen_create_image.table import OPTIONS, Option, Status
 
 COMMAND_LINE = "command line"

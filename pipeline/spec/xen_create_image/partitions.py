@@ -11,10 +11,9 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, WrongValueError
 from pipeline.files import read_named_text
-from pipeline.spec.mistakes import WrongValueError
-from pipeline.spec.sizes import show_size
+from pipeline.spec.values import show_size
 
 FOLDER = Path("/etc/xen-tools/partitions.d")
 _KEYS = frozenset(("size", "type", "mountpoint", "options"))

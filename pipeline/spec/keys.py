@@ -1,0 +1,464 @@
+"""The keys of a spec, section by section in the order of the reference, and what a key holds."""
+
+from __future__ import annotations
+
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    model_validator,
+)
+
+from pipeline.errors import WrongValueError
+from pipeline.spec import values
+from pipeline.xen.values import CrashAction, DiskFormat, DomainType, StopAction
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class Naming(BaseModel):
+    """Name."""
+
+    model_config = _FROZEN
+
+    name: values.GuestName = Field(
+        description="The guest's name: its file is guests/NAME.toml, its domain has this name.",
+        examples=["test-drbd", "web1"],
+    )
+    description: values.Text = Field(
+        "", description="What the guest is for, in one line.", examples=["replicated disk, node 1"]
+    )
+    hostname: values.HostName = Field(
+        "",
+        description="Host name, short or fully qualified. Default: the name.",
+        examples=["web1", "web1.example.org"],
+    )
+    domain: values.HostName = Field(
+        "", description="DNS domain, where hostname is short.", examples=["example.org"]
+    )
+    hosts: Annotated[tuple[values.HostsLine, ...], values.AsList] = Field(
+        (), description="Further lines of /etc/hosts.", examples=[["192.168.1.5 db db.example.org"]]
+    )
+
+
+class Origin(BaseModel):
+    """Release and mirror."""
+
+    model_config = _FROZEN
+
+    suite: values.SuiteName = Field(
+        "bookworm", description="Release, by its code name.", examples=["bookworm", "noble"]
+    )
+    arch: Literal["amd64", "i386"] = Field(
+        "amd64",
+        description="Architecture of the guest. Default: i386 for a kernel whose name ends in 686, "
+        "else amd64.",
+    )
+    mirror: values.Mirror = Field(
+        "host",
+        description=(
+            "Where packages come from: host (this machine's own apt sources), proxy (the caching"
+            " proxy of `doit mirror-proxy`), a URL, HOST:PORT (meaning http://HOST:PORT/debian, or"
+            " /ubuntu), file:/FOLDER, or the name of a file in mirrors/."
+        ),
+        examples=["host", "http://monmiroir:9999/debian/", "monmiroir:9999"],
+    )
+    guest_mirror: values.Mirror = Field(
+        "",
+        description="Mirror in the guest's own sources.list. Default: the same as mirror.",
+        examples=["http://mirror.example.org/debian"],
+    )
+    components: Annotated[tuple[values.PackageName, ...], values.AsList] = Field(
+        (),
+        description="Components of the archive. Default by suite: main; Ubuntu: main, universe.",
+        examples=[["main", "contrib"]],
+    )
+    updates: StrictBool = Field(True, description="Also use the suite's updates.")
+    security: StrictBool = Field(True, description="Also use the suite's security updates.")
+    keyring: values.FilePath = Field(
+        "",
+        description="Keys that must have signed the mirror. Default: the suite's keyring.",
+        examples=["/usr/share/keyrings/debian-archive-keyring.gpg"],
+    )
+    snapshot_max_age: values.Duration = Field(
+        "24h",
+        description="How long a fetched state of the mirror is used again; 0: look every time.",
+        examples=["24h", "7d", "0"],
+    )
+    bootstrap: Literal["mmdebstrap", "debootstrap", "parallel"] = Field(
+        "",  # type: ignore[arg-type]
+        description="How the base tree is made; `parallel` is this pipeline's own way to the same "
+        "tree. Default: parallel where it is known to (docs/bootstrap.md), else mmdebstrap.",
+    )
+
+
+class Software(BaseModel):
+    """Software."""
+
+    model_config = _FROZEN
+
+    init: Literal["systemd", "sysvinit"] = Field(
+        "",  # type: ignore[arg-type]
+        description="The guest's init. Default by suite: systemd from jessie on.",
+    )
+    packages: Annotated[tuple[values.PackageName, ...], values.AsList] = Field(
+        (), description="Packages to install besides the base.", examples=[["drbd-utils", "vim"]]
+    )
+    elements: Annotated[tuple[values.ElementName, ...], values.AsList] = Field(
+        (), description="Further diskimage-builder elements.", examples=[["drbd"]]
+    )
+    elements_path: Annotated[tuple[values.FilePath, ...], values.AsList] = Field(
+        (),
+        description="Folders with elements of your own. Where one has the name of one of ours, ours"
+        " is taken; one that diskimage-builder ships is replaced.",
+        examples=[["/srv/elements"]],
+    )
+    element_hosts: Annotated[tuple[values.HostName, ...], values.AsList] = Field(
+        (),
+        description="Hosts that your elements may fetch from by http or https, through http_proxy "
+        "and https_proxy; a build reaches its mirror only otherwise.",
+        examples=[["pypi.org", "files.pythonhosted.org"]],
+    )
+    documentation: StrictBool = Field(
+        False,
+        description="Unpack manual pages, /usr/share/doc and messages in other languages than "
+        "English. Default: only copyright files, and messages where locale names a language. "
+        "Releases before squeeze have all of it.",
+    )
+    debconf_priority: Literal["low", "medium", "high", "critical"] = Field(
+        "medium", description="Questions of at least this priority are asked by debconf."
+    )
+    timezone: values.TimeZone = Field(
+        "Etc/UTC", description="Time zone.", examples=["Etc/UTC", "Europe/Paris"]
+    )
+    locale: values.Locale = Field(
+        "",
+        description="Locale. Default by suite: C.UTF-8 from wheezy on, C before.",
+        examples=["C.UTF-8", "fr_FR.UTF-8"],
+    )
+
+
+class Access(BaseModel):
+    """Who may enter. Without any of these keys nobody can: root is locked and has no keys."""
+
+    model_config = _FROZEN
+
+    authorized_keys: Annotated[tuple[values.Text, ...], values.AsList] = Field(
+        (),
+        description=(
+            "Public SSH keys that may log in as root: key lines, or files that hold them (relative"
+            " to the spec; ~/ is the builder's home). Private keys, DSA, RSA under 2048 bits and"
+            " keys that the suite's sshd does not know are refused."
+        ),
+        examples=[["~/.ssh/id_ed25519.pub"]],
+    )
+    root_password_file: values.PasswordFile = Field(
+        "",
+        description="File whose first line is root's password; '-' reads standard input.",
+        examples=["-", "/root/secrets/web1"],
+    )
+    root_password_hash: values.PasswordHash = Field(
+        "",
+        repr=False,
+        description="Root's password as crypt(5) writes it, in a form the suite understands.",
+        examples=["$6$salt$..."],
+    )
+
+
+class Boot(BaseModel):
+    """Kernel and boot."""
+
+    model_config = _FROZEN
+
+    kernel: values.Kernel = Field(
+        "",
+        description=(
+            "Kernel: a package, package=version, host (this machine's kernel), or the absolute"
+            " path of a vmlinuz. Default: the suite's leanest that boots the chosen way."
+        ),
+        examples=["linux-image-cloud-amd64", "host", "/boot/vmlinuz-6.1.0-xen"],
+    )
+    initrd: values.AbsolutePath = Field(
+        "",
+        description="Initial ramdisk of a kernel given as a path. Default: one is made.",
+        examples=["/boot/initrd.img-6.1.0-xen"],
+    )
+    modules: values.AbsolutePath = Field(
+        "",
+        description="Modules of a kernel given as a path. Default: /lib/modules/ of its version.",
+        examples=["/lib/modules/6.1.0-xen"],
+    )
+    type: DomainType = Field(
+        "pv", description="Kind of guest: paravirtual, PVH, or a full PC (HVM)."
+    )
+    boot: Literal["direct", "pygrub", "grub", "firmware"] = Field(
+        "direct",
+        description=(
+            "How the kernel is found: direct (files of the host), pygrub (the host reads it out of"
+            " the guest's disk), grub (PV GRUB, or PVH GRUB), firmware (an HVM's own boot"
+            " loader, GRUB on a small disk of its own, and the kernel inside the guest)."
+        ),
+    )
+    cmdline: values.CommandLine = Field(
+        "", description="Further kernel arguments.", examples=["quiet", "vsyscall=emulate"]
+    )
+    bootloader: values.AbsolutePath = Field(
+        "",
+        description="Path of pygrub or of the GRUB image in the host, if not the usual one.",
+        examples=["/usr/lib/xen-3.2-1/bin/pygrub"],
+    )
+    xen: values.XenVersion = Field(
+        "4.17", description="The Xen that will run the guest.", examples=["4.17", "3.2"]
+    )
+
+
+class Resources(BaseModel):
+    """Memory and processors."""
+
+    model_config = _FROZEN
+
+    memory: values.MemorySize = Field(
+        "256M", description="Memory, at least 64M; a plain number is MiB.", examples=["256M", 512]
+    )
+    maxmem: values.MemorySize = Field(
+        "",
+        description="Memory that the guest may be given later. Default: memory.",
+        examples=["1G"],
+    )
+    vcpus: values.Processors = Field(1, description="Virtual processors.")
+    maxvcpus: values.Processors | None = Field(
+        None, description="Processors that may be plugged in later. Default: vcpus."
+    )
+
+
+class Screen(BaseModel):
+    """Screen: a virtual frame buffer over VNC."""
+
+    model_config = _FROZEN
+
+    vnc: StrictBool = Field(False, description="Give the guest a screen that VNC shows.")
+    vncdisplay: values.Display | None = Field(
+        None, description="Fixed VNC display; port 5900 and this number.", examples=[2]
+    )
+    vncunused: StrictBool | None = Field(
+        None, description="Take the first free display. Default: true without vncdisplay."
+    )
+    vnclisten: values.IpAddress = Field(
+        "", description="Address that VNC listens on. Default: 127.0.0.1.", examples=["127.0.0.1"]
+    )
+    keymap: values.Keymap = Field("", description="VNC's keyboard map.", examples=["fr"])
+
+
+class Life(BaseModel):
+    """Life in the host."""
+
+    model_config = _FROZEN
+
+    on_poweroff: StopAction = Field(
+        "destroy", description="What Xen does when the guest powers off."
+    )
+    on_reboot: StopAction = Field("restart", description="What Xen does when the guest reboots.")
+    on_crash: CrashAction = Field("restart", description="What Xen does when the guest crashes.")
+    autostart: StrictBool = Field(False, description="Start with the host (/etc/xen/auto).")
+
+
+def strip_annotation(annotation: Any) -> Any:
+    """The type below Annotated and `| None`."""
+    origin = get_origin(annotation)
+    if origin is Annotated or origin is types.UnionType or origin is Union:
+        return strip_annotation(get_args(annotation)[0])
+    return annotation
+
+
+def is_list(annotation: Any) -> bool:
+    """Whether the key holds a list."""
+    return get_origin(strip_annotation(annotation)) is tuple
+
+
+def table_of(annotation: Any) -> type[BaseModel] | None:
+    """The keys of a list of tables, None for any other key."""
+    kind = strip_annotation(annotation)
+    item = strip_annotation(get_args(kind)[0]) if get_origin(kind) is tuple else None
+    return item if isinstance(item, type) and issubclass(item, BaseModel) else None
+
+
+_OF_THE_SYSTEM = frozenset(
+    ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys")
+)
+
+
+def _check_part_name(text: str) -> str:
+    values.check_guest_name(text)
+    if not all(letter.isalnum() or letter == "-" for letter in text):
+        raise WrongValueError(f"{text!r} cannot be a partition's name", "letters, digits and '-'")
+    return text
+
+
+def _check_mountpoint(text: str) -> str:
+    if text == "/":
+        return text
+    values.check_absolute_path(text)
+    if text.endswith("/") or "//" in text:
+        raise WrongValueError(f"{text!r} is not a mount point", f"write {text.rstrip('/')}")
+    if text in _OF_THE_SYSTEM:
+        raise WrongValueError(f"{text} must be on the root file system", "leave it out")
+    return text
+
+
+def _check_options(text: str) -> str:
+    if not text.isprintable() or set(" \t:#") & set(text):
+        raise WrongValueError(f"{text!r} are no mount options", "write them as nodev,nosuid")
+    return text
+
+
+Device = Annotated[StrictStr, AfterValidator(lambda text: check_device(text))]
+
+
+def check_device(text: str) -> str:
+    """The path of a block device."""
+    values.check_absolute_path(text)
+    if not text.startswith("/dev/"):
+        raise WrongValueError(f"{text} is no device", "write it as /dev/sdb1")
+    return text
+
+
+class PartitionKeys(BaseModel):
+    """One partition."""
+
+    model_config = _FROZEN
+
+    name: Annotated[StrictStr, AfterValidator(_check_part_name)] = Field(
+        description="Its name, and the end of its volume's: GUEST-NAME.", examples=["var"]
+    )
+    size: Annotated[str, BeforeValidator(values.check_part_size)] = Field(
+        description="Its size.", examples=["2G"]
+    )
+    fs: Literal["ext4", "ext3", "ext2", "xfs", "btrfs", "swap"] = Field(
+        "",  # type: ignore[arg-type]
+        description="File system, or swap. Default: the root file system's, or the suite's.",
+    )
+    mountpoint: Annotated[StrictStr, AfterValidator(_check_mountpoint)] = Field(
+        "", description="Where the guest mounts it; none for swap.", examples=["/", "/var"]
+    )
+    options: Annotated[StrictStr, AfterValidator(_check_options)] = Field(
+        "", description="Mount options.", examples=["nodev,nosuid"]
+    )
+    device: Device = Field(
+        "", description="Existing block device that holds it.", examples=["/dev/sdb2"]
+    )
+
+
+class Disks(BaseModel):
+    """Disks."""
+
+    model_config = _FROZEN
+
+    size: values.DiskSize = Field(
+        "4G",
+        description="Size of the root disk, 256M to 16T; 16777215M where output/ is on ext4.",
+        examples=["4G", "1.5G", "2000Mb"],
+    )
+    swap: values.SwapSize = Field(
+        "512M", description="Size of the swap disk; 0: none.", examples=["512M", "0"]
+    )
+    fs: Literal["ext4", "ext3", "ext2", "xfs", "btrfs"] = Field(
+        "",  # type: ignore[arg-type]
+        description="File system of the root disk. Default by suite: ext4, ext3 up to lenny.",
+    )
+    partitions: tuple[PartitionKeys, ...] = Field(
+        (),
+        description="Several partitions instead of size and swap: tables, or the name of a file in"
+        " xen-tools' form, there looked for in /etc/xen-tools/partitions.d/ too.",
+    )
+    format: DiskFormat = Field("raw", description="Format of the disk images; swap is always raw.")
+    image: Literal["sparse", "full"] = Field(
+        "sparse",
+        description="sparse: an image takes what is written to it; full: all of its size from the"
+        " beginning (vhd: a fixed image instead of a dynamic one).",
+    )
+    clone: Literal["full", "cow"] = Field(
+        "full",
+        description="full: the disk is a copy of the golden image; cow: it holds what differs from"
+        " it, as a qcow2 file, a thin snapshot (with lvm_thin), or by reflink (format = raw); it"
+        " needs the golden image for as long as it lives.",
+    )
+    lvm: values.GroupName = Field(
+        "", description="Volume group that holds the guest's disks.", examples=["VG0"]
+    )
+    lvm_thin: values.GroupName = Field(
+        "", description="Thin pool of that volume group.", examples=["pool"]
+    )
+    image_dev: Device = Field(
+        "", description="Existing block device for the root disk.", examples=["/dev/sdb1"]
+    )
+    swap_dev: Device = Field(
+        "", description="Existing block device for swap.", examples=["/dev/sdb2"]
+    )
+
+
+class CardKeys(BaseModel):
+    """Network: the guest's first card. Further cards are tables of these keys in `interfaces`."""
+
+    model_config = _FROZEN
+
+    dhcp: StrictBool = Field(
+        True, description="Ask for an address by DHCP. Default: true when no address is given."
+    )
+    address: Annotated[tuple[values.Address, ...], values.AsList] = Field(
+        (),
+        description="Fixed addresses, IPv4 and IPv6, each with its prefix length.",
+        examples=[["192.168.1.10/24"], ["192.168.1.10/24", "2001:db8::5/64"]],
+    )
+    netmask: values.Netmask = Field(
+        "",
+        description="Netmask of the IPv4 addresses that are given without a prefix length.",
+        examples=["255.255.255.0"],
+    )
+    gateway: values.Gateway = Field(
+        "", description="IPv4 gateway, in the network of an address.", examples=["192.168.1.1"]
+    )
+    gateway6: values.Gateway6 = Field(
+        "", description="IPv6 gateway, in such a network or link-local.", examples=["fe80::1"]
+    )
+    nameservers: Annotated[tuple[values.IpAddress, ...], values.AsList] = Field(
+        (),
+        description="Name servers. With DHCP they are asked besides those of the lease.",
+        examples=[["192.168.1.1", "2001:db8::53"]],
+    )
+    bridge: values.Interface = Field(
+        "br-xen", description="The host's bridge that the card joins.", examples=["br-xen"]
+    )
+    mac: values.MacAddress = Field(
+        "",
+        description=(
+            "MAC address. Default: 00:16:3E and three bytes of sha256('NAME/INDEX'), NAME being the"
+            " guest's name and INDEX the card's number from 0: the same at every build."
+        ),
+        examples=["00:16:3E:59:2A:ED"],
+    )
+    vifname: values.Interface = Field(
+        "", description="Name of the interface in the host.", examples=["vif-web1"]
+    )
+    mtu: values.Mtu | None = Field(
+        None, description="Largest packet in bytes, set on both sides.", examples=[1500]
+    )
+    rate: values.Rate = Field(
+        "", description="Limit of what the guest sends.", examples=["10Mb/s", "1MB/s@20ms"]
+    )
+    model: Literal["", "e1000", "rtl8139", "virtio-net"] = Field(
+        "", description="The card that QEMU shows to an HVM guest; only with type = 'hvm'."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_dhcp(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "dhcp" not in given:
+            return {**given, "dhcp": not given.get("address")}
+        return given

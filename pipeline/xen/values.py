@@ -1,0 +1,195 @@
+"""Values that a spec and a toolstack's configuration share, each judged by one function.
+
+A check returns the value in the form that is kept, or raises WrongValueError: what is wrong and,
+apart from it, what would be right.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+from pipeline.errors import WrongValueError
+
+StopAction = Literal["destroy", "restart", "rename-restart", "preserve"]
+CrashAction = Literal[
+    "destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"
+]
+DomainType = Literal["pv", "pvh", "hvm"]
+DiskFormat = Literal["raw", "qcow2", "vhd"]
+Version = tuple[int, int]
+Kept = TypeVar("Kept")
+Show = Callable[[int], str]
+
+_VERSION = re.compile(r"(\d+)\.(\d+)(?:\..*)?")
+_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final NUL
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+# libxlu_vif.c; it takes a number that begins with 0 for an octal one
+_RATE = re.compile(
+    r"(?P<number>[1-9][0-9]{0,9})(?P<scale>[GMK]?)(?P<unit>[Bb])/s(@[1-9][0-9]{0,5}(us|ms|s))?"
+)
+_SCALES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
+
+
+class Unsupported(WrongValueError):
+    """The target cannot express this, or would ignore it; the message says which and why."""
+
+    def __init__(self, message: str, hint: str = "", *, key: str = "") -> None:
+        super().__init__(message, hint)
+        self.key = key  # which the message names in its own words
+
+
+class SyntaxFault(ValueError):
+    """A configuration text that the target's own parser would refuse; the message has the line."""
+
+
+def check_key(key: str, check: Callable[[Kept], Kept], value: Kept) -> Kept:
+    """The value as `check` keeps it; what is wrong with it names `key`."""
+    try:
+        return check(value)
+    except WrongValueError as mistake:
+        raise type(mistake)(mistake.message, mistake.hint, key=key) from None
+
+
+def check_text(text: str) -> str:
+    """Text without control characters, lone surrogates and white space at the ends."""
+    for character in text:
+        if ord(character) < 32 or ord(character) == 127 or 0xD800 <= ord(character) < 0xE000:
+            raise WrongValueError(f"{text!r} holds a character that no target can carry")
+        if ord(character) in (0x85, 0x2028, 0x2029, 0xFFFE, 0xFFFF):
+            raise WrongValueError(f"{text!r} holds a line separator or non-character")
+    if text != text.strip():
+        raise WrongValueError(f"{text!r} begins or ends with white space")
+    return text
+
+
+def check_file_path(text: str) -> str:
+    """The absolute path of a file or a device, in text that a target can carry."""
+    check_text(text)
+    if not text.startswith("/"):
+        raise WrongValueError(f"{text!r} is not an absolute path", "write it as /boot/vmlinuz-6.1")
+    if text.endswith("/"):
+        raise WrongValueError(f"{text!r} is a directory, not a file or a device")
+    return text
+
+
+def check_choice(key: str, text: str, choices: tuple[str, ...]) -> None:
+    """One of the choices."""
+    if text not in choices:
+        raise WrongValueError(f"{text!r} is not one of {', '.join(choices)}", key=key)
+
+
+def check_range(number: int, least: int, most: int, key: str = "") -> int:
+    """A number from `least` to `most`, both included."""
+    if not least <= number <= most:
+        raise WrongValueError(f"{number} is not between {least} and {most}", key=key)
+    return number
+
+
+def check_most(key: str, most: int, least_key: str, least: int, show: Show = str) -> None:
+    """What may be reached later is not less than what is there from the beginning."""
+    if most < least:
+        raise WrongValueError(f"{show(most)} is less than {least_key} = {show(least)}", key=key)
+
+
+def check_vcpus(number: int) -> int:
+    """How many processors."""
+    return check_range(number, 1, 512)
+
+
+def check_mtu(number: int) -> int:
+    """A card's largest packet in bytes."""
+    return check_range(number, 68, 65535)
+
+
+def check_display(number: int) -> int:
+    """A VNC display: its port is 5900 more."""
+    return check_range(number, 0, 65535 - 5900)
+
+
+def check_interface(text: str) -> str:
+    """A bridge or interface of the host: at most 15 characters."""
+    if not _INTERFACE.fullmatch(text):
+        raise WrongValueError(
+            f"{text!r} is not an interface name", "at most 15 of A-Z a-z 0-9 _ . -"
+        )
+    return text
+
+
+def check_mac(text: str) -> str:
+    """A card's MAC address, in capitals with colons: unicast and not all zero."""
+    if not _MAC.fullmatch(text):
+        raise WrongValueError(f"{text!r} is not a MAC address", "write it as 00:16:3E:59:2A:ED")
+    mac = text.upper().replace("-", ":")
+    if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise WrongValueError(
+            f"'{text}' cannot be a card's MAC address", "the first byte is even, as in 00:16:3E"
+        )
+    return mac
+
+
+def check_ip(text: str) -> str:
+    """An address of either family, without a prefix."""
+    try:
+        ipaddress.ip_address(without_zone(text))
+    except ValueError as error:
+        raise WrongValueError(f"{text!r} is not an address", "write it as 192.168.1.1") from error
+    return text
+
+
+def without_zone(text: str) -> str:
+    """The address; Python takes anything after the % of fe80::1%eth0, a card has no name here."""
+    if "%" in text:
+        raise ValueError("an address with a zone")
+    return text
+
+
+def parse_rate_kbytes_s(text: str) -> int:
+    """10Mb/s or 250KB/s@20ms as 1000 bytes a second (xl-network-configuration(5))."""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise WrongValueError(f"{text!r} is not a rate", "write it as 10Mb/s, 1MB/s@20ms")
+    size = int(match["number"]) * _SCALES[match["scale"]]
+    if int(match["number"]) >= 1 << 32:
+        raise WrongValueError(f"{text!r} is more than xl reads", "write it as 10Mb/s, 1GB/s")
+    return check_rate_kbytes_s((size // 8 if match["unit"] == "b" else size) // 1000)
+
+
+def check_rate_kbytes_s(number: int) -> int:
+    """A limit of what a card's guest sends, in 1000 bytes a second."""
+    if not 1 <= number <= 10**9:
+        raise WrongValueError(
+            f"{number} KB/s is no limit of a card", "write between 1KB/s and 1000GB/s"
+        )
+    return number
+
+
+def check_rate(text: str) -> str:
+    """A limit of what a card's guest sends, as it was written."""
+    parse_rate_kbytes_s(text)
+    return text
+
+
+def check_keymap(text: str) -> str:
+    """A keyboard map of QEMU's."""
+    if not _WORD.fullmatch(text):
+        raise WrongValueError(f"{text!r} is not a keymap", "write it as fr, en-us")
+    return text
+
+
+def check_card_model(text: str) -> str:
+    """A network card that QEMU emulates."""
+    if not _WORD.fullmatch(text):
+        raise WrongValueError(f"{text!r} is not a card's model", "write it as e1000")
+    return text
+
+
+def parse_version(text: str) -> Version:
+    """Major and minor of a Xen version: "4.17" and "4.17.5" give (4, 17)."""
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise WrongValueError(f"{text!r} is not a version of Xen", "write it as 4.17", key="xen")
+    return int(match[1]), int(match[2])

@@ -68,7 +68,7 @@ class Finding:
     @property
     def text(self) -> str:
         """What was found, in a line or so."""
-        if self.message or self.level == "ok":
+        if self.message or self.level in ("ok", "skipped"):
             return self.message or self.seen
         return f"expected {self.expected or 'nothing'}, seen {self.seen or 'nothing'}"
 

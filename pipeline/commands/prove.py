@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.commands.command import Word
+from pipeline.console.progress import leave_stdout
 from pipeline.errors import UsageError
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
@@ -16,29 +17,25 @@ if TYPE_CHECKING:
 
 # only these words pay for the imports of the proof
 XEN = "4.17"
-_ASKED = frozenset({"prove_key", "prove_long", "prove_password"})
+_ASKED = frozenset({"json", "prove_key", "prove_long", "prove_password"})
 
 
 def prove(recipe: Recipe, spec: Spec) -> None:
     """Boot the artifact under real Xen; raises VerificationError when a check fails there."""
-    from pipeline.proof.names import FOLDER
-    from pipeline.proof.prove import prove, say_proven
+    from pipeline.proof.prove import prove
 
-    evidence = prove(recipe, spec, _read_asked(recipe, spec))
-    say_proven(evidence, recipe.project.artifact(spec.name) / FOLDER)
+    prove(recipe, spec, _read_asked(recipe, spec))
 
 
 def prove_foreign(recipe: Recipe, _specs: Mapping[str, Spec]) -> None:
     """Boot a guest that was not built here from its own configuration, and ask it."""
-    from pipeline.proof.names import FOLDER
-    from pipeline.proof.prove import prove_foreign, say_proven
+    from pipeline.proof.prove import prove_foreign
 
     text = recipe.options.get("cfg", "")
     if not text:
         raise UsageError("which configuration?", hint="doit prove-cfg cfg=/etc/xen/web1.cfg")
     xen = recipe.options.get("prove_xen", XEN)
-    evidence = prove_foreign(recipe, Path(text).expanduser(), xen, _read_asked(recipe, None))
-    say_proven(evidence, recipe.project.output / "proofs" / evidence.guest / FOLDER)
+    prove_foreign(recipe, Path(text).expanduser(), xen, _read_asked(recipe, None))
 
 
 def _read_asked(recipe: Recipe, spec: Spec | None) -> Asked:
@@ -48,12 +45,16 @@ def _read_asked(recipe: Recipe, spec: Spec | None) -> Asked:
     key, password = options.get("prove_key"), options.get("prove_password")
     if password is None and spec is not None and spec.root_password_file not in ("", "-"):
         password = str(recipe.project.guests / spec.root_password_file)
+    as_json = options.get("json") == "yes"
+    if as_json:
+        leave_stdout()
     return Asked(
         Path(key).expanduser() if key else None,
         thorough=options.get("prove_long") == "yes",
         as_is=options.get("prove_as_is") == "yes",
         password=Path(password).expanduser() if password else None,
         with_xl=_is_with_xl(recipe),
+        as_json=as_json,
     )
 
 

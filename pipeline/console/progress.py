@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from pipeline.console.terminal import printable
 
@@ -44,7 +44,7 @@ class _PlainBar:
             return
         self.spoke_at = now
         share = f" ({100 * self.done // self.total} %)" if self.total else ""
-        print(printable(f"     {self.description}: {self.done} {self.unit}{share}"), flush=True)
+        print_line(f"     {self.description}: {self.done} {self.unit}{share}")
 
 
 class _TerminalBar:
@@ -73,6 +73,24 @@ class _TerminalBar:
         self._bar.close()
 
 
+class _Lines:
+    """Where lines and plain bars go."""
+
+    are_errors = False
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr if self.are_errors else sys.stdout
+
+
+_lines = _Lines()
+
+
+def leave_stdout() -> None:
+    """From here on lines go to standard error: standard output is for the JSON of a command."""
+    _lines.are_errors = True
+
+
 def is_terminal() -> bool:
     """True when a person looks on: standard error is a terminal (tqdm draws there)."""
     return sys.stderr.isatty()
@@ -97,10 +115,10 @@ def print_line(text: str) -> None:
     if is_terminal():
         from tqdm import tqdm
 
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        tqdm.write(text, file=_lines.stream)
+        _lines.stream.flush()
     else:
-        print(text, flush=True)
+        print(text, file=_lines.stream, flush=True)
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:

@@ -7,26 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from pipeline.errors import Finding
 from pipeline.spec import GuestCard, Spec
 
 _ANSWER = re.compile(r"^@@ (?!status)(.+)\n((?:.*\n)*?)@@ status (\d+)$", re.MULTILINE)
 # a file system loses some of its disk to its own tables
 SIZE_LOSS, JOURNAL_MIB = 0.06, 64  # inode tables and the like; the journal
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question with its answer; `ok` is None when it could not be asked, `seen` says why."""
-
-    name: str
-    expected: str
-    seen: str
-    ok: bool | None
-
-    def __str__(self) -> str:
-        mark = {True: "ok    ", False: "FAILED", None: "-     "}[self.ok]
-        tail = "" if self.ok else f": expected {self.expected}, seen {self.seen or 'nothing'}"
-        return f"{mark} {self.name}{tail}"
 
 
 @dataclass(frozen=True)
@@ -37,14 +23,19 @@ class Answer:
     status: int
 
 
-def equal(name: str, expected: str, seen: str) -> Check:
+def equal(name: str, expected: str, seen: str) -> Finding:
     """A check that the two are the same."""
-    return Check(name, expected, seen, seen == expected)
+    return holds(name, expected, seen, ok=seen == expected)
 
 
-def holds(name: str, expected: str, seen: str, *, ok: bool) -> Check:
-    """A check whose verdict is known."""
-    return Check(name, expected, seen, ok)
+def holds(name: str, expected: str, seen: str, *, ok: bool) -> Finding:
+    """A check whose outcome is known."""
+    return Finding("ok" if ok else "error", name, expected=expected, seen=seen)
+
+
+def unasked(name: str, why: str, expected: str = "asked in the guest") -> Finding:
+    """A check that could not be made."""
+    return Finding("skipped", name, expected=expected, seen=why)
 
 
 def read_answers(output: str) -> dict[str, Answer]:
@@ -72,9 +63,9 @@ class Expectation:
     is_alone: bool = True
 
 
-def judge(answers: dict[str, Answer], expected: Expectation) -> list[Check]:
+def judge(answers: dict[str, Answer], expected: Expectation) -> list[Finding]:
     """Every check of the guest's inside, in the order in which a person would ask."""
-    found: list[Check] = []
+    found: list[Finding] = []
     rules: list[Rule] = list(_RULES)
     if expected.spec is not None:
         rules += [partial(rule, expected.spec) for rule in _SPEC_RULES]
@@ -96,16 +87,16 @@ def modules_for(spec: Spec | None) -> tuple[str, ...]:
 
 
 Answers = dict[str, Answer]
-Rule = Callable[[Answers, Expectation], Iterator[Check]]
+Rule = Callable[[Answers, Expectation], Iterator[Finding]]
 
 
-def _check_state(answers: Answers, expected: Expectation) -> Iterator[Check]:
+def _check_state(answers: Answers, expected: Expectation) -> Iterator[Finding]:
     state = answers["state"].text.splitlines()[-1:] or [""]
     yield equal("system state", "running", state[0])
     yield equal("failed units", "", answers["failed"].text)
 
 
-def _check_names(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Check]:
+def _check_names(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Finding]:
     yield equal("hostname -f", spec.fqdn, answers["hostname"].text.strip())
     wanted = " ".join(dict.fromkeys(["127.0.0.1", spec.fqdn, spec.short_hostname, "localhost"]))
     lines = [" ".join(line.split()) for line in answers["hosts"].text.splitlines()]
@@ -113,7 +104,7 @@ def _check_names(spec: Spec, answers: Answers, expected: Expectation) -> Iterato
     yield equal("/etc/hosts", wanted, seen)
 
 
-def _check_network(answers: Answers, expected: Expectation) -> Iterator[Check]:
+def _check_network(answers: Answers, expected: Expectation) -> Iterator[Finding]:
     text = answers["addresses"].text
     for address in expected.addresses:
         seen = re.findall(r"inet6? (?:addr:)?([0-9a-f.:]+)", text)
@@ -133,10 +124,10 @@ def _check_network(answers: Answers, expected: Expectation) -> Iterator[Check]:
         yield holds("name service", "testhost.proof is known", name.text, ok=ok)
     else:
         why = "on a real dom0 nobody says which names its network knows"
-        yield Check("name service", "asked in the guest", why, None)
+        yield unasked("name service", why)
 
 
-def _check_kernel(answers: Answers, expected: Expectation) -> Iterator[Check]:
+def _check_kernel(answers: Answers, expected: Expectation) -> Iterator[Finding]:
     if expected.abi:
         yield equal("uname -r", expected.abi, answers["kernel"].text.strip())
     for module in expected.modules:
@@ -144,7 +135,7 @@ def _check_kernel(answers: Answers, expected: Expectation) -> Iterator[Check]:
         yield holds(f"modprobe {module}", "it loads", answer.text, ok=answer.status == 0)
 
 
-def _check_mounts(answers: Answers, expected: Expectation) -> Iterator[Check]:
+def _check_mounts(answers: Answers, expected: Expectation) -> Iterator[Finding]:
     lines = [line.split() for line in answers["mounts"].text.splitlines()]
     kinds = {words[1]: words[2] for words in lines if len(words) > 3}
     yield equal("/dev/pts", "devpts", kinds.get("/dev/pts", ""))
@@ -153,7 +144,7 @@ def _check_mounts(answers: Answers, expected: Expectation) -> Iterator[Check]:
     yield equal("root is writable", "rw", options[0])
 
 
-def _check_sizes(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Check]:
+def _check_sizes(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Finding]:
     size_mib = int(answers["root-size"].text.split()[1]) // 1024
     wanted_mib = spec.size_mib
     ok = wanted_mib * (1 - SIZE_LOSS) - JOURNAL_MIB <= size_mib <= wanted_mib
@@ -169,7 +160,7 @@ def _check_sizes(spec: Spec, answers: Answers, expected: Expectation) -> Iterato
             yield equal(f"disk at {part.mountpoint}", part.fs, mounted.get(part.mountpoint, ""))
 
 
-def _check_settings(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Check]:
+def _check_settings(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Finding]:
     priority = re.search(r"debconf/priority:\s*(\S+)", answers["debconf"].text)
     yield equal("debconf priority", spec.debconf_priority, priority[1] if priority else "")
     zone = answers["zone"].text.split()
@@ -180,7 +171,7 @@ def _check_settings(spec: Spec, answers: Answers, expected: Expectation) -> Iter
     yield holds("sources.list", f"names {spec.suite}", sources.partition("\n")[0], ok=ok)
 
 
-def _check_identity(answers: Answers, expected: Expectation) -> Iterator[Check]:
+def _check_identity(answers: Answers, expected: Expectation) -> Iterator[Finding]:
     machine_id = answers["machine-id"].text.strip()
     ok = bool(re.fullmatch(r"[0-9a-f]{32}", machine_id))
     yield holds("machine-id", "32 hexadecimal digits", machine_id, ok=ok)
@@ -193,7 +184,7 @@ def _check_identity(answers: Answers, expected: Expectation) -> Iterator[Check]:
     yield holds("host keys", "those of known_hosts", verdict, ok=ok)
 
 
-def _check_password(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Check]:
+def _check_password(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Finding]:
     has_password = bool(spec.root_password_file or spec.root_password_hash)
     first = answers["root-password"].text.strip()
     kind = "locked" if first in ("*", "!") else "set" if first == "$" else first or "empty"
@@ -207,7 +198,7 @@ _RULES: tuple[Rule, ...] = (
     _check_mounts,
     _check_identity,
 )
-_SPEC_RULES: tuple[Callable[[Spec, Answers, Expectation], Iterator[Check]], ...] = (
+_SPEC_RULES: tuple[Callable[[Spec, Answers, Expectation], Iterator[Finding]], ...] = (
     _check_names,
     _check_sizes,
     _check_settings,

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import Finding
 from pipeline.files import write_durably
-from pipeline.proof.checks import Check
 from pipeline.proof.names import CONSOLE, FORM, PROOF, SCREENSHOT
 from pipeline.proof.seals import Seal
+
+_OK = {"ok": True, "error": False, "skipped": None}  # in proof.json
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Evidence:
     causes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     work: dict[str, float] = field(default_factory=dict)
-    checks: list[Check] = field(default_factory=list)
+    checks: list[Finding] = field(default_factory=list)
     digests: dict[str, Seal] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     console: str = ""
@@ -58,17 +60,26 @@ class Evidence:
         return ", ".join(f"{name} {self.seconds[name]:.1f}" for name in phases)
 
     @property
-    def failed(self) -> list[Check]:
+    def failed(self) -> list[Finding]:
         """The checks that did not hold."""
-        return [check for check in self.checks if check.ok is False]
+        return [check for check in self.checks if check.level == "error"]
 
-    def add(self, *checks: Check) -> None:
+    def add(self, *checks: Finding) -> None:
         """Note checks."""
         self.checks += checks
 
     def to_json(self) -> dict[str, Any]:
         """proof.json as docs/proof.md describes it."""
         table = asdict(replace(self, meter=None))
+        table["checks"] = [
+            {
+                "name": check.subject,
+                "expected": check.expected,
+                "seen": check.seen,
+                "ok": _OK[check.level],
+            }
+            for check in self.checks
+        ]
         for name in ("console", "meter", "trend"):
             del table[name]
         return {"form": FORM, "proven_at": int(time.time()), **table}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from pipeline.errors import Finding
 from pipeline.proof.agent import Agent
-from pipeline.proof.checks import Check, equal, holds
+from pipeline.proof.checks import equal, holds
 from pipeline.proof.console import Console
 from pipeline.proof.errors import GuestFailed
 from pipeline.proof.evidence import Evidence
@@ -22,7 +23,7 @@ _KERNELS = "cd /boot && ls vmlinuz-* | sed s/vmlinuz-//"
 _BOOT = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f1 /proc/uptime"
 
 
-def shut_down(agent: Agent, name: str) -> Check:
+def shut_down(agent: Agent, name: str) -> Finding:
     """`xl shutdown -w` and the domain is gone within the bound."""
     bound = f"gone within {patient(SHUTDOWN_S):.0f} s"
     if agent.run(["xl", "domid", name]).status:
@@ -48,7 +49,7 @@ def run_long_checks(evidence: Evidence, console: Console, shell: Shell, kernel: 
             evidence.add(installed)
     with evidence.phase("reboot"):
         evidence.add(_reboot(console, shell))
-    if kernel and installed.ok:
+    if kernel and installed.level == "ok":
         evidence.add(equal("uname -r after the reboot", abi, _running(shell)))
 
 
@@ -56,7 +57,7 @@ def _running(shell: Shell) -> str:
     return shell.run("uname -r").output.strip()
 
 
-def _install_kernel(shell: Shell, package: str) -> tuple[Check, str]:
+def _install_kernel(shell: Shell, package: str) -> tuple[Finding, str]:
     """apt-get install in the guest, as its administrator does; the check, and the kernel's ABI."""
     before = set(shell.run(_KERNELS).output.split())
     quiet = "LC_ALL=C DEBIAN_FRONTEND=noninteractive"
@@ -69,7 +70,7 @@ def _install_kernel(shell: Shell, package: str) -> tuple[Check, str]:
     return holds(name, "one more kernel in /boot", seen, ok=ok), (new or [""])[0]
 
 
-def _save_and_restore(agent: Agent, name: str, shell: Shell) -> list[Check]:
+def _save_and_restore(agent: Agent, name: str, shell: Shell) -> list[Finding]:
     """The same boot goes on, and the SSH connection that was open before still answers."""
     before = shell.run(_BOOT).output.split()
     saved = agent.run(["xl", "save", name, SAVED], timeout_s=patient(MOVE_S))
@@ -89,7 +90,7 @@ def _save_and_restore(agent: Agent, name: str, shell: Shell) -> list[Check]:
     ]
 
 
-def _reboot(console: Console, shell: Shell) -> Check:
+def _reboot(console: Console, shell: Shell) -> Finding:
     """`xl reboot`: another boot, with a login prompt and SSH as before."""
     before = shell.run(_BOOT).output.split()[:1]
     key = console.agent.read(KEY)

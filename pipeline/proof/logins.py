@@ -6,8 +6,9 @@ import re
 import time
 from dataclasses import dataclass, field
 
+from pipeline.errors import Finding
 from pipeline.proof.artifact import Artifact
-from pipeline.proof.checks import Check, equal, holds
+from pipeline.proof.checks import equal, holds
 from pipeline.proof.console import Console
 from pipeline.proof.errors import GuestFailed
 from pipeline.proof.evidence import Evidence
@@ -89,7 +90,7 @@ class ConsoleLogin:
         except GuestFailed as error:
             self._fault = error.brief
 
-    def finish(self) -> Check:
+    def finish(self) -> Finding:
         """See what comes of it."""
         wanted = "a shell" if self.password else "refused"
         if self._fault:

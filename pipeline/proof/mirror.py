@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.errors import Finding, PipelineError
 from pipeline.mirror.relay import Relay, relaying
 from pipeline.mirror.snapshot import Snapshot
 from pipeline.proof.agent import Agent
-from pipeline.proof.checks import Check, holds
+from pipeline.proof.checks import holds
 from pipeline.proof.names import HANDED
 from pipeline.proof.ssh import Shell
 from pipeline.proof.timeouts import patient
@@ -130,7 +130,7 @@ def serve(agent: Agent, sources: str, address: str, bridge: str) -> str:
     return ""
 
 
-def ask_update(shell: Shell, supplies: Supplies) -> Check:
+def ask_update(shell: Shell, supplies: Supplies) -> Finding:
     """`apt-get update` in the guest against what the test host serves."""
     suites = [source.suite for source in supplies.snapshot.sources]
     kinds = _KINDS[: 0 if supplies.translations else 1] if supplies.is_whole else _KINDS

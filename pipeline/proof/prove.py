@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.console.findings import print_findings, print_json, render_table, summarize
 from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError, UsageError
 from pipeline.mirror.snapshot import read_snapshot
@@ -108,20 +109,25 @@ def prove_artifact(
     finally:
         evidence.write(artifact.evidence)
         evidence.trend = note_proof(recipe.project.output, evidence.to_json())
+        tell(evidence, artifact.evidence / PROOF, as_json=asked.as_json)
     return evidence
 
 
-def say_proven(evidence: Evidence, folder: Path) -> None:
-    """Print what was found; `folder` is where the evidence is."""
-    total = evidence.seconds["total"]
-    done = sum(check.ok is True for check in evidence.checks)
-    print_line(f"{evidence.guest} is proven: {done} checks under Xen in {total:.0f} s")
+def tell(evidence: Evidence, path: Path, *, as_json: bool) -> None:
+    """What was found, for a program; for a person what an error does not say."""
+    if as_json:
+        record = evidence.to_json()
+        del record["checks"], record["digests"]
+        print_json(evidence.checks, **record, evidence=str(path))
+        return
+    if evidence.verdict != "proven":
+        return
+    print_findings(evidence.checks)
+    held, total = summarize(evidence.checks), evidence.seconds["total"]
+    print_line(f"{evidence.guest} is proven: {held}, under Xen in {total:.0f} s")
     print_line(f"  times:     {evidence.describe_times()}")
     print_line(f"  {evidence.trend}")
-    for check in evidence.checks:
-        if check.ok is None:
-            print_line(f"  not asked: {check.name} ({check.seen})")
-    print_line(f"  evidence:  {folder / PROOF}")
+    print_line(f"  evidence:  {path}")
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ def _conclude(evidence: Evidence, error: PipelineError) -> None:
     """Put what was seen into the error: the checks, the end of the console, the likely cause."""
     evidence.verdict = "failed" if isinstance(error, GuestFailed) else "broken"
     evidence.reason = error.brief
-    lines = [str(check) for check in evidence.failed]
+    lines = render_table(evidence.failed)
     lines += [error.details] if error.details else []
     if isinstance(error, GuestFailed) and evidence.console:
         tail = last_lines(evidence.console)

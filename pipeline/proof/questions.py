@@ -7,12 +7,12 @@ from pathlib import Path
 from pipeline.proof.artifact import Artifact
 from pipeline.proof.checks import (
     Answer,
-    Check,
     Expectation,
     holds,
     judge,
     modules_for,
     read_answers,
+    unasked,
 )
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.ssh import Shell
@@ -56,4 +56,4 @@ def expectation(
 def note_unasked(evidence: Evidence, why: str) -> None:
     """Say what could not be asked: nobody is let in without a credential."""
     for name in ("SSH with the key", "system state", "kernel, modules, mounts, settings"):
-        evidence.add(Check(name, "asked in the guest", why, None))
+        evidence.add(unasked(name, why))

@@ -8,9 +8,10 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import Finding
 from pipeline.files import write_durably
 from pipeline.proof.agent import Agent
-from pipeline.proof.checks import Check, holds
+from pipeline.proof.checks import holds, unasked
 from pipeline.proof.names import ROOM, SCREENSHOT
 from pipeline.xen.devices import Framebuffer
 
@@ -38,26 +39,26 @@ class Picture:
         return len(found)
 
 
-def look(agent: Agent, domain: str, screen: Framebuffer, folder: Path) -> list[Check]:
+def look(agent: Agent, domain: str, screen: Framebuffer, folder: Path) -> list[Finding]:
     """The checks of a guest with a screen; its picture is written to `folder`."""
     if agent.run(["sh", "-c", "command -v vncsnapshot && command -v djpeg"]).status:
         why = "the host has no vncsnapshot and djpeg (vncsnapshot, libjpeg-turbo-progs)"
-        return [Check(SCREEN, "asked by a VNC client", why, None)]
+        return [unasked(SCREEN, why, "asked by a VNC client")]
     ask = 'xenstore-read "/local/domain/$(xl domid "$1")/console/vnc-port"'
     told = agent.run(["sh", "-c", ask, "sh", domain])
     port = told.output.strip()
     fixed = screen.vncdisplay is not None
     wanted = str(FIRST_PORT + (screen.vncdisplay or 0)) if fixed else f"{FIRST_PORT} or above"
     ok = port == wanted if fixed else port.isdigit() and int(port) >= FIRST_PORT
-    display = Check("VNC display", f"port {wanted}", f"port {port}", told.status == 0 and ok)
-    if not display.ok:
+    display = holds("VNC display", f"port {wanted}", f"port {port}", ok=told.status == 0 and ok)
+    if display.level != "ok":
         return [display]
     address = screen.vnclisten or "127.0.0.1"
     address = "127.0.0.1" if address in ("0.0.0.0", "::") else address
     return [display, _fetch(agent, f"{address}:{int(port) - FIRST_PORT}", folder)]
 
 
-def _fetch(agent: Agent, place: str, folder: Path) -> Check:
+def _fetch(agent: Agent, place: str, folder: Path) -> Finding:
     """A console has letters on it: a picture of one colour shows that nothing is drawn."""
     wanted = "a picture with something on it"
     words = ["vncsnapshot", "-quiet", "-quality", "100", place, _JPEG]

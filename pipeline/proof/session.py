@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import Finding, PipelineError, UsageError
 from pipeline.proof import lifecycle, logins, mirror
 from pipeline.proof.artifact import Artifact
 from pipeline.proof.causes import Seen, find_host_fault
-from pipeline.proof.checks import Answers, Check, equal, holds
+from pipeline.proof.checks import Answers, equal, holds, unasked
 from pipeline.proof.console import PROMPT, Console
 from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
@@ -41,7 +41,7 @@ class Asked:
     """What the person wants: a private key and root's password to enter with, the long checks.
 
     `as_is`: the artifact is judged by the spec that it was built from, whatever the spec is now.
-    `with_xl`: this machine is a dom0 itself.
+    `with_xl`: this machine is a dom0 itself. `as_json`: what is found is printed for a program.
     """
 
     key: Path | None = None
@@ -49,6 +49,7 @@ class Asked:
     as_is: bool = False
     password: Path | None = None
     with_xl: bool = False
+    as_json: bool = False
 
     @property
     def key_path(self) -> Path:
@@ -221,25 +222,25 @@ class Session:
     def _look(self, screen: Framebuffer) -> None:
         found = look(self.host.agent, self.artifact.name, screen, self.artifact.evidence)
         self.evidence.add(*found)
-        if all(check.ok for check in found):
+        if all(check.level == "ok" for check in found):
             self.evidence.facts["screenshot"] = SCREENSHOT
 
-    def _update(self, shell: Shell, answers: Answers) -> Check:
+    def _update(self, shell: Shell, answers: Answers) -> Finding:
         """`apt-get update` against the kept state of the guest's mirror."""
         if not self.host.is_alone:
             why = "on a real dom0 nothing answers for the mirrors in its sources"
-            return Check(mirror.UPDATE, "asked in the guest", why, None)
+            return unasked(mirror.UPDATE, why)
         if self.supplies is None:
             why = "the state of the mirror that it was built from is not kept"
-            return Check(mirror.UPDATE, "asked in the guest", why, None)
+            return unasked(mirror.UPDATE, why)
         if not any(card.dhcp or card.nameservers for card in self.artifact.cards):
             why = "the guest has no name server"
-            return Check(mirror.UPDATE, "asked in the guest", why, None)
+            return unasked(mirror.UPDATE, why)
         bridge, address = nearest_address(self.artifact)
         sources = answers["sources"].text if "sources" in answers else ""
         trouble = mirror.serve(self.host.agent, sources, address, bridge)
         if trouble:
-            return Check(mirror.UPDATE, "asked in the guest", trouble, None)
+            return unasked(mirror.UPDATE, trouble)
         return mirror.ask_update(shell, self.supplies)
 
     def _begin_login(self) -> ConsoleLogin | None:
@@ -249,7 +250,7 @@ class Session:
         password = self.asked.read_password()
         if has_password and not password:
             why = "its password is not known here: give prove_password=FILE"
-            self.evidence.add(Check(logins.CONSOLE_LOGIN, "a shell", why, None))
+            self.evidence.add(unasked(logins.CONSOLE_LOGIN, why, "a shell"))
             return None
         login = ConsoleLogin(self.console, password if has_password else b"")
         login.begin()

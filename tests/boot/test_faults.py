@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def test_a_card_that_was_renamed(prover: Prover, tmp_path: Path) -> None:
     told = diagnose(prover, faulty)
 
     assert "the card was renamed: udev calls it enX0" in told.hint
-    assert "FAILED address by DHCP: expected a lease, seen nothing" in told.details
+    assert re.search(r"FAIL address by DHCP +nothing", told.details)
 
 
 @pytest.mark.boot

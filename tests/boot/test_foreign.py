@@ -46,7 +46,7 @@ def test_xen_create_images_bookworm_reaches_its_prompt_and_no_network(
 
     assert "asked for no address" in caught.value.brief
     assert "the card was renamed: udev calls it enX0" in caught.value.hint
-    assert "FAILED address by DHCP: expected a lease, seen nothing" in caught.value.details
+    assert re.search(r"FAIL address by DHCP +nothing", caught.value.details)
     assert re.search(r"  \| .*enx login:", caught.value.details)
 
 
@@ -68,7 +68,7 @@ def test_a_sound_guest_is_proven_from_its_configuration_alone(
     evidence: Evidence = prover.prove_foreign(copied.configuration)
 
     assert evidence.verdict == "proven"
-    held = {check.name for check in evidence.checks if check.ok}
+    held = {check.subject for check in evidence.checks if check.level == "ok"}
     assert {"SSH with the key", "another key is refused", "default route", "xl shutdown"} <= held
     assert "hostname -f" not in held
     assert evidence.facts["foreign"] is True

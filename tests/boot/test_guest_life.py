@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.proof.checks import Check
+from pipeline.errors import Finding
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.names import FOLDER, SCREENSHOT
 from pipeline.proof.session import Asked
@@ -23,8 +23,8 @@ pytestmark = [
 SPEC = 'suite = "bookworm"\nvnc = true\n'
 
 
-def by_name(evidence: Evidence) -> dict[str, Check]:
-    return {check.name: check for check in evidence.checks}
+def by_name(evidence: Evidence) -> dict[str, Finding]:
+    return {check.subject: check for check in evidence.checks}
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_the_screen_is_seen_and_root_enters_on_the_console(
     seen = by_name(evidence)
     assert seen["root's login on hvc0"].seen == "a shell"
     assert seen["VNC display"].seen == port
-    assert seen["VNC shows the screen"].ok
+    assert seen["VNC shows the screen"].level == "ok"
     picture = (folder / FOLDER / SCREENSHOT).read_bytes()
     assert struct.unpack(">II", picture[16:24]) == (800, 600)
     assert "sesame-42" not in (folder / FOLDER / "proof.json").read_text()
@@ -66,7 +66,7 @@ def test_a_guest_is_saved_restored_and_rebooted(prover: Prover) -> None:
 
     assert evidence.verdict == "proven"
     seen = by_name(evidence)
-    assert {name for name, check in seen.items() if check.ok} >= {
+    assert {name for name, check in seen.items() if check.level == "ok"} >= {
         "save and restore",
         "the SSH connection survives",
         "reboot",
@@ -83,5 +83,5 @@ def test_a_pygrub_guest_boots_the_kernel_that_was_installed_in_it(prover: Prover
     assert evidence.verdict == "proven"
     seen = by_name(evidence)
     installed = seen["apt-get install linux-image-cloud-amd64"]
-    assert installed.ok, installed.seen
+    assert installed.level == "ok", installed.seen
     assert seen["uname -r after the reboot"].seen == installed.seen != seen["uname -r"].seen

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pipeline.errors import Finding
 from pipeline.proof.causes import Seen, find_host_fault, likely_causes
-from pipeline.proof.checks import Answer, Check, Expectation, judge, modules_for, read_answers
+from pipeline.proof.checks import Answer, Expectation, judge, modules_for, read_answers
 from tests.specs import make_spec
 
 KEY = "ssh-ed25519 AAAA"
@@ -42,22 +43,22 @@ def expectation(**changes: object) -> Expectation:
     return replace(wanted, **changes)  # type: ignore[arg-type]
 
 
-def judged(**changes: str) -> dict[str, Check]:
+def judged(**changes: str) -> dict[str, Finding]:
     texts = {**ANSWERS, **{name.replace("_", "-"): text for name, text in changes.items()}}
     answers = {name: Answer(text, 0) for name, text in texts.items()}
-    return {check.name: check for check in judge(answers, expectation())}
+    return {check.subject: check for check in judge(answers, expectation())}
 
 
 def test_a_sound_guest_holds_every_check() -> None:
-    assert [check for check in judged().values() if not check.ok] == []
+    assert [check for check in judged().values() if check.level != "ok"] == []
 
 
 def test_on_a_real_dom0_the_name_service_is_not_asked_and_the_reason_is_told() -> None:
     answers = {name: Answer(text, 0) for name, text in ANSWERS.items()}
     answers["name-service"] = Answer("", 2)
     found = judge(answers, expectation(is_alone=False))
-    (unasked,) = [check for check in found if not check.ok]
-    assert (unasked.name, unasked.ok) == ("name service", None)
+    (unasked,) = [check for check in found if check.level != "ok"]
+    assert (unasked.subject, unasked.level) == ("name service", "skipped")
     assert "real dom0" in unasked.seen
 
 
@@ -81,14 +82,14 @@ def test_each_fault_fails_its_own_check_and_no_other() -> None:
         "root's password": {"root_password": "$"},
     }
     for name, change in faults.items():
-        failed = [check.name for check in judged(**change).values() if not check.ok]
+        failed = [check.subject for check in judged(**change).values() if check.level != "ok"]
         assert failed == [name], change
 
 
 def test_an_answer_that_is_missing_fails_with_its_name() -> None:
     answers = {name: Answer(text, 0) for name, text in ANSWERS.items() if name != "machine-id"}
-    failed = [check for check in judge(answers, expectation()) if not check.ok]
-    assert [check.name for check in failed] == ["machine-id"]
+    failed = [check for check in judge(answers, expectation()) if check.level != "ok"]
+    assert [check.subject for check in failed] == ["machine-id"]
 
 
 def test_answers_are_read_with_their_status_through_a_terminal() -> None:

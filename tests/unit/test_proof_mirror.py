@@ -80,7 +80,7 @@ FETCHED = "".join(f"Get:1 http://m/debian {suite} InRelease [1 kB]\n" for suite 
 
 def test_an_update_holds_when_every_suite_was_fetched(supplies: Supplies) -> None:
     shell = Shell(0, FETCHED)
-    assert ask_update(cast(Any, shell), supplies).ok
+    assert ask_update(cast(Any, shell), supplies).level == "ok"
     assert "deb::Packages::DefaultEnabled=false" in shell.command
 
 
@@ -96,5 +96,5 @@ def test_an_update_that_misses_something_does_not(
     supplies: Supplies, status: int, output: str
 ) -> None:
     check = ask_update(cast(Any, Shell(status, output)), supplies)
-    assert check.ok is False
+    assert check.level == "error"
     assert check.seen

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from pipeline.proof.checks import holds
+from pipeline.proof.checks import equal, holds, unasked
 from pipeline.proof.evidence import Evidence
-from pipeline.proof.names import FOLDER, PROOF
+from pipeline.proof.names import FOLDER, FORM, PROOF
+from pipeline.proof.prove import tell
 from pipeline.proof.seals import find_change, read_verdict, seal_files
 
 
@@ -116,3 +118,29 @@ def test_a_file_outside_the_folder_is_sealed_by_its_full_path(
     assert list(seals) == [str(kernel)]
     change(kernel)
     assert str(kernel) in find_change(artifact, seals)
+
+
+def test_a_proof_on_disk_has_the_form_that_older_ones_have(tmp_path: Path) -> None:
+    evidence = Evidence("web1")
+    evidence.add(equal("failed units", "", ""), equal("swap", "64 MiB", ""), unasked("tty", "why"))
+    evidence.write(tmp_path)
+    record = json.loads((tmp_path / PROOF).read_bytes())
+    assert record["form"] == FORM
+    assert record["checks"] == [
+        {"name": "failed units", "expected": "", "seen": "", "ok": True},
+        {"name": "swap", "expected": "64 MiB", "seen": "", "ok": False},
+        {"name": "tty", "expected": "asked in the guest", "seen": "why", "ok": None},
+    ]
+
+
+def test_a_program_is_told_of_a_proof_whatever_its_verdict(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evidence = Evidence("web1", verdict="failed", reason="1 of 1 checks do not hold")
+    evidence.add(equal("swap", "64 MiB", ""))
+    tell(evidence, Path("proof.json"), as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["guest"], told["verdict"]) == ("web1", "failed")
+    assert [finding["level"] for finding in told["findings"]] == ["error"]
+    tell(evidence, Path("proof.json"), as_json=False)
+    assert capsys.readouterr().out == ""  # the error says it

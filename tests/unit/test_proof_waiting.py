@@ -7,9 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.errors import CommandFailed
+from pipeline.errors import CommandFailed, Finding
 from pipeline.proof import console as console_module
-from pipeline.proof.checks import Check
 from pipeline.proof.console import Console
 from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.logins import ConsoleLogin
@@ -71,7 +70,7 @@ def test_a_silent_guest_is_not_waited_for() -> None:
         console_of(Guest("GNU GRUB\n")).wait_for_login(LOGIN, timeout_s=60)
 
 
-def login(answers: dict[str, str], password: bytes = b"") -> tuple[Check, Guest]:
+def login(answers: dict[str, str], password: bytes = b"") -> tuple[Finding, Guest]:
     guest = Guest("web1 login: ", answers=answers)
     console = console_of(guest)
     console.poll(wait_s=0)
@@ -92,17 +91,17 @@ ENTERED = {
 
 def test_a_locked_root_must_be_refused() -> None:
     check, _ = login(REFUSED)
-    assert (check.seen, check.ok) == ("refused", True)
+    assert (check.seen, check.level) == ("refused", "ok")
     check, _ = login({**ENTERED, "not-the-password": ENTERED["sesame"]})
-    assert (check.seen, check.ok) == ("a shell", False)
+    assert (check.seen, check.level) == ("a shell", "error")
 
 
 def test_a_password_must_open_a_shell() -> None:
     check, guest = login(ENTERED, b"sesame")
-    assert (check.seen, check.ok) == ("a shell", True)
+    assert (check.seen, check.level) == ("a shell", "ok")
     assert guest.typed[-1] == "exit\n"
     check, _ = login({**REFUSED, "sesame": REFUSED["not-the-password"]}, b"sesame")
-    assert (check.seen, check.ok) == ("refused", False)
+    assert (check.seen, check.level) == ("refused", "error")
 
 
 def test_a_login_that_timed_out_is_begun_again() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.dom0.doctor.facts import HostFacts, read_facts
 from pipeline.dom0.doctor.guests import find_bridge_trouble, find_link_trouble, find_spec_trouble
-from pipeline.dom0.doctor.pitfalls import Ailment, dom0_memory, find_pitfalls
+from pipeline.dom0.doctor.pitfalls import dom0_memory, find_pitfalls
 from pipeline.dom0.layout import Layout
+from pipeline.errors import Finding
 from pipeline.xen.boot import Direct
 from pipeline.xen.domain import Card, Domain
 from tests.specs import make_spec
@@ -47,8 +48,8 @@ def host(root: Path, files: Mapping[str, str]) -> HostFacts:
     return read_facts(root, None, is_dom0=True, has_vsyscall=True)
 
 
-def texts(found: list[Ailment]) -> str:
-    return "\n".join(f"{one.what} / {one.fix}" for one in found)
+def texts(found: list[Finding]) -> str:
+    return "\n".join(f"{finding.message} / {finding.hint}" for finding in found)
 
 
 def test_a_host_that_is_well_is_told_nothing() -> None:

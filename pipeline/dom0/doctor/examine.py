@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 
+from pipeline.console.findings import print_findings, print_json
 from pipeline.console.progress import print_line
 from pipeline.dom0.doctor.facts import read_facts
 from pipeline.dom0.doctor.guests import find_guest_trouble
 from pipeline.dom0.doctor.leftovers import list_leftovers, remove_leftovers
-from pipeline.dom0.doctor.pitfalls import Ailment, find_pitfalls
+from pipeline.dom0.doctor.pitfalls import find_pitfalls
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import find_toolstack, is_dom0
-from pipeline.errors import EnvironmentFault
+from pipeline.errors import EnvironmentFault, Finding
 from pipeline.preflight import has_vsyscall
 from pipeline.process import find_tool
 from pipeline.project import Project
@@ -32,29 +31,30 @@ def examine(
     """
     layout, toolstack = Layout.here(), find_toolstack()
     facts = read_facts(layout.root, toolstack, is_dom0=is_dom0(), has_vsyscall=has_vsyscall())
-    host = find_pitfalls(facts)
-    guests = find_guest_trouble(specs, layout, facts)
-    programs = list(find_missing_programs(project))
+    findings = [
+        *find_pitfalls(facts),
+        *find_guest_trouble(specs, layout, facts),
+        *find_missing_programs(project),
+    ]
     leftovers = list_leftovers(project, layout) if only_looks else remove_leftovers(project, layout)
     if as_json:
-        tables = {"host": host, "guests": guests, "programs": programs}
-        lists = {name: [asdict(one) for one in found] for name, found in tables.items()}
-        print(json.dumps({**lists, "is_dom0": facts.is_dom0, "leftovers": leftovers}, indent=1))
+        print_json(findings, is_dom0=facts.is_dom0, leftovers=leftovers)
     else:
-        _say("this host" if facts.is_dom0 else "this machine, which is no dom0", host)
-        _say("guests", guests)
-        _say("programs", programs)
+        where = "this host" if facts.is_dom0 else "this machine, which is no dom0"
+        print_line(f"{where}:" if findings else f"{where}: nothing to say")
+        print_findings(findings)
         print_line("leftovers:" if leftovers else "leftovers: none")
         for line in leftovers:
             print_line(f"  {line}")
-    wrong = [one for one in (*host, *guests) if one.is_wrong]
+    wrong = [finding for finding in findings if finding.level == "error"]
     if wrong:
         raise EnvironmentFault(
-            f"{len(wrong)} things are wrong here: {wrong[0].what}", hint=wrong[0].fix
+            f"{len(wrong)} things are wrong here: {wrong[0].subject}: {wrong[0].message}",
+            hint=wrong[0].hint,
         )
 
 
-def find_missing_programs(project: Project) -> Iterable[Ailment]:
+def find_missing_programs(project: Project) -> Iterator[Finding]:
     """Programs of system-packages.txt that this machine has not, by what they are for."""
     missing: dict[str, dict[str, str]] = {}
     for line in (project.root / PROGRAMS).read_text().splitlines():
@@ -64,16 +64,9 @@ def find_missing_programs(project: Project) -> Iterable[Ailment]:
             missing.setdefault(words[2], {})[words[0]] = words[1].replace(",", " ")
     for purpose, programs in missing.items():
         packages = " ".join(sorted(set(programs.values())))
-        yield Ailment(
-            f"{_PURPOSES[purpose]} would miss {', '.join(sorted(programs))}",
+        yield Finding(
+            "warning",
+            _PURPOSES[purpose],
+            f"would miss {', '.join(sorted(programs))}",
             f"apt-get install --no-install-recommends {packages}",
-            is_wrong=False,
         )
-
-
-def _say(what: str, found: Iterable[Ailment]) -> None:
-    lines = list(found)
-    print_line(f"{what}:" if lines else f"{what}: nothing to say")
-    for one in lines:
-        print_line(f"  {'!' if one.is_wrong else '-'} {one.what}")
-        print_line(f"      {one.fix}")

@@ -14,8 +14,9 @@ from pipeline.namespace import is_root
 from pipeline.process import find_tool
 from pipeline.project import Project
 from pipeline.scratch import remove_abandoned
-from pipeline.storage import lvm
+from pipeline.storage import leftovers, lvm
 from pipeline.storage.staged_volume import find_abandoned
+from pipeline.storage.switch import pending_switches
 from pipeline.storage.transaction import list_unfinished, recover_all
 
 
@@ -64,9 +65,6 @@ def _half_made() -> list[str]:
 
 def _finish_builds(project: Project) -> list[str]:
     """Volumes of builds that were killed: half-way between their names, or without one."""
-    from pipeline.storage import leftovers
-    from pipeline.storage.switch import pending_switches
-
     if not pending_switches(project) and not _unnamed(project):
         return []
     try:
@@ -76,12 +74,10 @@ def _finish_builds(project: Project) -> list[str]:
 
 
 def _unnamed(project: Project) -> list[str]:
-    from pipeline.storage.leftovers import find_leftovers
-
     if not is_root() or not find_tool("lvs"):
         return []
     try:
-        found = find_leftovers(project, process.run)
+        found = leftovers.find_leftovers(project, process.run)
     except PipelineError:
         return []
     return [f"{left.volume.group}/{left.volume.name}" for left in found]

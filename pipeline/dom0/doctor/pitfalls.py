@@ -9,25 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pipeline.dom0.doctor.facts import HostFacts
+from pipeline.errors import Finding
 
 _SIZE = re.compile(r"(\d+)([kKmMgG]?)")
 _FACTORS = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "": 1 / 1024}
 _MANY_CPUS = 4
 
 
-@dataclass(frozen=True)
-class Ailment:
-    """One finding: `wrong` hurts, else it is worth a line; `fix` is what to do."""
-
-    what: str
-    fix: str
-    is_wrong: bool = True
-
-
-def find_pitfalls(facts: HostFacts) -> list[Ailment]:
+def find_pitfalls(facts: HostFacts) -> list[Finding]:
     """Everything that is known to hurt a Xen host of this kind."""
     return [
         *find_pae_trouble(facts),
@@ -40,10 +31,12 @@ def find_pitfalls(facts: HostFacts) -> list[Ailment]:
     ]
 
 
-def find_pae_trouble(facts: HostFacts) -> Iterator[Ailment]:
+def find_pae_trouble(facts: HostFacts) -> Iterator[Finding]:
     """A 32-bit Xen and its dom0 must both have PAE, and so must the processor."""
     if not facts.has_pae:
-        yield Ailment(
+        yield Finding(
+            "error",
+            "PAE",
             "this processor has no PAE: Debian's 32-bit Xen kernels end with \"Cannot execute a "
             'PAE-enabled kernel on a PAE-less CPU"',
             "use a machine whose /proc/cpuinfo names pae, or build Xen and kernel without it",
@@ -51,13 +44,15 @@ def find_pae_trouble(facts: HostFacts) -> Iterator[Ailment]:
     pae_caps = [cap for cap in facts.caps if cap.endswith("x86_32p")]
     plain = [cap for cap in facts.caps if cap.endswith("x86_32")]
     if plain and not pae_caps:
-        yield Ailment(
+        yield Finding(
+            "error",
+            "PAE",
             'Xen runs without PAE: a PAE guest ends with "PAE mode mismatch (xen=no Dom0=yes)"',
             "boot the -pae hypervisor (xen-hypervisor-*-i386-pae)",
         )
 
 
-def find_memory_trouble(facts: HostFacts) -> Iterator[Ailment]:
+def find_memory_trouble(facts: HostFacts) -> Iterator[Finding]:
     """dom0's memory must be fixed, and alike wherever it is set."""
     if not (facts.is_dom0 or facts.xen_line or facts.xend):
         return
@@ -65,35 +60,44 @@ def find_memory_trouble(facts: HostFacts) -> Iterator[Ailment]:
     low, high = dom0_memory(line)
     where = facts.loader or "the boot loader"
     if low is None:
-        yield Ailment(
+        yield Finding(
+            "error",
+            "dom0's memory",
             "dom0 has all memory and gives it away guest by guest: it fragments, and network "
             'drivers fail ("xen_net: memory squeeze in netback driver")',
             f"{where}: dom0_mem=1024M,max:1024M on Xen's line, then update-grub and reboot",
         )
     elif high is None and not facts.xend:
-        yield Ailment(
+        yield Finding(
+            "warning",
+            "dom0's memory",
             f"dom0_mem={low:.0f}M without max: dom0's kernel prepares for all memory",
             f"{where}: dom0_mem={low:.0f}M,max:{low:.0f}M",
-            is_wrong=False,
         )
     if facts.xend:
         yield from _find_xend_memory(facts, low, where)
     if low is not None and facts.xl.get("autoballoon", "auto") in ("on", "1"):
-        yield Ailment(
+        yield Finding(
+            "error",
+            "dom0's memory",
             "dom0's memory is fixed, but xl.conf says autoballoon=on: xl takes from it again",
             '/etc/xen/xl.conf: autoballoon="off"',
         )
 
 
-def _find_xend_memory(facts: HostFacts, low: float | None, where: str) -> Iterator[Ailment]:
+def _find_xend_memory(facts: HostFacts, low: float | None, where: str) -> Iterator[Finding]:
     minimum = facts.xend.get("dom0-min-mem", "")
     if not minimum.isdigit():
-        yield Ailment(
+        yield Finding(
+            "error",
+            "dom0's memory",
             "xend-config.sxp does not say (dom0-min-mem ...)",
             "set it to what dom0_mem= says, in MiB: both places must agree",
         )
     elif low is not None and int(minimum) != round(low):
-        yield Ailment(
+        yield Finding(
+            "error",
+            "dom0's memory",
             f"dom0's memory is set in two places that differ: dom0_mem={low:.0f}M ({where}), "
             f"(dom0-min-mem {minimum}) (/etc/xen/xend-config.sxp)",
             f"write (dom0-min-mem {low:.0f}), or dom0_mem={minimum}M",
@@ -119,55 +123,65 @@ def dom0_memory(line: str) -> tuple[float | None, float | None]:
     return low, high
 
 
-def find_processor_trouble(facts: HostFacts) -> Iterator[Ailment]:
+def find_processor_trouble(facts: HostFacts) -> Iterator[Finding]:
     """dom0's share of the processors."""
     line = facts.xen_line or facts.xen_now
     is_old = facts.xen_version.startswith("3.") or (facts.xend and not facts.xen_version)
     if is_old and facts.xend.get("dom0-cpus", "0") != "1":
-        yield Ailment(
+        yield Finding(
+            "error",
+            "processors",
             "dom0 uses every processor: on Xen 3.x kernels die now and then "
             "(BUG at drivers/xen/core/evtchn.c:481)",
             "/etc/xen/xend-config.sxp: (dom0-cpus 1), restart xend",
         )
     if not is_old and facts.is_dom0 and facts.cpus > _MANY_CPUS and "dom0_max_vcpus" not in line:
-        yield Ailment(
+        yield Finding(
+            "warning",
+            "processors",
             f"dom0 has all {facts.cpus} processors and competes with its guests for each",
             f"{facts.loader}: dom0_max_vcpus=2 dom0_vcpus_pin on Xen's line",
-            is_wrong=False,
         )
 
 
-def find_serial_trouble(facts: HostFacts) -> Iterator[Ailment]:
+def find_serial_trouble(facts: HostFacts) -> Iterator[Finding]:
     """Xen owns the serial line that it prints on: dom0 must log in by hvc0."""
     xen, linux = f"{facts.xen_line} {facts.xen_now}".split(), facts.linux_line.split()
     serial = _consoles(xen)
     for port in sorted(serial):
         tty = f"ttyS{int(port[-1]) - 1}"
         if any(word.startswith(f"console={tty}") for word in linux) or tty in facts.gettys:
-            yield Ailment(
+            yield Finding(
+                "error",
+                "serial line",
                 f"Xen takes {port} ({tty}), and dom0 still wants {tty}: no login over serial",
                 "dom0's kernel: console=tty0 console=hvc0; a getty on hvc0: "
                 "co:2345:respawn:/sbin/getty -h -L hvc0 115200 ansi, or systemctl enable "
                 "serial-getty@hvc0",
             )
         elif "hvc0" not in facts.gettys and not _starts_getty(linux):
-            yield Ailment(
+            yield Finding(
+                "error",
+                "serial line",
                 f"Xen prints on {port}, but nobody can log in there: no getty on hvc0",
                 "inittab: co:2345:respawn:/sbin/getty -h -L hvc0 115200 ansi; with systemd "
                 "console=hvc0 on dom0's line is enough",
             )
         if not any(word.startswith(f"{port}=") for word in xen):
-            yield Ailment(
+            yield Finding(
+                "warning",
+                "serial line",
                 f"console={port} without {port}=: the line's speed is the firmware's",
                 f"{facts.loader}: {port}=115200,8n1 console={port},vga",
-                is_wrong=False,
             )
     steals = facts.xen_version.startswith("3.0") or (
         "xen-3.0" in facts.xen_line and not facts.xen_version
     )
     wants = {name for name in facts.gettys if name.startswith("ttyS")}
     if steals and wants and not any(word.startswith("xencons=") for word in linux):
-        yield Ailment(
+        yield Finding(
+            "error",
+            "serial line",
             f"Xen 3.0 takes the serial ports from dom0, which has a getty on {min(wants)}",
             f"{facts.loader or '/boot/grub/menu.lst'}: xenkopt=xencons=tty6",
         )
@@ -189,24 +203,27 @@ def _starts_getty(linux: list[str]) -> bool:
     return "console=hvc0" in linux
 
 
-def find_library_trouble(facts: HostFacts) -> Iterator[Ailment]:
+def find_library_trouble(facts: HostFacts) -> Iterator[Finding]:
     """A 32-bit dom0 needs the C library that leaves Xen's segments alone."""
     if facts.is_dom0 and facts.machine in ("i386", "i686") and not facts.libc6_xen:
-        yield Ailment(
+        yield Finding(
+            "error",
+            "C library",
             "a 32-bit dom0 with the ordinary C library: every thread-local access is emulated "
             '("4gb seg fixup"), and typing repeats keys',
             "apt-get install libc6-xen where the release has it, or mv /lib/tls /lib/tls.disabled",
         )
     if not facts.has_vsyscall:
-        yield Ailment(
+        yield Finding(
+            "warning",
+            "C library",
             "this kernel answers no vsyscall: releases before squeeze crash when they are built "
             "here, and in a guest with such a kernel",
             "vsyscall=emulate on the kernel's line: here to build, in the guest's cmdline= to run",
-            is_wrong=False,
         )
 
 
-def find_service_trouble(facts: HostFacts) -> Iterator[Ailment]:
+def find_service_trouble(facts: HostFacts) -> Iterator[Finding]:
     """What a dom0 must run."""
     if not facts.is_dom0 or facts.xend:
         return
@@ -214,16 +231,19 @@ def find_service_trouble(facts: HostFacts) -> Iterator[Ailment]:
     for name, effect in daemons.items():
         aliases = {name, "oxenstored"} if name == "xenstored" else {name}
         if facts.services and not aliases & facts.services:
-            yield Ailment(f"{name} does not run: {effect}", "systemctl start xen")
+            yield Finding(
+                "error", "services", f"{name} does not run: {effect}", "systemctl start xen"
+            )
 
 
-def find_volume_trouble(facts: HostFacts) -> Iterator[Ailment]:
+def find_volume_trouble(facts: HostFacts) -> Iterator[Finding]:
     """LVM in dom0 must not read what guests write to their volumes."""
     if facts.is_dom0 and facts.has_groups and not (facts.lvm_filter or facts.lvm_devices):
-        yield Ailment(
+        yield Finding(
+            "warning",
+            "LVM",
             "LVM looks into every volume, guests' disks too: a guest that makes a volume group "
             "shows up in dom0",
             '/etc/lvm/lvm.conf: devices { global_filter = [ "r|^/dev/VG0/|", "a|.*|" ] }, or '
             "lvmdevices --adddev for your own disks",
-            is_wrong=False,
         )

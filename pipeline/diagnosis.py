@@ -8,36 +8,29 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import NamedTuple
 
-from pipeline.errors import DiskFull, EnvironmentFault, PipelineError, VerificationError
-
-
-class Diagnosis(NamedTuple):
-    """A cause in one line and what to do about it."""
-
-    cause: str
-    fix: str
-    exit_code: int = 1
-
+from pipeline.errors import (
+    CommandFailed,
+    DiskFull,
+    EnvironmentFault,
+    PipelineError,
+    VerificationError,
+)
 
 _NOT_PLAIN = (errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
 _NEXT_SNAPSHOT = "build again with snapshot_max_age=0 to take the mirror's present state"
 
-DISK_FULL = Diagnosis(
-    "the disk is full",
-    "free some space (`df -h`); `doit gc keep=5G` removes what no guest needs",
-    3,
-)
-
+_DISK_FULL = "the disk is full"
+_MAKE_ROOM = "free some space (`df -h`); `doit gc keep=5G` removes what no guest needs"
 # tar and e2fsprogs speak of what was written, not of why it was less
 _FULL = re.compile(
     r"No space left on device|ENOSPC|Disk quota exceeded|Wrote only \d+ of \d+ bytes|short write",
     re.IGNORECASE,
 )
-_KNOWN: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), Diagnosis(cause, fix))
-    for pattern, cause, fix in (
+# what the end of a program's output says -> cause and what to do; the first that fits
+_KNOWN = tuple(
+    (re.compile(pattern, re.IGNORECASE), cause, hint)
+    for pattern, cause, hint in (
         (
             r"NO_PUBKEY|unknown key",
             "the mirror is signed by a key that the keyring does not hold",
@@ -94,14 +87,15 @@ _KNOWN: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
 )
 
 
-def diagnose(output: str) -> Diagnosis | None:
-    """The first known cause that the end of a program's output names, or None."""
-    if _FULL.search(output):
-        return DISK_FULL
-    for pattern, diagnosis in _KNOWN:
-        if pattern.search(output):
-            return diagnosis
-    return None
+def explain_failure(error: CommandFailed) -> None:
+    """Add the first known cause that the end of the program's output names, and what to do."""
+    known = ((cause, hint) for pattern, cause, hint in _KNOWN if pattern.search(error.details))
+    is_full = _FULL.search(error.details) is not None
+    cause, hint = (_DISK_FULL, _MAKE_ROOM) if is_full else next(known, ("", ""))
+    if cause:
+        error.brief, error.hint = f"{error.brief}: {cause}", hint
+    if is_full:
+        error.exit_code = DiskFull.exit_code
 
 
 def explain_os_error(error: OSError) -> PipelineError | None:
@@ -114,9 +108,7 @@ def explain_os_error(error: OSError) -> PipelineError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or (
         not error.errno and _FULL.search(str(error))
     ):
-        return DiskFull(
-            f"{DISK_FULL.cause}: {what}" if place else DISK_FULL.cause, hint=DISK_FULL.fix
-        )
+        return DiskFull(f"{_DISK_FULL}: {what}" if place else _DISK_FULL, hint=_MAKE_ROOM)
     if error.errno in (errno.EACCES, errno.EROFS):
         return EnvironmentFault(what, hint="be the user whose it is, or let that user give way")
     if place and error.errno in _NOT_PLAIN:

@@ -25,7 +25,7 @@ from typing import IO
 
 from pipeline import ROOT
 from pipeline.console.progress import print_line
-from pipeline.diagnosis import diagnose
+from pipeline.diagnosis import explain_failure
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 from pipeline.interruption import PROGRAMS, at_interruption, refuse_if_ending
 
@@ -381,11 +381,6 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 
 
 def _failure(words: list[str], status: int, tail: deque[str], log: Path | None) -> CommandFailed:
-    output = "".join(tail)
-    known = diagnose(output)
-    error = CommandFailed(words, status=status, output=output, log=str(log or ""))
-    if known:
-        error.brief = f"{error.brief}: {known.cause}"
-        error.hint = known.fix
-        error.exit_code = known.exit_code
+    error = CommandFailed(words, status=status, output="".join(tail), log=str(log or ""))
+    explain_failure(error)
     return error

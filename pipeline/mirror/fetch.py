@@ -181,7 +181,6 @@ def _retry(url: str, attempt: Callable[[], T]) -> T:
     import requests  # 90 ms, only where something is fetched
     import urllib3.exceptions
 
-    shown = without_credentials(url)
     trouble: PipelineError | None = None
     for number in range(ATTEMPTS):
         time.sleep(PAUSE_S * (2**number - 1))
@@ -190,11 +189,10 @@ def _retry(url: str, attempt: Callable[[], T]) -> T:
         except MirrorTrouble as error:
             trouble = error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            found = name_trouble(error)
-            tried = f" (tried {ATTEMPTS} times)" if found.is_passing else ""
-            trouble = PipelineError(f"{shown}: {found.reason}{tried}", hint=found.hint)
-            if not found.is_passing:
-                break
+            trouble = name_trouble(error, url)
+            if not isinstance(trouble, MirrorTrouble):
+                raise trouble from None
+            trouble.brief += f" (tried {ATTEMPTS} times)"
     assert trouble is not None
     raise trouble
 

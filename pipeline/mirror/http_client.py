@@ -39,69 +39,58 @@ _TRUST = (
     "put its CA into /usr/local/share/ca-certificates/NAME.crt and run update-ca-certificates, or "
     f"name it in REQUESTS_CA_BUNDLE; {_PLAIN_HTTP}"
 )
+_ANOTHER_HOST = "its TLS certificate is for another host"
+_UNKNOWN_CA = "its TLS certificate is signed by nobody known here"
 
 
 class MirrorTrouble(PipelineError):
     """The mirror answers 5xx or 429, or drips: it may be better in a moment."""
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """What is wrong, whether trying again may help, what to do."""
-
-    reason: str
-    is_passing: bool
-    hint: str = CHOOSE
-
-
-# what an error says -> what it means; the first that fits
-_TROUBLES: tuple[tuple[str, Trouble], ...] = (
+# what an error says -> whether it may pass, in words, and what to do; the first that fits
+_TROUBLES: tuple[tuple[str, type[PipelineError], str, str], ...] = (
     (
         "certificate has expired",
-        Trouble("its TLS certificate has expired", False, f"tell its owner; {_PLAIN_HTTP}"),
+        PipelineError,
+        "its TLS certificate has expired",
+        f"tell its owner; {_PLAIN_HTTP}",
     ),
     (
         "certificate is not yet valid",
-        Trouble("its TLS certificate is not yet valid", False, "is this machine's clock right?"),
+        PipelineError,
+        "its TLS certificate is not yet valid",
+        "is this machine's clock right?",
     ),
-    (
-        "ostname mismatch",
-        Trouble(
-            "its TLS certificate is for another host", False, f"correct mirror=; {_PLAIN_HTTP}"
-        ),
-    ),
-    (
-        "IP address mismatch",
-        Trouble(
-            "its TLS certificate is for another host", False, f"correct mirror=; {_PLAIN_HTTP}"
-        ),
-    ),
-    ("self-signed", Trouble("its TLS certificate is signed by nobody known here", False, _TRUST)),
-    ("local issuer", Trouble("its TLS certificate is signed by nobody known here", False, _TRUST)),
+    ("ostname mismatch", PipelineError, _ANOTHER_HOST, f"correct mirror=; {_PLAIN_HTTP}"),
+    ("IP address mismatch", PipelineError, _ANOTHER_HOST, f"correct mirror=; {_PLAIN_HTTP}"),
+    ("self-signed", PipelineError, _UNKNOWN_CA, _TRUST),
+    ("local issuer", PipelineError, _UNKNOWN_CA, _TRUST),
     (
         "WRONG_VERSION_NUMBER",
-        Trouble("it does not speak TLS on this port", False, "write http:// in mirror="),
+        PipelineError,
+        "it does not speak TLS on this port",
+        "write http:// in mirror=",
     ),
-    ("SSLError", Trouble("its TLS certificate is not accepted", False, _TRUST)),
-    ("InvalidSchema", Trouble("it redirects to something that is not HTTP", False)),
-    ("InvalidURL", Trouble("this is not a URL that can be fetched", False)),
-    ("ProxyError", Trouble("the proxy of http_proxy does not answer", True)),
-    ("NameResolutionError", Trouble("its host name cannot be resolved", True)),
-    ("Connection refused", Trouble("connection refused", True)),
-    ("imed out", Trouble("it does not answer in time", True)),
-    ("Timeout", Trouble("it does not answer in time", True)),
-    ("IncompleteRead", Trouble("the answer was cut short", True)),
-    ("ChunkedEncoding", Trouble("the answer was cut short", True)),
+    ("SSLError", PipelineError, "its TLS certificate is not accepted", _TRUST),
+    ("InvalidSchema", PipelineError, "it redirects to something that is not HTTP", CHOOSE),
+    ("InvalidURL", PipelineError, "this is not a URL that can be fetched", CHOOSE),
+    ("ProxyError", MirrorTrouble, "the proxy of http_proxy does not answer", CHOOSE),
+    ("NameResolutionError", MirrorTrouble, "its host name cannot be resolved", CHOOSE),
+    ("Connection refused", MirrorTrouble, "connection refused", CHOOSE),
+    ("imed out", MirrorTrouble, "it does not answer in time", CHOOSE),
+    ("Timeout", MirrorTrouble, "it does not answer in time", CHOOSE),
+    ("IncompleteRead", MirrorTrouble, "the answer was cut short", CHOOSE),
+    ("ChunkedEncoding", MirrorTrouble, "the answer was cut short", CHOOSE),
 )
 
 
-def name_trouble(error: Exception) -> Trouble:
-    """A network error in words."""
-    text = f"{type(error).__name__} {error!r}"
-    for sign, trouble in _TROUBLES:
+def name_trouble(error: Exception, url: str) -> PipelineError:
+    """A network error in words; MirrorTrouble where trying again may help."""
+    text, shown = f"{type(error).__name__} {error!r}", without_credentials(url)
+    for sign, kind, reason, hint in _TROUBLES:
         if sign in text:
-            return trouble
-    return Trouble(f"the connection failed ({type(error).__name__})", True)
+            return kind(f"{shown}: {reason}", hint=hint)
+    return MirrorTrouble(f"{shown}: the connection failed ({type(error).__name__})", hint=CHOOSE)
 
 
 def trusted_cas() -> str | bool:

@@ -12,7 +12,7 @@ import urllib3.exceptions
 from pipeline.errors import EnvironmentFault, UsageError, VerificationError
 from pipeline.mirror.credentials import find_credentials, refuse_credentials, without_credentials
 from pipeline.mirror.fetch import NotFound, fetch_bytes, fetch_file
-from pipeline.mirror.http_client import name_trouble
+from pipeline.mirror.http_client import MirrorTrouble, name_trouble
 
 AUTH = """# of the lab
 machine http://lab.example.org:9999/private login me password one
@@ -60,9 +60,9 @@ def test_a_missing_local_file_is_not_found(tmp_path: Path) -> None:
 def test_network_errors_are_put_in_words_that_hold_no_password(
     error: Exception, reason: str, is_passing: bool
 ) -> None:
-    found = name_trouble(error)
-    assert reason in found.reason and found.is_passing is is_passing
-    assert "secret" not in f"{found.reason} {found.hint}"
+    found = name_trouble(error, "http://me:secret@m/debian")
+    assert reason in found.brief and isinstance(found, MirrorTrouble) is is_passing
+    assert "secret" not in f"{found.brief} {found.hint}"
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,13 @@ index says of its size.
 
 from __future__ import annotations
 
-import bz2
 import errno
-import io
-import lzma
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from pipeline.compression import SUFFIXES, TooLongError, unpack
 from pipeline.console.terminal import printable
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.walls.package_names import require_path
@@ -39,7 +35,7 @@ _MIB = 1 << 20
 CONTROL_MAX = 16 * _MIB
 FILES_MAX = 512 * _MIB
 _ROOM = 16 * _MIB  # Installed-Size counts no headers, an empty file as nothing
-_LZMA_MEMORY = 256 * _MIB  # xz -9 needs 65
+_SUFFIXES = ("", ".gz", ".bz2", ".lzma", ".xz", ".zst")
 _ZSTD_WINDOW = 128 * _MIB  # what zstd itself takes without being asked
 
 
@@ -83,7 +79,7 @@ def read_deb(source: Path | int, *, name: str, installed_kib: int | None = None)
         with open(source, "rb") as stream:
             control, files = _find_parts(stream.read())
         return Archive(_unpack(*control, CONTROL_MAX), _unpack(*files, room))
-    except (ValueError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+    except (ValueError, OSError) as error:
         raise damaged(name, str(error)) from error
 
 
@@ -135,63 +131,14 @@ def _ar_members(content: bytes) -> Iterator[tuple[str, memoryview]]:
         at += size + size % 2
 
 
-class _Decompressor(Protocol):
-    """What the decompressors of lzma, bz2 and zlib have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
-
-
 def _unpack(part: str, content: memoryview, limit: int) -> bytes:
-    makers: dict[str, Callable[[], _Decompressor]] = {
-        "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _LZMA_MEMORY),
-        "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, _LZMA_MEMORY),
-        "gz": lambda: zlib.decompressobj(31),
-        "bz2": bz2.BZ2Decompressor,
-    }
-    suffix = part.removeprefix("control.tar").removeprefix("data.tar").removeprefix(".")
-    if suffix in makers:
-        plain = _inflate(makers[suffix], content, limit)
-    elif suffix == "zst":
-        plain = _unpack_zstd(content, limit)
-    elif not suffix:
-        plain = bytes(content)
-    else:
-        raise ValueError(f"compressed as .{suffix}")
-    if len(plain) > limit:
-        raise ValueError(f"{part} holds more than {limit // _MIB} MiB, its Installed-Size is less")
-    return plain
-
-
-def _inflate(make: Callable[[], _Decompressor], content: bytes | memoryview, limit: int) -> bytes:
-    """All streams of a compressed file, up to one byte more than `limit`."""
-    found: list[bytes] = []
-    left = limit + 1
-    while left:
-        machine = make()
-        found.append(machine.decompress(content, left))
-        left -= len(found[-1])
-        if left and not machine.eof:
-            raise EOFError("it is cut short: the end-of-stream marker is missing")
-        content = machine.unused_data.lstrip(b"\0")
-        if not content:
-            break
-    return b"".join(found)
-
-
-def _unpack_zstd(content: memoryview, limit: int) -> bytes:
-    import zstandard  # only Ubuntu's packages need it
-
-    machine = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    suffix = part.removeprefix("control.tar").removeprefix("data.tar")
+    if suffix not in _SUFFIXES:
+        raise ValueError(f"compressed as {suffix}")
     try:
-        return machine.stream_reader(io.BytesIO(content), read_across_frames=True).read(limit + 1)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
+        return unpack(content, SUFFIXES[suffix], limit=limit, window=_ZSTD_WINDOW)
+    except TooLongError as error:
+        raise ValueError(f"{part}: {error}, its Installed-Size is less") from None
 
 
 def read_members(tar: bytes, *, name: str) -> Iterator[Member]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 import stat
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from pipeline.kernel.image import Decompressor, find_compression, unpack
+from pipeline.compression import find_compression, unpack
 
 
 @dataclass(frozen=True)
@@ -111,9 +110,7 @@ class Entry:
     content: bytes
 
 
-def read_initrd(
-    image: bytes, *, decompressors: Mapping[str, Decompressor] | None = None
-) -> list[Entry]:
+def read_initrd(image: bytes) -> list[Entry]:
     """All members of every archive in an initrd, microcode first when it has some.
 
     Raises ValueError for damaged archives and for compressions that nobody can unpack.
@@ -129,7 +126,8 @@ def read_initrd(
             compression = find_compression(rest)
             if compression in ("unknown", "none"):
                 raise ValueError("an initrd that is neither cpio nor compressed cpio")
-            rest, is_packed = unpack(rest, compression, decompressors or {}), True
+            rest = unpack(rest, compression, is_first_enough=True)
+            is_packed = True
         elif rest:
             raise ValueError("an initrd that is packed more than once")
         rest = rest.lstrip(b"\0")

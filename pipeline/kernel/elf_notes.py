@@ -1,13 +1,22 @@
 """ELF notes named "Xen": what a kernel says about itself to Xen's domain builder.
 
-The numbers are those of Xen's public header elfnote.h, the layout that of the ELF specification.
+The numbers are those of Xen's public header elfnote.h. pyelftools reads headers and notes, but only
+as many as a kernel has: it would follow any number that a stranger wrote there.
 """
 
 from __future__ import annotations
 
-import struct
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from elftools.common.exceptions import ELFError
+from elftools.common.utils import struct_parse
+from elftools.construct import ConstructError
+from elftools.elf.enums import ENUM_NOTE_N_TYPE
+from elftools.elf.notes import iter_notes
+from elftools.elf.structs import ELFStructs
 
 NOTE_NAMES = {
     0: "INFO",
@@ -31,73 +40,52 @@ NOTE_NAMES = {
     18: "PHYS32_ENTRY",
 }
 _TEXT_NOTES = frozenset({5, 6, 7, 8, 9, 10})
-_PT_NOTE = 4
-_CLASS_64 = 2
-_MOST_NOTES, _LONGEST_NOTES = 16, 1 << 16
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where the program headers are: struct formats and offsets of one ELF class."""
-
-    header: str
-    header_at: int
-    offset_at: int
-    word: str
-
-
-_LAYOUTS = {
-    1: _Layout(header="<I", header_at=28, offset_at=4, word="I"),
-    _CLASS_64: _Layout(header="<Q", header_at=32, offset_at=8, word="Q"),
-}
+_BITS = {1: 32, 2: 64}
+_MOST_SEGMENTS, _MOST_NOTES, _LONGEST_NOTES = 64, 16, 1 << 16
 
 
 def read_elf_bits(elf: bytes) -> int:
     """32 or 64. Raises ValueError when the bytes are no little-endian ELF file."""
-    if elf[:4] != b"\x7fELF" or len(elf) < 52 or elf[4] not in _LAYOUTS or elf[5] != 1:
+    if elf[:4] != b"\x7fELF" or len(elf) < 52 or elf[4] not in _BITS or elf[5] != 1:
         raise ValueError("not a little-endian ELF file")
-    return 64 if elf[4] == _CLASS_64 else 32
+    return _BITS[elf[4]]
 
 
 def read_xen_notes(elf: bytes) -> dict[str, str]:
     """Note name to value (numbers in hexadecimal) of the notes called "Xen". Raises ValueError."""
-    read_elf_bits(elf)
+    structs = ELFStructs(little_endian=True, elfclass=read_elf_bits(elf))
+    structs.create_basic_structs()
+    structs.create_advanced_structs()
     notes: dict[str, str] = {}
-    for segment in _note_segments(elf):
-        for owner, kind, value in _split_notes(segment):
-            if owner == b"Xen":
-                notes[NOTE_NAMES.get(kind, f"NOTE_{kind}")] = _show(kind, value)
+    try:
+        for segment in _note_segments(elf, structs):
+            # nothing beyond the segment is there to be read
+            bounded: Any = SimpleNamespace(stream=io.BytesIO(segment), structs=structs)
+            for note in iter_notes(bounded, 0, len(segment)):
+                if note["n_name"] == "Xen":
+                    kind: Any = note["n_type"]
+                    if isinstance(kind, str):  # a number that GNU gives a meaning
+                        kind = ENUM_NOTE_N_TYPE[kind]
+                    notes[NOTE_NAMES.get(kind, f"NOTE_{kind}")] = _show(kind, note["n_descdata"])
+    except (ELFError, ConstructError, OverflowError) as fault:
+        raise ValueError(f"the ELF headers or notes are damaged: {fault}") from None
     return notes
 
 
-def _note_segments(elf: bytes) -> Iterator[bytes]:
-    layout = _LAYOUTS[elf[4]]
-    table = struct.unpack_from(layout.header, elf, layout.header_at)[0]
-    sizes_at = 42 if layout.word == "I" else 54
-    entry_size, count = struct.unpack_from("<HH", elf, sizes_at)
-    size_at = 16 if layout.word == "I" else 32
+def _note_segments(elf: bytes, structs: ELFStructs) -> Iterator[bytes]:
+    stream = io.BytesIO(elf)
+    header = struct_parse(structs.Elf_Ehdr, stream, 0)
     left = _MOST_NOTES
-    for index in range(count):
-        at = table + index * entry_size
-        if at + entry_size > len(elf):
-            raise ValueError("the ELF program headers lie outside the file")
-        if struct.unpack_from("<I", elf, at)[0] == _PT_NOTE:
-            offset = struct.unpack_from(f"<{layout.word}", elf, at + layout.offset_at)[0]
-            size = struct.unpack_from(f"<{layout.word}", elf, at + size_at)[0]
+    if header["e_phnum"] > _MOST_SEGMENTS:
+        raise ValueError("more ELF segments than any kernel has")
+    for index in range(header["e_phnum"]):
+        at = header["e_phoff"] + index * header["e_phentsize"]
+        segment = struct_parse(structs.Elf_Phdr, stream, at)
+        if segment["p_type"] == "PT_NOTE":
             left -= 1
-            if left < 0 or size > _LONGEST_NOTES:
+            if left < 0 or segment["p_filesz"] > _LONGEST_NOTES:
                 raise ValueError("more ELF notes than any kernel has")
-            yield elf[offset : offset + size]
-
-
-def _split_notes(segment: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    at = 0
-    while at + 12 <= len(segment):
-        name_size, value_size, kind = struct.unpack_from("<III", segment, at)
-        value_at = at + 12 + (name_size + 3 & ~3)
-        name = segment[at + 12 : at + 12 + name_size].rstrip(b"\0")
-        yield name, kind, segment[value_at : value_at + value_size]
-        at = value_at + (value_size + 3 & ~3)
+            yield elf[segment["p_offset"] : segment["p_offset"] + segment["p_filesz"]]
 
 
 def _show(kind: int, value: bytes) -> str:

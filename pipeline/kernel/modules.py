@@ -5,12 +5,10 @@ Sources: modules.dep(5), modules.builtin in the kernel's kbuild documentation, d
 
 from __future__ import annotations
 
-import gzip
-import lzma
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.compression import SUFFIXES, unpack
 from pipeline.errors import PipelineError
 
 DISK = "xen-blkfront"
@@ -78,24 +76,11 @@ class ModuleFolder:
     def read(self, module: ModuleFile) -> bytes:
         """The module's content, decompressed: the initrd is compressed as a whole."""
         content = (self.folder / module.path).read_bytes()
-        unpack = _UNPACKERS.get(Path(module.path).suffix)
-        if unpack is None:
-            raise PipelineError(f"{module.path}: compressed in a form that is not known")
-        return unpack(content)
-
-
-def _unpack_zstd(content: bytes) -> bytes:
-    import zstandard  # Ubuntu's modules only
-
-    return zstandard.ZstdDecompressor().decompressobj().decompress(content)
-
-
-_UNPACKERS: dict[str, Callable[[bytes], bytes]] = {
-    ".ko": bytes,
-    ".xz": lzma.decompress,
-    ".gz": gzip.decompress,
-    ".zst": _unpack_zstd,
-}
+        packed = SUFFIXES.get(module.path.rpartition(".ko")[2], "unknown")
+        try:
+            return unpack(content, packed)
+        except ValueError as error:
+            raise PipelineError(f"{module.path}: {error}") from None
 
 
 def name_of(path: str) -> str:

@@ -5,21 +5,15 @@ Signed does not mean well made: what a stanza says is looked at before it names 
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import re
-import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 from urllib.parse import quote
 
+from pipeline.compression import SUFFIXES, unpack
 from pipeline.errors import PipelineError, VerificationError
-from pipeline.files import CHUNK
 from pipeline.mirror.apt_sources import Source
 from pipeline.mirror.credentials import Way, without_credentials
 from pipeline.mirror.fetch import NotFound, fetch_file
@@ -35,14 +29,12 @@ from pipeline.walls.package_names import (
 _PLAIN = Way()
 # how it may be packed, in the order of preference
 _ENDS = (".xz", ".gz", ".bz2", "")
-# Debian's largest has 50 MiB, Ubuntu's 70; xz -9 needs 65 MiB to unpack
+# Debian's largest has 50 MiB, Ubuntu's 70
 MOST_INDEX_BYTES = 512 << 20
-MOST_UNPACKING_BYTES = 256 << 20
 MOST_PACKAGE_BYTES = 16 << 30
 _FILENAME = re.compile(r"(?!/)(?!(?:.*/)?\.\.(?:/|$))[^\x00-\x1f\x7f-\x9f\ufffd]{1,1000}")
 _SIZE = re.compile(r"[0-9]{1,11}")
 _TELL = "the archive signs what cannot be used: tell its owner, or choose another mirror="
-_DAMAGE = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -107,60 +99,11 @@ def unpack_index(path: Path, target: Path, release: Release, component: str, arc
     plain = release.files.get(f"{component}/binary-{arch}/Packages")
     limit = min(plain.size if plain else MOST_INDEX_BYTES, MOST_INDEX_BYTES)
     where = f"{release.codename or release.suite}, the index of {component}"
-    total = 0
     try:
-        with _opened(path) as packed, open(target, "wb") as stream:
-            while piece := packed.read(min(CHUNK, limit + 1 - total)):
-                total += len(piece)
-                if total > limit:
-                    raise VerificationError(
-                        f"{where}: more than {limit} bytes unpacked", hint=_TELL
-                    )
-                stream.write(piece)
-    except _DAMAGE as error:
-        if isinstance(error, OSError) and error.errno:
-            raise  # the disk's
+        plain_text = unpack(path.read_bytes(), SUFFIXES[path.suffix], limit=limit)
+    except ValueError as error:
         raise VerificationError(f"{where}: cannot be unpacked ({error})", hint=_TELL) from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A packed file as a stream of what is in it; xz could ask for 4 GiB of memory."""
-    with open(path, "rb") as raw:
-        if path.suffix == ".xz":
-            yield cast(BinaryIO, _Unxz(raw))
-        elif path.suffix == ".gz":
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-        elif path.suffix == ".bz2":
-            yield cast(BinaryIO, bz2.BZ2File(raw))
-        else:
-            yield raw
-
-
-class _Unxz:
-    """lzma.LZMAFile with a bound on its memory, which that does not have."""
-
-    def __init__(self, packed: BinaryIO) -> None:
-        self._packed = packed
-        self._engine = self._begin()
-
-    def _begin(self) -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_UNPACKING_BYTES)
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes, b"" at the end."""
-        while True:
-            if self._engine.eof:
-                rest = self._engine.unused_data or self._packed.read(CHUNK)
-                if not rest.strip(b"\0"):  # xz(1): padding between streams
-                    return b""
-                self._engine = self._begin()
-            else:
-                rest = self._packed.read(CHUNK) if self._engine.needs_input else b""
-                if self._engine.needs_input and not rest:
-                    raise EOFError("cut short")
-            if piece := self._engine.decompress(rest, max_length=size):
-                return piece
+    target.write_bytes(plain_text)
 
 
 class PackageIndex:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.kernel.image import KernelFacts
+from pipeline.kernel.facts import KernelFacts
 from pipeline.xen.domain import Domain
 
 

@@ -6,9 +6,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.check.boot_files import DECOMPRESSORS
+from pipeline.compression import find_compression, unpack
 from pipeline.kernel.cpio import Archive, compress, read_initrd
-from pipeline.kernel.image import _cut_payload, find_compression, unpack
+from pipeline.kernel.image import _cut_payload
 from pipeline.process import run
 from pipeline.storage.ext import refuse_complaints
 
@@ -71,7 +71,7 @@ class Faulty:
         """The kernel unpacked, its PVH entry under a note that nobody knows."""
         path = self.folder / "vmlinuz"
         payload = _cut_payload(path.read_bytes())
-        elf = unpack(payload[:-4], find_compression(payload), DECOMPRESSORS)
+        elf = unpack(payload[:-4], find_compression(payload))
         found = [note for note in PVH_NOTES if note in elf]
         assert len(found) == 1, "the kernel had no PVH note"
         spoilt = found[0][:8] + ANOTHER_NOTE + found[0][12:]

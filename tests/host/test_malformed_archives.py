@@ -138,7 +138,7 @@ RELEASES: dict[str, tuple[Change, str]] = {
     ),
     "an unpacked index of 1 byte": (
         swap(rb" [0-9]+ main/binary-amd64/Packages$", b" 1 main/binary-amd64/Packages"),
-        "more than 1 bytes unpacked",
+        "unpacks to more than 1 bytes",
     ),
     "nothing at all": (lambda _text: b"\n", "has no date"),
 }
@@ -178,9 +178,9 @@ INDEXES: dict[str, tuple[Change, str]] = {
     "zeros": (lambda _text: bytes(5 << 20), "not in this suite"),
 }
 PACKED: dict[str, tuple[Change, str]] = {
-    "a bomb": (bomb, "bytes unpacked"),
-    "xz that wants 4 GiB": (hungry, "cannot be unpacked (Memory usage limit exceeded)"),
-    "xz cut short": (lambda packed: packed[:-20], "cannot be unpacked (cut short)"),
+    "a bomb": (bomb, "unpacks to more than"),
+    "xz that wants 4 GiB": (hungry, "the xz stream is damaged: Memory usage limit exceeded)"),
+    "xz cut short": (lambda packed: packed[:-20], "(the xz stream is cut short)"),
     "xz with another byte": (
         lambda packed: packed[:60] + bytes([packed[60] ^ 1]) + packed[61:],
         "cannot be unpacked (",
@@ -188,7 +188,7 @@ PACKED: dict[str, tuple[Change, str]] = {
     "xz, then something else": (more(b"something else"), "cannot be unpacked ("),
     "xz, then padding": (more(bytes(8)), ""),
     "no xz": (lambda _packed: b"PK\x03\x04" * 99, "cannot be unpacked ("),
-    "nothing": (lambda _packed: b"", "cannot be unpacked (cut short)"),
+    "nothing": (lambda _packed: b"", "cannot be unpacked (the xz stream is cut short)"),
 }
 
 

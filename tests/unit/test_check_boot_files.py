@@ -4,13 +4,11 @@ import gzip
 import random
 import struct
 
-import lz4.block
 import lz4.frame
 import pytest
-import zstandard
 
 from pipeline.artifact.sums import read_sums
-from pipeline.check.boot_files import judge_files, unpack_lz4, unpack_zstd
+from pipeline.check.boot_files import judge_files
 from pipeline.check.facts import compare, judge
 from pipeline.check.image import _is_fault
 from pipeline.check.network import read_interfaces, read_sections
@@ -152,36 +150,6 @@ def test_what_e2fsck_says_of_a_clean_file_system_is_no_fault() -> None:
     clean = ["e2fsck 1.47.0 (5-Feb-2023)", "Pass 1: Checking inodes, blocks, and sizes", ""]
     assert not any(_is_fault(line) for line in [*clean, "root: 13264/472064 files (0.1% x), 1/2 b"])
     assert _is_fault("Inode 106 ref count is 7, should be 1.  Fix? no")
-
-
-def pack_lz4(*parts: bytes) -> bytes:
-    blocks = [lz4.block.compress(part, store_size=False) for part in parts]
-    packed = b"".join(struct.pack("<I", len(block)) + block for block in blocks)
-    return b"\x02\x21\x4c\x18" + packed
-
-
-def test_the_legacy_lz4_format_of_kernels_is_unpacked() -> None:
-    first = bytes(8 << 20)
-    assert unpack_lz4(pack_lz4(first, b"the end")) == first + b"the end"
-    # an initrd is padded with zeros, and may be several streams
-    assert unpack_lz4(pack_lz4(b"one") + pack_lz4(b"two") + bytes(8)) == b"onetwo"
-
-
-def test_damaged_streams_are_told_as_such() -> None:
-    with pytest.raises(ValueError, match="the lz4 stream is damaged"):
-        unpack_lz4(b"\x02\x21\x4c\x18" + struct.pack("<I", 4) + b"\xff\xff\xff\xff")
-    with pytest.raises(ValueError, match="the zstd stream is damaged"):
-        unpack_zstd(b"\x28\xb5\x2f\xfd" + bytes([0xFF] * 20))
-    whole = zstandard.ZstdCompressor().compress(b"kernel" * 100)
-    with pytest.raises(ValueError, match="ends too early"):
-        unpack_zstd(whole[:-5])
-    with pytest.raises(ValueError, match="ends within a block"):
-        unpack_lz4(pack_lz4(b"kernel" * 100)[:-3])
-
-
-def test_zstd_is_unpacked_without_a_size_in_its_frame() -> None:
-    packer = zstandard.ZstdCompressor(write_content_size=False)
-    assert unpack_zstd(packer.compress(b"kernel" * 100)) == b"kernel" * 100
 
 
 def test_a_kernel_that_is_none_is_a_fault_and_no_traceback() -> None:

@@ -12,7 +12,7 @@ from pipeline.check.image import FileSystem
 from pipeline.check.tree import Node
 from pipeline.guest.identity import render_fstab, render_hosts
 from pipeline.guest.network import network_files
-from pipeline.kernel.image import KernelFacts
+from pipeline.kernel.facts import KernelFacts
 from pipeline.xen import libvirt, xl, xm
 from tests.unit.check_facts import by_name, failed, make_facts, make_tree
 

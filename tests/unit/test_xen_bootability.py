@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.kernel.image import KernelFacts
+from pipeline.kernel.facts import KernelFacts
 from pipeline.xen.boot import Boot, Direct, Grub, Pygrub
 from pipeline.xen.bootability import BootFacts, lint
 from pipeline.xen.devices import Card, Disk

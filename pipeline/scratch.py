@@ -56,12 +56,13 @@ def scratch_folder(root: Path, name: str) -> Iterator[Path]:
 
 def _make(root: Path, name: str) -> tuple[Path, int]:
     """The folder, and the descriptor that holds its lock."""
-    folder = root / f"{name}-{uuid.uuid4().hex[:8]}"
-    with gate("make scratch", folder):
-        descriptor = make_locked(_lock_of(folder), 0o600)
-        _open_scratches.add(folder)
-        folder.mkdir(mode=0o755)
-    return folder, descriptor
+    while True:
+        folder = root / f"{name}-{uuid.uuid4().hex[:8]}"
+        with gate("make scratch", folder), suppress(FileExistsError):  # taken for a dead one's
+            descriptor = make_locked(_lock_of(folder), 0o600)
+            _open_scratches.add(folder)
+            folder.mkdir(mode=0o755)
+            return folder, descriptor
 
 
 def remove_abandoned(root: Path) -> list[Path]:

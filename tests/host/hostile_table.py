@@ -337,7 +337,7 @@ CASES |= {
     ),
     "kernel: a bzImage of its head": Case("cut off", tree=kernel(b"\0" * 0x202 + b"HdrS\x0f\x02")),
     "kernel: 65535 note segments": Case(
-        "more ELF notes", tree=kernel(bz_image(elf(65535, 1 << 16)))
+        "more ELF segments", tree=kernel(bz_image(elf(65535, 1 << 16)))
     ),
     "kernel: a note of exabytes": Case("more ELF notes", tree=kernel(bz_image(elf(1, 1 << 62)))),
     "kernel: half an xz": Case("damaged|notes", tree=kernel(bz_image(b"\xfd7zXZ\0\0\4" * 9))),

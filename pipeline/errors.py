@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 _MOST_LETTERS = 500
@@ -94,17 +94,6 @@ class Problem:
         where = f"{self.source}: {self.key}" if self.key else self.source
         text = f"{where}: {self.message}"
         return f"{text}\n    {self.hint}" if self.hint else text
-
-
-@dataclass
-class ProblemList:
-    """Problems gathered while reading, so that all of them are reported at once."""
-
-    problems: list[Problem] = field(default_factory=list)
-
-    def add(self, source: str, key: str, message: str, hint: str = "") -> None:
-        """Note one more problem."""
-        self.problems.append(Problem(source, key, message, hint))
 
 
 class SpecError(UsageError):

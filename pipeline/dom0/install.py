@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,8 +27,6 @@ from pipeline.storage.transaction import Step, Transaction, remove, remove_empty
 from pipeline.walls.privacy import make_private_folder
 from pipeline.xen.boot import Direct, Firmware
 from pipeline.xen.devices import Disk
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -129,13 +129,6 @@ def is_unchanged(device: Path, written: Written) -> bool:
         os.close(handle)
 
 
-def erase(device: Path) -> None:
-    """Zero a whole device."""
-    with _opened(device) as target:
-        _zero(target, 0, os.lseek(target, 0, os.SEEK_END))
-        os.fsync(target)
-
-
 @contextmanager
 def _opened(device: Path) -> Iterator[int]:
     """The device, held exclusively: mounts, device-mapper and md cannot take it meanwhile."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from pipeline.project import Project
 from pipeline.spec import Spec
@@ -16,26 +15,6 @@ from pipeline.storage.lvm import Volume
 MIB = 1 << 20
 GUEST_TAG, PROJECT_TAG, GOLDEN_TAG = "domu:guest=", "domu:project=", "domu:golden="
 SUFFIXES = {"raw": "img", "qcow2": "qcow2", "vhd": "vhd"}
-
-
-class Target(Protocol):
-    """One disk's place; `path` is what the domain configuration names."""
-
-    @property
-    def part(self) -> Part:
-        """The disk."""
-
-    @property
-    def path(self) -> Path:
-        """The file or device that the guest will use."""
-
-    @property
-    def kind(self) -> str:
-        """file, volume, thin or device."""
-
-    @property
-    def format(self) -> str:
-        """raw, qcow2 or vhd."""
 
 
 @dataclass(frozen=True)

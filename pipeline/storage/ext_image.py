@@ -89,8 +89,7 @@ class ExtImage:
         block = self._pread(1024, 1024)
         word = struct.unpack_from("<26I", block)
         self._inodes, self._first_block = word[0], word[5]
-        self._blocks_per_group, self._inodes_per_group = word[8], word[10]
-        self._has_types = bool(struct.unpack_from("<I", block, 0x60)[0] & 0x2)
+        self._inodes_per_group = word[10]
         incompatible = struct.unpack_from("<I", block, 0x60)[0]
         revision, inode_size = word[19], struct.unpack_from("<H", block, 0x58)[0]
         self._inode_size = inode_size if revision else 128

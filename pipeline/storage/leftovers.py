@@ -6,7 +6,6 @@ guest's lock, and what it makes is left alone. For `doit doctor`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.locks import is_locked
@@ -71,19 +70,6 @@ def reclaim_own(project: Project, guest: str, run: lvm.Run) -> None:
         for volume in lvm.list_volumes(run):
             if tags <= volume.tags and (NEW in volume.name or OLD in volume.name):
                 lvm.remove_volume(run, volume)
-
-
-def forgotten_disks(project: Project, run: lvm.Run) -> Iterator[Volume]:
-    """Volumes with this project's tag whose guest has no artifact, or no longer that disk.
-
-    They may hold what a guest wrote: shown, never removed by themselves.
-    """
-    ours = f"{PROJECT_TAG}{project_mark(project)}"
-    staged = list_staged(list((project.output / "volumes").glob("*")))
-    for volume in lvm.list_volumes(run):
-        is_named = NEW not in volume.name and OLD not in volume.name
-        if ours in volume.tags and _guest_of(volume) and is_named and volume.uuid not in staged:
-            yield volume
 
 
 def _guest_of(volume: Volume) -> str:

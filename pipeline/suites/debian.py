@@ -53,7 +53,6 @@ _TRIXIE = replace(
     _FORKY,
     name="trixie",
     has_parallel_bootstrap=True,
-    released="2025-08-09",
     supported_until="2030-06-30",
     kernel_version=(6, 12),
     version="13",
@@ -63,7 +62,6 @@ _TRIXIE = replace(
 _BOOKWORM = replace(
     _TRIXIE,
     name="bookworm",
-    released="2023-06-10",
     supported_until="2028-06-30",
     kernel_version=(6, 1),
     version="12",
@@ -73,13 +71,11 @@ _BOOKWORM = replace(
     kernels={"amd64": _CLOUD, "i386": _PAE},
     system_packages={"systemd": SYSTEMD_RESOLVED, "sysvinit": _SYSVINIT_DHCLIENT},
     sources_form="one-line",
-    xfs_options=("-i", "nrext64=0"),
     openssh=(9, 2),
 )
 _BULLSEYE = replace(
     _BOOKWORM,
     name="bullseye",
-    released="2021-08-14",
     supported_until="2026-08-31",
     kernel_version=(5, 10),
     version="11",
@@ -88,14 +84,12 @@ _BULLSEYE = replace(
     updates_suite="bullseye-updates",
     system_packages={"systemd": SYSTEMD, "sysvinit": _SYSVINIT_DHCLIENT},
     nic_naming="eth",
-    xfs_options=("-i", "nrext64=0", "-m", "bigtime=0,inobtcount=0"),
     openssh=(8, 4),
 )
 _BUSTER = replace(
     _BULLSEYE,
     name="buster",
     has_parallel_bootstrap=False,
-    released="2019-07-06",
     supported_until="2024-06-30",
     kernel_version=(4, 19),
     version="10",
@@ -113,18 +107,15 @@ _BUSTER = replace(
 _STRETCH = replace(
     _BUSTER,
     name="stretch",
-    released="2017-06-17",
     supported_until="2022-06-30",
     kernel_version=(4, 9),
     version="9",
     security_suite="stretch/updates",
-    xfs_options=("-i", "nrext64=0,sparse=0", "-m", "bigtime=0,inobtcount=0,reflink=0,rmapbt=0"),
     openssh=(7, 4),
 )
 _JESSIE = replace(
     _STRETCH,
     name="jessie",
-    released="2015-04-25",
     supported_until="2020-06-30",
     kernel_version=(3, 16),
     version="8",
@@ -135,7 +126,6 @@ _JESSIE = replace(
 _WHEEZY = replace(
     _JESSIE,
     name="wheezy",
-    released="2013-05-04",
     supported_until="2018-05-31",
     kernel_version=(3, 2),
     version="7",
@@ -144,7 +134,6 @@ _WHEEZY = replace(
     inits=("sysvinit",),
     system_packages={"sysvinit": (*_OLD, "kmod", "isc-dhcp-client")},
     filesystems=("ext4", "ext3", "ext2"),  # today's mkfs.xfs makes nothing that 3.2 can mount
-    xfs_options=(),
     openssh=(6, 0),
     needs_vsyscall=True,  # eglibc 2.13
     libc_xen_package="libc6-xen",
@@ -152,7 +141,6 @@ _WHEEZY = replace(
 _SQUEEZE = replace(
     _WHEEZY,
     name="squeeze",
-    released="2011-02-06",
     supported_until="2016-02-29",
     kernel_version=(2, 6),
     version="6",
@@ -168,7 +156,6 @@ _LENNY = replace(
     _SQUEEZE,
     name="lenny",
     xen_modules={"amd64": "linux-modules-2.6-xen-amd64", "i386": "linux-modules-2.6-xen-686"},
-    released="2009-02-14",
     supported_until="2012-02-06",
     kernel_version=(2, 6),
     version="5.0",
@@ -185,7 +172,6 @@ _LENNY = replace(
 _ETCH = replace(
     _LENNY,
     name="etch",
-    released="2007-04-08",
     supported_until="2010-02-15",
     kernel_version=(2, 6),
     version="4.0",

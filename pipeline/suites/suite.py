@@ -31,12 +31,12 @@ class Suite:
 
     `needs_merged_usr`: the bootstrap makes the links, else usrmerge brings perl (40 MB, 4 s).
     `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
-    `hash_prefixes`: what its crypt() understands. `xfs_options`: for mkfs.xfs of a newer host.
+    `hash_prefixes`: what its crypt() understands.
     `has_parallel_bootstrap`: its tree is known to be mmdebstrap's, on amd64.
-    `released` and `supported_until` (the last day that anybody is known to publish free security
-    updates, LTS included) are ISO dates, "" for none. `xen_modules` maps an architecture to the
-    package with the modules of its Xen kernel, where that is one of its own. `has_inrelease` is
-    false where the signature is apart, in Release.gpg. `script` is debootstrap's.
+    `supported_until`, an ISO date or "", is the last day that anybody is known to publish free
+    security updates, LTS included. `xen_modules` maps an architecture to the package with the
+    modules of its Xen kernel, where that is one of its own. `has_inrelease` is false where the
+    signature is apart, in Release.gpg. `script` is debootstrap's.
     `own_xen` is the Xen that it shipped where that was xend's (3.0, 3.2). `has_run`: there is /run.
     `has_old_tools`: module-init-tools before 3.5 (modules.dep names whole paths), mktemp without
     long options, find without -executable.
@@ -66,7 +66,6 @@ class Suite:
     hash_prefixes: tuple[str, ...] = ("$6$", "$5$", "$1$")
     ext4_features: str = EXT4_MODERN
     inode_size: int = 256
-    xfs_options: tuple[str, ...] = ()
     default_fs: str = "ext4"
     filesystems: tuple[str, ...] = ("ext4", "ext3", "ext2", "xfs", "btrfs")
     default_locale: str = "C.UTF-8"
@@ -74,7 +73,6 @@ class Suite:
     needs_vsyscall: bool = False
     libc_xen_package: str = ""
     has_parallel_bootstrap: bool = False
-    released: str = ""
     supported_until: str = ""
     xen_modules: Mapping[str, str] = field(default_factory=dict)
     has_inrelease: bool = True

@@ -16,7 +16,6 @@ _NOBLE = replace(
     SID,
     name="noble",
     has_parallel_bootstrap=True,
-    released="2024-04-25",
     supported_until="2029-05-31",
     kernel_version=(6, 8),
     distribution="ubuntu",
@@ -36,7 +35,6 @@ _JAMMY = replace(
     _NOBLE,
     name="jammy",
     has_parallel_bootstrap=False,
-    released="2022-04-21",
     supported_until="2027-06-01",
     kernel_version=(5, 15),
     version="22.04",
@@ -45,21 +43,18 @@ _JAMMY = replace(
     system_packages={"systemd": ("apt", *SYSTEMD, "ubuntu-keyring")},
     sources_form="one-line",
     nic_naming="eth",
-    xfs_options=("-i", "nrext64=0"),
     openssh=(8, 9),
 )
 _FOCAL = replace(
     _JAMMY,
     name="focal",
     version="20.04",
-    released="2020-04-23",
     supported_until="2025-05-31",
     kernel_version=(5, 4),
     security_suite="focal-security",
     updates_suite="focal-updates",
     password_hash="sha512",  # its libcrypt is glibc's
     hash_prefixes=("$6$", "$5$", "$1$"),
-    xfs_options=("-i", "nrext64=0", "-m", "bigtime=0,inobtcount=0"),
     openssh=(8, 2),
 )
 
@@ -68,7 +63,6 @@ _RESOLUTE = replace(
     name="resolute",
     has_parallel_bootstrap=False,
     version="26.04",
-    released="2026-04-23",
     supported_until="2031-05-31",
     kernel_version=(7, 0),
     security_suite="resolute-security",

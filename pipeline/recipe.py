@@ -10,11 +10,12 @@ import errno
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from inspect import getattr_static
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline import process
 from pipeline.artifact.record import describe_changes, read_record
@@ -56,15 +57,41 @@ def _never_stale(_artifact: Path, _spec: Spec) -> str:
     return ""
 
 
+class UndeclaredKey(Exception):
+    """A stage reads a spec key that is not among its own: a bug, its artifact would be stale."""
+
+
+class SpecView:
+    """A guest's spec as one stage may see it: a key that it has not declared cannot be read.
+
+    Whatever follows from the keys (`spec.fqdn`, `spec.parts`) is worked out from what is seen here.
+    """
+
+    def __init__(self, spec: Spec, stage: str, keys: Collection[str]) -> None:
+        self._spec = spec
+        self._stage = stage
+        self._keys = keys
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._keys:
+            return getattr(self._spec, name)
+        if name in Spec.model_fields:
+            raise UndeclaredKey(f"stage {self._stage} reads {name}: declare it in keys or reads")
+        return getattr_static(Spec, name).__get__(self, Spec)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step from spec to artifact.
 
-    `keys` are the spec keys that change its bytes; `inputs` adds what is not in the spec (files,
-    tool versions). `outputs` are the names or patterns of files without which its artifact is
-    neither published nor current. `identity` reads from an artifact what later stages depend on,
-    where that is more than the fingerprint. `is_stale` gives a reason to build again although no
-    input changed; where that is age alone (`ages`), locked=yes and offline=yes do without.
+    `keys` are the spec keys that change its bytes, `reads` those that it reads although they do
+    not, each with the reason; it sees them and the keys of the stages before it, no others.
+    `checks` are shown the whole spec before a build: they refuse it, and nothing comes of them.
+    `inputs` adds what is not in the spec (files, tool versions). `outputs` are the names or
+    patterns of files without which its artifact is neither published nor current. `identity` reads
+    from an artifact what later stages depend on, where that is more than the fingerprint.
+    `is_stale` gives a reason to build again although no input changed; where that is age alone
+    (`ages`), locked=yes and offline=yes do without.
     `folder` is set for the guest half, whose artifacts live outside the store; `publish` puts such
     a finished folder in its place where a rename is not all. Files matching `mutable` may change
     after the build: a guest writes to its disk.
@@ -76,6 +103,8 @@ class Stage:
     revision: int
     after: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    reads: Mapping[str, str] = field(default_factory=dict)
+    checks: tuple[Callable[[Spec, Project], None], ...] = ()
     inputs: Callable[[Spec, Project], Inputs] = _no_inputs
     outputs: Callable[[Spec, Project], Sequence[str]] = _no_outputs
     identity: Callable[[Path], str] | None = None
@@ -116,9 +145,14 @@ class State:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a stage: what it may read and the scratch folder it may write to."""
+    """One run of a stage: what it may read and the scratch folder it may write to.
+
+    `spec` raises UndeclaredKey for a key that the stage has not declared; `record` has every key
+    with its value, to be written down.
+    """
 
     spec: Spec
+    record: Mapping[str, Any]
     project: Project
     scratch: Path
     log: Path
@@ -152,6 +186,7 @@ class Recipe:
         self._hold: ExitStack | None = None
         self._holding = threading.Lock()
         self._inputs: dict[tuple[str, str], Inputs] = {}
+        self._views: dict[tuple[str, str], Spec] = {}
 
     def hold(self) -> None:
         """From here to the end of this run another's gc removes nothing; waits for one that runs.
@@ -179,6 +214,21 @@ class Recipe:
         found = set(own.keys).union(*(self.keys_of(name) for name in own.after))
         return tuple(sorted(found))
 
+    def view(self, stage: Stage, spec: Spec) -> Spec:
+        """The spec with the keys that the stage has declared, or that are in its upstream ids."""
+        memo = (stage.name, spec.name)
+        if memo not in self._views:
+            keys = frozenset({*self.trusted_keys(stage), *stage.reads})
+            self._views[memo] = cast(Spec, SpecView(spec, stage.name, keys))
+        return self._views[memo]
+
+    def trusted_keys(self, stage: Stage) -> set[str]:
+        """Keys whose change is a change of the stage's fingerprint."""
+        before = (self.stages[name] for name in stage.after)
+        return set(stage.keys).union(
+            *(self.trusted_keys(upper) for upper in before if upper.identity is None)
+        )
+
     def group_of(self, stage: str, spec: Spec) -> str:
         """Guests with the same value share this stage's artifact; part of the task's name."""
         known = values_of(spec)
@@ -191,7 +241,7 @@ class Recipe:
         if memo not in self._inputs:
             values = values_of(spec)
             from_spec = {key: values[key] for key in stage.keys}
-            self._inputs[memo] = {**from_spec, **stage.inputs(spec, self.project)}
+            self._inputs[memo] = {**from_spec, **stage.inputs(self.view(stage, spec), self.project)}
         return self._inputs[memo]
 
     def state(self, name: str, spec: Spec) -> State:
@@ -209,8 +259,10 @@ class Recipe:
             reason = f"{', '.join(waiting)} will be built first"
         elif found is None:
             reason = self._explain(stage, spec, inputs, upstream)
+        elif self._is_kept(stage, folder):
+            reason = ""
         else:
-            reason = "" if self._is_kept(stage, folder) else stage.is_stale(folder, spec)
+            reason = stage.is_stale(folder, self.view(stage, spec))
         return State(inputs, upstream, key, folder, found, reason)
 
     def _is_kept(self, stage: Stage, folder: Path) -> bool:
@@ -227,7 +279,7 @@ class Recipe:
         found = read_buildinfo(folder)
         if found is None or found.fingerprint != key:
             return folder, None
-        if find_missing(folder, stage.outputs(spec, self.project)):
+        if find_missing(folder, stage.outputs(self.view(stage, spec), self.project)):
             return folder, None
         if is_shared:
             return folder, found
@@ -239,7 +291,8 @@ class Recipe:
         stage = self.stages["config"]
         state = self.state(stage.name, spec)
         if state.buildinfo is None:
-            missing = find_missing(state.folder, stage.outputs(spec, self.project))
+            wanted = stage.outputs(self.view(stage, spec), self.project)
+            missing = find_missing(state.folder, wanted)
             raise PipelineError(
                 f"{spec.name}: {state.folder} is not what was built ({missing or 'changed'})",
                 hint=f"build it again: doit build name={spec.name}",
@@ -290,12 +343,15 @@ class Recipe:
         process.open_log(log, is_new=True).close()
         scratch_root = self.project.output / "scratch"
         remove_abandoned(scratch_root)
+        view, record = self.view(stage, spec), spec.as_json()
+        for check in stage.checks:
+            check(spec, self.project)
         with ExitStack() as stack:
             artifacts = self._open_upstream(stage, spec, stack)
             scratch = stack.enter_context(scratch_folder(scratch_root, f"{stage.name}-{spec.name}"))
             started = time.monotonic()
             may_replace = self.options.get("replace") == "yes"
-            job = Job(spec, self.project, scratch, log, artifacts, may_replace)
+            job = Job(view, record, self.project, scratch, log, artifacts, may_replace)
             stage.build(job)
             seconds = time.monotonic() - started
             self._publish(stage, state, job, seconds)
@@ -352,5 +408,7 @@ class Recipe:
                 stage.publish(job, state.folder)
             else:
                 publish_folder(scratch, state.folder)
-            self._store.note_verified(f"{stage.name}-of-{job.spec.name}", buildinfo, state.folder)
+            self._store.note_verified(
+                f"{stage.name}-of-{job.record['name']}", buildinfo, state.folder
+            )
         self._just_built.add(state.folder)

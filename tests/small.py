@@ -17,13 +17,14 @@ from pipeline.errors import PipelineError
 from pipeline.project import Project
 from pipeline.recipe import Job, Recipe, Stage
 from pipeline.spec import load_all
-from pipeline.stages import config, volume
+from pipeline.stages import STAGES, config, volume
 from pipeline.stages import image as image_stage
 from pipeline.storage.ext import fixed_clock
 from pipeline.storage.filesystems import Content
 
 _UUID = "6f0d8f0a-52f5-5d0e-8d0b-3f3b8d4f7a52"
 _IDENTITY = "5" * 64
+_KEYS = {stage.name: stage.keys for stage in STAGES}
 EPOCH = 1_700_000_000
 GOLDEN_MIB = 12
 GUEST = 'suite = "bookworm"\nsize = "{size}"\nswap = "2M"\n'
@@ -63,10 +64,14 @@ def _build(recipe: Recipe, name: str) -> Path:
 
 def _stages(version: str) -> list[Stage]:
     first = ("mirror", "base", "kernel", "rootfs")
-    made = [Stage(name, name, _make(name), 1, after=first[:at]) for at, name in enumerate(first)]
+    made = [
+        Stage(name, name, _make(name), 1, after=first[:at], keys=_KEYS[name])
+        for at, name in enumerate(first)
+    ]
     golden = Stage(
         *("image", "image", lambda job: _make_image(job, version), 1),
         after=("rootfs",),
+        keys=_KEYS["image"],
         inputs=lambda _spec, _project: {"version": version},
     )
     return [*made, golden, volume.STAGE, config.STAGE]

@@ -61,8 +61,6 @@ def filter_of(spec: Spec) -> PathFilter:
 def build(job: Job) -> None:
     """Bootstrap with the tool that the spec names."""
     require_namespace(job.run)
-    require_feasible(job.spec, job.project)
-    require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
     cache = job.project.output / "cache"
     if job.spec.bootstrap == "parallel":
@@ -275,6 +273,7 @@ STAGE = Stage(
     revision=REVISION,
     after=("mirror",),
     keys=("suite", "arch", "init", "bootstrap", "documentation", "locale"),
+    checks=(require_feasible, require_proxy),
     inputs=inputs,
     outputs=outputs,
     tools={

@@ -48,7 +48,7 @@ def build(job: Job) -> None:
     _write_configurations(job)
     status = (job.upstream("rootfs") / "dpkg-status").read_text()
     (scratch / "manifest").write_text(render_manifest(status))
-    resolved = json.dumps(spec.as_json(), indent=1, sort_keys=True)
+    resolved = json.dumps(job.record, indent=1, sort_keys=True)
     (scratch / "spec.json").write_text(f"{resolved}\n")
     _write_record(job)
     write_sums(scratch, disks=DISKS)

@@ -65,8 +65,6 @@ def build(job: Job) -> None:
     if job.spec.is_kernel_inside:
         (job.scratch / "kernel.json").write_text('{"inside": true}\n')
         return
-    require_feasible(job.spec, job.project)
-    require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
     room = make_room(job.scratch / "room")
     order, parts = _plan(job, snapshot, room)
@@ -214,6 +212,8 @@ STAGE = Stage(
     revision=REVISION,
     after=("mirror",),
     keys=("arch", "boot", "kernel", "initrd", "modules", "fs"),
+    reads={"suite": "the mirror's identity names it"},
+    checks=(require_feasible, require_proxy),
     inputs=inputs,
     outputs=outputs,
     tools={**CAGE, "dpkg-deb": "dpkg", "nice": "coreutils", "depmod": "kmod", "tar": "tar"},

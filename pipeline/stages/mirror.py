@@ -42,8 +42,6 @@ def inputs(spec: Spec, project: Project) -> Inputs:
 
 def build(job: Job) -> None:
     """Fetch and verify every Release file, then the indexes that they name."""
-    require_feasible(job.spec, job.project)
-    require_proxy(job.spec, job.project)
     archives = with_cache(job.spec, job.project, find_archives(job.spec, job.project.mirrors))
     cache = job.project.output / "cache"
     place_keyring(job.spec, archives[0].keyring, job.scratch / KEYRING, cache=cache, log=job.log)
@@ -113,6 +111,8 @@ STAGE = Stage(
     build=build,
     revision=REVISION,
     keys=("suite", "arch", "mirror", "components", "updates", "security", "keyring"),
+    reads={"snapshot_max_age": "it says when to ask again"},
+    checks=(require_feasible, require_proxy),
     inputs=inputs,
     outputs=outputs,
     identity=identity,

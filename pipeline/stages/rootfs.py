@@ -118,7 +118,6 @@ def build(job: Job) -> None:
     room = make_room(job.scratch / "room")
     for name in ("dib", "home"):
         make_room(room / name)
-    require_proxy(job.spec, job.project)
     snapshot = read_snapshot(job.upstream("mirror"))
     argv = [
         *prepare_program(job.scratch / LIBRARY),
@@ -277,6 +276,15 @@ STAGE = Stage(
         "guest_mirror",
         "vnc",
     ),
+    reads={
+        **dict.fromkeys(
+            ("mirror", "components", "updates", "security"),
+            "what follows, the guest's sources, is an input",
+        ),
+        "element_hosts": "it opens the network for elements, whose bytes are inputs",
+        "type": "it is hvm where boot is firmware, and only there with a kernel inside",
+    },
+    checks=(require_proxy,),
     inputs=inputs,
     outputs=outputs,
     tools={**CAGE, "tar": "tar", "getopt": "util-linux", "bash": "bash"},

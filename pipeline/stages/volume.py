@@ -56,7 +56,6 @@ def build(job: Job) -> None:
     Volumes get a temporary name, which the stage config exchanges for the final one.
     """
     spec, golden = job.spec, job.upstream("image")
-    refuse_too_large(spec, job.project)
     load_templates()  # the stage config renders the configurations right after this one
     last = job.project.volume(spec.name)
     targets = targets_of(spec, job.project)
@@ -183,6 +182,12 @@ STAGE = Stage(
         "root_password_hash",
         "root_password_file",
     ),
+    reads={
+        "authorized_keys": "the lines that they give are an input",
+        "type": "`nodes` has what follows from it",
+        **dict.fromkeys(("bridge", "mac", "vifname", "rate", "model"), "the host's side of a card"),
+    },
+    checks=(refuse_too_large,),
     inputs=inputs,
     outputs=outputs,
     is_stale=is_stale,

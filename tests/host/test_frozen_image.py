@@ -73,7 +73,7 @@ def make_image(folder: Path, suite: str) -> Path:
     spec = Spec.model_validate({"name": "web1", "suite": suite, "security": False})
     project = Project(ROOT, folder / "output", folder / "guests")
     artifacts = {"mirror": mirror, "rootfs": rootfs}
-    image.build(Job(spec, project, scratch, folder / "log", artifacts))
+    image.build(Job(spec, {}, project, scratch, folder / "log", artifacts))
     return next(scratch.glob("golden*.img"))
 
 

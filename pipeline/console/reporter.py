@@ -35,7 +35,7 @@ class StageReporter:
         self._is_complete = False
         self._errors: list[PipelineError] = []
 
-    def initialize(self, tasks: Any, selected_tasks: Any) -> None:
+    def initialize(self, _tasks: Any, selected_tasks: Any) -> None:
         """Before anything runs: an interruption leaves nothing behind."""
         interruption.install()
         interruption.at_interruption(self._note_ending, interruption.WORDS)

@@ -21,7 +21,6 @@ class Running:
     """A domain as `xl list` shows it; `state` in words."""
 
     name: str
-    domain_id: int
     memory_mib: int
     vcpus: int
     state: str
@@ -105,13 +104,13 @@ def parse_list(text: str) -> Mapping[str, Running]:
         words = line.rsplit(maxsplit=5)
         if len(words) != 6 or not words[1].lstrip("-").isdigit():
             continue
-        name, number, memory, vcpus, letters, seconds = words
+        name, _, memory, vcpus, letters, seconds = words
         if name == "(null)":
             continue  # it is being taken down and has no name any more
         state = next((_STATES[letter] for letter in letters if letter in _STATES), "running")
         if "d" in letters:
             state = "dying"
-        found[name] = Running(name, int(number), int(memory), int(vcpus), state, float(seconds))
+        found[name] = Running(name, int(memory), int(vcpus), state, float(seconds))
     if not found:
         raise PipelineError("the toolstack's list of domains is empty", details=text)
     return found

@@ -260,16 +260,6 @@ def make_read_only(run: Run, volume: Volume) -> None:
     _change(run, ["lvchange", "-p", "r", f"{volume.group}/{volume.name}"])
 
 
-def change_tags(
-    run: Run, volume: Volume, *, add: Sequence[str] = (), remove: Sequence[str] = ()
-) -> None:
-    """Add and remove tags in one change of the group's metadata."""
-    words = [word for tag in remove for word in ("--deltag", tag)]
-    words += [word for tag in add for word in ("--addtag", tag)]
-    if words:
-        _change(run, ["lvchange", *words, f"{volume.group}/{volume.name}"])
-
-
 def open_count(run: Run, volume: Volume) -> int:
     """How often the kernel has the device open: also what no O_EXCL finds (xen-blkback)."""
     if volume.device is None:

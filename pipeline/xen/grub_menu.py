@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.xen.values import SyntaxFault, check_file_path, check_key, check_text
+from pipeline.xen.values import SyntaxFault
 
 GRUB_CFG_PATHS = (
     "/boot/grub/grub.cfg",
@@ -53,31 +53,6 @@ class Menu:
     def default_entry(self) -> MenuEntry:
         """The entry that boots; the first when the index is out of range, as in pygrub."""
         return self.entries[self.default if self.default < len(self.entries) else 0]
-
-
-def render_menus(entries: Sequence[MenuEntry]) -> tuple[str, str]:
-    """menu.lst and grub.cfg with these entries, the first one booting after a second.
-
-    grub.cfg also serves GRUB for Xen (PV and PVH), which looks for the kernel's file system itself.
-    Raises ValueError for text that a menu cannot carry.
-    """
-    if not entries:
-        raise ValueError("a menu needs an entry")
-    legacy = ["default 0", "timeout 1", ""]
-    modern = ["set default=0", "set timeout=1", ""]
-    for entry in entries:
-        _check_entry(entry)
-        line = f"{entry.kernel} {entry.args}".strip()
-        initrd = [] if entry.initrd is None else [f"initrd {entry.initrd}"]
-        legacy += [f"title {entry.title}", "root (hd0,0)", f"kernel {line}", *initrd, ""]
-        body = [f"search --no-floppy --file --set=root {entry.kernel}", f"linux {line}", *initrd]
-        modern += [
-            f'menuentry "{entry.title}" --class gnu-linux {{',
-            *(f"    {text}" for text in body),
-            "}",
-            "",
-        ]
-    return "\n".join(legacy), "\n".join(modern)
 
 
 def find_menu(menus: Mapping[str, str], version: tuple[int, int]) -> tuple[str, Menu] | None:
@@ -176,17 +151,3 @@ def _drop_device(path: str) -> str:
 
 def _read_index(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else 0
-
-
-def _check_entry(entry: MenuEntry) -> None:
-    check_key("menu title", check_text, entry.title)
-    check_key("menu args", check_text, entry.args)
-    if not entry.title or set(entry.title) & set("\"'{}\\$"):
-        raise ValueError(f"menu title: {entry.title!r} is empty or holds quotes, braces, \\ or $")
-    if set(entry.args) & set("{}\\$\"';|&<>"):
-        raise ValueError(f"menu args: {entry.args!r} holds characters that GRUB would interpret")
-    for path in (entry.kernel, entry.initrd):
-        if path is not None:
-            check_key("menu path", check_file_path, path)
-            if not re.fullmatch(r"[A-Za-z0-9/._+~-]+", path):
-                raise ValueError(f"menu path: {path!r} holds characters that GRUB would interpret")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +87,3 @@ def copy_artifact(artifact: Path, folder: Path) -> Faulty:
             run(["cp", "--sparse=always", "--reflink=auto", path, folder / path.name])
     faulty = Faulty(folder, name)
     return faulty.rewrite(str(artifact), str(folder))
-
-
-def copy_file(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)

@@ -63,7 +63,7 @@ OTHERWISE = {"TZ": "Pacific/Auckland", "LANG": "de_DE.UTF-8", "LC_ALL": "tr_TR.U
 def locked(workshop: Workshop, tmp_path: Path) -> Iterator[Workshop]:
     """A copy of the guests with a lock, and an empty output that holds only what the lock keeps."""
     require(os.geteuid() == 0, "a network namespace without interfaces")
-    guests, output = tmp_path / "guests", tmp_path / "otherwhere" / "output"
+    guests, output = tmp_path / "guests", tmp_path / "elsewhere" / "output"
     shutil.copytree(workshop.guests, guests)
     here = Workshop(workshop.output, guests)
     done = here.doit("lock", f"name={GUEST}")

@@ -631,7 +631,6 @@ def divert_through_link(tree: Path, host: Path) -> None:
 
 Leave = Callable[[Path, Path], object]
 DPKG = "var/lib/dpkg"
-DIVERTED = ("/usr/lib", "/usr/lib.other", "base")
 # folders of the tree that a script may turn into links
 SWAPPED = (
     *("usr", "usr/lib", "etc", "var", "var/lib", DPKG, f"{DPKG}/info", f"{DPKG}/triggers"),

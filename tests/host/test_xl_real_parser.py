@@ -21,8 +21,9 @@ from pipeline.xen.boot import Direct, Firmware, Grub, Pygrub
 from pipeline.xen.cfg_syntax import read_assignments
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
-from pipeline.xen.grub_menu import MenuEntry, parse_grub_cfg, parse_menu_lst, render_menus
+from pipeline.xen.grub_menu import MenuEntry, parse_grub_cfg, parse_menu_lst
 from pipeline.xen.values import SyntaxFault
+from tests.grub_menus import render_menus
 
 pytestmark = pytest.mark.integration
 

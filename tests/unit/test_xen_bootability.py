@@ -12,7 +12,8 @@ from pipeline.xen.boot import Boot, Direct, Grub, Pygrub
 from pipeline.xen.bootability import BootFacts, lint
 from pipeline.xen.devices import Card, Disk
 from pipeline.xen.domain import Domain
-from pipeline.xen.grub_menu import MenuEntry, render_menus
+from pipeline.xen.grub_menu import MenuEntry
+from tests.grub_menus import render_menus
 
 DIRECT = Direct("/boot/vmlinuz", "/boot/initrd.img", "/dev/xvda1", "ro console=hvc0")
 GRUB = Grub("/usr/lib/grub-xen/grub-x86_64-xen.bin")

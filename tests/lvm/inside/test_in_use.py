@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from pipeline.storage.in_use import refuse_if_defined, refuse_if_used
 from pipeline.storage.lvm import Volume
 
 MIB = 1 << 20
-Use = Callable[[Volume, Path], Iterator[None]]
 
 
 def await_openers(volume: Volume, count: int) -> None:

@@ -1,6 +1,6 @@
 """What would make a build or the guest fail, found before anything is fetched.
 
-Guest, kernel and Xen against one another are in compatibility.py.
+Guest, kernel and Xen against one another are in xen/compatibility.py.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from pipeline import process
-from pipeline.compatibility import Finding, find_incompatible
 from pipeline.console.progress import print_line
-from pipeline.errors import CommandFailed, EnvironmentFault
+from pipeline.errors import CommandFailed, EnvironmentFault, Finding, WrongValueError
+from pipeline.guest.domains import domain_of
 from pipeline.mirror.keyrings import choose_keyring
 from pipeline.mirror.mirrors import HOST, find_archive
 from pipeline.project import Project
 from pipeline.spec import Spec
+from pipeline.spec.domain import refuse_unrenderable
+from pipeline.spec.rules import case_of
 from pipeline.suites import describe_age
+from pipeline.xen.compatibility import find_broken
 
 _PAGE = 0x400000
 _MIB_OF_32 = 16 << 20  # what 2^32 blocks of 4 KiB are; resize2fs takes one block less
@@ -108,7 +111,8 @@ def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> 
         *_about_machine(spec, machine),
         *_about_keyring(spec, project),
         *_about_sizes(spec, project),
-        *find_incompatible(spec, machine.linux),
+        *_about_paths(spec, project),
+        *find_broken(case_of(spec, machine.linux), "stops", "warns"),
     ]
 
 
@@ -128,36 +132,36 @@ def require_feasible(spec: Spec, project: Project) -> None:
 def warnings_of(found: Iterable[Finding]) -> list[str]:
     """What does not stop the build, a line each."""
     return [
-        f"{one.key}: {one.text}{f'; {one.hint}' if one.hint else ''}"
+        f"{one.subject}: {one.text}{f'; {one.hint}' if one.hint else ''}"
         for one in found
-        if one.level == "warns"
+        if one.level == "warning"
     ]
 
 
 def refusal_of(found: Iterable[Finding]) -> EnvironmentFault | None:
     """One error for everything that stops the build; None when nothing does."""
-    stops = [one for one in found if one.level == "stops"]
+    stops = [one for one in found if one.level == "error"]
     if not stops:
         return None
     first = stops[0]
-    details = "" if len(stops) == 1 else "\n".join(f"{one.key}: {one.text}" for one in stops)
-    return EnvironmentFault(f"{first.key}: {first.text}", details=details, hint=first.hint)
+    details = "" if len(stops) == 1 else "\n".join(f"{one.subject}: {one.text}" for one in stops)
+    return EnvironmentFault(f"{first.subject}: {first.text}", details=details, hint=first.hint)
 
 
 def _about_age(spec: Spec, machine: Machine) -> Iterator[Finding]:
     note = describe_age(spec.suite_facts, machine.today)
     if note and (spec.mirror == HOST or not spec.suite_facts.is_archived):
-        yield Finding("warns", "suite", f"{spec.suite}: {note}")
+        yield Finding("warning", "suite", f"{spec.suite}: {note}")
 
 
 def _about_machine(spec: Spec, machine: Machine) -> Iterator[Finding]:
     if spec.arch == "amd64" and machine.arch not in ("x86_64", "amd64"):
         yield Finding(
-            "stops", "arch", f"an amd64 guest cannot be built on {machine.arch}", "use arch=i386"
+            "error", "arch", f"an amd64 guest cannot be built on {machine.arch}", "use arch=i386"
         )
     elif spec.suite_facts.needs_vsyscall and spec.arch == "amd64" and not machine.has_vsyscall():
         yield Finding(
-            "stops",
+            "error",
             "suite",
             f"the C library of {spec.suite} makes vsyscalls, which this machine's kernel answers "
             "with a crash (tried)",
@@ -165,7 +169,7 @@ def _about_machine(spec: Spec, machine: Machine) -> Iterator[Finding]:
         )
     elif spec.arch == "i386" and not machine.runs_32_bit():
         yield Finding(
-            "stops",
+            "error",
             "arch",
             f"this machine ({machine.arch}) runs no i386 programs (tried)",
             "boot an x86 build host with ia32_emulation=on, or use arch=amd64",
@@ -180,7 +184,16 @@ def _about_keyring(spec: Spec, project: Project) -> Iterator[Finding]:
     if keyring.is_file() or (package == "ubuntu-keyring" and not is_given):
         return
     hint = "correct keyring=" if is_given else f"apt-get install {package}, or give keyring="
-    yield Finding("stops", "keyring", f"{keyring}: no such file", hint)
+    yield Finding("error", "keyring", f"{keyring}: no such file", hint)
+
+
+def _about_paths(spec: Spec, project: Project) -> Iterator[Finding]:
+    """What the toolstack says of this project's paths; the rest of the spec is judged already."""
+    try:
+        refuse_unrenderable(spec, domain_of(spec, project))
+    except WrongValueError as mistake:
+        hint = mistake.hint or "put output/ elsewhere: DOMU_OUTPUT"
+        yield Finding("error", mistake.key or "output", mistake.message, hint)
 
 
 def refuse_too_large(spec: Spec, project: Project) -> None:
@@ -196,14 +209,14 @@ def _about_sizes(spec: Spec, project: Project) -> Iterator[Finding]:
         is_ext = part.has_files and part.fs.startswith("ext")
         if is_ext and "64bit" not in spec.mke2fs_features(part.fs) and part.size_mib >= _MIB_OF_32:
             yield Finding(
-                "stops",
+                "error",
                 named,
                 f"{part.size_mib} MiB: {part.fs} of {spec.suite} ends below 16 TiB",
                 f"write {_MIB_OF_32 - 1}M or less, or fs = 'xfs'",
             )
         elif not part.device and not _fits_a_file(project.output, part.size_mib << 20):
             yield Finding(
-                "stops",
+                "error",
                 named,
                 f"{part.size_mib} MiB: no file of {project.output}'s file system can be so large",
                 f"write {_MIB_OF_32 - 1}M or less (ext4's limit), or put output/ on xfs or btrfs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipeline.check.configuration import expected_domain, read_domains
@@ -13,7 +14,7 @@ from pipeline.check.image import MOST_FILE
 from pipeline.check.network import network_names
 from pipeline.check.system import find_gettys
 from pipeline.check.tree import Tree
-from pipeline.errors import Finding, Level
+from pipeline.errors import Finding
 from pipeline.spec.domain import command_line
 from pipeline.xen.bootability import BootFacts, lint
 from pipeline.xen.grub_menu import parse_grub_cfg, parse_menu_lst
@@ -167,9 +168,7 @@ def check_bootability(facts: Facts) -> Iterator[Finding]:
         wanted = "a kernel and an initrd that can be read"
         yield compare("C2", "boot files", expected=wanted, seen=fault)
     findings = lint(read_boot_facts(facts))
-    for finding in findings:
-        level: Level = "error" if finding.level == "error" else "warning"
-        yield Finding(level, finding.code, finding.message, finding.hint, code="C2")
+    yield from (replace(finding, code="C2") for finding in findings)
     if not findings and not facts.boot.faults:
         kernel = facts.boot.kernel
         shown = f"{kernel.release}, {kernel.compression}" if kernel else "firmware"

@@ -12,9 +12,9 @@ from pipeline.dom0.inventory import Installed, link_target, marked, read_install
 from pipeline.dom0.layout import Layout
 from pipeline.errors import InUseError, UsageError
 from pipeline.storage.transaction import Step, Transaction, remove, rename, write_aside
-from pipeline.xen import xl, xm
 from pipeline.xen.boot import Direct
 from pipeline.xen.domain import Domain
+from pipeline.xen.render import render_xl, render_xm
 
 _SUFFIX = ".domu-new"
 
@@ -22,7 +22,7 @@ _SUFFIX = ".domu-new"
 def render(domain: Domain, *, toolstack: str, xen: str) -> str:
     """The configuration for the host's toolstack; raises UsageError for what it cannot express."""
     try:
-        return xm.render(domain, xen=xen) if toolstack == "xm" else xl.render(domain, xen=xen)
+        return render_xm(domain, xen=xen) if toolstack == "xm" else render_xl(domain, xen=xen)
     except ValueError as error:
         raise UsageError(f"{domain.name}: {error}", hint="correct the spec") from error
 

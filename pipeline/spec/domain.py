@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.errors import WrongValueError
+from pipeline.spec.devices import Part
 from pipeline.spec.model import Spec
+from pipeline.xen import xl, xm
+from pipeline.xen.compatibility import SINCE, before
 from pipeline.xen.domain import Boot, Direct, Disk, Domain, Firmware, Framebuffer, Grub, Pygrub
 from pipeline.xen.values import parse_version
-from pipeline.xen.xl import HDTYPE_SINCE
 
 # any fixed namespace does (RFC 9562 version 5): a guest keeps its UUID as long as its name
 _UUIDS = uuid.UUID("1c6b9a52-0d5e-5d0b-8a43-51f0c7a0e9a1")
-_FIRST_XL, _LAST_XEND = (4, 2), (4, 4)
+_LAST_XEND = (4, 4)
 _GRUB_FOLDER = "/usr/lib/grub-xen"
 GRUB_BINARIES = {
     ("pv", "amd64"): f"{_GRUB_FOLDER}/grub-x86_64-xen.bin",
@@ -33,7 +36,8 @@ def without_ahci(domain: Domain) -> Domain:
 
 def xl_version(spec: Spec) -> str:
     """The Xen that NAME.cfg is for: the spec's, or the first with xl where that had only xend."""
-    return spec.xen if parse_version(spec.xen) >= _FIRST_XL else ".".join(map(str, _FIRST_XL))
+    has_xl = not before("xl", parse_version(spec.xen))
+    return spec.xen if has_xl else ".".join(map(str, SINCE["xl"]))
 
 
 def xm_version(spec: Spec) -> str:
@@ -74,7 +78,7 @@ def make_boot(spec: Spec, folder: Path) -> Boot:
         return Grub(spec.bootloader or GRUB_BINARIES[spec.type, spec.arch])
     if spec.boot == "firmware":
         # SeaBIOS reads an IDE disk word by word, each a way through Xen; an AHCI disk by DMA
-        has_ahci = parse_version(xl_version(spec)) >= HDTYPE_SINCE
+        has_ahci = not before("hdtype=", parse_version(xl_version(spec)))
         return Firmware(hdtype="ahci" if has_ahci else "ide")
     return Direct(
         kernel=str(folder / "vmlinuz"),
@@ -102,3 +106,31 @@ def _framebuffer(spec: Spec) -> Framebuffer | None:
         vncdisplay=spec.vncdisplay,
         keymap=spec.keymap or None,
     )
+
+
+def refuse_unrenderable(spec: Spec, domain: Domain) -> None:
+    """Unsupported where xl cannot have this domain, or xm where the spec's Xen has only that."""
+    xl.fields(domain, xen=xl_version(spec))
+    if before("xl", parse_version(spec.xen)):
+        xm.fields(without_ahci(domain), xen=xm_version(spec))
+
+
+def find_unrenderable(spec: Spec) -> WrongValueError | None:
+    """What no domain can be, or its toolstack refuses, wherever the guest's image files will be."""
+    try:
+        disks = [
+            Disk(
+                target=part.device or _likely_target(spec, part),
+                vdev=part.vdev,
+                format=spec.format if part.has_files else "raw",
+            )
+            for part in spec.parts
+        ]
+        refuse_unrenderable(spec, make_domain(spec, Path("/srv"), disks))
+    except WrongValueError as mistake:
+        return mistake
+    return None
+
+
+def _likely_target(spec: Spec, part: Part) -> str:
+    return f"/dev/{spec.lvm}/{spec.name}-{part.name}" if spec.lvm else f"/srv/{part.name}.img"

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pipeline.errors import WrongValueError
 from pipeline.spec.devices import LOADER, MOST_PARTS, AnyInterface, Part, derive_mac, read_addresses
+from pipeline.spec.domain import find_unrenderable
 from pipeline.spec.keys import CardKeys
 from pipeline.spec.model import Spec
 from pipeline.spec.values import show_size
-from pipeline.xen.boot import HVM_DIRECT_SINCE, grub_domain_type
-from pipeline.xen.devices import MTU_SINCE
+from pipeline.xen.boot import grub_domain_type
+from pipeline.xen.compatibility import Case, find_broken
+from pipeline.xen.values import check_most, parse_version
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Clash:
     others: tuple[str, ...] = ()
 
 
+_SHIPPED = {"etch": 18, "lenny": 26, "squeeze": 32}  # Linux 2.6.N
 _BOOTS = {
     "pv": ("direct", "pygrub", "grub"),
     "pvh": ("direct", "pygrub", "grub"),
@@ -33,9 +37,22 @@ _BOOTS = {
 
 
 def find_clashes(spec: Spec) -> Iterator[Clash]:
-    """All clashes of a spec."""
-    for check in CHECKS:
-        yield from check(spec)
+    """All clashes of a spec; where there is none, what its toolstack would refuse."""
+    clashes = [clash for check in CHECKS for clash in check(spec)]
+    yield from clashes or check_toolstack(spec)
+
+
+def check_toolstack(spec: Spec) -> Iterator[Clash]:
+    """The rules of xl, and of xm where the spec's Xen has no xl, before anything is fetched."""
+    mistake = find_unrenderable(spec)
+    if mistake is None:
+        return
+    key = mistake.key
+    if key.startswith("disk"):
+        given = [name for name in ("partitions", "image_dev", "swap_dev") if getattr(spec, name)]
+        key = "format" if key == "disk format" else (*given, "lvm")[0]
+    message = mistake.message.removeprefix(f"{mistake.key}: ")
+    yield Clash(key if key in Spec.model_fields else "type", message, mistake.hint, ("xen",))
 
 
 def check_host(spec: Spec) -> Iterator[Clash]:
@@ -101,17 +118,6 @@ def check_boot(spec: Spec) -> Iterator[Clash]:
             "name a kernel package, or write boot = 'direct'",
             ("boot",),
         )
-    if spec.boot == "pygrub" and spec.fs in ("xfs", "btrfs"):
-        yield Clash(
-            "fs", f"pygrub cannot read {spec.fs}", "write ext4, or boot = 'grub'", ("boot",)
-        )
-    if spec.boot == "grub" and spec.type == "pv" and "-cloud-" in spec.kernel:
-        yield Clash(
-            "kernel",
-            f"PV GRUB cannot unpack the LZ4 of {spec.kernel}",
-            f"write kernel = '{spec.suite_facts.generic_kernel(spec.arch)}'",
-            ("boot", "type"),
-        )
     if spec.bootloader and spec.boot == "grub" and grub_domain_type(spec.bootloader) != spec.type:
         yield Clash(
             "bootloader",
@@ -125,42 +131,50 @@ def check_boot(spec: Spec) -> Iterator[Clash]:
         )
 
 
-def check_xen(spec: Spec) -> Iterator[Clash]:
-    """What the target Xen does not know."""
-    version = tuple(int(part) for part in spec.xen.split("."))
-    if spec.type == "pvh" and version < (4, 10):
-        yield Clash(
-            "type", f"Xen {spec.xen} has no PVH guests", "write pv, or xen = '4.10'", ("xen",)
-        )
-    if (spec.type, spec.boot) == ("hvm", "direct") and version < HVM_DIRECT_SINCE:
-        hint = "write boot = 'firmware', or xen = '4.5'"
-        yield Clash("boot", f"Xen {spec.xen} has no direct boot of a PC", hint, ("xen", "type"))
-    for index, card in enumerate(spec.cards):
-        if card.device.mtu is not None and version < MTU_SINCE:
-            key = f"interfaces[{index - 1}].mtu" if index else "mtu"
-            yield Clash(
-                key, f"Xen {spec.xen} does not know it, 4.16 does", "leave it out", ("xen",)
-            )
-    if version < (4, 0):
-        if spec.on_crash.startswith("coredump-"):
-            yield Clash("on_crash", f"xend of Xen {spec.xen} has no {spec.on_crash}", "", ("xen",))
-        if spec.boot == "grub":
-            yield Clash(
-                "boot",
-                f"GRUB 2 for Xen does not run under Xen {spec.xen}",
-                "write pygrub or direct",
-                ("xen",),
-            )
+def check_versions(spec: Spec) -> Iterator[Clash]:
+    """Guest, kernel and loader against one another and the Xen: the table of all versions."""
+    for finding in find_broken(case_of(spec), "refused"):
+        key, taking_part = finding.subject, ("xen", "type", "boot", "kernel")
+        if key == "mtu":
+            first = next(card.index for card in spec.cards if card.device.mtu)
+            key = f"interfaces[{first - 1}].mtu" if first else key
+        yield Clash(key, finding.message, finding.hint, taking_part)
+
+
+def case_of(spec: Spec, host_linux: tuple[int, ...] = ()) -> Case:
+    """A spec as the table of versions wants it; `host_linux` is the version behind kernel=host."""
+    linux = host_linux if spec.kernel_source == "host" and host_linux else spec.linux
+    if linux == (2, 6):  # the package's name does not say more
+        linux = (2, 6, _SHIPPED.get(spec.suite, 32))
+    return Case(
+        type=spec.type,
+        boot=spec.boot,
+        xen=parse_version(spec.xen),
+        loader=spec.bootloader,
+        arch=spec.arch,
+        suite=spec.suite_facts,
+        init=spec.init,
+        fs=spec.fs,
+        kernel=spec.kernel,
+        linux=linux,
+        compression="lz4" if "-cloud-" in spec.kernel else "",  # Debian's; others are not known
+        cmdline=spec.cmdline,
+        on_crash=spec.on_crash,
+        xl_keys=frozenset({"mtu"} if any(card.device.mtu for card in spec.cards) else ()),
+        has_our_initrd=not (spec.is_kernel_inside or spec.initrd),
+    )
 
 
 def check_resources(spec: Spec) -> Iterator[Clash]:
     """Memory and processors."""
-    if spec.maxmem_mib < spec.memory_mib:
-        yield Clash("maxmem", f"{spec.maxmem} is less than memory = {spec.memory}", "", ("memory",))
-    if spec.maxvcpus is not None and spec.maxvcpus < spec.vcpus:
-        yield Clash(
-            "maxvcpus", f"{spec.maxvcpus} is less than vcpus = {spec.vcpus}", "", ("vcpus",)
-        )
+    try:
+        check_most("maxmem", spec.maxmem_mib, "memory", spec.memory_mib, show_size)
+    except WrongValueError as mistake:
+        yield Clash("maxmem", mistake.message, "", ("memory",))
+    try:
+        check_most("maxvcpus", spec.maxvcpus or spec.vcpus, "vcpus", spec.vcpus)
+    except WrongValueError as mistake:
+        yield Clash("maxvcpus", mistake.message, "", ("vcpus",))
 
 
 def check_screen(spec: Spec) -> Iterator[Clash]:
@@ -469,6 +483,6 @@ def _find_repeated(spec: Spec, cards: list[tuple[str, CardKeys]]) -> Iterator[Cl
 
 
 CHECKS: tuple[Callable[[Spec], Iterator[Clash]], ...] = (
-    *(check_host, check_release, check_kernel_files, check_boot, check_xen),
+    *(check_host, check_release, check_kernel_files, check_boot, check_versions),
     *(check_resources, find_disk_clashes, find_card_clashes, check_screen, check_password),
 )

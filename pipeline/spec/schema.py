@@ -1,4 +1,4 @@
-"""The generated documents: docs/spec.md, docs/spec.schema.json and docs/xen-create-image.md."""
+"""The generated documents: spec.md, spec.schema.json, xen-create-image.md, compatibility.md."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipeline.spec.keys import CardKeys, PartitionKeys, strip_annotation, table_
 from pipeline.spec.model import SECTIONS, Spec
 from pipeline.spec.xen_create_image.options import render_options_page
 from pipeline.suites import SUITES, Suite
+from pipeline.xen.compatibility import RULES, WORKS
 
 _INTRODUCTION = """\
 # The guest spec
@@ -31,6 +32,14 @@ Editors that know TOML (taplo, Even Better TOML) check while you type with this 
 
 This page is generated: `python -m pipeline.spec.schema --write` writes it again.
 """
+_COMPATIBILITY = """\
+What does not go together, or not by itself: a build that would end in such a guest is refused
+before it begins (*stops*), or says so (*warns*); what no build could make is a mistake in the spec
+(*refused*). The kernel's version is read from its name. Made by `python -m pipeline.spec.schema
+--write`; the rules and their sources are in pipeline/xen/compatibility.py. A build also tries
+whether this machine answers vsyscalls (releases up to wheezy, amd64) and starts i386 programs, by
+starting some; it names the package of a keyring that is missing, and what a release's age means
+today (`doit suites`)."""
 _NAMES: dict[type, str] = {str: "text", bool: "true, false", int: "number"}
 _JSON_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer"}
 
@@ -71,12 +80,35 @@ def render_schema() -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
+def render_compatibility() -> str:
+    """docs/compatibility.md."""
+    lines = [
+        "# Guest, kernel, Xen",
+        "",
+        *_COMPATIBILITY.splitlines(),
+        "",
+        "| guest | kernel | Xen | | what happens | what to do |",
+        "|---|---|---|---|---|---|",
+    ]
+    shown = {"linux": "N", "suite": "that release", "kernel": "such a kernel", "xen": "N"}
+    shown |= {"compression": "lz4", "unpacked": "4.4", "fs": "xfs", "on_crash": "coredump-..."}
+    for rule in RULES:
+        text = rule.text.format(**shown)
+        lines.append(
+            f"| {rule.guest} | {rule.kernel} | {rule.xen} | {rule.level} | {text} | {rule.hint} |"
+        )
+    lines += ["", "What is known to work:", "", "| guest | kernel | Xen |", "|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in WORKS]
+    return "\n".join(lines) + "\n"
+
+
 def documents() -> dict[str, str]:
     """The generated documents, by file name in docs/."""
     return {
         "spec.md": render_reference(),
         "spec.schema.json": render_schema(),
         "xen-create-image.md": render_options_page(),
+        "compatibility.md": render_compatibility(),
     }
 
 

@@ -8,11 +8,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.artifact.record import RECORD, render_manifest
 from pipeline.artifact.sums import DISK_SUMS, SUMS, write_sums
-from pipeline.errors import UsageError
 from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS, Inputs, Job, Stage
 from pipeline.spec import Spec
@@ -20,9 +18,6 @@ from pipeline.storage.disks import targets_of
 from pipeline.storage.staged_volume import read_record
 from pipeline.storage.switch import publish_guest
 from pipeline.store.store import read_buildinfo
-
-if TYPE_CHECKING:
-    from pipeline.xen.domain import Domain
 
 REVISION = 3
 
@@ -34,6 +29,8 @@ def inputs(spec: Spec, project: Project) -> Inputs:
 
 def build(job: Job) -> None:
     """Bring disks, kernel and configurations together; check sums last."""
+    from pipeline.guest.configurations import render_all  # Jinja2: 60 ms that only a build pays
+
     spec, scratch = job.spec, job.scratch
     scratch.chmod(0o700)
     volume, kernel = job.upstream("volume"), job.upstream("kernel")
@@ -45,46 +42,14 @@ def build(job: Job) -> None:
         for name in ("vmlinuz", "initrd.img"):
             shutil.copyfile(kernel / name, scratch / name)
     shutil.copyfile(kernel / "kernel.json", scratch / "kernel.json")
-    _write_configurations(job)
+    for name, text in render_all(spec, job.project):
+        (scratch / name).write_text(text)
     status = (job.upstream("rootfs") / "dpkg-status").read_text()
     (scratch / "manifest").write_text(render_manifest(status))
     resolved = json.dumps(job.record, indent=1, sort_keys=True)
     (scratch / "spec.json").write_text(f"{resolved}\n")
     _write_record(job)
     write_sums(scratch, disks=DISKS)
-
-
-def _write_configurations(job: Job) -> None:
-    """xl always; xm and libvirt where they can express the domain, else the reason in a file."""
-    from pipeline.guest.domains import domain_of  # only a build pays
-    from pipeline.spec.domain import xl_version
-    from pipeline.xen import xl
-
-    spec = job.spec
-    try:
-        domain = domain_of(spec, job.project)
-        text = xl.render(domain, xen=xl_version(spec))
-    except ValueError as error:
-        raise UsageError(f"{spec.name}: {error}", hint="correct the spec") from error
-    (job.scratch / f"{spec.name}.cfg").write_text(text)
-    _write_other(job, domain)
-
-
-def _write_other(job: Job, domain: Domain) -> None:
-    from pipeline.spec.domain import without_ahci, xm_version
-    from pipeline.xen import libvirt, xm
-    from pipeline.xen.values import Unsupported
-
-    for suffix in ("xm", "xml"):
-        file = job.scratch / f"{job.spec.name}.{suffix}"
-        try:
-            if suffix == "xm":
-                text = xm.render(without_ahci(domain), xen=xm_version(job.spec))
-            else:
-                text = libvirt.render(without_ahci(domain))
-            file.write_text(text)
-        except Unsupported as error:
-            file.with_name(f"{file.name}.unsupported").write_text(f"{error}\n")
 
 
 def _write_record(job: Job) -> None:

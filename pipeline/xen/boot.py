@@ -14,7 +14,6 @@ _GRUB_BINARY = re.compile(
     r"grub-(?:i386|x86_64)-xen(?P<pvh>_pvh)?\.bin|pv-grub-x86_(?:32|64)\.gz|pvgrub(?:32|64)\.bin"
 )
 _BOOT_ORDER = re.compile(r"[acdn]{1,4}")
-HVM_DIRECT_SINCE = (4, 5)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,13 @@ from pipeline.xen.values import SyntaxFault
 
 Value = str | int | list[str]
 
+
+class Quoted(str):
+    """Text that a serializer made for the target's syntax; templates print nothing else."""
+
+    __slots__ = ()
+
+
 _TOKEN = re.compile(
     r"""(?P<space>[ \t]+)
       | (?P<comment>\#[^\n]*)

@@ -26,7 +26,6 @@ from pipeline.xen.values import (
 )
 
 _VDEV = re.compile(r"(?:xvd[a-z]{1,2}|sd[a-z]{1,2}|hd[a-t])(?:[1-9][0-9]?)?")
-MTU_SINCE = (4, 16)  # xl's mtu=
 
 
 @dataclass(frozen=True, kw_only=True)

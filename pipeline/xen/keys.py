@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 
 from pipeline.xen import specs, xl, xm
 from pipeline.xen.cfg_syntax import Value, read_assignments
-from pipeline.xen.values import SyntaxFault, check_choice, parse_version
+from pipeline.xen.compatibility import SINCE
+from pipeline.xen.values import SyntaxFault, Version, check_choice, parse_version
 
 _XL = """
 acpi acpi_firmware acpi_laptop_slate acpi_s3 acpi_s4 altp2m altp2mhvm apic bios bios_path_override
@@ -54,11 +55,11 @@ XL_LATER_KEYS = {
 
 # Keys younger than xl itself, as far as they concern our model.
 XL_SINCE = {
-    "type": (4, 10),
-    "firmware": (4, 10),
+    "type": SINCE["type="],
+    "firmware": SINCE["firmware="],
     "max_grant_version": (4, 12),
     "pvshim": (4, 11),
-    "hdtype": (4, 7),
+    "hdtype": SINCE["hdtype="],
 }
 
 # Read only when type="hvm".
@@ -73,7 +74,7 @@ _VIF = """
 backend bridge devid gatewaydev ip mac model mtu netdev rate script trusted type untrusted vifname
 """
 XL_VIF_KEYS = frozenset(_VIF.split())
-XL_VIF_LATER = {"vlan": (4, 19)}
+XL_VIF_LATER = {"vlan": SINCE["vlan="]}
 
 _VFB = "display keymap opengl sdl vnc vncdisplay vnclisten vncpasswd vncunused xauthority"
 XL_VFB_KEYS = frozenset(_VFB.split())
@@ -128,9 +129,6 @@ HINTS = {
     "device_model": "device_model_override = is what xl reads",
     "type": "type = came with Xen 4.10; builder = is what older ones read",
 }
-
-
-Version = tuple[int, int]
 
 
 def check_keys(configuration: str | Mapping[str, Value], *, target: str, xen: str) -> list[str]:

@@ -7,14 +7,15 @@ what is rendered here. `virsh autostart NAME` takes the place of /etc/xen/auto.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
 from pipeline.xen.boot import split_command_line as split_root
+from pipeline.xen.compatibility import case_of, refuse
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
-from pipeline.xen.render import render_template
 from pipeline.xen.specs import read_number
-from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
+from pipeline.xen.values import SyntaxFault, Unsupported
 
 OS_TYPES = {"pv": "linux", "pvh": "xenpvh", "hvm": "hvm"}
 LOADERS = {"bios": "/usr/lib/xen/boot/hvmloader", "uefi": "/usr/share/ovmf/OVMF.fd"}
@@ -27,10 +28,9 @@ _VNC_PORT = 5900
 _AUTOMATIC = -1
 
 
-def render(domain: Domain, *, xen: str = "4.17") -> str:
-    """The XML that `virsh define` takes. Raises Unsupported."""
-    if parse_version(xen) < (4, 10) and domain.type == "pvh":
-        raise Unsupported(f"type pvh: Xen {xen} does not have it, it came with 4.10")
+def fields(domain: Domain, *, xen: str) -> dict[str, object]:
+    """What the template of the XML for `virsh define` is filled with. Raises Unsupported."""
+    refuse(replace(case_of(domain, xen), xl_keys=frozenset()))
     for card in domain.cards:
         _check_card(card)
     boot = domain.boot
@@ -40,24 +40,21 @@ def render(domain: Domain, *, xen: str = "4.17") -> str:
         raise Unsupported("hdtype: libvirt's Xen driver shows IDE disks only")
     screen = domain.framebuffer
     order = boot.order if isinstance(boot, Firmware) else ""
-    return render_template(
-        "libvirt.xml.j2",
-        {
-            "domain": domain,
-            "xen": xen,
-            "os_type": OS_TYPES[domain.type],
-            "boot": boot,
-            "boot_kind": type(boot).__name__.lower(),
-            "bootargs": " ".join(boot.args) if isinstance(boot, Pygrub) else "",
-            "loader": LOADERS[boot.kind if isinstance(boot, Firmware) else "bios"],
-            "boot_devices": [_BOOT_DEVICES[letter] for letter in order],
-            "disks": [_disk_context(disk) for disk in domain.disks],
-            "console": "serial" if domain.type == "hvm" else "xen",
-            "screen": screen,
-            "port": _vnc_port(screen),
-            "autoport": "yes" if _vnc_port(screen) == _AUTOMATIC else "no",
-        },
-    )
+    return {
+        "domain": domain,
+        "xen": xen,
+        "os_type": OS_TYPES[domain.type],
+        "boot": boot,
+        "boot_kind": type(boot).__name__.lower(),
+        "bootargs": " ".join(boot.args) if isinstance(boot, Pygrub) else "",
+        "loader": LOADERS[boot.kind if isinstance(boot, Firmware) else "bios"],
+        "boot_devices": [_BOOT_DEVICES[letter] for letter in order],
+        "disks": [_disk_context(disk) for disk in domain.disks],
+        "console": "serial" if domain.type == "hvm" else "xen",
+        "screen": screen,
+        "port": _vnc_port(screen),
+        "autoport": "yes" if _vnc_port(screen) == _AUTOMATIC else "no",
+    }
 
 
 def parse(text: str) -> Domain:

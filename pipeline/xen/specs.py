@@ -164,7 +164,9 @@ def screen_pairs(screen: Framebuffer) -> list[tuple[str, str | int | None]]:
 def _listen_ipv4(screen: Framebuffer) -> str | None:
     if screen.vnclisten is not None and ":" in screen.vnclisten:
         raise Unsupported(
-            f"vnclisten: {screen.vnclisten}: xl and xm take what follows a colon for a display"
+            f"vnclisten: {screen.vnclisten}: xl and xm take what follows a colon for a display",
+            "write an IPv4 address",
+            key="vnclisten",
         )
     return screen.vnclisten
 

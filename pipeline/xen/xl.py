@@ -12,7 +12,6 @@ from pathlib import PurePosixPath
 
 from pipeline.xen import specs
 from pipeline.xen.boot import (
-    HVM_DIRECT_SINCE,
     Boot,
     Direct,
     Firmware,
@@ -21,15 +20,11 @@ from pipeline.xen.boot import (
     grub_domain_type,
 )
 from pipeline.xen.boot import split_command_line as split_root
-from pipeline.xen.cfg_syntax import Value, quote_string, read_assignments
-from pipeline.xen.devices import MTU_SINCE, Framebuffer
+from pipeline.xen.cfg_syntax import Quoted, Value, quote_string, read_assignments
+from pipeline.xen.compatibility import before, case_of, refuse
+from pipeline.xen.devices import Framebuffer
 from pipeline.xen.domain import Domain
-from pipeline.xen.render import Quoted, render_template
 from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
-
-TYPE_SINCE = (4, 10)
-VLAN_SINCE = (4, 19)
-HDTYPE_SINCE = (4, 7)
 
 _MODEL_KEYS = """
     name uuid type builder memory maxmem vcpus maxvcpus kernel ramdisk root extra cmdline
@@ -39,33 +34,32 @@ _MODEL_KEYS = """
 _SCREEN_KEYS = ("vncunused", "vncdisplay", "vnclisten", "keymap")
 
 
-def render(domain: Domain, *, xen: str = "4.17") -> str:
-    """The text of an xl.cfg for this version of Xen. Raises Unsupported."""
+def fields(domain: Domain, *, xen: str) -> dict[str, object]:
+    """What the template of an xl.cfg for this version of Xen is filled with. Raises Unsupported."""
     version = parse_version(xen)
-    _check_version(domain, version)
+    if before("xl", version):
+        raise Unsupported(f"xl of Xen {xen}: render for xm instead, xl came with 4.1 and 4.2")
+    refuse(case_of(domain, xen))
     screen = domain.framebuffer
     pairs = [] if screen is None else [("vnc", 1), *specs.screen_pairs(screen)]
     root, extra = root_and_extra(domain.boot)
     hvm = domain.type == "hvm"
-    old = version < TYPE_SINCE
-    return render_template(
-        "xl.cfg.j2",
-        {
-            "domain": domain,
-            "xen": xen,
-            "builder": {"pv": "generic", "hvm": "hvm"}[domain.type] if old else None,
-            "firmware_key": "bios" if old else "firmware",
-            "firmware": firmware_name(domain.boot, old=old),
-            "boot": domain.boot,
-            "boot_kind": type(domain.boot).__name__.lower(),
-            "root": root,
-            "extra": extra,
-            "disks": [specs.write_xl_disk(disk) for disk in domain.disks],
-            "cards": [specs.write_pairs(specs.card_pairs(card)) for card in domain.cards],
-            "screen": specs.write_pairs(pairs) if pairs and not hvm else None,
-            "screen_keys": _top_level(pairs) if pairs and hvm else None,
-        },
-    )
+    old = before("type=", version)
+    return {
+        "domain": domain,
+        "xen": xen,
+        "builder": {"pv": "generic", "hvm": "hvm"}[domain.type] if old else None,
+        "firmware_key": "bios" if old else "firmware",
+        "firmware": firmware_name(domain.boot, old=old),
+        "boot": domain.boot,
+        "boot_kind": type(domain.boot).__name__.lower(),
+        "root": root,
+        "extra": extra,
+        "disks": [specs.write_xl_disk(disk) for disk in domain.disks],
+        "cards": [specs.write_pairs(specs.card_pairs(card)) for card in domain.cards],
+        "screen": specs.write_pairs(pairs) if pairs and not hvm else None,
+        "screen_keys": _top_level(pairs) if pairs and hvm else None,
+    }
 
 
 def parse_assignments(text: str) -> dict[str, Value]:
@@ -141,22 +135,6 @@ def string_list(values: Mapping[str, Value], key: str) -> list[str]:
     if not isinstance(value, list):
         raise SyntaxFault(f"{key}: a single value where a list belongs")
     return value
-
-
-def _check_version(domain: Domain, version: tuple[int, int]) -> None:
-    shown = ".".join(map(str, version))
-    if version < (4, 2):
-        raise Unsupported(f"xl of Xen {shown}: render for xm instead, xl came with 4.1 and 4.2")
-    if domain.type == "pvh" and version < TYPE_SINCE:
-        raise Unsupported(f"type pvh: Xen {shown} does not know type=, which came with 4.10")
-    if domain.type == "hvm" and isinstance(domain.boot, Direct) and version < HVM_DIRECT_SINCE:
-        raise Unsupported(f"hvm with a kernel that is given: it came with 4.5, this is {shown}")
-    if isinstance(domain.boot, Firmware) and domain.boot.hdtype != "ide" and version < HDTYPE_SINCE:
-        raise Unsupported(f"hdtype: Xen {shown} does not know it; it is there in 4.7")
-    if any(card.vlan is not None for card in domain.cards) and version < VLAN_SINCE:
-        raise Unsupported(f"vlan: Xen {shown} does not know vlan=, which came with 4.19")
-    if any(card.mtu is not None for card in domain.cards) and version < MTU_SINCE:
-        raise Unsupported(f"mtu: Xen {shown} does not know mtu=, which came with 4.16")
 
 
 def _top_level(pairs: list[tuple[str, str | int | None]]) -> list[tuple[str, Quoted]]:

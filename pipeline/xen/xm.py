@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipeline.xen import specs
 from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
 from pipeline.xen.boot import split_command_line as split_root
-from pipeline.xen.cfg_syntax import Value
+from pipeline.xen.cfg_syntax import Quoted, Value
+from pipeline.xen.compatibility import case_of, refuse
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
-from pipeline.xen.render import Quoted, render_template
 from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
 from pipeline.xen.xl import number, root_and_extra, string, string_list
 
@@ -28,14 +29,17 @@ def write_disk(disk: Disk, version: tuple[int, int]) -> str:
     """The disk as xm reads it. Raises Unsupported for formats and characters it cannot carry."""
     shown = ".".join(map(str, version))
     if "," in disk.target:
-        raise Unsupported(f"disk {disk.target}: xm splits disk strings at every comma")
+        raise Unsupported(
+            f"disk {disk.target}: xm splits disk strings at every comma", key="disk target"
+        )
     if not disk.target:
         raise Unsupported(f"disk {disk.vdev}: xm has no empty CD drive, name an image")
     since = _TAP_SINCE.get(disk.format)
     if since is not None and version < since:
         raise Unsupported(
             f"disk format {disk.format}: Xen {shown} has no driver for it "
-            f"(tap:{disk.format}: came with {since[0]}.{since[1]}); use raw"
+            f"(tap:{disk.format}: came with {since[0]}.{since[1]}); use raw",
+            key="disk format",
         )
     scheme = f"tap:{disk.format}" if since else {"block": "phy", "file": "file"}[disk.kind]
     vdev = f"{disk.vdev}:cdrom" if disk.devtype == "cdrom" else disk.vdev
@@ -85,40 +89,36 @@ _MODEL_KEYS = """
 _SCREEN_KEYS = ("vncunused", "vncdisplay", "vnclisten", "keymap")
 
 
-def render(domain: Domain, *, xen: str = "3.2") -> str:
-    """The text for xm of this version of Xen (3.0 to 3.4). Raises Unsupported."""
+def fields(domain: Domain, *, xen: str) -> dict[str, object]:
+    """What the template for xm of this version of Xen is filled with. Raises Unsupported."""
     version = parse_version(xen)
     library = _LIBRARY.get(version, _LIBRARY_ELSEWHERE)
     _check_domain(domain, version)
+    if not repr(domain).isascii():
+        raise Unsupported("text outside ASCII: Python of that time refuses it without a coding")
     screen = domain.framebuffer
     pairs = [] if screen is None else specs.screen_pairs(screen)
     root, extra = root_and_extra(domain.boot)
     boot = domain.boot
-    text = render_template(
-        "xm.cfg.j2",
-        {
-            "domain": domain,
-            "xen": xen,
-            "boot": boot,
-            "boot_kind": type(boot).__name__.lower(),
-            "root": root,
-            "extra": extra,
-            "bootloader": _loader_path(boot, library) if isinstance(boot, Pygrub) else "",
-            "bootargs": " ".join(boot.args) if isinstance(boot, Pygrub) else "",
-            "hvmloader": f"{library}/boot/hvmloader",
-            "device_model": f"{library}/bin/qemu-dm",
-            "vcpu_avail": (1 << domain.vcpus) - 1,
-            "disks": [write_disk(disk, version) for disk in domain.disks],
-            "cards": [specs.write_pairs(specs.card_pairs(card)) for card in domain.cards],
-            "screen": None
-            if screen is None or domain.type == "hvm"
-            else specs.write_pairs([("type", "vnc"), *pairs]).replace(", ", ","),
-            "screen_keys": _top_level(pairs) if screen and domain.type == "hvm" else None,
-        },
-    )
-    if not text.isascii():
-        raise Unsupported("text outside ASCII: Python of that time refuses it without a coding")
-    return text
+    return {
+        "domain": domain,
+        "xen": xen,
+        "boot": boot,
+        "boot_kind": type(boot).__name__.lower(),
+        "root": root,
+        "extra": extra,
+        "bootloader": _loader_path(boot, library) if isinstance(boot, Pygrub) else "",
+        "bootargs": " ".join(boot.args) if isinstance(boot, Pygrub) else "",
+        "hvmloader": f"{library}/boot/hvmloader",
+        "device_model": f"{library}/bin/qemu-dm",
+        "vcpu_avail": (1 << domain.vcpus) - 1,
+        "disks": [write_disk(disk, version) for disk in domain.disks],
+        "cards": [specs.write_pairs(specs.card_pairs(card)) for card in domain.cards],
+        "screen": None
+        if screen is None or domain.type == "hvm"
+        else specs.write_pairs([("type", "vnc"), *pairs]).replace(", ", ","),
+        "screen_keys": _top_level(pairs) if screen and domain.type == "hvm" else None,
+    }
 
 
 def parse_assignments(text: str) -> dict[str, Value]:
@@ -179,23 +179,24 @@ def _check_domain(domain: Domain, version: tuple[int, int]) -> None:
     if not (3, 0) <= version <= (4, 4):
         raise Unsupported(f"xm: Xen {shown} has none; xend existed from 3.0 to 4.4")
     if domain.type == "pvh":
-        raise Unsupported(f"type pvh: xend never had it (Xen {shown}); it needs xl of 4.10")
+        raise Unsupported(
+            f"type pvh: xend never had it (Xen {shown}); it needs xl of 4.10", key="type"
+        )
     if isinstance(domain.boot, Firmware) and domain.boot.kind == "uefi":
-        raise Unsupported("firmware uefi: xend starts hvmloader with a BIOS only")
+        raise Unsupported("firmware uefi: xend starts hvmloader with a BIOS only", key="boot")
     if isinstance(domain.boot, Firmware) and domain.boot.hdtype != "ide":
-        raise Unsupported("hdtype: xend shows IDE disks only")
+        raise Unsupported("hdtype: xend shows IDE disks only", key="boot")
     if domain.type == "hvm" and isinstance(domain.boot, Direct):
-        raise Unsupported("hvm with a kernel that is given: xend starts hvmloader only")
-    if isinstance(domain.boot, Grub) and version < (3, 3):
-        raise Unsupported(f"PV GRUB: it came with Xen 3.3, this is {shown}")
+        raise Unsupported("hvm with a kernel that is given: xend starts hvmloader only", key="boot")
+    refuse(replace(case_of(domain, shown), xl_keys=frozenset()))
     if isinstance(domain.boot, Pygrub):
         _check_pygrub(domain.boot, version)
-    if domain.on_crash.startswith("coredump-") and version < (3, 3):
-        raise Unsupported(f"on_crash {domain.on_crash}: xm of Xen {shown} does not know it")
     if domain.framebuffer and domain.type == "pv" and version < (3, 1):
-        raise Unsupported("framebuffer: vfb= came with 3.0.4; say xen=3.1 for that and later")
+        raise Unsupported(
+            "framebuffer: vfb= came with 3.0.4; say xen=3.1 for that and later", key="vnc"
+        )
     if max(domain.vcpus, domain.maxvcpus or 0) > MAX_VCPUS:
-        raise Unsupported(f"vcpus: Xen {shown} gives a domain at most {MAX_VCPUS}")
+        raise Unsupported(f"vcpus: Xen {shown} gives a domain at most {MAX_VCPUS}", key="vcpus")
     for card in domain.cards:
         _check_card(card)
 
@@ -210,7 +211,7 @@ def _check_pygrub(boot: Pygrub, version: tuple[int, int]) -> None:
 def _check_card(card: Card) -> None:
     for field, value in (("mtu", card.mtu), ("vlan", card.vlan)):
         if value is not None:
-            raise Unsupported(f"{field}: xend refuses a vif with {field}=")
+            raise Unsupported(f"{field}: xend refuses a vif with {field}=", key=field)
 
 
 def _loader_path(boot: Pygrub, library: str) -> str:

@@ -11,7 +11,7 @@ from pipeline.artifact.sums import write_sums
 from pipeline.guest.domains import domain_of
 from pipeline.project import Project
 from pipeline.spec import Spec
-from pipeline.xen import xl, xm
+from pipeline.xen.render import render_xl, render_xm
 
 DISK_MIB = 32
 ABIS = ("6.1.0-1-test", "6.1.0-2-test", "6.1.0-3-test")
@@ -65,8 +65,8 @@ def make_artifact(
         (folder / file).write_bytes((kernel.folder / file).read_bytes())
     project = Project(folder, folder.parent.parent, folder)
     domain = domain_of(spec, project)
-    (folder / f"{name}.cfg").write_text(xl.render(domain))
-    (folder / f"{name}.xm").write_text(xm.render(domain))
+    (folder / f"{name}.cfg").write_text(render_xl(domain))
+    (folder / f"{name}.xm").write_text(render_xm(domain))
     (folder / "spec.json").write_text(json.dumps(spec.as_json()))
     write_sums(folder, disks=("disk.*", "swap.img"))
     return folder

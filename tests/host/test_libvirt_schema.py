@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.xen import libvirt
 from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
+from pipeline.xen.render import render_libvirt
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +63,7 @@ def test_the_schema_of_libvirt_accepts_every_way_to_boot(
         on_crash="coredump-destroy",
     )
     file = tmp_path / "guest.xml"
-    file.write_text(libvirt.render(domain), encoding="utf-8")
+    file.write_text(render_libvirt(domain), encoding="utf-8")
     done = subprocess.run(
         ["virt-xml-validate", str(file), "domain"],
         stdin=subprocess.DEVNULL,

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.xen import xl
 from pipeline.xen.boot import Direct, Firmware, Grub, Pygrub
 from pipeline.xen.cfg_syntax import read_assignments
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
 from pipeline.xen.grub_menu import MenuEntry, parse_grub_cfg, parse_menu_lst
+from pipeline.xen.render import render_xl
 from pipeline.xen.values import SyntaxFault
 from tests.grub_menus import render_menus
 
@@ -117,7 +117,7 @@ def dry_run(xen: Path, text: str) -> subprocess.CompletedProcess[str]:
 
 
 def read_config(xen: Path, domain: Domain) -> dict[str, Any]:
-    done = dry_run(xen, xl.render(domain))
+    done = dry_run(xen, render_xl(domain))
     complaints = [
         line
         for line in done.stderr.splitlines()

@@ -13,7 +13,7 @@ from pipeline.check.tree import Node
 from pipeline.guest.identity import render_fstab, render_hosts
 from pipeline.guest.network import network_files
 from pipeline.kernel.facts import KernelFacts
-from pipeline.xen import libvirt, xl, xm
+from pipeline.xen.render import render_libvirt, render_xl, render_xm
 from tests.unit.check_facts import by_name, failed, make_facts, make_tree
 
 ABI = "6.1.0-1-amd64"
@@ -171,9 +171,9 @@ def test_configurations_as_rendered_are_right_and_a_missing_one_is_found() -> No
     facts = make_facts()
     domain = expected_domain(facts)
     texts = {
-        "web1.cfg": xl.render(domain),
-        "web1.xm": xm.render(domain),
-        "web1.xml": libvirt.render(domain),
+        "web1.cfg": render_xl(domain),
+        "web1.xm": render_xm(domain),
+        "web1.xml": render_libvirt(domain),
     }
     sizes = dict.fromkeys(("disk.img", "swap.img", "vmlinuz", "initrd.img"), 1)
     whole = replace(facts, texts=texts, sizes=sizes)

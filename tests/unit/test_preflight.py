@@ -21,7 +21,7 @@ def find(tmp_path: Path, *, arch: str = "x86_64", vsyscall: bool = True, **keys:
     spec = Spec.model_validate({**given, "keyring": str(ring), **keys})
     project = Project(tmp_path, tmp_path / "output", tmp_path / "guests")
     found = look_ahead(spec, project, Machine(arch, lambda: vsyscall, TODAY))
-    return "; ".join(f"{one.level} {one.key}: {one.text}" for one in found)
+    return "; ".join(f"{one.level} {one.subject}: {one.text}" for one in found)
 
 
 def test_an_ordinary_guest_is_fine(tmp_path: Path) -> None:
@@ -31,16 +31,16 @@ def test_an_ordinary_guest_is_fine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"suite": "lenny", "vsyscall": False}, "stops suite: the C library of lenny makes vsys"),
-        ({"arch": "i686"}, "stops arch: an amd64 guest cannot be built on i686"),
-        ({"keyring": "/gone.gpg"}, "stops keyring: /gone.gpg: no such file"),
-        ({"suite": "lenny", "type": "pvh", "xen": "4.17"}, "stops type: Linux 2.6.26 cannot start"),
+        ({"suite": "lenny", "vsyscall": False}, "error suite: the C library of lenny makes vsys"),
+        ({"arch": "i686"}, "error arch: an amd64 guest cannot be built on i686"),
+        ({"keyring": "/gone.gpg"}, "error keyring: /gone.gpg: no such file"),
+        ({"suite": "lenny", "type": "pvh", "xen": "4.17"}, "error type: Linux 2.6.26 cannot start"),
         (
             {"kernel": "/boot/vmlinuz-2.6.26-2-xen-amd64"},
-            "stops kernel: the C library of bookworm stops on Linux 2.6.26",
+            "error kernel: the C library of bookworm stops on Linux 2.6.26",
         ),
-        ({"suite": "bullseye"}, "warns suite: bullseye: its support ended on 2026-08-31"),
-        ({"suite": "lenny", "mirror": "host"}, "warns suite: lenny: in the archive since"),
+        ({"suite": "bullseye"}, "warning suite: bullseye: its support ended on 2026-08-31"),
+        ({"suite": "lenny", "mirror": "host"}, "warning suite: lenny: in the archive since"),
     ],
     ids=["vsyscall", "arch", "keyring", "pvh", "old kernel", "ended", "archived"],
 )

@@ -19,6 +19,7 @@ from pipeline.spec import Spec
 from pipeline.spec.domain import command_line, xl_version, xm_version
 from pipeline.stages.rootfs import elements_of
 from pipeline.xen import xm
+from pipeline.xen.render import render_xm
 
 
 def spec_of(suite: str, **keys: object) -> Spec:
@@ -86,7 +87,7 @@ def test_each_configuration_is_for_a_xen_that_reads_it(
 def test_etchs_configuration_is_python_with_its_names() -> None:
     spec = spec_of("etch", kernel="/boot/vmlinuz-2.6.18-6-xen-686")
     domain = domain_of(spec, Project(Path("/srv"), Path("/srv"), Path("/srv")))
-    values = xm.parse_assignments(xm.render(domain, xen=xm_version(spec)))
+    values = xm.parse_assignments(render_xm(domain, xen=xm_version(spec)))
     assert values["disk"] == [
         "file:/srv/guests/old1/disk.img,sda1,w",
         "file:/srv/guests/old1/swap.img,sda2,w",

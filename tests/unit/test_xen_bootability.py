@@ -55,7 +55,7 @@ def make_facts(*, boot: Boot = DIRECT, kind: str = "pv", **changes: Any) -> Boot
 
 
 def codes(facts: BootFacts) -> list[str]:
-    return [finding.code for finding in lint(facts)]
+    return [finding.subject for finding in lint(facts)]
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.xen import xl, xm
 from pipeline.xen.boot import Boot, Direct, Firmware, Pygrub
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
 from pipeline.xen.keys import check_keys
+from pipeline.xen.render import render_xl, render_xm
 
 BASE = 'name = "x"\ntype = "pv"\nkernel = "/k"\n'
 
@@ -79,7 +79,7 @@ def test_nothing_that_we_render_would_be_ignored(kind: str) -> None:
             cards=(Card(bridge="b", vifname="v", mtu=1400, rate_kbytes_s=1, ip="10.0.0.1"),),
             framebuffer=Framebuffer(vncdisplay=1, vnclisten="0.0.0.0", keymap="fr"),
         )
-        assert check_keys(xl.render(domain), target="xl", xen="4.17") == []
+        assert check_keys(render_xl(domain), target="xl", xen="4.17") == []
 
 
 def test_nothing_that_we_render_for_xm_would_be_ignored() -> None:
@@ -97,4 +97,4 @@ def test_nothing_that_we_render_for_xm_would_be_ignored() -> None:
             cards=(Card(bridge="b", vifname="v", rate_kbytes_s=1),),
             framebuffer=Framebuffer(vncdisplay=1),
         )
-        assert check_keys(xm.render(domain, xen="3.2"), target="xm", xen="3.2") == []
+        assert check_keys(render_xm(domain, xen="3.2"), target="xm", xen="3.2") == []

@@ -196,9 +196,9 @@ def _about_paths(spec: Spec, project: Project) -> Iterator[Finding]:
         yield Finding("error", mistake.key or "output", mistake.message, hint)
 
 
-def refuse_too_large(spec: Spec, project: Project) -> None:
-    """EnvironmentFault for a disk that no file of this machine, or no such file system, can be."""
-    fault = refusal_of(_about_sizes(spec, project))
+def refuse_places(spec: Spec, project: Project) -> None:
+    """EnvironmentFault for a disk that no file here can be, or whose path no toolstack can name."""
+    fault = refusal_of([*_about_sizes(spec, project), *_about_paths(spec, project)])
     if fault:
         raise fault
 

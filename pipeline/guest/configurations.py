@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.errors import UsageError, WrongValueError
 from pipeline.guest.domains import domain_of
 from pipeline.project import Project
 from pipeline.spec import Spec
@@ -18,11 +17,8 @@ from pipeline.xen.values import Unsupported
 
 def render_all(spec: Spec, project: Project) -> Iterator[tuple[str, str]]:
     """The files and their texts: xl's always, xm's and libvirt's or why they cannot be."""
-    try:
-        domain = domain_of(spec, project)
-        yield f"{spec.name}.cfg", render_xl(domain, xen=xl_version(spec))
-    except WrongValueError as error:
-        raise UsageError(f"{spec.name}: {error}", hint=error.hint or "correct the spec") from error
+    domain = domain_of(spec, project)
+    yield f"{spec.name}.cfg", render_xl(domain, xen=xl_version(spec))
     plain = without_ahci(domain)
     for suffix in ("xm", "xml"):
         name = f"{spec.name}.{suffix}"

@@ -18,7 +18,7 @@ from pipeline.guest.identity import (
 )
 from pipeline.guest.passwords import read_root_hash
 from pipeline.mirror.snapshot import read_snapshot
-from pipeline.preflight import refuse_too_large
+from pipeline.preflight import refuse_places
 from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS, Inputs, Job, Stage
 from pipeline.spec import Spec
@@ -194,7 +194,7 @@ STAGE = Stage(
         "type": "`nodes` has what follows from it",
         **dict.fromkeys(("bridge", "mac", "vifname", "rate", "model"), "the host's side of a card"),
     },
-    checks=(refuse_too_large,),
+    checks=(refuse_places,),
     inputs=inputs,
     outputs=outputs,
     is_stale=is_stale,

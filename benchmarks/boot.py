@@ -16,9 +16,8 @@ from benchmarks import page
 from benchmarks.__main__ import KEPT
 from benchmarks.contenders import GUEST, OURS, PEER, list_contenders
 from benchmarks.measuring import call
-from pipeline.errors import PipelineError
+from pipeline.errors import GuestFailed, PipelineError
 from pipeline.project import Project
-from pipeline.proof.errors import GuestFailed
 from pipeline.proof.prove import prove
 from pipeline.recipe import Recipe
 from pipeline.spec import load_all

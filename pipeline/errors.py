@@ -165,3 +165,11 @@ def suggest_nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'size'?`, or nothing when no known word is like this one."""
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean '{nearest[0]}'?" if nearest else ""
+
+
+class Broken(EnvironmentFault):
+    """The test host does not work; nothing is said about the guest (exit code 3)."""
+
+
+class GuestFailed(VerificationError):
+    """The guest does not do what it must (exit code 5); the details show what was seen."""

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.artifact.sums import DISK_SUMS, SUMS, digest_as, read_sums
-from pipeline.check import access, configuration, contents, kernels, names, network, system
+from pipeline.check import access, configuration, contents, kernels, network, system
 from pipeline.check.contents import check_sums
 from pipeline.check.facts import Facts, read_facts, require_artifact
 from pipeline.console.findings import print_findings, print_json, shorten, summarize
@@ -29,7 +29,6 @@ TOOLS = {"dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "bwrap": "bubblewrap"}
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     *contents.CHECKS[:1],
     *access.CHECKS,
-    *names.CHECKS,
     *system.CHECKS,
     *network.CHECKS,
     *configuration.CHECKS,

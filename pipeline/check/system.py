@@ -1,4 +1,4 @@
-"""The guest's system: debconf, console, udev and mounts, time zone, sources, leftovers."""
+"""The guest's system: names, machine id, debconf, console, udev, time zone, sources, leftovers."""
 
 from __future__ import annotations
 
@@ -23,6 +23,48 @@ _UDEV_LINKS = (
     "/lib/systemd/system/sysinit.target.wants/systemd-udevd.service",
     "/etc/rcS.d/S[0-9][0-9]*udev",
 )
+
+
+def check_names(facts: Facts) -> Iterator[Finding]:
+    """A4: the host name, and /etc/hosts by which `hostname -f` is the fully qualified one."""
+    spec = facts.spec
+    hint = f"build it again: doit build name={spec.name} replace=yes"
+    seen = facts.tree.text("/etc/hostname").strip()
+    yield compare("A4", "hostname", expected=spec.short_hostname, seen=seen, hint=hint)
+    lines = [line.split("#")[0].split() for line in facts.tree.text("/etc/hosts").splitlines()]
+    named = [words for words in lines if len(words) > 1]
+    further = [line.split() for line in spec.hosts]
+    own = [
+        words
+        for words in named
+        if words not in further and (words[0].startswith("127.") or spec.fqdn in words[1:])
+    ]
+    fqdn, short = spec.fqdn, spec.short_hostname
+    names = [fqdn, short, "localhost"] if fqdn != short else [short, "localhost"]
+    yield compare(
+        "A4",
+        "hosts",
+        expected=" ".join(["127.0.0.1", *names]),
+        seen="\n".join(" ".join(words) for words in own),
+        hint=hint,
+    )
+    if further:
+        missing = [" ".join(words) for words in further if words not in named]
+        yield judge("A4", "further hosts", missing, ok=f"all {len(further)}", hint=hint)
+
+
+def check_machine_id(facts: Facts) -> Iterator[Finding]:
+    """C6: machine-id(5) is set and no other guest's."""
+    seen = facts.tree.text("/etc/machine-id").strip()
+    faults = [] if re.fullmatch(r"[0-9a-f]{32}", seen) else [f"{seen or 'nothing'}"]
+    faults += [f"{name} has it, too" for name, other in facts.machine_ids.items() if other == seen]
+    yield judge(
+        "C6",
+        "machine-id",
+        faults,
+        ok="its own",
+        hint="remove machine-id below output/identity/ of one of them and build that one again",
+    )
 
 
 def check_debconf(facts: Facts) -> Iterator[Finding]:
@@ -187,4 +229,7 @@ def check_leftovers(facts: Facts) -> Iterator[Finding]:
     yield judge("B4", "apt's lists, caches", left, ok="empty", hint="remove them in cleanup.d")
 
 
-CHECKS = (*(check_debconf, check_console, check_devices, check_place, check_leftovers),)
+CHECKS = (
+    *(check_names, check_machine_id, check_debconf, check_console),
+    *(check_devices, check_place, check_leftovers),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
@@ -53,6 +53,7 @@ class _TerminalBar:
     def __init__(self, description: str, total: int | None, unit: str) -> None:
         from tqdm import tqdm  # 40 ms, only where a bar is shown
 
+        _lines.write = tqdm.write  # which does not tear a bar apart
         self._bar = tqdm(
             total=total,
             desc=printable(f"     {description}"),
@@ -74,9 +75,10 @@ class _TerminalBar:
 
 
 class _Lines:
-    """Where lines and plain bars go."""
+    """Where lines and plain bars go, and how."""
 
     are_errors = False
+    write: Callable[..., None] = staticmethod(print)
 
     @property
     def stream(self) -> TextIO:
@@ -111,14 +113,8 @@ def progress_bar(description: str, *, total: int | None = None, unit: str = "") 
 
 def print_line(text: str) -> None:
     """One line on standard output that does not tear a bar apart."""
-    text = printable(text)
-    if is_terminal():
-        from tqdm import tqdm
-
-        tqdm.write(text, file=_lines.stream)
-        _lines.stream.flush()
-    else:
-        print(text, file=_lines.stream, flush=True)
+    _lines.write(printable(text), file=_lines.stream)
+    _lines.stream.flush()
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:

@@ -69,18 +69,29 @@ def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
     return KeptIdentity(found.decode(), keys)
 
 
-def _read_pair(path: Path, public: Path) -> tuple[bytes, bytes]:
-    """A private key and its public half, which is written again where it alone is missing."""
+def derive_public_key(private: bytes) -> bytes:
+    """`type base64` of a private key in OpenSSH's form or PEM.
+
+    Raises ValueError when it is none, TypeError when it wants a passphrase.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization as form
 
-    private = _read(path)
     is_openssh = b"BEGIN OPENSSH" in private
     load = form.load_ssh_private_key if is_openssh else form.load_pem_private_key
     try:
         key = load(private, None).public_key()
-        line = key.public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return key.public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
+
+
+def _read_pair(path: Path, public: Path) -> tuple[bytes, bytes]:
+    """A private key and its public half, which is written again where it alone is missing."""
+    private = _read(path)
+    try:
+        line = derive_public_key(private)
+    except (ValueError, TypeError):
         raise _damaged(path) from None
     if not os.path.lexists(public):
         write_durably(public, line + b" root\n", mode=0o600)

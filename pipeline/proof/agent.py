@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.proof.errors import Broken
+from pipeline.errors import Broken
 
 SLACK_S = 20.0
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from pipeline.errors import GuestFailed
 from pipeline.proof.agent import Agent
-from pipeline.proof.errors import GuestFailed
 from pipeline.proof.timeouts import patient
 
 LAST_LINES = 40

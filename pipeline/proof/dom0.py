@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import process
-from pipeline.errors import EnvironmentFault, InUseError, PipelineError
+from pipeline.errors import Broken, EnvironmentFault, InUseError, PipelineError
 from pipeline.proof.agent import Agent
 from pipeline.proof.artifact import BRIDGE, Artifact
 from pipeline.proof.console import Console
-from pipeline.proof.errors import Broken
 from pipeline.proof.handover import bridges_of
 from pipeline.proof.names import HANDED, ROOM, SECRET
 from pipeline.proof.timeouts import patient

@@ -14,8 +14,8 @@ import shutil
 from pathlib import Path
 
 from pipeline import process
+from pipeline.errors import Broken
 from pipeline.proof.artifact import BRIDGE, Artifact
-from pipeline.proof.errors import Broken
 from pipeline.proof.machine import Machine, make_overlay
 from pipeline.proof.names import HANDED
 from pipeline.proof.timeouts import patient

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 
-from pipeline.errors import Finding
+from pipeline.errors import Finding, GuestFailed
 from pipeline.proof.agent import Agent
 from pipeline.proof.checks import equal, holds
 from pipeline.proof.console import Console
-from pipeline.proof.errors import GuestFailed
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.names import ROOM
 from pipeline.proof.ssh import KEY, Shell

@@ -6,11 +6,10 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from pipeline.errors import Finding
+from pipeline.errors import Finding, GuestFailed
 from pipeline.proof.artifact import Artifact
 from pipeline.proof.checks import equal, holds
 from pipeline.proof.console import Console
-from pipeline.proof.errors import GuestFailed
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.ssh import Shell
 from pipeline.proof.timeouts import patient

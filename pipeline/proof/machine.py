@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import process
-from pipeline.errors import PipelineError
+from pipeline.errors import Broken, PipelineError
 from pipeline.proof.accelerators import QEMU, TCG, Accelerator
 from pipeline.proof.agent import Agent
-from pipeline.proof.errors import Broken
 from pipeline.proof.qmp import Monitor
 
 MEMORY_MIB = 6144

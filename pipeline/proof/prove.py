@@ -9,12 +9,11 @@ from pathlib import Path
 
 from pipeline.console.findings import print_findings, print_json, render_table, summarize
 from pipeline.console.progress import print_line
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import Broken, GuestFailed, PipelineError, UsageError
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.proof.artifact import Artifact, read_artifact, read_foreign
 from pipeline.proof.causes import likely_causes
 from pipeline.proof.console import last_lines
-from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.history import note_proof
 from pipeline.proof.mirror import Supplies

@@ -7,7 +7,7 @@ import socket
 import time
 from typing import Any
 
-from pipeline.proof.errors import Broken
+from pipeline.errors import Broken
 
 
 class Monitor:

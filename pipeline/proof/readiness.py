@@ -10,7 +10,7 @@ from pipeline.artifact.record import describe_values, read_record
 from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import fingerprint
-from pipeline.guest.identity import authorized_lines
+from pipeline.guest.identity import authorized_lines, derive_public_key
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 
@@ -73,26 +73,15 @@ def refuse_wrong_key(spec: Spec, key: bytes, path: Path) -> None:
 
 def read_public_half(key: bytes, path: Path) -> str:
     """The public key in base64, as a line of authorized_keys has it; raises UsageError."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        PublicFormat,
-        load_pem_private_key,
-        load_ssh_private_key,
-    )
-
     hint = "name a private key without a passphrase: ssh-keygen -t ed25519 -N '' -f KEY"
     if key.startswith((b"ssh-", b"ecdsa-", b"sk-")):
         raise UsageError(f"prove_key={path} is a public key", hint="name the file beside it")
-    load = load_ssh_private_key if b"BEGIN OPENSSH PRIVATE KEY" in key else load_pem_private_key
     try:
-        private: Any = load(key, None)
-        line: bytes = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        return derive_public_key(key).split()[1].decode()
     except TypeError as error:
         raise UsageError(f"prove_key={path} has a passphrase", hint=hint) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except ValueError as error:
         raise UsageError(f"prove_key={path} is no private SSH key", hint=hint) from error
-    return line.split()[1].decode()
 
 
 def _read_spec(folder: Path, name: str) -> dict[str, Any]:

@@ -7,25 +7,34 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import Finding, PipelineError, UsageError
+from pipeline.errors import Broken, Finding, GuestFailed, PipelineError, UsageError
 from pipeline.proof import lifecycle, logins, mirror
 from pipeline.proof.artifact import Artifact
 from pipeline.proof.causes import Seen, find_host_fault
-from pipeline.proof.checks import Answers, equal, holds, unasked
+from pipeline.proof.checks import (
+    Answer,
+    Answers,
+    Expectation,
+    equal,
+    holds,
+    judge,
+    modules_for,
+    read_answers,
+    unasked,
+)
 from pipeline.proof.console import PROMPT, Console
-from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.handover import BROUGHT, bridges_of, nearest_address
 from pipeline.proof.logins import ConsoleLogin
 from pipeline.proof.mirror import Supplies
 from pipeline.proof.names import ROOM, SCREENSHOT
-from pipeline.proof.questions import note_unasked, question
 from pipeline.proof.screen import look
 from pipeline.proof.ssh import Shell
 from pipeline.proof.testbed import Ground
 from pipeline.proof.timeouts import patient
 from pipeline.xen.devices import Framebuffer
 
+QUESTIONS = Path(__file__).with_name("host") / "questions"
 NO_KEY = "no key to enter with: give prove_key=PATH"
 LOGIN = r"\blogin: ?$"
 CREATE_S = 180.0
@@ -255,3 +264,42 @@ class Session:
         login = ConsoleLogin(self.console, password if has_password else b"")
         login.begin()
         return login
+
+
+def question(
+    shell: Shell, artifact: Artifact, evidence: Evidence, *, is_alone: bool = True
+) -> dict[str, Answer]:
+    """Ask everything once and note what it comes to; returns the answers."""
+    modules = modules_for(artifact.spec)
+    reply = shell.run(f"sh -s -- {' '.join(modules)}", stdin=QUESTIONS.read_bytes())
+    answers = read_answers(reply.output)
+    expected = expectation(artifact, shell.address, modules, is_alone=is_alone)
+    evidence.add(*judge(answers, expected))
+    terminal = (shell.run("tty", tty=True).output.splitlines() or [""])[0].strip()
+    ok = terminal.startswith("/dev/pts/")
+    evidence.add(holds("ssh -t has a terminal", "/dev/pts/N", terminal, ok=ok))
+    return answers
+
+
+def expectation(
+    artifact: Artifact, address: str, modules: tuple[str, ...], *, is_alone: bool
+) -> Expectation:
+    """What the answers are judged against."""
+    lines = artifact.known_hosts.splitlines()
+    keys = frozenset(" ".join(line.split()[1:3]) for line in lines if line.strip())
+    fixed = [str(found.ip) for card in artifact.cards for found in card.addresses]
+    return Expectation(
+        spec=artifact.spec,
+        cards=artifact.cards,
+        abi=artifact.abi,
+        host_keys=keys or None,
+        addresses=tuple(dict.fromkeys([address, *fixed])),
+        modules=modules,
+        is_alone=is_alone,
+    )
+
+
+def note_unasked(evidence: Evidence, why: str) -> None:
+    """Say what could not be asked: nobody is let in without a credential."""
+    for name in ("SSH with the key", "system state", "kernel, modules, mounts, settings"):
+        evidence.add(unasked(name, why))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline import suites
 from pipeline.console.progress import print_line, progress_bar
-from pipeline.errors import PipelineError
+from pipeline.errors import Broken, PipelineError
 from pipeline.files import digest_file
 from pipeline.mirror.relay import relaying
 from pipeline.mirror.snapshot import Snapshot, read_snapshot
@@ -27,7 +27,6 @@ from pipeline.namespace import has_memory_for_tmpfs, tmpfs
 from pipeline.project import Project
 from pipeline.proof import accelerators, machine
 from pipeline.proof.accelerators import TCG, Accelerator
-from pipeline.proof.errors import Broken
 from pipeline.proof.timeouts import patient
 from pipeline.recipe import Job, Recipe, Stage
 from pipeline.scratch import remove_tree

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.proof.errors import Broken, GuestFailed
+from pipeline.errors import Broken, GuestFailed
 from pipeline.proof.names import FOLDER, PROOF
 from pipeline.proof.testhost import ensure_host
 from tests.boot.conftest import Prover

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import GuestFailed
 from pipeline.mirror.apt_sources import host_archive
-from pipeline.proof.errors import GuestFailed
 from pipeline.proof.evidence import Evidence
 from tests.boot.conftest import Prover
 from tests.boot.faults import copy_artifact

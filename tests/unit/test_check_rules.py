@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.check import access, configuration, contents, kernels, names, network, system
+from pipeline.check import access, configuration, contents, kernels, network, system
 from pipeline.check.boot_files import BootFiles
 from pipeline.check.configuration import expected_domain
 from pipeline.check.image import FileSystem
@@ -72,13 +72,13 @@ def test_root_has_the_password_of_the_spec_or_none(
 def test_hosts_as_the_identity_writes_them_are_right(fqdn: dict[str, object]) -> None:
     facts = make_facts({}, **fqdn)
     files = {"/etc/hostname": "web1\n", "/etc/hosts": render_hosts(facts.spec)}
-    assert failed(names.check_names(make_facts(files, **fqdn))) == set()
+    assert failed(system.check_names(make_facts(files, **fqdn))) == set()
 
 
 def test_a_second_line_for_the_own_name_is_found() -> None:
     hosts = "127.0.1.1 web1\n127.0.0.1 web1 localhost\n"
     facts = make_facts({"/etc/hostname": "web1\n", "/etc/hosts": hosts})
-    assert failed(names.check_names(facts)) == {"hosts"}
+    assert failed(system.check_names(facts)) == {"hosts"}
 
 
 @pytest.mark.parametrize(

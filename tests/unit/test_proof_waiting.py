@@ -7,10 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.errors import CommandFailed, Finding
+from pipeline.errors import Broken, CommandFailed, Finding, GuestFailed
 from pipeline.proof import console as console_module
 from pipeline.proof.console import Console
-from pipeline.proof.errors import Broken, GuestFailed
 from pipeline.proof.logins import ConsoleLogin
 from pipeline.proof.machine import explain_fault
 

@@ -134,7 +134,6 @@ class State:
 
     @property
     def is_current(self) -> bool:
-        """True when nothing has to run."""
         return not self.reason
 
     @property
@@ -211,8 +210,7 @@ class Recipe:
     def keys_of(self, stage: str) -> tuple[str, ...]:
         """The spec keys that a stage and all before it depend on."""
         own = self.stages[stage]
-        found = set(own.keys).union(*(self.keys_of(name) for name in own.after))
-        return tuple(sorted(found))
+        return tuple(sorted(set(own.keys).union(*(self.keys_of(name) for name in own.after))))
 
     def view(self, stage: Stage, spec: Spec) -> Spec:
         """The spec with the keys that the stage has declared, or that are in its upstream ids."""
@@ -253,17 +251,17 @@ class Recipe:
         key = fingerprint(
             {"stage": name, "revision": stage.revision, "inputs": inputs, "upstream": upstream}
         )
-        folder, found = self._find(stage, spec, key)
+        folder, buildinfo = self._find(stage, spec, key)
         waiting = [upper for upper, state in before.items() if not state.is_current]
         if waiting:
             reason = f"{', '.join(waiting)} will be built first"
-        elif found is None:
+        elif buildinfo is None:
             reason = self._explain(stage, spec, inputs, upstream)
         elif self._is_kept(stage, folder):
             reason = ""
         else:
             reason = stage.is_stale(folder, self.view(stage, spec))
-        return State(inputs, upstream, key, folder, found, reason)
+        return State(inputs, upstream, key, folder, buildinfo, reason)
 
     def _is_kept(self, stage: Stage, folder: Path) -> bool:
         """Whether age is no reason: it was built a moment ago, or it is the state to build from."""
@@ -276,15 +274,15 @@ class Recipe:
             folder = self._store.location(stage.name, key)
         else:
             folder = stage.folder(self.project, spec.name)
-        found = read_buildinfo(folder)
-        if found is None or found.fingerprint != key:
+        buildinfo = read_buildinfo(folder)
+        if buildinfo is None or buildinfo.fingerprint != key:
             return folder, None
         if find_missing(folder, stage.outputs(self.view(stage, spec), self.project)):
             return folder, None
         if is_shared:
-            return folder, found
-        damaged = self._store.find_damage_in(folder, found, f"{stage.name}-of-{spec.name}")
-        return folder, None if damaged else found
+            return folder, buildinfo
+        damaged = self._store.find_damage_in(folder, buildinfo, f"{stage.name}-of-{spec.name}")
+        return folder, None if damaged else buildinfo
 
     def require_artifact(self, spec: Spec) -> Path:
         """The guest's artifact folder; PipelineError unless all its files are seen there now."""
@@ -358,15 +356,15 @@ class Recipe:
 
     def _open_upstream(self, stage: Stage, spec: Spec, stack: ExitStack) -> dict[str, Path]:
         """The folders of all earlier stages, verified, and kept from removal by `stack`."""
-        found: dict[str, Path] = {}
+        folders: dict[str, Path] = {}
         for upper in stage.after:
-            found.update(self._open_upstream(self.stages[upper], spec, stack))
+            folders.update(self._open_upstream(self.stages[upper], spec, stack))
             state = self.state(upper, spec)
-            found[upper] = state.folder
+            folders[upper] = state.folder
             if self.stages[upper].is_shared:
                 self._mend(upper, spec, state)
                 stack.enter_context(self._store.reading(upper, state.fingerprint))
-        return found
+        return folders
 
     def _mend(self, name: str, spec: Spec, state: State) -> None:
         """Build an artifact of the store again whose bytes are not what they were."""

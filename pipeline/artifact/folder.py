@@ -44,7 +44,6 @@ class Source:
 
     @property
     def is_kernel_inside(self) -> bool:
-        """Whether the guest boots the kernel that is installed in it."""
         return not isinstance(self.domain.boot, Direct)
 
     @property

@@ -54,7 +54,6 @@ class Control:
 
     @property
     def name(self) -> str:
-        """The package's name."""
         return self.fields["Package"]
 
     @property

@@ -68,7 +68,6 @@ class Facts:
 
     @property
     def targets(self) -> tuple[AnyTarget, ...]:
-        """Where the guest's disks are."""
         return targets_of(self.spec, self.project)
 
     def record(self, name: str) -> Mapping[str, Any]:

@@ -53,7 +53,6 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """The guest's."""
         return self.source.name
 
 

@@ -51,7 +51,6 @@ class InstalledDisk:
 
     @property
     def path(self) -> Path:
-        """Where it is on the host."""
         return Path(self.target)
 
 
@@ -87,7 +86,6 @@ class Installed:
 
     @property
     def is_kernel_inside(self) -> bool:
-        """Whether the guest boots the kernel that is installed in it."""
         return not self.kernel
 
     @property

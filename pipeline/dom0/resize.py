@@ -161,7 +161,6 @@ class Resizing:
 
     @property
     def grows(self) -> bool:
-        """Whether it becomes larger."""
         return self.after_mib > self.before_mib
 
 

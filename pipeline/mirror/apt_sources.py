@@ -48,7 +48,6 @@ class HostSource:
 
     @property
     def path(self) -> str:
-        """The path of its URI."""
         return urlsplit(self.uri).path
 
 

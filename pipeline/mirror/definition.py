@@ -86,7 +86,6 @@ class Definition(BaseModel):
 
     @property
     def terms(self) -> Terms:
-        """What is asked of its Release files."""
         if self.state == "archived":
             return Terms(is_archived=True, grace_s=math.inf, max_lag_s=math.inf)
         return Terms(False, grace_of(self.valid_until), values.parse_duration(self.max_lag))

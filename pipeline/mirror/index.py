@@ -51,7 +51,6 @@ class Package:
 
     @property
     def file_name(self) -> str:
-        """The .deb's own name."""
         return self.url.rpartition("/")[2]
 
 

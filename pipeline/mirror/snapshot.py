@@ -37,7 +37,6 @@ class Snapshot:
 
     @property
     def keyring(self) -> Path:
-        """The keyring that verified it."""
         return self.folder / KEYRING
 
     @property

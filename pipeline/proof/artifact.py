@@ -43,7 +43,6 @@ class Artifact:
 
     @property
     def name(self) -> str:
-        """The domain's name."""
         return self.domain.name
 
     @property

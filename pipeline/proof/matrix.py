@@ -61,12 +61,10 @@ class Proof:
 
     @property
     def guest(self) -> str:
-        """The guest's name."""
         return str(self.record["guest"])
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What kind of guest it is."""
         return dict(self.record["facts"])
 
     @property

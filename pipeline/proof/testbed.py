@@ -52,7 +52,6 @@ class EmulatedGround:
 
     @property
     def agent(self) -> Agent:
-        """The line into it."""
         return self.host.agent
 
     def receive(self, artifact: Artifact, work: Path) -> None:

@@ -73,7 +73,6 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
 
     @property
     def size_mib(self) -> int:
-        """Size of the root disk in MiB."""
         return next(part.size_mib for part in self.parts if part.is_root)
 
     @property
@@ -83,7 +82,6 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
 
     @property
     def memory_mib(self) -> int:
-        """Memory in MiB."""
         return parse_size(self.memory)
 
     @property
@@ -133,7 +131,6 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
 
     @property
     def root_device(self) -> str:
-        """The root disk's name in the guest."""
         return self._node(1)
 
     @property
@@ -169,7 +166,6 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
 
     @property
     def kernel_source(self) -> Literal["package", "host", "files"]:
-        """Where the kernel comes from."""
         if self.kernel == "host":
             return "host"
         return "files" if self.kernel.startswith("/") else "package"

@@ -222,7 +222,7 @@ _LONGEST_SUFFIX = ".new-12345678"
 
 
 def find_disk_clashes(spec: Spec) -> Iterator[Clash]:
-    """All of them."""
+    """What is wrong with the disks, one by one and together."""
     for check in (check_volumes, check_clone, check_names, check_partitions, check_sizes):
         yield from check(spec)
 

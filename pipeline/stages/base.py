@@ -134,10 +134,10 @@ def _run_mmdebstrap(job: Job, relay: Relay, room: Path) -> None:
 
 def _write_filter(job: Job) -> Path:
     """A dpkg.cfg.d with what is not to be unpacked; empty where everything is."""
-    folder, found = job.scratch / "dpkg.cfg.d", filter_of(job.spec)
+    folder, unwanted = job.scratch / "dpkg.cfg.d", filter_of(job.spec)
     folder.mkdir()
-    if found.rules:
-        (folder / Path(CONFIG).name).write_text(found.config(job.spec.locale))
+    if unwanted.rules:
+        (folder / Path(CONFIG).name).write_text(unwanted.config(job.spec.locale))
     return folder
 
 
@@ -211,10 +211,10 @@ def _pack(tree: Path, tar: Path, epoch: int) -> list[object]:
 
 def _sweep_steps(job: Job, tree: Path) -> list[list[object]]:
     """debootstrap knows no filter: what the spec does not want goes before anything else comes."""
-    found = filter_of(job.spec)
-    if not found.rules:
+    unwanted = filter_of(job.spec)
+    if not unwanted.rules:
         return []
-    folders = [pattern.removesuffix("/*") for kind, pattern in found.rules if kind == "exclude"]
+    folders = [pattern.removesuffix("/*") for kind, pattern in unwanted.rules if kind == "exclude"]
     kept = ["!", "-name", "copyright", "!", "-name", "locale.alias"]
     here = [f"{tree}{folder}" for folder in folders]
     return [

@@ -55,9 +55,9 @@ def build(job: Job) -> None:
 def _write_record(job: Job) -> None:
     record = {}
     for stage in ("mirror", "base", "kernel", "rootfs", "image", "volume"):
-        found = read_buildinfo(job.upstream(stage))
-        assert found is not None, stage
-        record[stage] = asdict(found)
+        buildinfo = read_buildinfo(job.upstream(stage))
+        assert buildinfo is not None, stage
+        record[stage] = asdict(buildinfo)
     (job.scratch / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 

@@ -45,8 +45,13 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
     }
 
 
+def read_layout(spec: Spec) -> list[tuple[str, str]]:
+    """Mount point and kind of each file system, the root first."""
+    return [(point, fs) for point, _, fs in (part.rpartition(":") for part in spec.layout.split())]
+
+
 def _features(spec: Spec) -> str:
-    kinds = dict.fromkeys(one.rsplit(":", 1)[1] for one in spec.layout.split())
+    kinds = dict.fromkeys(fs for _, fs in read_layout(spec))
     ext = [kind for kind in kinds if kind not in MOUNTED]
     return " ".join(spec.mke2fs_features(kind) for kind in ext)
 
@@ -56,9 +61,7 @@ def build(job: Job) -> None:
     require_namespace(job.run)
     rootfs = job.upstream("rootfs") / "rootfs.tar"
     epoch = read_snapshot(job.upstream("mirror")).epoch
-    layout = [
-        (point, fs) for point, _, fs in (one.rpartition(":") for one in job.spec.layout.split())
-    ]
+    layout = read_layout(job.spec)
     require_mounting(fs for _, fs in layout)
     list_all = caged_reader(["tar", "--numeric-owner", "-tvf", rootfs], readable=[rootfs])
     contents = measure_tree(job.run(list_all), layout, rootfs.stat().st_size // MIB)
@@ -143,7 +146,7 @@ def clamp_times(job: Job, content: Content, epoch: int) -> None:
 
 def outputs(spec: Spec, _project: Project) -> Sequence[str]:
     """A golden image for each file system."""
-    return [golden_name(one.rpartition(":")[0]) for one in spec.layout.split()]
+    return [golden_name(point) for point, _ in read_layout(spec)]
 
 
 STAGE = Stage(

@@ -134,19 +134,19 @@ def resolve_parts(packages: PackageIndex, name: str, version: str) -> list[Packa
 
     Each once: jammy's image and modules depend on one another.
     """
-    found: dict[str, Package] = {}
+    parts: dict[str, Package] = {}
     waiting = [(name, version)]
     while waiting:
         wanted, exactly = waiting.pop(0)
-        if wanted in found:
+        if wanted in parts:
             continue
-        found[wanted] = packages.find(wanted, exactly)
-        for clause in re.split(r"\s*,\s*", found[wanted].depends):
+        parts[wanted] = packages.find(wanted, exactly)
+        for clause in re.split(r"\s*,\s*", parts[wanted].depends):
             first = clause.partition("|")[0].strip()
             match = re.fullmatch(r"([a-z0-9.+-]+)(?::any)?(?:\s*\(=\s*(\S+)\))?", first)
             if match and _PART.match(match[1]):
                 waiting.append((match[1], match[2] or ""))
-    return list(found.values())
+    return list(parts.values())
 
 
 def _find_files(spec: Spec) -> KernelFiles:

@@ -47,14 +47,14 @@ def build(job: Job) -> None:
     place_keyring(job.spec, archives[0].keyring, job.scratch / KEYRING, cache=cache, log=job.log)
     taking = Taking(job.scratch, cache, job.log, job.spec.arch)
     read = [taking.take(offers) for offers in _offers(job.spec, archives).values()]
-    verified = [one for one in read if one is not None]
-    digests = {one.source.suite: one.inrelease_sha256 for one in verified}
+    verified = [source for source in read if source is not None]
+    digests = {each.source.suite: each.inrelease_sha256 for each in verified}
     components = sorted(job.spec.components)
     table = {
-        "sources": [_describe(one) for one in verified],
-        "indexes": [index for one in verified for index in one.indexes],
+        "sources": [_describe(each) for each in verified],
+        "indexes": [index for each in verified for index in each.indexes],
         "mirrors": [_mirror(job.spec, archive).to_table() for archive in archives],
-        "epoch": max(int(one.release.date.timestamp()) for one in verified),
+        "epoch": max(int(each.release.date.timestamp()) for each in verified),
         "identity": identity_of({**digests, "": f"{job.spec.arch} {components}"}),
     }
     (job.scratch / SNAPSHOT).write_text(json.dumps(table, indent=1, sort_keys=True))
@@ -62,11 +62,11 @@ def build(job: Job) -> None:
 
 def _offers(spec: Spec, archives: tuple[Archive, ...]) -> dict[str, list[tuple[Archive, Source]]]:
     """For each role the mirrors that offer it, best first."""
-    found: dict[str, list[tuple[Archive, Source]]] = {}
+    offers: dict[str, list[tuple[Archive, Source]]] = {}
     for archive in archives:
         for source in sources_of(spec, archive):
-            found.setdefault(source.role, []).append((archive, source))
-    return found
+            offers.setdefault(source.role, []).append((archive, source))
+    return offers
 
 
 def _mirror(spec: Spec, archive: Archive) -> Mirror:

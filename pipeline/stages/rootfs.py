@@ -18,6 +18,7 @@ from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
+from pipeline.spec.domain import command_line
 from pipeline.spec.values import check_element
 from pipeline.stages.dib.dib import prepare_program, program_environment, stock_elements, version
 from pipeline.walls.beneath import take
@@ -56,11 +57,11 @@ def _search_path(spec: Spec, project: Project) -> list[Path]:
 
 def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
     """Each element and those that it depends on, name -> folder; UsageError for an unknown one."""
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in folders:
             continue
         folder = next((root / name for root in path if os.path.isdir(root / name)), None)
         if folder is None:
@@ -68,9 +69,9 @@ def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
                 f"element '{name}': not found in {', '.join(map(str, path))}",
                 hint="correct `elements`, or add its folder's parent to `elements_path`",
             )
-        found[name] = folder
+        folders[name] = folder
         waiting += _dependencies(folder)
-    return found
+    return folders
 
 
 def _dependencies(folder: Path) -> list[str]:
@@ -240,8 +241,6 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
         own["DIB_GRUB_MENUS_KERNEL"] = spec.kernel
         own["DIB_GRUB_MENUS_ROOT"] = spec.root_device
         own["DIB_GRUB_MENUS_MODULES"] = f"xen-blkfront {spec.fs}"
-        from pipeline.spec.domain import command_line
-
         own["DIB_GRUB_MENUS_OPTIONS"] = command_line(spec)
     else:
         own["DIB_KERNEL_MODULES_TAR"] = job.upstream("kernel") / "modules.tar"

@@ -136,10 +136,10 @@ def is_stale(artifact: Path, spec: Spec) -> str:
         record = read_record(artifact)
     except PipelineError as error:
         return error.brief
-    for one in record.volumes:
-        place = Path("/dev", one.group)
-        if not any((place / name).exists() for name in (one.final, one.staged)):
-            return f"its volume {one.group}/{one.final} is gone"
+    for volume in record.volumes:
+        place = Path("/dev", volume.group)
+        if not any((place / name).exists() for name in (volume.final, volume.staged)):
+            return f"its volume {volume.group}/{volume.final} is gone"
     return "root's password comes from standard input" if spec.root_password_file == "-" else ""
 
 

@@ -28,7 +28,6 @@ class FileTarget:
 
     @property
     def kind(self) -> str:
-        """It is a file."""
         return "file"
 
 
@@ -45,17 +44,14 @@ class LogicalTarget:
 
     @property
     def kind(self) -> str:
-        """Thick or thin."""
         return "thin" if self.pool else "volume"
 
     @property
     def name(self) -> str:
-        """The volume's name, as xen-tools names it."""
         return f"{self.guest}-{self.part.name}"
 
     @property
     def path(self) -> Path:
-        """Its device."""
         return Path("/dev", self.group, self.name)
 
     @property

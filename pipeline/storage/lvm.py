@@ -74,12 +74,10 @@ class Volume:
 
     @property
     def is_pool(self) -> bool:
-        """Whether it is a thin pool."""
         return self.attributes.startswith("t")
 
     @property
     def is_thin(self) -> bool:
-        """Whether it lives in a thin pool."""
         return self.attributes.startswith("V")
 
 

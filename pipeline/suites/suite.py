@@ -110,7 +110,6 @@ class Suite:
 
     @property
     def debootstrap_script(self) -> str:
-        """debootstrap's script for it."""
         return self.script or self.name
 
     @property

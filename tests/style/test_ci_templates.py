@@ -19,8 +19,8 @@ ALLOWED = ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined"
 
 
 def load(name: str) -> dict[Any, Any]:
-    found: dict[Any, Any] = yaml.safe_load((CI / name).read_text())
-    return found
+    pipeline: dict[Any, Any] = yaml.safe_load((CI / name).read_text())
+    return pipeline
 
 
 def test_the_scripts_are_programs_that_a_shell_can_read() -> None:
@@ -42,9 +42,9 @@ def test_a_template_prepares_as_root_and_builds_as_the_user(path: Path) -> None:
 
 
 def test_github_actions_has_jobs_with_steps() -> None:
-    found = load("github-actions.yml")
-    assert found[True], "YAML 1.1 reads the key `on` as true; GitHub takes it"
-    for job in found["jobs"].values():
+    pipeline = load("github-actions.yml")
+    assert pipeline[True], "YAML 1.1 reads the key `on` as true; GitHub takes it"
+    for job in pipeline["jobs"].values():
         assert job["runs-on"]
         assert all(("run" in step) != ("uses" in step) for step in job["steps"])
         said = " ".join(step.get("run", "") for step in job["steps"])
@@ -59,9 +59,9 @@ def test_gitlab_has_a_job_with_script_and_artifacts() -> None:
 
 
 def test_woodpecker_has_steps_with_commands() -> None:
-    found = load("woodpecker.yml")
-    assert found["when"]
-    assert all({"name", "image", "commands"} <= set(step) for step in found["steps"])
+    pipeline = load("woodpecker.yml")
+    assert pipeline["when"]
+    assert all({"name", "image", "commands"} <= set(step) for step in pipeline["steps"])
 
 
 def test_jenkins_has_balanced_blocks_and_a_build() -> None:

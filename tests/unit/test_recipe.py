@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.guest.domains import domain_of
+from pipeline.guest.configurations import render_all
 from pipeline.guest.network import network_files
 from pipeline.project import Project
 from pipeline.recipe import Job, Recipe, SpecView, Stage, UndeclaredKey
@@ -259,7 +259,7 @@ def test_every_stage_works_out_its_inputs_for_any_kind_of_guest(tmp_path: Path, 
         assert set(stage.keys) <= set(recipe.inputs_of(stage, spec))
         stage.outputs(recipe.view(stage, spec), recipe.project)
     seen = recipe.view(recipe.stages["config"], spec)
-    assert domain_of(seen, recipe.project) == domain_of(spec, recipe.project)
+    assert dict(render_all(seen, recipe.project)) == dict(render_all(spec, recipe.project))
     seen = recipe.view(recipe.stages["volume"], spec)
     assert network_files(seen) == network_files(spec)
     assert targets_of(seen, recipe.project) == targets_of(spec, recipe.project)

@@ -20,9 +20,9 @@ _RUN_PARTS = "dib-run-parts"
 
 
 def _package() -> Path:
-    found = importlib.util.find_spec("diskimage_builder")
-    assert found is not None and found.origin is not None
-    return Path(found.origin).parent
+    module = importlib.util.find_spec("diskimage_builder")
+    assert module is not None and module.origin is not None
+    return Path(module.origin).parent
 
 
 def stock_elements() -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import page
 from benchmarks.contenders import GUEST, OURS, Contender, list_contenders, require_peers, run_doit
 from benchmarks.many_guests import Many, compare_many
-from benchmarks.measuring import ROOT, Costs, measured
+from benchmarks.measurement import ROOT, Costs, measured
 from benchmarks.picture import draw_bars
 from pipeline.project import Project
 

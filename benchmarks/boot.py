@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import page
 from benchmarks.__main__ import KEPT
 from benchmarks.contenders import GUEST, OURS, PEER, list_contenders
-from benchmarks.measuring import call
+from benchmarks.measurement import call
 from pipeline.errors import GuestFailed, PipelineError
 from pipeline.project import Project
 from pipeline.proof.prove import prove

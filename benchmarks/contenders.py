@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.measuring import ROOT, Cost, Costs, call, call_peer, measured
+from benchmarks.measurement import ROOT, Cost, Costs, call, call_peer, measured
 from pipeline.mirror.apt_sources import host_archive, host_security
 from pipeline.stages.dib.dib import SHIMS
 from pipeline.suites import SUITES

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measuring import ROOT, Cost, call, measured
+from benchmarks.measurement import ROOT, Cost, call, measured
 
 GOLDEN: tuple[list[str], ...] = ([], ["less"])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.contenders import PACKAGES, PEER, SUITE, Contender
 from benchmarks.many_guests import Many
-from benchmarks.measuring import ROOT, Costs
+from benchmarks.measurement import ROOT, Costs
 
 PAGE = ROOT / "docs" / "performance.md"
 

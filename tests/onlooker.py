@@ -1,4 +1,4 @@
-"""What any user of the machine can see of the processes that a test starts."""
+"""What any user of the machine can see while a test runs."""
 
 from __future__ import annotations
 
@@ -7,37 +7,49 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-LOOK_EVERY_S = 0.005
 
+class Lookout:
+    """Looks again and again, in a thread of its own."""
 
-@dataclass
-class Onlooker:
-    """Reads the command line and the environment of every new process, again and again."""
+    rounds = 0
+    pause_s = 0.005
 
-    words: tuple[bytes, ...]
-    seen: dict[str, str] = field(default_factory=dict)
-    rounds: int = 0
-    processes: set[int] = field(default_factory=set)
-
-    def __enter__(self) -> Onlooker:
+    def __enter__(self) -> Self:
         self._end = threading.Event()
-        self._before = {int(name) for name in os.listdir("/proc") if name.isdigit()}
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._look_on)
         self._thread.start()
         return self
+
+    def look(self) -> None:
+        """Once."""
+        raise NotImplementedError
 
     def __exit__(self, *_error: object) -> None:
         self._end.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _look_on(self) -> None:
         while not self._end.is_set():
-            for name in os.listdir("/proc"):
-                if name.isdigit() and int(name) not in self._before:
-                    self._look_at(int(name))
+            self.look()
             self.rounds += 1
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(self.pause_s)
+
+
+@dataclass
+class Onlooker(Lookout):
+    """Reads the command line and the environment of every new process."""
+
+    words: tuple[bytes, ...]
+    seen: dict[str, str] = field(default_factory=dict)
+    processes: set[int] = field(default_factory=set)
+    before: frozenset[str] = field(default_factory=lambda: frozenset(os.listdir("/proc")))
+
+    def look(self) -> None:
+        for name in os.listdir("/proc"):
+            if name.isdigit() and name not in self.before:
+                self._look_at(int(name))
 
     def _look_at(self, number: int) -> None:
         for file in ("cmdline", "environ"):

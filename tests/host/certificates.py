@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.host.misbehaving import LOCALHOST
+from tests.host.bad_mirror import LOCALHOST
 
 
 class Authority:

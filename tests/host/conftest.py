@@ -11,8 +11,8 @@ import pytest
 from pipeline.mirror import credentials, fetch, http_client, take_snapshot
 from tests.conftest import require
 from tests.host.archives import Keys, ReleaseForm, SmallArchive, missing_tools
+from tests.host.bad_mirror import MisbehavingMirror
 from tests.host.mirror_bench import Bench, lay_out
-from tests.host.misbehaving import MisbehavingMirror
 
 SHORT = http_client.Bounds(connect_s=1, silent_s=1, head_s=2)
 

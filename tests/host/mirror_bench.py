@@ -17,7 +17,7 @@ from pipeline.recipe import Recipe, State
 from pipeline.spec import Spec
 from pipeline.stages.mirror import STAGE
 from tests.host.archives import Keys, ReleaseForm, SmallArchive
-from tests.host.misbehaving import MisbehavingMirror
+from tests.host.bad_mirror import MisbehavingMirror
 
 INRELEASE = "/dists/bookworm/InRelease"
 SECRET = "se3cret"

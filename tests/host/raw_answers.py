@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from tests.host.misbehaving import Fault, _Answerer
+from tests.host.bad_mirror import Fault, _Answerer
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

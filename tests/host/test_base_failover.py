@@ -15,7 +15,7 @@ from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.stages import base, mirror
 from tests.conftest import ROOT, require
-from tests.host.forwarding import ForwardingMirror
+from tests.host.forwarder import ForwardingMirror
 from tests.onlooker import Onlooker
 from tests.specs import make_spec
 

@@ -23,7 +23,7 @@ from pipeline.xen import xl
 from pipeline.xen.boot import Direct
 from tests.conftest import require
 from tests.host.dom0_bench import LifeBench
-from tests.host.killing import SURVIVED, run_and_kill
+from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.host.small_artifact import (
     ABIS,
     hostname_in,

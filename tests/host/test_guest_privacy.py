@@ -8,7 +8,6 @@ import shutil
 import stat
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from pipeline.storage.flatten import flatten_guest
 from tests import small
 from tests.conftest import require
 from tests.host.witness import KEY
+from tests.onlooker import Lookout
 
 pytestmark = [pytest.mark.integration]
 
@@ -51,28 +51,19 @@ def read_as_nobody(output: Path) -> list[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
-class Onlooker:
-    """Looks at the scratch folders all the time, as far as others may enter them."""
+class FolderOnlooker(Lookout):
+    """Looks at the scratch folders, as far as others may enter them."""
+
+    pause_s = 0.0
 
     def __init__(self, output: Path) -> None:
         self._output = output
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._look)
         self.seen: set[str] = set()
 
-    def __enter__(self) -> Onlooker:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._end.is_set():
-            for stage in ("volume", "config", "flatten"):
-                for folder in (self._output / "scratch").glob(f"{stage}-*"):
-                    self._look_into(folder)
+    def look(self) -> None:
+        for stage in ("volume", "config", "flatten"):
+            for folder in (self._output / "scratch").glob(f"{stage}-*"):
+                self._look_into(folder)
 
     def _look_into(self, folder: Path) -> None:
         try:
@@ -102,7 +93,7 @@ def test_another_user_reads_no_disk_no_swap_and_no_secret(place: Path, text: str
     text += f'root_password_hash = "{secret}"\nauthorized_keys = ["{KEY}"]\n'
     size = "600M" if "xfs" in text else "256M"
     project = small.make_project(place, "web1", text=text, size=size)
-    with Onlooker(project.output) as onlooker:
+    with FolderOnlooker(project.output) as onlooker:
         folder = (small.build_really if "xfs" in text else small.build)(project, "web1")
         if '"cow"' in text:
             flatten_guest(project, load_all(project.guests)["web1"])

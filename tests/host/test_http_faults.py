@@ -29,7 +29,7 @@ from pipeline.mirror import credentials, fetch, http_client
 from pipeline.mirror import http_client as trouble
 from pipeline.mirror.failover import Route
 from tests.host import raw_answers as raw
-from tests.host.misbehaving import LOCALHOST, Fault, MisbehavingMirror, hang, redirect, status
+from tests.host.bad_mirror import LOCALHOST, Fault, MisbehavingMirror, hang, redirect, status
 from tests.host.raw_answers import CHUNKED, OK, bomb, flood, lead, many, pause, reset, send, trickle
 
 pytestmark = pytest.mark.integration

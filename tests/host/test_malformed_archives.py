@@ -25,8 +25,8 @@ from pipeline.mirror.relay import Relay
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.walls.cage import Window
 from tests.host.archives import Change
+from tests.host.bad_mirror import serve
 from tests.host.mirror_bench import INRELEASE, Bench
-from tests.host.misbehaving import serve
 from tests.host.test_http_faults import memory
 
 pytestmark = pytest.mark.integration

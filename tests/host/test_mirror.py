@@ -12,8 +12,8 @@ from pipeline.mirror import keyrings
 from pipeline.mirror.snapshot import read_snapshot
 from tests.conftest import require
 from tests.host.archives import Keys
+from tests.host.bad_mirror import Fault, MisbehavingMirror, change, serve
 from tests.host.mirror_bench import INRELEASE, Bench
-from tests.host.misbehaving import Fault, MisbehavingMirror, change, serve
 
 pytestmark = pytest.mark.integration
 

@@ -10,9 +10,7 @@ import pytest
 
 from pipeline.mirror import credentials, fetch, http_client
 from pipeline.mirror.snapshot import read_snapshot
-from tests.host.conftest import SHORT
-from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
-from tests.host.misbehaving import (
+from tests.host.bad_mirror import (
     Fault,
     MisbehavingMirror,
     change,
@@ -23,6 +21,8 @@ from tests.host.misbehaving import (
     serve,
     status,
 )
+from tests.host.conftest import SHORT
+from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
 
 pytestmark = pytest.mark.integration
 

@@ -13,8 +13,7 @@ import pytest
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.mirror import credentials, fetch
 from pipeline.mirror.snapshot import read_snapshot
-from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
-from tests.host.misbehaving import (
+from tests.host.bad_mirror import (
     LOCALHOST,
     Fault,
     MisbehavingMirror,
@@ -26,6 +25,7 @@ from tests.host.misbehaving import (
     serve,
     status,
 )
+from tests.host.mirror_bench import INRELEASE, SECRET, Bench, name_two
 
 pytestmark = pytest.mark.integration
 

@@ -21,8 +21,8 @@ from pipeline.mirror.proxy.control import ProxyControl
 from pipeline.mirror.proxy.settings import ProxySettings
 from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from tests.conftest import ROOT, require
+from tests.host.bad_mirror import LOCALHOST, MisbehavingMirror, change
 from tests.host.mirror_bench import Bench
-from tests.host.misbehaving import LOCALHOST, MisbehavingMirror, change
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.integration

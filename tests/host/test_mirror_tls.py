@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.mirror import http_client
 from pipeline.mirror.snapshot import read_snapshot
+from tests.host.bad_mirror import MisbehavingMirror
 from tests.host.certificates import Authority
 from tests.host.mirror_bench import INRELEASE, Bench, name_two
-from tests.host.misbehaving import MisbehavingMirror
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.stages import STAGES
 from tests.conftest import require
-from tests.host.forwarding import ForwardingMirror
+from tests.host.forwarder import ForwardingMirror
 from tests.host.test_base_failover import project_of, server
 from tests.host.test_mirror_proxy import free_port
 

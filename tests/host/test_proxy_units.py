@@ -14,8 +14,8 @@ from pipeline.errors import UsageError
 from pipeline.mirror.proxy.settings import Engine
 from pipeline.mirror.proxy.units import render_units, unit_to_enable, write_units
 from tests.conftest import require
+from tests.host.bad_mirror import LOCALHOST, MisbehavingMirror
 from tests.host.mirror_bench import INRELEASE, Bench
-from tests.host.misbehaving import LOCALHOST, MisbehavingMirror
 from tests.host.test_mirror_proxy import free_port
 from tests.workshop import Workshop
 

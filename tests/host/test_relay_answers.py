@@ -16,8 +16,8 @@ from pipeline.mirror import relay as relay_module
 from pipeline.mirror.relay import HOST, Relay
 from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from pipeline.walls.cage import Window
+from tests.host.bad_mirror import LOCALHOST, MisbehavingMirror
 from tests.host.mirror_bench import Bench
-from tests.host.misbehaving import LOCALHOST, MisbehavingMirror
 
 pytestmark = pytest.mark.integration
 

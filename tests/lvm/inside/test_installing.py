@@ -19,7 +19,7 @@ from pipeline.process import run
 from pipeline.storage import lvm
 from pipeline.storage.transaction import recover_all
 from pipeline.xen import xl
-from tests.host.killing import SURVIVED, run_and_kill
+from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.host.small_artifact import ABIS, hostname_in, is_clean, make_artifact, make_kernel
 from tests.lvm.inside.conftest import GROUP
 

@@ -81,25 +81,10 @@ class Finding:
         return f"{where}\n    {self.hint}" if self.hint else where
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One mistake in a spec: where (file or command line), key, what is wrong, what is right."""
-
-    source: str
-    key: str
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        where = f"{self.source}: {self.key}" if self.key else self.source
-        text = f"{where}: {self.message}"
-        return f"{text}\n    {self.hint}" if self.hint else text
-
-
 class SpecError(UsageError):
     """A guest's spec is wrong; `problems` holds every mistake found (exit code 2)."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Finding]) -> None:
         count = len(problems)
         brief = str(problems[0]) if count == 1 else f"{count} problems in what was asked for"
         details = "" if count == 1 else "\n".join(str(problem) for problem in problems)

@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
-from pipeline.errors import Problem, SpecError, WrongValueError, suggest_nearest
+from pipeline.errors import Finding, SpecError, WrongValueError, suggest_nearest
 from pipeline.mirror.policy import MAX_LAG_S, Terms
 from pipeline.spec import values
 from pipeline.spec.explain import explain_mistake
@@ -105,7 +105,7 @@ def read_definition(path: Path) -> Definition:
 
 def read_table(path: Path, model: type[Model]) -> Model:
     """A TOML file as a model; SpecError names file and key of every mistake in it."""
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     layer = read_file_layer(path, problems)
     found = dict(layer.values)
     for key in _FILES:
@@ -121,7 +121,9 @@ def read_table(path: Path, model: type[Model]) -> Model:
             known = list(model.model_fields)
             for one in error.errors():
                 place = ".".join(map(str, one["loc"][:1]))
-                problems.append(Problem(layer.source, place, *_explain(dict(one), known)))
+                problems.append(
+                    Finding("error", place, *_explain(dict(one), known), source=layer.source)
+                )
     if made is not None:
         problems += _find_clashes(layer.source, made)
     if problems or made is None:
@@ -140,17 +142,19 @@ def _explain(found: dict[str, object], known: list[str]) -> tuple[str, str]:
     return explain_mistake(dict(found), suggest)
 
 
-def _check_file(source: str, key: str, path: Path) -> list[Problem]:
+def _check_file(source: str, key: str, path: Path) -> list[Finding]:
     if not path.is_file():
-        return [Problem(source, key, f"{path}: no such file")]
+        return [Finding("error", key, f"{path}: no such file", source=source)]
     if key == "credentials" and path.stat().st_mode & 0o077:
-        return [Problem(source, key, f"{path}: others can read it", f"chmod 600 {path}")]
+        return [
+            Finding("error", key, f"{path}: others can read it", f"chmod 600 {path}", source=source)
+        ]
     if key == "credentials" and not os.access(path, os.R_OK):
-        return [Problem(source, key, f"{path}: you may not read it")]
+        return [Finding("error", key, f"{path}: you may not read it", source=source)]
     return []
 
 
-def _find_clashes(source: str, made: BaseModel) -> list[Problem]:
+def _find_clashes(source: str, made: BaseModel) -> list[Finding]:
     """Lists of URLs that belong together have the same length, or one URL for all."""
     if not isinstance(made, Definition):
         return []
@@ -160,11 +164,15 @@ def _find_clashes(source: str, made: BaseModel) -> list[Problem]:
         if count not in (0, 1, len(made.url)):
             hint = "one for all, or one for each of url, in the same order"
             message = f"{count} addresses beside {len(made.url)} of url"
-            problems.append(Problem(source, key, message, hint))
+            problems.append(Finding("error", key, message, hint, source=source))
     if made.state == "archived" and made.valid_until != "check":
         problems.append(
-            Problem(
-                source, "valid_until", "an archived mirror's is never looked at", "leave it out"
+            Finding(
+                "error",
+                "valid_until",
+                "an archived mirror's is never looked at",
+                "leave it out",
+                source=source,
             )
         )
     return problems

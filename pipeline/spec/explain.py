@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.errors import Problem, WrongValueError, show_value, suggest_nearest
+from pipeline.errors import Finding, WrongValueError, show_value, suggest_nearest
 from pipeline.spec.keys import CardKeys, PartitionKeys
 from pipeline.spec.layers import Merged
 from pipeline.spec.model import SECRET_KEYS, Spec
@@ -31,7 +32,7 @@ _WRONG_KINDS = {
 }
 
 
-def read_spec(merged: Merged, problems: list[Problem], *, fallback: str) -> Spec | None:
+def read_spec(merged: Merged, problems: list[Finding], *, fallback: str) -> Spec | None:
     """The spec of these values, or where some are wrong, of the others: its keys are then good.
 
     Wrong values and clashes are added to `problems`; None when not even the others make a spec.
@@ -51,7 +52,7 @@ def read_spec(merged: Merged, problems: list[Problem], *, fallback: str) -> Spec
 def _try_spec(
     values: dict[str, object],
     merged: Merged,
-    problems: list[Problem],
+    problems: list[Finding],
     broken: set[str],
     fallback: str,
 ) -> Spec | None:
@@ -62,20 +63,20 @@ def _try_spec(
             key = _show_place(found["loc"])
             source = merged.sources.get(_first_key(key), fallback)
             message, hint = explain_mistake(dict(found), _suggest_key, source)
-            problems.append(Problem(source, key, message, hint))
+            problems.append(Finding("error", key, message, hint, source=source))
             broken.add(_first_key(key))
         return None
 
 
 def _explain_clashes(
     spec: Spec, merged: Merged, broken: set[str], fallback: str
-) -> Iterator[Problem]:
+) -> Iterator[Finding]:
     for clash in find_clashes(spec):
-        own = _first_key(clash.key)
+        own = _first_key(clash.subject)
         if broken.isdisjoint({own, *clash.others}):
             named = (merged.sources.get(key, "") for key in (own, *clash.others))
             source = next(filter(None, named), fallback)
-            yield Problem(source, clash.key, clash.message, clash.hint)
+            yield replace(clash, source=source)
 
 
 def explain_mistake(

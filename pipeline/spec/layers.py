@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pipeline.errors import Problem, SpecError, UsageError, WrongValueError, suggest_nearest
+from pipeline.errors import Finding, SpecError, UsageError, WrongValueError, suggest_nearest
 from pipeline.files import read_named_text
 from pipeline.spec.keys import is_list, strip_annotation
 from pipeline.spec.model import SECRET_KEYS, Spec
@@ -53,25 +53,31 @@ class Merged:
     sources: dict[str, str]
 
 
-def read_file_layer(path: Path, problems: list[Problem]) -> Layer:
+def read_file_layer(path: Path, problems: list[Finding]) -> Layer:
     """A TOML file; one that cannot be read is a problem and an empty layer."""
     source = f"{path.parent.name}/{path.name}"
     values: dict[str, object] = {}
     try:
         values = tomllib.loads(read_named_text(path))
     except UsageError as error:
-        problems.append(Problem(source, "", error.brief.removeprefix(f"{path}: "), error.hint))
+        problems.append(
+            Finding("error", "", error.brief.removeprefix(f"{path}: "), error.hint, source=source)
+        )
     except ValueError as error:  # also for numbers of 5000 digits
-        problems.append(Problem(source, "", f"not TOML: {error}", 'lines are: key = "value"'))
+        problems.append(
+            Finding("error", "", f"not TOML: {error}", 'lines are: key = "value"', source=source)
+        )
     except RecursionError:
-        problems.append(Problem(source, "", _TOO_DEEP))
+        problems.append(Finding("error", "", _TOO_DEEP, source=source))
     for key in [key for key, value in values.items() if _find_excess(value)]:
-        problems.append(Problem(source, key, _find_excess(values.pop(key))))
+        problems.append(Finding("error", key, _find_excess(values.pop(key)), source=source))
     if path.stem == DEFAULTS:
         for key in _OWN_KEYS:
             if key in values:
                 hint = "write it into the guest's own file"
-                problems.append(Problem(source, key, "belongs to one guest alone", hint))
+                problems.append(
+                    Finding("error", key, "belongs to one guest alone", hint, source=source)
+                )
         values = {key: value for key, value in values.items() if key not in _OWN_KEYS}
     return Layer(source, path.parent, values)
 
@@ -90,14 +96,14 @@ def _find_excess(value: object) -> str:
     return ""
 
 
-def read_command_layer(overrides: Mapping[str, str], problems: list[Problem]) -> Layer:
+def read_command_layer(overrides: Mapping[str, str], problems: list[Finding]) -> Layer:
     """The variables of the command line; paths are relative to where it was typed."""
     values, found = read_overrides(overrides)
     problems += found
     return Layer(COMMAND_LINE, Path.cwd(), values)
 
 
-def merge_layers(layers: Iterable[Layer], problems: list[Problem]) -> Merged:
+def merge_layers(layers: Iterable[Layer], problems: list[Finding]) -> Merged:
     """The layers as one, the later ones winning; paths become absolute, a partitions file tables.
 
     What is wrong with that file is added to `problems`.
@@ -117,11 +123,13 @@ def merge_layers(layers: Iterable[Layer], problems: list[Problem]) -> Merged:
     return merged
 
 
-def _read_partitions(name: str, layer: Layer, problems: list[Problem]) -> object:
+def _read_partitions(name: str, layer: Layer, problems: list[Finding]) -> object:
     try:
         return read_partitions_file(find_partitions_file(name, layer.folder))
     except WrongValueError as mistake:
-        problems.append(Problem(layer.source, "partitions", mistake.message, mistake.hint))
+        problems.append(
+            Finding("error", "partitions", mistake.message, mistake.hint, source=layer.source)
+        )
         return []
 
 
@@ -168,15 +176,17 @@ def parse_overrides(given: Mapping[str, str]) -> dict[str, object]:
     return values
 
 
-def read_overrides(given: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
+def read_overrides(given: Mapping[str, str]) -> tuple[dict[str, object], list[Finding]]:
     """The same, with the problems beside the values that are good."""
     own: dict[str, str] = {}
     options: dict[str, str] = {}
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     for name, text in given.items():
         key = name.replace("-", "_")
         if any("\ud800" <= letter <= "\udfff" for letter in name + text):
-            problems.append(Problem(COMMAND_LINE, ascii(name)[1:-1], "this is not UTF-8"))
+            problems.append(
+                Finding("error", ascii(name)[1:-1], "this is not UTF-8", source=COMMAND_LINE)
+            )
         elif key in Spec.model_fields:
             problems += _refuse_special(name, key)
             own[key] = text
@@ -189,8 +199,8 @@ def read_overrides(given: Mapping[str, str]) -> tuple[dict[str, object], list[Pr
     for key, text in translation.overrides.items():
         if own.setdefault(key, text) != text:
             message = f"'{own[key]}' and '{text}' are both asked for"
-            problems.append(Problem(COMMAND_LINE, key, message, "keep one of them"))
-    wrong = {problem.key.replace("-", "_") for problem in problems}
+            problems.append(Finding("error", key, message, "keep one of them", source=COMMAND_LINE))
+    wrong = {problem.subject.replace("-", "_") for problem in problems}
     return {key: _convert(key, own[key]) for key in own if key not in wrong}, problems
 
 
@@ -217,16 +227,26 @@ def convert_text(annotation: object, text: str) -> object:
     return text
 
 
-def _unknown(name: str) -> Problem:
+def _unknown(name: str) -> Finding:
     hint = suggest_nearest(name, known_variables()) or "docs/spec.md lists the keys"
-    return Problem(COMMAND_LINE, name, "no such variable", hint)
+    return Finding("error", name, "no such variable", hint, source=COMMAND_LINE)
 
 
-def _refuse_special(name: str, key: str) -> list[Problem]:
+def _refuse_special(name: str, key: str) -> list[Finding]:
     if key in SECRET_KEYS:
         message = "a secret on the command line is seen by every user"
-        return [Problem(COMMAND_LINE, name, message, "write it into the guest's file")]
+        return [
+            Finding("error", name, message, "write it into the guest's file", source=COMMAND_LINE)
+        ]
     if key == "interfaces":
         message = "tables cannot be written on the command line"
-        return [Problem(COMMAND_LINE, name, message, "write [[interfaces]] into the guest's file")]
+        return [
+            Finding(
+                "error",
+                name,
+                message,
+                "write [[interfaces]] into the guest's file",
+                source=COMMAND_LINE,
+            )
+        ]
     return []

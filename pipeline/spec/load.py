@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline import ROOT
 from pipeline.errors import (
-    Problem,
+    Finding,
     SpecError,
     UsageError,
     WrongValueError,
@@ -51,7 +51,7 @@ def load_guest(
     `checks_files` also asks that the files which the spec names exist, and judges its SSH keys.
     """
     _require_guest(name, list_guests(guests_dir))
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     layers = _read_layers(name, guests_dir, overrides, problems)
     spec = _validate(name, layers, problems, checks_files=checks_files)
     if spec is None or problems:
@@ -69,7 +69,7 @@ def load_all(
     names = list_guests(guests_dir)
     if overrides_for is not None:
         _require_guest(overrides_for, names)
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     specs: dict[str, Spec] = {}
     for name in names:
         is_asked = name == overrides_for
@@ -85,14 +85,14 @@ def load_all(
 
 def validate_layers(name: str, layers: list[Layer], *, checks_files: bool = True) -> Spec:
     """The spec that these layers make; raises SpecError with every mistake."""
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     spec = _validate(name, layers, problems, checks_files=checks_files)
     if spec is None or problems:
         raise SpecError(_without_repetition(problems))
     return spec
 
 
-def read_defaults(guests_dir: Path, problems: list[Problem]) -> list[Layer]:
+def read_defaults(guests_dir: Path, problems: list[Finding]) -> list[Layer]:
     """The layer of defaults.toml, where there is one."""
     path = guests_dir / f"{DEFAULTS}.toml"
     return [read_file_layer(path, problems)] if path.exists() else []
@@ -103,7 +103,7 @@ def require_name(name: str) -> None:
     try:
         check_guest_name(name)
     except WrongValueError as mistake:
-        problem = Problem(COMMAND_LINE, "name", mistake.message, mistake.hint)
+        problem = Finding("error", "name", mistake.message, mistake.hint, source=COMMAND_LINE)
         raise SpecError([problem]) from mistake
 
 
@@ -116,7 +116,7 @@ def _require_guest(name: str, known: list[str]) -> None:
 
 
 def _read_layers(
-    name: str, guests_dir: Path, overrides: Mapping[str, str], problems: list[Problem]
+    name: str, guests_dir: Path, overrides: Mapping[str, str], problems: list[Finding]
 ) -> list[Layer]:
     layers = read_defaults(guests_dir, problems)
     layers.append(read_file_layer(guests_dir / f"{name}.toml", problems))
@@ -126,14 +126,16 @@ def _read_layers(
 
 
 def _validate(
-    name: str, layers: list[Layer], problems: list[Problem], *, checks_files: bool
+    name: str, layers: list[Layer], problems: list[Finding], *, checks_files: bool
 ) -> Spec | None:
     """The spec, as far as it could be read; what is wrong is added to `problems`."""
     merged = merge_layers(layers, problems)
     own = next((layer for layer in reversed(layers) if layer.source != COMMAND_LINE), layers[-1])
     if merged.values.setdefault("name", name) != name:
         message = f"{show_value(merged.values['name'])} is not '{name}', which it is asked for as"
-        problems.append(Problem(merged.sources["name"], "name", message, "leave name out"))
+        problems.append(
+            Finding("error", "name", message, "leave name out", source=merged.sources["name"])
+        )
         merged.values["name"] = name
     spec = read_spec(merged, problems, fallback=own.source)
     if spec is not None and checks_files:
@@ -141,7 +143,7 @@ def _validate(
     return spec
 
 
-def _find_shared_macs(specs: Mapping[str, Spec], guests_dir: Path) -> list[Problem]:
+def _find_shared_macs(specs: Mapping[str, Spec], guests_dir: Path) -> list[Finding]:
     owners: dict[str, str] = {}
     problems = []
     for name, spec in specs.items():
@@ -150,25 +152,27 @@ def _find_shared_macs(specs: Mapping[str, Spec], guests_dir: Path) -> list[Probl
             if owner != name:
                 message = f"{mac} is already that of {owner}"
                 source = f"{guests_dir.name}/{name}.toml"
-                problems.append(Problem(source, "mac", message, "give one of them its own mac"))
+                problems.append(
+                    Finding("error", "mac", message, "give one of them its own mac", source=source)
+                )
     return problems
 
 
-def _without_repetition(problems: list[Problem]) -> list[Problem]:
+def _without_repetition(problems: list[Finding]) -> list[Finding]:
     return list(dict.fromkeys(problems))
 
 
 MIRRORS = ROOT / "mirrors"
 
 
-def find_missing_files(spec: Spec, merged: Merged, *, fallback: str) -> list[Problem]:
+def find_missing_files(spec: Spec, merged: Merged, *, fallback: str) -> list[Finding]:
     """A problem for each file or folder that does not exist, and for each unsound SSH key."""
 
     def source(key: str) -> str:
         return merged.sources.get(key, fallback)
 
     problems = [
-        Problem(source(key), key, f"{path}: no such {kind}", hint)
+        Finding("error", key, f"{path}: no such {kind}", hint, source=source(key))
         for key, path, kind, hint in _find_missing(spec)
     ]
     _, unsound = find_keys(spec.authorized_keys, spec.suite_facts, source=source("authorized_keys"))
@@ -211,7 +215,7 @@ def create_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Pa
     path = guests_dir / f"{name}.toml"
     if path.exists():
         raise _already_there(name, path)
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     layer = read_command_layer(overrides, problems)
     defaults = read_defaults(guests_dir, problems)
     try:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.errors import Problem, SpecError, UsageError, WrongValueError
+from pipeline.errors import Finding, SpecError, UsageError, WrongValueError
 from pipeline.files import read_named_text
 from pipeline.suites import SUITES, Suite
 
@@ -45,21 +45,23 @@ def read_authorized_keys(entries: Iterable[str], suite: str, *, source: str) -> 
 
 def find_keys(
     entries: Iterable[str], suite: Suite, *, source: str
-) -> tuple[tuple[str, ...], list[Problem]]:
+) -> tuple[tuple[str, ...], list[Finding]]:
     """The sound key lines, and a problem for every other."""
     lines: dict[str, None] = {}
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     for entry in entries:
         try:
             numbered = list(_read_entry(entry))
         except WrongValueError as mistake:
-            problems.append(Problem(source, _KEY, mistake.message, mistake.hint))
+            problems.append(Finding("error", _KEY, mistake.message, mistake.hint, source=source))
             continue
         for where, line in numbered:
             try:
                 lines[check_key_line(line, suite)] = None
             except WrongValueError as mistake:
-                problems.append(Problem(source, _KEY, f"{where}{mistake.message}", mistake.hint))
+                problems.append(
+                    Finding("error", _KEY, f"{where}{mistake.message}", mistake.hint, source=source)
+                )
     return tuple(lines), problems
 
 

@@ -193,23 +193,6 @@ RULES: tuple[Rule, ...] = (
         code="compression-loader",
     ),
     Rule(
-        *(
-            "PV or PVH, direct or by pygrub",
-            "bzip2, lzma, lzo, xz, lz4, zstd",
-            "before 4.0, 4.0, 4.1, 4.2, 4.4, 4.15",
-        ),
-        fits=lambda case: (
-            case.boot in ("direct", "pygrub")
-            and case.xen < UNPACKED_SINCE.get(case.compression, (0, 0))
-        ),
-        level="stops",
-        key="xen",
-        text="Xen {xen} cannot unpack a kernel compressed with {compression}; {unpacked} and later"
-        " can",
-        hint="take a kernel with an older compression, or a newer Xen",
-        code="compression-loader",
-    ),
-    Rule(
         *("xfs, btrfs, booted by pygrub", "inside the guest", "any"),
         fits=lambda case: case.boot == "pygrub" and case.fs not in ("", *PYGRUB_READS),
         level="refused",
@@ -301,6 +284,23 @@ RULES: tuple[Rule, ...] = (
         key="xen",
         text="Xen {xen} loads no bzImage, which every kernel from squeeze on is (3.3 does)",
         hint="upgrade dom0, or take lenny's kernel",
+    ),
+    Rule(
+        *(
+            "PV or PVH, direct or by pygrub",
+            "bzip2, lzma, lzo, xz, lz4, zstd",
+            "before 4.0, 4.0, 4.1, 4.2, 4.4, 4.15",
+        ),
+        fits=lambda case: (
+            case.boot in ("direct", "pygrub")
+            and case.xen < UNPACKED_SINCE.get(case.compression, (0, 0))
+        ),
+        level="stops",
+        key="xen",
+        text="Xen {xen} cannot unpack a kernel compressed with {compression}; {unpacked} and later"
+        " can",
+        hint="take a kernel with an older compression, or a newer Xen",
+        code="compression-loader",
     ),
     Rule(
         *("ext4, booted by pygrub", "inside the guest", "before 4.0"),

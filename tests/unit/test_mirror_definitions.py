@@ -45,7 +45,7 @@ def write(folder: Path, text: str) -> Path:
 def problems_of(path: Path) -> list[str]:
     with pytest.raises(SpecError) as caught:
         read_definition(path)
-    return [f"{one.source}: {one.key}: {one.message}" for one in caught.value.problems]
+    return [f"{one.source}: {one.subject}: {one.message}" for one in caught.value.problems]
 
 
 def test_each_url_is_a_mirror_in_the_order_of_preference(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_managed_proxy_listens_where_the_notes_have_it_unless_told_otherwise
     (tmp_path / "proxy.toml").write_text('proxy = "squid"\nport = 0\n')
     with pytest.raises(SpecError) as caught:
         read_settings(tmp_path)
-    assert {one.key for one in caught.value.problems} == {"proxy", "port"}
+    assert {one.subject for one in caught.value.problems} == {"proxy", "port"}
     (tmp_path / "proxy.toml").write_text('proxy = "apt-cacher-ng"\nport = 40000\n')
     with pytest.raises(SpecError, match="above 32767"):
         read_settings(tmp_path)

@@ -44,7 +44,7 @@ mountpoint=/var
 
 
 def clash_keys(**keys: Any) -> list[str]:
-    return [clash.key for clash in find_clashes(make_spec(**keys))]
+    return [clash.subject for clash in find_clashes(make_spec(**keys))]
 
 
 ROOT = {"name": "root", "size": "2G", "mountpoint": "/"}

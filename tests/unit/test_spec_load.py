@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Problem, SpecError, UsageError
+from pipeline.errors import Finding, SpecError, UsageError
 from pipeline.spec import create_spec, known_variables, load_all, load_guest, parse_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ def write(guests: Path) -> Write:
     return write_file
 
 
-def problems_of(guests: Path, name: str = "tiny", **overrides: str) -> list[Problem]:
+def problems_of(guests: Path, name: str = "tiny", **overrides: str) -> list[Finding]:
     with pytest.raises(SpecError) as caught:
         load_guest(name, guests_dir=guests, overrides=overrides)
     return caught.value.problems
@@ -62,7 +62,7 @@ def test_a_wrong_size_is_told_with_file_key_value_and_the_right_form(
 def test_every_mistake_is_reported_at_once_each_with_its_source(guests: Path, write: Write) -> None:
     write("defaults", 'suite = "bokworm"\n')
     write("tiny", 'size = "4X"\nvcpus = "two"\nupdates = "no"\nsiez = "1G"\nmac = "x"\n')
-    found = {(one.source, one.key) for one in problems_of(guests, timezone="../x", foo="1")}
+    found = {(one.source, one.subject) for one in problems_of(guests, timezone="../x", foo="1")}
     assert found == {
         *(("guests/defaults.toml", "suite"), ("guests/tiny.toml", "size")),
         *(("guests/tiny.toml", "vcpus"), ("guests/tiny.toml", "updates")),
@@ -75,21 +75,26 @@ def test_keys_that_clash_are_reported_beside_values_that_are_wrong(
     guests: Path, write: Write
 ) -> None:
     write("tiny", 'size = "4X"\nvncdisplay = 2\nboot = "firmware"\nlvm_thin = "pool"\n')
-    assert {one.key for one in problems_of(guests)} == {"size", "vncdisplay", "boot", "lvm_thin"}
+    assert {one.subject for one in problems_of(guests)} == {
+        "size",
+        "vncdisplay",
+        "boot",
+        "lvm_thin",
+    }
 
 
 def test_a_clash_with_a_wrong_value_is_not_reported_on_top_of_it(
     guests: Path, write: Write
 ) -> None:
     write("tiny", 'memory = "much"\nmaxmem = "128M"\n')
-    assert [one.key for one in problems_of(guests)] == ["memory"]
+    assert [one.subject for one in problems_of(guests)] == ["memory"]
 
 
 def test_an_unknown_key_is_answered_with_the_nearest_or_the_option_it_comes_from(
     guests: Path, write: Write
 ) -> None:
     write("tiny", 'sutie = "bookworm"\ndist = "bookworm"\n')
-    hints = {one.key: one.hint for one in problems_of(guests)}
+    hints = {one.subject: one.hint for one in problems_of(guests)}
     assert hints["sutie"] == "did you mean 'suite'?"
     assert "`suite`" in hints["dist"]
 
@@ -103,7 +108,7 @@ def test_a_wrong_choice_is_answered_with_the_choices(guests: Path, write: Write)
 
 def test_wrong_tables_of_further_cards_are_named_by_their_place(guests: Path, write: Write) -> None:
     write("tiny", '[[interfaces]]\n[[interfaces]]\nmac = "x"\nbrigde = "a"\n')
-    found = {one.key: one.hint for one in problems_of(guests)}
+    found = {one.subject: one.hint for one in problems_of(guests)}
     assert set(found) == {"interfaces[1].mac", "interfaces[1].brigde"}
     assert found["interfaces[1].brigde"] == "did you mean 'bridge'?"
 
@@ -143,7 +148,7 @@ def test_a_name_cannot_leave_the_folder(guests: Path, name: str) -> None:
 
 def test_a_name_in_the_file_must_be_the_name_of_the_file(guests: Path, write: Write) -> None:
     write("tiny", 'name = "other"\n')
-    assert problems_of(guests)[0].key == "name"
+    assert problems_of(guests)[0].subject == "name"
 
 
 def test_what_belongs_to_one_guest_is_refused_in_the_defaults(guests: Path, write: Write) -> None:
@@ -159,7 +164,7 @@ def test_files_that_are_named_must_exist(guests: Path, write: Write) -> None:
         'root_password_file = "secret"\nelements_path = ["mine"]\nmirror = "nowhere"\n'
         'authorized_keys = ["admin.pub"]\n',
     )
-    found = {one.key: one.message for one in problems_of(guests)}
+    found = {one.subject: one.message for one in problems_of(guests)}
     assert set(found) == {
         *("kernel", "initrd", "modules", "root_password_file", "elements_path", "mirror"),
         *("guest_mirror", "authorized_keys"),

@@ -18,7 +18,7 @@ from tests.specs import make_spec
 
 def clashes(**keys: Any) -> dict[str, str]:
     """The clashing keys and their messages."""
-    return {clash.key: clash.message for clash in find_clashes(make_spec(**keys))}
+    return {clash.subject: clash.message for clash in find_clashes(make_spec(**keys))}
 
 
 def test_a_name_is_enough_and_the_rest_follows_from_it_and_the_suite() -> None:

@@ -139,7 +139,7 @@ def test_a_spec_that_no_toolstack_can_have_is_refused_when_it_is_loaded(
     with pytest.raises(SpecError, match="web1.toml") as caught:
         load_guest("web1", guests_dir=tmp_path)
     assert caught.value.exit_code == 2
-    assert [(one.key, message in one.message) for one in caught.value.problems] == [(key, True)]
+    assert [(one.subject, message in one.message) for one in caught.value.problems] == [(key, True)]
 
 
 def test_a_folder_that_xm_cannot_name_is_told_before_a_build(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pipeline.errors import Problem, WrongValueError, suggest_nearest
+from pipeline.errors import Finding, WrongValueError, suggest_nearest
 from pipeline.spec.xen_create_image.table import OPTIONS, Option, Status
 
 COMMAND_LINE = "command line"
@@ -48,7 +48,7 @@ class Translation(NamedTuple):
 
     overrides: dict[str, str]
     notes: list[str]
-    problems: list[Problem]
+    problems: list[Finding]
 
 
 def find_option(name: str) -> Option | None:
@@ -65,7 +65,9 @@ def translate_options(options: Mapping[str, str]) -> Translation:
             hint = suggest_nearest(name.lstrip("-").replace("-", "_"), OPTIONS)
             hint = hint or "docs/xen-create-image.md lists them all"
             done.problems.append(
-                Problem(COMMAND_LINE, name, "xen-create-image has no such option", hint)
+                Finding(
+                    "error", name, "xen-create-image has no such option", hint, source=COMMAND_LINE
+                )
             )
             continue
         _translate_one(option, name, value, done)
@@ -76,12 +78,16 @@ def _translate_one(option: Option, name: str, value: str, done: Translation) -> 
     try:
         overrides = option.translate(value)
     except WrongValueError as mistake:
-        done.problems.append(Problem(COMMAND_LINE, name, mistake.message, mistake.hint))
+        done.problems.append(
+            Finding("error", name, mistake.message, mistake.hint, source=COMMAND_LINE)
+        )
         return
     for key, text in overrides.items():
         if done.overrides.setdefault(key, text) != text:
             message = f"'{text}' contradicts {key}={done.overrides[key]}"
-            done.problems.append(Problem(COMMAND_LINE, name, message, "keep one of them"))
+            done.problems.append(
+                Finding("error", name, message, "keep one of them", source=COMMAND_LINE)
+            )
     if option.status == "different":
         done.notes.append(f"{name}: {option.note_for(value)}")
 

@@ -12,7 +12,7 @@ from pipeline.bootstrap.order import Order, arrivals
 from pipeline.bootstrap.resolution import TREE_MIB, resolve
 from pipeline.console.progress import progress_bar
 from pipeline.errors import PipelineError, UsageError
-from pipeline.mirror.host_packages import installed_version
+from pipeline.mirror.apt_sources import installed_version
 from pipeline.mirror.snapshot import Snapshot
 from pipeline.namespace import has_memory_for_tmpfs, tmpfs
 from pipeline.scratch import remove_tree

@@ -5,6 +5,7 @@ No public mirror's name stands here: everything is read from the host's configur
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -180,3 +181,18 @@ def security_root(root: str, suite: Suite) -> str:
     if not suite.security_path or suite.security_path == suite.distribution:
         return root
     return f"{root.removesuffix('/' + suite.distribution)}/{suite.security_path}"
+
+
+STATUS = Path("/var/lib/dpkg/status")
+
+
+@cache
+def _read_status(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def installed_version(package: str, status: Path = STATUS) -> str:
+    """The version that dpkg's status file gives for a package, "" when it is not installed."""
+    head = rf"^Package: {re.escape(package)}\nStatus: \S+ \S+ installed\n"
+    found = re.search(rf"{head}(?:.+\n)*?Version: (.+)$", _read_status(status), re.MULTILINE)
+    return found[1] if found else ""

@@ -12,7 +12,7 @@ from pipeline.bootstrap.filters import CONFIG, PathFilter
 from pipeline.bootstrap.skeleton import LEFT_OVER
 from pipeline.console.progress import progress_bar
 from pipeline.mirror.apt_lists import write_lists
-from pipeline.mirror.host_packages import installed_version
+from pipeline.mirror.apt_sources import installed_version
 from pipeline.mirror.proxy.control import require_proxy
 from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from pipeline.namespace import Mount, has_memory_for_tmpfs, require_namespace, tmpfs

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.console.progress import progress_bar
-from pipeline.mirror.host_packages import installed_version
+from pipeline.mirror.apt_sources import installed_version
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.namespace import has_memory_for_tmpfs, require_namespace, tmpfs
 from pipeline.project import Project

@@ -19,6 +19,7 @@ from pipeline import process
 from pipeline import process as command
 from pipeline.errors import InUseError
 from pipeline.storage import lvm
+from pipeline.xen import xl, xm
 
 _SYS = Path("/sys/dev/block")
 
@@ -261,15 +262,12 @@ def _names(path: Path, subject: Subject) -> bool:
 
 def _disks_in(text: str) -> list[str]:
     """The targets of a configuration in the form of xl, xm or libvirt; none where it has none."""
-    from pipeline.xen import xl, xm  # jinja2 comes with them
-    from pipeline.xen.values import SyntaxFault, Unsupported
-
     if "<domain" in text:
         return [one or other for one, other in _SOURCE.findall(text)]
     for parse in (xl.parse, xm.parse):
         try:
             return [disk.target for disk in parse(text, strict=False).disks]
-        except (SyntaxFault, Unsupported, ValueError):
+        except ValueError:
             continue
     return [_PREFIX.sub("", word) for word in _words(text)]
 

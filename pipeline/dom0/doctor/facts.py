@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import PipelineError
-from pipeline.mirror.host_packages import installed_version
+from pipeline.mirror.apt_sources import installed_version
 
 _SXP = re.compile(r"^\s*\(\s*([a-z0-9-]+)\s+(?:'([^']*)'|([^)\s]*))\s*\)", re.MULTILINE)
 _ASSIGN = re.compile(r"^\s*([A-Za-z0-9_]+)\s*\+?=\s*(?:\"([^\"]*)\"|'([^']*)'|(\S*))", re.MULTILINE)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import EnvironmentFault, PipelineError
-from pipeline.preflight import look_ahead, refusal_of, warnings_of
+from pipeline.errors import EnvironmentFault, Finding, PipelineError
+from pipeline.preflight import look_ahead, refusal_of
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
@@ -61,14 +61,22 @@ class PlannedSpace:
 
 @dataclass
 class Plan:
-    """All of it. `refusals` say why the build would stop, with the exit code that it would have."""
+    """What a build would do and take, what is to be said of it, and with what it would end.
+
+    `refusals` are those of `findings` that stop the build, as the errors that it would end with.
+    """
 
     guest: str
     stages: list[PlannedStage] = field(default_factory=list)
     disks: list[PlannedDisk] = field(default_factory=list)
     spaces: list[PlannedSpace] = field(default_factory=list)
     refusals: list[PipelineError] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def refuse(self, subject: str, error: PipelineError) -> None:
+        """Note what would stop the build."""
+        self.refusals.append(error)
+        self.findings.append(Finding("error", subject, error.brief, error.hint))
 
     @property
     def seconds(self) -> float | None:
@@ -77,14 +85,13 @@ class Plan:
         return None if None in times else round(sum(time or 0 for time in times), 1)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """For programs, beside the findings."""
         return {
             "guest": self.guest,
             "stages": [asdict(stage) for stage in self.stages],
             "disks": [asdict(disk) for disk in self.disks],
             "spaces": [asdict(space) for space in self.spaces],
             "seconds": self.seconds,
-            "warnings": self.warnings,
             "refusals": [
                 {"reason": error.brief, "next": error.hint, "exit_code": error.exit_code}
                 for error in self.refusals
@@ -100,9 +107,8 @@ def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run) -> Plan:
         plan.stages.append(PlannedStage(name, state.reason, _expected_seconds(recipe, name, spec)))
     if not any(stage.reason for stage in plan.stages):
         return plan
-    found = look_ahead(spec, recipe.project)
-    plan.warnings = warnings_of(found)
-    fault = refusal_of(found)
+    plan.findings += look_ahead(spec, recipe.project)
+    fault = refusal_of(plan.findings)
     plan.refusals += [fault] if fault else []
     targets = targets_of(spec, recipe.project)
     may_replace = recipe.options.get("replace") == "yes"
@@ -114,12 +120,12 @@ def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run) -> Plan:
                 refuse_too_small(part, golden / golden_name(part.mountpoint))
         refuse_targets(run, targets, last, read_record(last), may_replace=may_replace)
     except PipelineError as error:
-        plan.refusals.append(error)
+        plan.refuse("disks", error)
     plan.disks = [_plan_disk(run, target, golden, spec) for target in targets]
     plan.spaces = [*_plan_groups(run, targets, plan), *_plan_files(recipe.project, targets, plan)]
     for space in plan.spaces:
         if space.takes > space.free and not plan.refusals:
-            plan.refusals.append(_too_little(space))
+            plan.refuse("room", _too_little(space))
     return plan
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import process
 from pipeline.commands.command import Word
+from pipeline.console.findings import print_findings, print_json
 from pipeline.console.progress import print_line
 from pipeline.errors import CommandFailed, UsageError
 from pipeline.recipe import Recipe
@@ -30,7 +30,7 @@ def plan(recipe: Recipe, spec: Spec) -> None:
 
     found = plan_build(recipe, spec, process.run)
     if recipe.options.get("json") == "yes":
-        print(json.dumps(found.as_json(), indent=1))
+        print_json(found.findings, **found.as_json())
     else:
         _show(found)
     if found.refusals:
@@ -44,8 +44,6 @@ def _show(plan: Plan) -> None:
         print_line(
             f"  {stage.name:<8} {stage.reason or 'current':<40} {time if stage.reason else ''}"
         )
-    for warning in plan.warnings:
-        print_line(f"  note: {warning}")
     for disk in plan.disks:
         extents = f", {disk.extents} extents" if disk.extents else ""
         writes = "as much as the golden image has" if disk.writes is None else _size(disk.writes)
@@ -68,6 +66,7 @@ def _show(plan: Plan) -> None:
         print_line(f"  expected time: {expected} (stages one after the other)")
     else:
         print_line("  everything is current: nothing would run")
+    print_findings(plan.findings)
 
 
 def _size(count: int) -> str:

@@ -9,7 +9,8 @@ from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.sshd import find_openings
 from pipeline.check.tree import Tree
 from pipeline.errors import Finding
-from pipeline.guest.identity import authorized_lines, derive_public_key
+from pipeline.guest.host_keys import derive_public_key
+from pipeline.guest.identity import authorized_lines
 from pipeline.recipe import KNOWN_HOSTS
 
 KEYS = "/root/.ssh/authorized_keys"

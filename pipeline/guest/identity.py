@@ -13,17 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import VerificationError
-from pipeline.files import open_plain, write_durably
+from pipeline.files import write_durably
 from pipeline.guest.network import network_files
 from pipeline.guest.passwords import replace_root_password
 from pipeline.spec import Spec, read_authorized_keys
 from pipeline.storage.ext import IdentityFile
 
 MACHINE_ID = "machine-id"
-RSA_BITS = 3072
 _MACHINE_ID = re.compile(rb"[0-9a-f]{32}")
-_MOST_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -48,101 +45,18 @@ def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
 
     Raises VerificationError for what is there and damaged: a new key would be another guest.
     """
+    from pipeline.guest.host_keys import damaged, keep_host_keys, read_kept  # cryptography: 80 ms
+
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     machine_id = folder / MACHINE_ID
     if not os.path.lexists(machine_id):
         write_durably(machine_id, f"{uuid.uuid4().hex}\n".encode(), mode=0o600)
-    found = _read(machine_id).strip()
+    found = read_kept(machine_id).strip()
     if not _MACHINE_ID.fullmatch(found):
-        raise _damaged(machine_id)
+        raise damaged(machine_id)
     is_old = not spec.suite_facts.understands_ed25519
-    keys: dict[str, bytes] = {}
-    for kind in _key_kinds(folder, old=is_old):
-        path = folder / f"ssh_host_{kind}_key"
-        public = path.with_suffix(".pub")
-        if not os.path.lexists(path) and not os.path.lexists(public):
-            private_bytes, public_bytes = _make_key(kind, old=is_old)
-            write_durably(path, private_bytes, mode=0o600)
-            write_durably(public, public_bytes, mode=0o600)
-        keys[path.name], keys[public.name] = _read_pair(path, public)
-    return KeptIdentity(found.decode(), keys)
-
-
-def derive_public_key(private: bytes) -> bytes:
-    """`type base64` of a private key in OpenSSH's form or PEM.
-
-    Raises ValueError when it is none, TypeError when it wants a passphrase.
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization as form
-
-    is_openssh = b"BEGIN OPENSSH" in private
-    load = form.load_ssh_private_key if is_openssh else form.load_pem_private_key
-    try:
-        key = load(private, None).public_key()
-        return key.public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
-    except UnsupportedAlgorithm as error:
-        raise ValueError(str(error)) from error
-
-
-def _read_pair(path: Path, public: Path) -> tuple[bytes, bytes]:
-    """A private key and its public half, which is written again where it alone is missing."""
-    private = _read(path)
-    try:
-        line = derive_public_key(private)
-    except (ValueError, TypeError):
-        raise _damaged(path) from None
-    if not os.path.lexists(public):
-        write_durably(public, line + b" root\n", mode=0o600)
-    kept = _read(public)
-    if kept.split()[:2] != line.split()[:2]:
-        raise _damaged(public)
-    return private, kept
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with open(open_plain(path), "rb") as stream:
-            return stream.read(_MOST_BYTES)
-    except OSError as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> VerificationError:
-    return VerificationError(
-        f"{path} is damaged: it makes the guest what it is, so it is not made anew",
-        hint=f"restore it from a copy; or remove {path.parent}, and the guest is another one",
-    )
-
-
-def _key_kinds(folder: Path, *, old: bool) -> list[str]:
-    """RSA where nothing else is understood, or where the guest has had such a key.
-
-    Making one costs up to a second, and every client of the last ten years knows the other two.
-    """
-    if old:
-        return ["rsa"]
-    kept = ["rsa"] if (folder / "ssh_host_rsa_key").is_file() else []
-    return [*kept, "ecdsa", "ed25519"]
-
-
-def _make_key(kind: str, *, old: bool) -> tuple[bytes, bytes]:
-    """A fresh host key: private in OpenSSH's form (PEM where sshd is older than 6.5), public."""
-    from cryptography.hazmat.primitives import serialization as form
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-
-    key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-    if kind == "ed25519":
-        key = ed25519.Ed25519PrivateKey.generate()
-    elif kind == "ecdsa":
-        key = ec.generate_private_key(ec.SECP256R1())
-    else:
-        key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
-    shape = form.PrivateFormat.TraditionalOpenSSL if old else form.PrivateFormat.OpenSSH
-    private = key.private_bytes(form.Encoding.PEM, shape, form.NoEncryption())
-    public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
-    return private, public + b" root\n"
+    return KeptIdentity(found.decode(), keep_host_keys(folder, old=is_old))
 
 
 def identity_files(

@@ -10,7 +10,8 @@ from pipeline.artifact.record import describe_values, read_record
 from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import fingerprint
-from pipeline.guest.identity import authorized_lines, derive_public_key
+from pipeline.guest.host_keys import derive_public_key
+from pipeline.guest.identity import authorized_lines
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 

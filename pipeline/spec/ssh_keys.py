@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +10,6 @@ from pipeline.errors import Finding, SpecError, UsageError, WrongValueError
 from pipeline.files import read_named_text
 from pipeline.suites import SUITES, Suite
 
-MIN_RSA_BITS = 2048
 _KEY = "authorized_keys"
 _TYPES = frozenset(
     ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
@@ -67,6 +64,8 @@ def find_keys(
 
 def check_key_line(line: str, suite: Suite) -> str:
     """The line, stripped; raises WrongValueError, whose message never shows the key."""
+    from pipeline.spec.ssh_blob import check_blob  # cryptography: 80 ms, and most runs see no key
+
     line = line.strip()
     if not line.isprintable():
         raise WrongValueError("the line holds control characters", "copy the .pub file as it is")
@@ -77,7 +76,7 @@ def check_key_line(line: str, suite: Suite) -> str:
                 f"sshd knows no option {option.partition('=')[0]!r}", "see sshd(8)"
             )
     _check_type(key_type, suite)
-    _check_blob(key_type, encoded)
+    check_blob(key_type, encoded, is_fido=key_type in _FIDO_TYPES)
     return line
 
 
@@ -151,28 +150,4 @@ def _check_type(key_type: str, suite: Suite) -> None:
     if key_type in _FIDO_TYPES and not suite.understands_security_keys:
         raise WrongValueError(
             f"OpenSSH {version} of {suite.name} knows no FIDO keys (8.2 does)", "give another key"
-        )
-
-
-def _check_blob(key_type: str, encoded: str) -> None:
-    # imported here: it costs 80 ms, and most runs see no key
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-
-    try:
-        blob = base64.b64decode(encoded, validate=True)
-        if not blob.startswith(len(key_type).to_bytes(4, "big") + key_type.encode()):
-            raise ValueError("another type inside")
-        if key_type in _FIDO_TYPES:
-            return
-        key = load_ssh_public_key(f"{key_type} {encoded}".encode())
-    except (ValueError, binascii.Error, UnsupportedAlgorithm) as error:
-        raise WrongValueError(
-            f"the {key_type} key is damaged", "copy the .pub file as it is, on one line"
-        ) from error
-    if isinstance(key, RSAPublicKey) and key.key_size < MIN_RSA_BITS:
-        raise WrongValueError(
-            f"an RSA key of {key.key_size} bits is too short",
-            f"at least {MIN_RSA_BITS}; better: ssh-keygen -t ed25519",
         )

@@ -42,7 +42,8 @@ OWN = {
     "check/facts.py": "Path.exists Path.glob Path.is_block_device Path.is_file Path.iterdir"
     " Path.read_bytes Path.read_text Path.stat open",
     # output/identity, which nobody else may enter; a file that the person names
-    "guest/identity.py": "Path.chmod Path.is_file Path.mkdir open os.path.lexists",
+    "guest/host_keys.py": "Path.is_file open os.path.lexists",
+    "guest/identity.py": "Path.chmod Path.mkdir os.path.lexists",
     "guest/passwords.py": "Path.exists Path.is_file Path.read_bytes",
     # results of this program beside the tree; depmod's, after links and devices were refused
     "kernel/assembly.py": "Path.glob Path.mkdir Path.read_bytes Path.read_text Path.unlink"

@@ -17,11 +17,11 @@ from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.storage import lvm
-from pipeline.storage.disks import MIB, AnyTarget, FileTarget, LogicalTarget, targets_of
+from pipeline.storage.disks import MIB, Target, targets_of
 from pipeline.storage.images import golden_name, refuse_too_small
 from pipeline.storage.lvm import Group
 from pipeline.storage.refusals import refuse_targets
-from pipeline.storage.staged_volume import read_record
+from pipeline.storage.written import read_record
 from pipeline.store.store import BuildInfo, read_buildinfo
 
 _SPARE = 64 * MIB  # kernel, initrd, records, what is in work
@@ -153,24 +153,24 @@ def _earlier(recipe: Recipe, name: str) -> Iterator[BuildInfo]:
             yield found
 
 
-def _plan_disk(run: lvm.Run, target: AnyTarget, golden: Path, spec: Spec) -> PlannedDisk:
+def _plan_disk(run: lvm.Run, target: Target, golden: Path, spec: Spec) -> PlannedDisk:
     size = target.part.size_mib * MIB
     writes = size if target.kind in ("volume", "device") else _data_of(target, golden, spec)
     extents = None
     is_there = target.path.exists()
-    if isinstance(target, LogicalTarget):
+    if target.is_volume:
         groups = {group.name: group for group in _groups(run)}
         if target.group in groups:
             extents = groups[target.group].extents(size)
             size = extents * groups[target.group].extent
-    if isinstance(target, FileTarget) and target.is_full:
+    if target.kind == "file" and target.is_full:
         writes = size
     return PlannedDisk(
         target.part.name, target.kind, str(target.path), size, writes, extents, is_there
     )
 
 
-def _data_of(target: AnyTarget, golden: Path, spec: Spec) -> int | None:
+def _data_of(target: Target, golden: Path, spec: Spec) -> int | None:
     """What a sparse copy takes: the golden image's blocks, else those of the largest so far."""
     if not target.part.has_files or (spec.clone == "cow" and target.format != "raw"):
         return 64 << 10
@@ -186,10 +186,8 @@ def _groups(run: lvm.Run) -> list[Group]:
     return lvm.list_groups(run) if os.geteuid() == 0 and not lvm.missing_tools() else []
 
 
-def _plan_groups(
-    run: lvm.Run, targets: tuple[AnyTarget, ...], plan: Plan
-) -> Iterator[PlannedSpace]:
-    ours = [target for target in targets if isinstance(target, LogicalTarget)]
+def _plan_groups(run: lvm.Run, targets: tuple[Target, ...], plan: Plan) -> Iterator[PlannedSpace]:
+    ours = [target for target in targets if target.is_volume]
     sizes = {disk.part: disk for disk in plan.disks}
     groups = {group.name: group for group in _groups(run)}
     for name in dict.fromkeys(target.group for target in ours):
@@ -205,7 +203,7 @@ def _plan_groups(
 
 
 def _plan_files(
-    project: Project, targets: tuple[AnyTarget, ...], plan: Plan
+    project: Project, targets: tuple[Target, ...], plan: Plan
 ) -> Iterator[PlannedSpace]:
     """output/: image files stay there, what goes onto a volume passes through it."""
     place = project.output
@@ -216,11 +214,9 @@ def _plan_files(
     kept = [
         (sizes[one.part.name].writes or 0) * (2 if one.format != "raw" else 1)
         for one in targets
-        if isinstance(one, FileTarget)
+        if one.kind == "file"
     ]
-    passing = [_golden_bytes(project.output) for one in targets if not isinstance(one, FileTarget)][
-        :1
-    ]
+    passing = [_golden_bytes(project.output) for one in targets if one.kind != "file"][:1]
     takes = sum(kept) + sum(passing) + _SPARE
     yield PlannedSpace(str(place), state.f_bavail * state.f_frsize, takes)
 

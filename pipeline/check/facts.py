@@ -19,11 +19,11 @@ from pipeline.process import run
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.storage.disks import AnyTarget, targets_of
-from pipeline.storage.ext_image import ExtImage
+from pipeline.storage.disks import Target, targets_of
+from pipeline.storage.ext import ExtImage
 from pipeline.storage.images import find_backing
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.storage.refusals import read_written
+from pipeline.storage.written import read_times
 from pipeline.walls.cage import caged_reader
 
 _MOST_TEXT = 1 << 20
@@ -67,7 +67,8 @@ class Facts:
     secret: bytes = field(default=b"", repr=False)
 
     @property
-    def targets(self) -> tuple[AnyTarget, ...]:
+    def targets(self) -> tuple[Target, ...]:
+        """Where the guest's disks are."""
         return targets_of(self.spec, self.project)
 
     def record(self, name: str) -> Mapping[str, Any]:
@@ -231,7 +232,7 @@ def _written_disks(project: Project, folder: Path, name: str) -> frozenset[str]:
     """Disks whose time differs from the one noted when they were built: their guest has run."""
     return frozenset(
         disk
-        for disk, mtime_ns in read_written(project.volume(name)).items()
+        for disk, mtime_ns in read_times(project.volume(name)).items()
         if (folder / disk).is_file() and (folder / disk).stat().st_mtime_ns != mtime_ns
     )
 

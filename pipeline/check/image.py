@@ -1,4 +1,4 @@
-"""Reading a finished image without mounting it: its files by ext_image, dumpe2fs(8), e2fsck(8).
+"""Reading a finished image without mounting it: its files by storage.ext, dumpe2fs(8), e2fsck(8).
 
 Whoever was root in the guest chose every name and every byte. What cannot be read, or is more than
 any guest needs, is noted as a fault of the image and left out.
@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.check.tree import Node, Tree
 from pipeline.errors import VerificationError
 from pipeline.process import run
-from pipeline.storage.ext_image import DamagedImage, ExtImage, Inode
+from pipeline.storage.ext import DamagedImage, ExtImage, Inode
 from pipeline.walls.cage import caged_reader
 
 MIB = 1 << 20

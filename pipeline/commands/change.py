@@ -70,10 +70,11 @@ def _change_kernel(
     toolstack: Toolstack | None,
 ) -> Outcome:
     from pipeline.dom0 import refresh as refreshing
+    from pipeline.dom0.guest_root import site_of
     from pipeline.dom0.inventory import require_installed
     from pipeline.storage.transaction import working_on
 
-    with working_on(layout, name) as done:
+    with working_on(site_of(layout), name) as done:
         for text in done:
             print_line(f"  {text}")
         record = require_installed(layout, name)

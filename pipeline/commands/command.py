@@ -130,8 +130,8 @@ def _begun(action: HostAction, *, changes: bool) -> HostAction:
     @wraps(action)
     def word(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
         from pipeline.commands.command import require_name
-        from pipeline.dom0.disk_files import tighten
-        from pipeline.dom0.inventory import survey
+        from pipeline.dom0.guest_root import site_of
+        from pipeline.dom0.inventory import survey, tighten
         from pipeline.dom0.layout import Layout
         from pipeline.storage.transaction import recover_all, working_on
 
@@ -139,9 +139,9 @@ def _begun(action: HostAction, *, changes: bool) -> HostAction:
         try:
             with ExitStack() as stack:
                 if changes and recipe.options.get("name"):
-                    done = stack.enter_context(working_on(layout, require_name(recipe)))
+                    done = stack.enter_context(working_on(site_of(layout), require_name(recipe)))
                 else:
-                    done = recover_all(layout)
+                    done = recover_all(site_of(layout))
                 tighten(disk for one in survey(layout)[0].values() for disk in one.disks)
                 for text in done if recipe.options.get("json") != "yes" else ():
                     print_line(f"  {text}")

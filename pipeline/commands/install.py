@@ -41,13 +41,14 @@ def publish(recipe: Recipe, spec: Spec) -> None:
 def _publish(recipe: Recipe, spec: Spec) -> None:
     from pipeline.artifact import published as versions  # only this word pays for its imports
     from pipeline.artifact.folder import read_source, require_backing
+    from pipeline.dom0.guest_root import site_of
     from pipeline.dom0.layout import Layout
     from pipeline.storage.transaction import recover_all
 
     project, asked = recipe.project, recipe.options.get("keep", _DEFAULT_KEEP)
     if not asked.isdigit() or not int(asked[:9]) > 0:
         raise UsageError(f"keep={asked}: how many versions?", hint="keep=1 or more")
-    for text in recover_all(Layout.here()):
+    for text in recover_all(site_of(Layout.here())):
         print_line(f"  {text}")
     if recipe.options.get("rollback") == "yes":
         version = versions.roll_back(project, spec.name)
@@ -101,8 +102,8 @@ def _install(
 ) -> Installed:
     from pipeline.artifact.folder import read_source, require_backing
     from pipeline.dom0 import install as installing
+    from pipeline.dom0.configuration import is_edited
     from pipeline.dom0.install import refuse_impossible
-    from pipeline.dom0.inventory import is_edited
 
     name = require_name(recipe)
     program = toolstack.program if toolstack else recipe.options.get("toolstack", "xl")

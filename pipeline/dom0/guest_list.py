@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.console.progress import print_line, print_table
-from pipeline.dom0.disk_files import find_fault
-from pipeline.dom0.inventory import Installed, is_edited, survey
+from pipeline.dom0.configuration import is_edited
+from pipeline.dom0.inventory import Installed, find_fault, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Running, Toolstack, find_toolstack
 from pipeline.errors import PipelineError

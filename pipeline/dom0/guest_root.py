@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from pipeline import PACKAGE, process
 from pipeline.console.progress import print_line
 from pipeline.dom0 import modules_in_guest
-from pipeline.dom0.disk_files import require_disk
-from pipeline.dom0.inventory import Installed, InstalledDisk, read_installed
+from pipeline.dom0.inventory import Installed, InstalledDisk, read_installed, require_disk
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import find_toolstack, refuse_running
 from pipeline.errors import (
@@ -30,10 +30,12 @@ from pipeline.errors import (
     VerificationError,
 )
 from pipeline.namespace import is_root, isolated
+from pipeline.storage.disks import INSTALLED_TAG
 from pipeline.storage.images import SHOWN, edit_overlay
 from pipeline.storage.images import TOOLS as QCOW2_TOOLS
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.storage.transaction import Step, work_folder
+from pipeline.storage.steps import Kind, Site, Step
+from pipeline.storage.transaction import work_folder
 from pipeline.walls.cage import caged_reader
 
 _TOOLS = {"bwrap": "bubblewrap", "e2fsck": "e2fsprogs"}
@@ -68,7 +70,7 @@ def change_modules(layout: Layout, record: Installed, words: Sequence[str | Path
     require_disk(disk)
     refuse_if_used(disk.path)
     try:
-        with work_folder(layout, record.name) as work:
+        with work_folder(site_of(layout).work_of(record.name)) as work:
             said = _run_inside(record, disk, work, [str(word) for word in words])
     except CommandFailed as error:
         raise _explain(record, error) from error
@@ -189,7 +191,18 @@ def modules_step(record: Installed, what: str, *abis: str) -> Step:
     return {"kind": "modules", "guest": record.name, "what": what, "abis": " ".join(abis)}
 
 
-def perform_modules(layout: Layout, step: Step) -> None:
+def site_of(layout: Layout) -> Site:
+    """Where the changes of installed guests are noted, and where their things lie."""
+    return Site(
+        state=layout.state,
+        files=(layout.configs, layout.auto, layout.saves, layout.record("").parent),
+        trees=(layout.images,),
+        tag=INSTALLED_TAG,
+        kinds={"modules": Kind(("guest", "what", "abis"), partial(_perform_modules, layout))},
+    )
+
+
+def _perform_modules(layout: Layout, _site: Site, _guest: str, step: Step) -> None:
     """The step; modules that stay because the guest runs by now or cannot be read harm nobody."""
     record = read_installed(layout, step["guest"])
     if record is None:

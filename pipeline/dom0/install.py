@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline import process
 from pipeline.artifact.folder import Source
 from pipeline.artifact.kernel_folder import KERNEL, RAMDISK, read_kernel_folder
 from pipeline.artifact.sums import copy_disk, digest_as
 from pipeline.console.progress import progress_bar
 from pipeline.dom0 import configuration, kernels
-from pipeline.dom0.config_file import Grammar, require_readable
-from pipeline.dom0.edits import Merged, merge
+from pipeline.dom0.configuration import Grammar, Merged, merge, require_readable
+from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import Installed, InstalledDisk, find_written
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack, refuse_running
 from pipeline.errors import EnvironmentFault, InUseError, UsageError, VerificationError
 from pipeline.spec.devices import LOADER
-from pipeline.storage import staged_volume
+from pipeline.storage.block_device import write_image
+from pipeline.storage.disks import volume_path
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.storage.staged_volume import volume_path
-from pipeline.storage.transaction import Step, Transaction, remove, remove_empty, remove_tree
+from pipeline.storage.refusals import refuse_volumes, require_folder_room
+from pipeline.storage.staged_volume import create_noted
+from pipeline.storage.steps import (
+    Step,
+    remove,
+    remove_empty,
+    remove_tree,
+    remove_volume,
+    rename_volume,
+)
+from pipeline.storage.transaction import Transaction
 from pipeline.walls.privacy import make_private_folder
 from pipeline.xen.boot import Direct, Firmware
 from pipeline.xen.devices import Disk
@@ -120,10 +130,10 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
     total = len(plan.disks) + 2
     with (
         kernels.placing_kernels(layout),
-        Transaction(layout, plan.name, word) as change,
+        Transaction(site_of(layout), plan.name, word) as change,
         progress_bar(f"installing {plan.name}", total=total, unit="steps") as bar,
     ):
-        _make_folder(change, plan)
+        _make_folder(change, layout, plan)
         named: list[Step] = []
         for one in plan.disks:
             named += _copy(change, one, log)
@@ -134,16 +144,16 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
             kernel = kernels.place_kernel(layout, found)
         bar.advance()
         record = _make_record(plan, layout, kernel, word)
-        steps = configuration.prepare_texts(change, record)
+        steps = configuration.prepare_texts(change, layout, record)
         change.commit([*named, *steps, *_remove_replaced(plan, layout)])
         bar.advance()
     return record
 
 
-def _make_folder(change: Transaction, plan: Plan) -> None:
+def _make_folder(change: Transaction, layout: Layout, plan: Plan) -> None:
     if not any(one.source and one.disk.kind == "file" for one in plan.disks):
         return
-    folder = change.layout.disks(plan.name, plan.generation)
+    folder = layout.disks(plan.name, plan.generation)
     change.will_make(remove_tree(folder))
     make_private_folder(folder.parent)
     make_private_folder(folder)
@@ -155,10 +165,11 @@ def _copy(change: Transaction, one: DiskPlan, log: Path) -> list[Step]:
     if one.source is None:
         return []
     if one.disk.kind == "block":
-        steps = [staged_volume.write_volume(change, one.source, target)]
+        volume = create_noted(change, target, one.source.stat().st_size)
+        write_image(one.source, volume.path)
         if digest_as(one.sum, one.source) != one.sum:
             raise VerificationError(f"{one.source} changed while it was copied", hint="again")
-        return steps
+        return [rename_volume(volume.group, volume.name, target.name)]
     copy_disk(one.source, target, recorded=one.sum, log=log)
     return []
 
@@ -243,7 +254,7 @@ def removal_of(
             if not disk.is_owned or disk.target in kept:
                 continue
             if disk.kind == "block":
-                steps.append(staged_volume.removal_step(disk.path))
+                steps.append(remove_volume(disk.path))
                 continue
             if layout.images not in disk.path.parents:
                 raise UsageError(
@@ -308,7 +319,7 @@ def _refuse_full(plan: Plan, layout: Layout) -> None:
             wanted = groups.setdefault(one.disk.path.parent.name, [])
             wanted.append((one.disk.path, one.source.stat().st_size))
     for group, devices in groups.items():
-        staged_volume.refuse_volumes(group, devices)
+        refuse_volumes(process.run, group, devices)
     files = [one.source for one in plan.disks if one.source and one.disk.kind == "file"]
     need = sum(path.stat().st_blocks * 512 for path in files)
     at = layout.images
@@ -316,9 +327,4 @@ def _refuse_full(plan: Plan, layout: Layout) -> None:
         at = at.parent
     if not os.access(at, os.W_OK):
         raise EnvironmentFault(f"{at} cannot be written", hint="run doit install as root")
-    free = shutil.disk_usage(at).free
-    if free < need:
-        raise EnvironmentFault(
-            f"{layout.images}: {need >> 20} MiB are needed, {free >> 20} MiB are free",
-            hint="make room, or install into a volume group: lvm=VG",
-        )
+    require_folder_room(at, need)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifact.kernel_folder import ABI
-from pipeline.dom0.config_file import read_config
 from pipeline.dom0.layout import Layout
-from pipeline.errors import PipelineError, UsageError, suggest_nearest
+from pipeline.errors import EnvironmentFault, PipelineError, UsageError, suggest_nearest
 from pipeline.files import damaged, read_table, take
+from pipeline.storage.written import mark_of
+from pipeline.walls.privacy import PRIVATE_FILE, close_folder
 
 FORM = 1
-_HEAD_BYTES = 1 << 20
 _WRITTEN = "written"
-_GONE = "no disk"
 _WHAT = "a record of an installed guest"
 _VDEV = re.compile(r"[a-z]{2,4}[a-z0-9]{0,8}")
 _CHOICES = {
@@ -160,24 +159,6 @@ def require_installed(layout: Layout, name: str) -> Installed:
     return record
 
 
-def mark_of(disk: Path) -> str:
-    """What changes when a guest writes to its disk.
-
-    A file's modification time; of a device the digest of its first MiB, where every file system
-    that we make notes each mount (ext4's s_mtime, xfs' and btrfs' generation).
-    """
-    try:
-        state = disk.stat()
-        if stat.S_ISREG(state.st_mode):
-            return f"mtime {state.st_mtime_ns}"
-        if not stat.S_ISBLK(state.st_mode):
-            return _GONE
-        with open(disk, "rb") as stream:
-            return f"head {hashlib.sha256(stream.read(_HEAD_BYTES)).hexdigest()}"
-    except OSError:
-        return _GONE
-
-
 def find_written(record: Installed) -> list[InstalledDisk]:
     """The owned disks that their guest has written to since they were put in place."""
     return [
@@ -207,12 +188,41 @@ def marked(record: Installed) -> Installed:
     return replace(record, disks=tuple(disks))
 
 
-def is_edited(layout: Layout, record: Installed) -> bool:
-    """Whether an administrator's hand is in the configuration."""
+def tighten(disks: Iterable[InstalledDisk]) -> None:
+    """Close what an earlier version left open for others: files that are disks, their folders."""
+    for disk in disks:
+        if not disk.is_owned or disk.kind != "file":
+            continue
+        with suppress(OSError):
+            if stat.S_ISREG(disk.path.lstat().st_mode):
+                disk.path.chmod(PRIVATE_FILE)
+                for folder in disk.path.parents[:2]:
+                    close_folder(folder)
+
+
+def find_fault(disk: InstalledDisk) -> str:
+    """What is wrong with a guest's disk, "" for one that is there and is one."""
     try:
-        return read_config(layout, record.name) != record.rendered
-    except PipelineError:
-        return True
+        mode = disk.path.stat().st_mode
+    except FileNotFoundError:
+        return f"{disk.target} is gone"
+    except OSError as error:
+        return f"{disk.target}: {error.strerror}"
+    is_right = stat.S_ISBLK(mode) if disk.kind == "block" else stat.S_ISREG(mode)
+    return "" if is_right else f"{disk.target} is no disk but a {_kind_of(mode)}"
+
+
+def _kind_of(mode: int) -> str:
+    kinds = {stat.S_ISDIR: "folder", stat.S_ISFIFO: "FIFO", stat.S_ISREG: "file"}
+    return next((name for test, name in kinds.items() if test(mode)), "device")
+
+
+def require_disk(disk: InstalledDisk) -> None:
+    """Raises EnvironmentFault where the disk cannot be worked on."""
+    if fault := find_fault(disk):
+        raise EnvironmentFault(
+            fault, hint="put it back from a copy; or take the guest off: doit remove, yes=yes"
+        )
 
 
 def _from_table(table: dict[str, Any], layout: Layout, *, is_previous: bool = False) -> Installed:

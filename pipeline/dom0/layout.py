@@ -62,10 +62,6 @@ class Layout:
         """What we know of an installed guest."""
         return self.state / "installed" / f"{name}.json"
 
-    def journal(self, name: str) -> Path:
-        """What is being done to a guest at this moment."""
-        return self.state / "journal" / f"{name}.json"
-
     def save_file(self, name: str) -> Path:
         """A guest's saved memory."""
         return self.saves / name

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import process
-from pipeline.dom0.config_file import Grammar, require_readable
+from pipeline.dom0.configuration import Grammar, require_readable
 from pipeline.dom0.inventory import Installed
 from pipeline.dom0.power import Guest, Host
 from pipeline.errors import EnvironmentFault, PipelineError

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import process
-from pipeline.dom0.guest_lock import guest_lock
+from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import Installed, read_installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.refresh import finish_pending
 from pipeline.dom0.toolstack import Toolstack, find_toolstack, require_toolstack
 from pipeline.errors import InUseError, PipelineError, UsageError, suggest_nearest
 from pipeline.project import Project
+from pipeline.storage.transaction import guest_lock
 from pipeline.walls.privacy import make_private
 from pipeline.xen import xl
 
@@ -89,7 +90,9 @@ def start(host: Host, guest: Guest) -> list[str]:
     if guest.record is None:
         xen.run("create", guest.config)
         return []
-    with guest_lock(host.layout, guest.name):  # nobody changes the guest while it is created
+    with guest_lock(
+        site_of(host.layout), guest.name
+    ):  # nobody changes the guest while it is created
         done = finish_pending(host.layout, guest.name, xen)
         xen.run("create", guest.config)
     return [f"kernel {done.before} -> {done.after}"] if done else []

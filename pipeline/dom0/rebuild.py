@@ -11,13 +11,13 @@ from pathlib import Path
 
 from pipeline.artifact.folder import Source
 from pipeline.dom0 import configuration, install, kernels
-from pipeline.dom0.disk_files import find_fault
-from pipeline.dom0.guest_root import root_disk
-from pipeline.dom0.inventory import Installed, note_written, require_installed
+from pipeline.dom0.guest_root import root_disk, site_of
+from pipeline.dom0.inventory import Installed, find_fault, note_written, require_installed
 from pipeline.dom0.layout import Layout
-from pipeline.dom0.resize import MIB, disk_size, plan_resize, resize
+from pipeline.dom0.resize import disk_size, plan_resize, resize
 from pipeline.dom0.toolstack import Toolstack, refuse_running
 from pipeline.errors import UsageError
+from pipeline.storage.disks import MIB
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.transaction import Transaction
 
@@ -92,14 +92,14 @@ def undo_rebuild(layout: Layout, name: str, toolstack: Toolstack | None) -> Inst
     refuse_running(toolstack, name, "undoing its rebuild")
     for disk in record.disks:
         refuse_if_used(disk.path)
-    with Transaction(layout, name, WORD) as change:
+    with Transaction(site_of(layout), name, WORD) as change:
         # the generation goes on counting: a folder's name never means two things
         back = replace(
             previous, generation=record.generation, changed_at=int(time.time()), previous=None
         )
         kept = frozenset(disk.target for disk in back.disks)
         doomed = install.removal_of(record.without_previous(), layout, kept=kept)
-        change.commit([*configuration.prepare_texts(change, back), *doomed])
+        change.commit([*configuration.prepare_texts(change, layout, back), *doomed])
     kernels.purge_kernels(layout)
     return previous
 
@@ -111,8 +111,9 @@ def forget_previous(layout: Layout, name: str) -> list[str]:
         return []
     kept = frozenset(disk.target for disk in record.disks)
     doomed = install.removal_of(record.previous, layout, kept=kept)
-    with Transaction(layout, name, WORD) as change:
-        steps = configuration.prepare_record(change, note_written(record.without_previous()))
+    with Transaction(site_of(layout), name, WORD) as change:
+        kept_record = note_written(record.without_previous())
+        steps = configuration.prepare_record(change, layout, kept_record)
         change.commit([*steps, *doomed])
     kernels.purge_kernels(layout)
     return [step["path"] for step in doomed if step["kind"] in ("remove", "lv-remove")]

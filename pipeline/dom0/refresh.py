@@ -20,18 +20,18 @@ from pipeline.artifact.kernel_folder import (
     read_kernel_folder,
 )
 from pipeline.dom0 import configuration, kernels
-from pipeline.dom0.config_file import Grammar, require_readable
-from pipeline.dom0.disk_files import refuse_no_room
-from pipeline.dom0.guest_root import change_modules, modules_step, root_disk
-from pipeline.dom0.inventory import Installed, note_written, require_installed
+from pipeline.dom0.guest_root import change_modules, modules_step, root_disk, site_of
+from pipeline.dom0.inventory import Installed, note_written, require_disk, require_installed
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack
-from pipeline.errors import InUseError, UsageError, VerificationError
+from pipeline.errors import InUseError, UsageError
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.storage.transaction import Step, Transaction
-from pipeline.xen.boot import Direct
+from pipeline.storage.refusals import require_folder_room
+from pipeline.storage.steps import Step
+from pipeline.storage.transaction import Transaction
 
 WORD = "refresh"
+_SPARE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def undo_refresh(layout: Layout, name: str, toolstack: Toolstack | None) -> Outc
             f"{name} is running, and both kernels are {record.abi}: their modules are at one place",
             hint=f"doit shutdown name={name}",
         )
-    with Transaction(layout, name, WORD) as change:
+    with Transaction(site_of(layout), name, WORD) as change:
         text = edited_text(layout, record, Path(previous.kernel))
         stale = () if is_same_abi else (*record.stale_modules, record.abi)
         back = replace(
@@ -113,7 +113,7 @@ def undo_refresh(layout: Layout, name: str, toolstack: Toolstack | None) -> Outc
             stale_modules=stale,
             previous=None,
         )
-        steps = _finish(change, note_written(back), is_busy=busy)
+        steps = _finish(change, layout, note_written(back), is_busy=busy)
         if is_same_abi:
             steps.append(modules_step(record, "back", record.abi))
         change.commit(steps)
@@ -128,9 +128,10 @@ def forget_previous(layout: Layout, name: str, toolstack: Toolstack | None) -> O
     if previous is None or record.word != WORD:
         return Outcome(name, "current", record.abi, record.abi)
     stale = f"{record.abi}-previous" if previous.abi == record.abi else previous.abi
-    with Transaction(layout, name, WORD) as change:
+    with Transaction(site_of(layout), name, WORD) as change:
         kept = replace(record, previous=None, stale_modules=(*record.stale_modules, stale))
-        change.commit(_finish(change, note_written(kept), is_busy=is_busy(record, toolstack)))
+        is_used = is_busy(record, toolstack)
+        change.commit(_finish(change, layout, note_written(kept), is_busy=is_used))
     kernels.purge_kernels(layout)
     return Outcome(name, "purged", previous.abi, record.abi)
 
@@ -154,11 +155,11 @@ def _switch(layout: Layout, before: Installed, kernel: KernelFolder, placed: Pat
             hint=f"doit restore name={before.name}, shut it down, and refresh again",
         )
     _refuse_losing_a_disk(before)
-    refuse_no_room(root_disk(before), kernel.modules)
+    _refuse_full(before, kernel.modules)
     before = note_written(before)
     is_same_abi = before.abi == kernel.abi
     undo = modules_step(before, "back" if is_same_abi else "drop", kernel.abi)
-    with Transaction(layout, before.name, WORD) as change:
+    with Transaction(site_of(layout), before.name, WORD) as change:
         text = edited_text(layout, before, placed)
         change.will_make(undo)
         change_modules(layout, before, ["put", kernel.abi, kernel.modules])
@@ -175,7 +176,7 @@ def _switch(layout: Layout, before: Installed, kernel: KernelFolder, placed: Pat
             stale_modules=tuple(sorted({*before.stale_modules, *abis} - {kernel.abi})),
             previous=before.without_previous(),
         )
-        change.commit(_finish(change, record, is_busy=False))
+        change.commit(_finish(change, layout, record, is_busy=False))
 
 
 def _refuse_losing_a_disk(record: Installed) -> None:
@@ -189,19 +190,27 @@ def _refuse_losing_a_disk(record: Installed) -> None:
         )
 
 
-def _finish(change: Transaction, record: Installed, *, is_busy: bool) -> list[Step]:
+def _refuse_full(record: Installed, more: Path) -> None:
+    """A sparse disk needs what is written into it: the host's room, not only the guest's."""
+    disk = root_disk(record)
+    require_disk(disk)
+    if disk.kind == "file":
+        require_folder_room(disk.path.parent, more.stat().st_size + _SPARE_BYTES)
+
+
+def _finish(change: Transaction, layout: Layout, record: Installed, *, is_busy: bool) -> list[Step]:
     """The steps of the commit; modules that nobody needs go with it where the guest is down."""
     if is_busy or not record.stale_modules:
-        return configuration.prepare_texts(change, record)
+        return configuration.prepare_texts(change, layout, record)
     doomed = record.stale_modules
-    steps = configuration.prepare_texts(change, replace(record, stale_modules=()))
+    steps = configuration.prepare_texts(change, layout, replace(record, stale_modules=()))
     return [*steps, modules_step(record, "drop", *doomed)]
 
 
 def _note_pending(layout: Layout, record: Installed, kernel: str) -> None:
-    with Transaction(layout, record.name, WORD) as change:
+    with Transaction(site_of(layout), record.name, WORD) as change:
         noted = replace(note_written(record), pending=kernel)
-        change.commit(configuration.prepare_record(change, noted))
+        change.commit(configuration.prepare_record(change, layout, noted))
 
 
 _LINE = r"^([ \t]*{key}[ \t]*=[ \t]*)(\"[^\"\n]*\"|'[^'\n]*')"
@@ -212,17 +221,13 @@ def edited_text(layout: Layout, record: Installed, kernel: Path) -> str:
 
     Raises VerificationError when anything else would change by that.
     """
-    path, text = layout.config(record.name), configuration.current_text(layout, record)
-    new, grammar = _with_kernel(text, kernel), Grammar(record.toolstack)
-    was, now = (require_readable(grammar, path, one) for one in (text, new))
-    expected = configuration.moved_domain(was, {}, kernel)
-    is_direct = isinstance(now.boot, Direct) and now.boot.kernel == str(kernel / KERNEL)
-    if now != expected or not is_direct:
-        raise VerificationError(
-            f"{path}: kernel= and ramdisk= are not written so that they can be replaced",
-            hint='write them as kernel = "PATH", each on a line of its own',
-        )
-    return new
+    return configuration.changed_text(
+        layout,
+        record,
+        lambda text: _with_kernel(text, kernel),
+        kernel=kernel,
+        hint='write kernel = "PATH" and ramdisk = "PATH", each on a line of its own',
+    )
 
 
 def _with_kernel(text: str, kernel: Path) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.dom0 import configuration, kernels
+from pipeline.dom0.configuration import is_edited
+from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.install import removal_of
-from pipeline.dom0.inventory import Installed, find_written, is_edited
+from pipeline.dom0.inventory import Installed, find_written
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack, refuse_running
 from pipeline.errors import InUseError
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.storage.transaction import Transaction, remove, rename
+from pipeline.storage.steps import remove, rename
+from pipeline.storage.transaction import Transaction
 
 
 def find_losses(record: Installed, layout: Layout) -> list[str]:
@@ -53,7 +56,7 @@ def remove_guest(record: Installed, layout: Layout) -> list[str]:
     name = record.name
     config, link = layout.config(name), layout.auto_link(name)
     gone = [str(config)]
-    with Transaction(layout, name, "remove") as change:
+    with Transaction(site_of(layout), name, "remove") as change:
         grave = config.with_name(f".{config.name}.domu-gone")
         steps = [rename(config, grave), remove(grave)]
         if configuration.is_our_link(layout, name):

@@ -15,8 +15,8 @@ from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS, Inputs, Job, Stage
 from pipeline.spec import Spec
 from pipeline.storage.disks import targets_of
-from pipeline.storage.staged_volume import read_record
 from pipeline.storage.switch import publish_guest
+from pipeline.storage.written import read_record
 from pipeline.store.store import read_buildinfo
 
 REVISION = 3
@@ -63,8 +63,8 @@ def _write_record(job: Job) -> None:
 
 def publish(job: Job, final: Path) -> None:
     """The folder and the names of the guest's volumes appear together."""
-    staged = read_record(job.upstream("volume")).volumes
-    publish_guest(job.project, job.spec.name, job.scratch, final, staged, job.log)
+    built = read_record(job.upstream("volume"))
+    publish_guest(job.project, job.spec.name, job.scratch, final, built, job.log)
 
 
 def folder(project: Project, guest: str) -> Path:

@@ -23,14 +23,15 @@ from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS, Inputs, Job, Stage
 from pipeline.spec import Spec
 from pipeline.storage import make_disks
-from pipeline.storage.disks import LogicalTarget, targets_of
+from pipeline.storage.disks import targets_of
 from pipeline.storage.ext import IdentityFile, read_text
 from pipeline.storage.filesystems import MOUNTED
 from pipeline.storage.images import LOADER_FILE, golden_name, refuse_too_small
 from pipeline.storage.leftovers import reclaim_own
 from pipeline.storage.lvm import require_lvm
-from pipeline.storage.refusals import note_written, refuse_targets
-from pipeline.storage.staged_volume import read_record, removed_on_failure
+from pipeline.storage.refusals import refuse_targets
+from pipeline.storage.staged_volume import removed_on_failure
+from pipeline.storage.written import read_record
 from pipeline.walls.beneath import Beneath
 from pipeline.walls.cage import TOOLS as CAGE
 from pipeline.walls.cage import caged_reader
@@ -63,7 +64,7 @@ def build(job: Job) -> None:
     for part in spec.parts:
         if part.has_files:
             refuse_too_small(part, golden / golden_name(part.mountpoint))
-    if any(isinstance(target, LogicalTarget) for target in targets):
+    if any(target.is_volume for target in targets):
         require_lvm()
         reclaim_own(job.project, spec.name, job.run)
     before = read_record(last)
@@ -88,9 +89,7 @@ def build(job: Job) -> None:
         for target in sorted(targets, key=lambda target: target.kind == "device"):
             make_disks.make_disk(job.run, target, bench, made)
             bar.advance()
-        bench.write_record()
-    bench.clear()
-    note_written(job.scratch)
+        bench.finish()
 
 
 def _load_templates() -> None:
@@ -133,13 +132,12 @@ def _read_shadow(job: Job) -> str:
 def is_stale(artifact: Path, spec: Spec) -> str:
     """A volume that is gone; a password on standard input, which nothing can be compared with."""
     try:
-        record = read_record(artifact)
+        built = read_record(artifact)
     except PipelineError as error:
         return error.brief
-    for volume in record.volumes:
-        place = Path("/dev", volume.group)
-        if not any((place / name).exists() for name in (volume.final, volume.staged)):
-            return f"its volume {volume.group}/{volume.final} is gone"
+    for disk in built:
+        if disk.uuid and not disk.path.exists() and not (disk.path.parent / disk.staged).exists():
+            return f"its volume {disk.group}/{disk.path.name} is gone"
     return "root's password comes from standard input" if spec.root_password_file == "-" else ""
 
 

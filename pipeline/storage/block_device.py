@@ -11,46 +11,20 @@ import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.console.progress import Bar, progress_bar
 from pipeline.errors import EnvironmentFault, InUseError, VerificationError
 from pipeline.files import data_extents
+from pipeline.storage.written import CHUNK, HEAD, Written
 
-CHUNK = 4 << 20
 BLOCK = 64 << 10  # the smallest chunk of a thin pool
 _ZEROS = bytes(BLOCK)
-HEAD = 1 << 20
 _BLKZEROOUT, _BLKROGET = 0x127F, 0x125E  # linux/fs.h
 _SECTOR = 4096  # the largest logical block that disks have
 _ZERO_STEP = 256 << 20
-
-
-@dataclass(frozen=True)
-class Written:
-    """What was written: the device's size in bytes, the data's extents and their sha256.
-
-    The holes are zero. It is enough to see later whether anybody has written to the device: no file
-    system is mounted for writing without a change in what was data.
-    """
-
-    size: int
-    sha256: str
-    extents: tuple[tuple[int, int], ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """For a record."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Written:
-        """From a record."""
-        pairs = tuple((int(start), int(end)) for start, end in record["extents"])
-        return cls(int(record["size"]), str(record["sha256"]), pairs)
 
 
 def write_image(image: Path, device: Path, *, is_zeroed: bool = False) -> Written:
@@ -112,21 +86,6 @@ def _broken(device: Path, error: OSError) -> EnvironmentFault:
         f"{device}: {error.strerror} after a part was written",
         hint="see dmesg; a full thin pool is grown by lvextend",
     )
-
-
-def is_unchanged(device: Path, written: Written) -> bool:
-    """Whether a device still holds what was written to it."""
-    handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.lseek(handle, 0, os.SEEK_END) != written.size:
-            return False
-        digest = hashlib.sha256()
-        for start, end in written.extents:
-            for at in range(start, end, CHUNK):
-                digest.update(os.pread(handle, min(CHUNK, end - at), at))
-        return digest.hexdigest() == written.sha256
-    finally:
-        os.close(handle)
 
 
 @contextmanager

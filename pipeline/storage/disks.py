@@ -1,89 +1,72 @@
-"""Where each disk of a guest ends up: an image file, a logical volume, a device that is given."""
+"""Where each disk of a guest ends up: an image file, a logical volume, a device that is given.
+
+And the names by which our volumes are known: their own, those that they have until a guest is whole
+(NEW), those of volumes that another took the place of (OLD), and tags: GUEST_TAG and PROJECT_TAG of
+what a build made, INSTALLED_TAG of what was copied onto this host, GOLDEN_TAG of golden images.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.spec.devices import Part
-from pipeline.storage import lvm
-from pipeline.storage.lvm import Volume
 
 MIB = 1 << 20
 GUEST_TAG, PROJECT_TAG, GOLDEN_TAG = "domu:guest=", "domu:project=", "domu:golden="
+INSTALLED_TAG = "domu:installed="
+NEW, OLD = ".new-", ".old-"
 SUFFIXES = {"raw": "img", "qcow2": "qcow2", "vhd": "vhd"}
 
 
 @dataclass(frozen=True)
-class FileTarget:
-    """An image file in the artifact folder."""
+class Target:
+    """One disk's place: `kind` is file, volume, thin or device.
+
+    `path` is what the domain configuration names; a `device` that is given is written in place. A
+    volume has its thin pool, "" for none, and its tags; `is_full` is for files alone.
+    """
 
     part: Part
+    kind: str
     path: Path
-    format: str
+    format: str = "raw"
     is_full: bool = False
+    pool: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
-    def kind(self) -> str:
-        return "file"
-
-
-@dataclass(frozen=True)
-class LogicalTarget:
-    """A logical volume of its own, GUEST-PART; in a thin pool where `pool` is set."""
-
-    part: Part
-    guest: str
-    group: str
-    pool: str
-    project: str
-    format: str = "raw"
+    def is_volume(self) -> bool:
+        """Whether it is a logical volume, thick or thin."""
+        return self.kind in ("volume", "thin")
 
     @property
-    def kind(self) -> str:
-        return "thin" if self.pool else "volume"
-
-    @property
-    def name(self) -> str:
-        return f"{self.guest}-{self.part.name}"
-
-    @property
-    def path(self) -> Path:
-        return Path("/dev", self.group, self.name)
-
-    @property
-    def tags(self) -> list[str]:
-        """What marks a volume as this guest's, and as made by this project."""
-        return [f"{GUEST_TAG}{self.guest}", f"{PROJECT_TAG}{self.project}"]
-
-    def find(self, run: lvm.Run) -> Volume | None:
-        """The volume of that name as it is now."""
-        return lvm.find_volume(run, self.group, self.name)
+    def group(self) -> str:
+        """A logical volume's group."""
+        return self.path.parent.name
 
 
-@dataclass(frozen=True)
-class DeviceTarget:
-    """A block device that the spec names: there is no second one, so it is written in place."""
-
-    part: Part
-    path: Path
-    format: str = "raw"
-
-    @property
-    def kind(self) -> str:
-        """It was there before us."""
-        return "device"
-
-
-AnyTarget = FileTarget | LogicalTarget | DeviceTarget
-
-
-def targets_of(spec: Spec, project: Project) -> tuple[AnyTarget, ...]:
+def targets_of(spec: Spec, project: Project) -> tuple[Target, ...]:
     """Where the disks of a guest go, in the order of its parts."""
     return tuple(_target_of(part, spec, project) for part in spec.parts)
+
+
+def _target_of(part: Part, spec: Spec, project: Project) -> Target:
+    if part.device:
+        return Target(part, "device", Path(part.device))
+    if spec.lvm:
+        # the names that xen-tools gives
+        path = Path("/dev", spec.lvm, f"{spec.name}-{part.name}")
+        tags = (f"{GUEST_TAG}{spec.name}", f"{PROJECT_TAG}{project_mark(project)}")
+        kind = "thin" if spec.lvm_thin else "volume"
+        return Target(part, kind, path, pool=spec.lvm_thin, tags=tags)
+    disk_format = spec.format if part.has_files else "raw"
+    path = project.artifact(spec.name) / file_name(part, disk_format)
+    return Target(part, "file", path, disk_format, is_full=spec.image == "full")
 
 
 def project_mark(project: Project) -> str:
@@ -101,11 +84,18 @@ def file_name(part: Part, disk_format: str) -> str:
     return f"{stem}.{SUFFIXES[disk_format]}"
 
 
-def _target_of(part: Part, spec: Spec, project: Project) -> AnyTarget:
-    if part.device:
-        return DeviceTarget(part, Path(part.device))
-    if spec.lvm:
-        return LogicalTarget(part, spec.name, spec.lvm, spec.lvm_thin, project_mark(project))
-    disk_format = spec.format if part.has_files else "raw"
-    path = project.artifact(spec.name) / file_name(part, disk_format)
-    return FileTarget(part, path, disk_format, is_full=spec.image == "full")
+def volume_path(group: str, name: str, file: str, generation: int) -> Path:
+    """The device of an installed disk: /dev/VG0/web1-disk; disk-home.img becomes web1-home."""
+    part = file.partition(".")[0].removeprefix("disk-")
+    tail = f".{generation}" if generation > 1 else ""
+    return Path("/dev", group, f"{name}-{part}{tail}")
+
+
+def name_new(final: str) -> str:
+    """A temporary name for a volume that is made to get the name `final`."""
+    return f"{final}{NEW}{uuid.uuid4().hex[:8]}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a volume of ours with this name is not, or no more, a guest's disk."""
+    return NEW in name or OLD in name

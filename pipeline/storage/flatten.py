@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,27 +10,20 @@ from typing import Any
 
 from pipeline import process
 from pipeline.errors import InUseError, UsageError
-from pipeline.files import sync_folder, write_durably
+from pipeline.files import sync_folder
 from pipeline.process import require_tools
 from pipeline.project import Project
 from pipeline.scratch import scratch_folder
 from pipeline.spec import Spec
 from pipeline.storage import lvm
 from pipeline.storage.block_device import copy_device
-from pipeline.storage.disks import AnyTarget, LogicalTarget, targets_of
+from pipeline.storage.disks import Target, targets_of
 from pipeline.storage.images import TOOLS, find_backing, flatten
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.storage.refusals import WRITTEN, read_written
-from pipeline.storage.staged_volume import (
-    Record,
-    make_staged,
-    new_name,
-    read_record,
-    remove_staged,
-    removed_on_failure,
-    require_pool_room,
-)
+from pipeline.storage.refusals import require_pool_room
+from pipeline.storage.staged_volume import create_staged, remove_staged, removed_on_failure
 from pipeline.storage.switch import publish_volumes
+from pipeline.storage.written import read_record, read_times, write_record, write_times
 from pipeline.walls.privacy import make_private
 
 DISK = "disk.qcow2"
@@ -50,7 +42,7 @@ def flatten_guest(project: Project, spec: Spec) -> str:
         return process.run(argv, log=log, **options)
 
     targets = targets_of(spec, project)
-    thin = [target for target in targets if isinstance(target, LogicalTarget) and target.pool]
+    thin = [target for target in targets if target.pool]
     if thin:
         return _flatten_volumes(project, spec.name, thin, run, log)
     if spec.clone == "cow" and spec.format == "raw":
@@ -59,42 +51,33 @@ def flatten_guest(project: Project, spec: Spec) -> str:
 
 
 def _flatten_volumes(
-    project: Project, guest: str, targets: Sequence[LogicalTarget], run: lvm.Run, log: Path
+    project: Project, guest: str, targets: Sequence[Target], run: lvm.Run, log: Path
 ) -> str:
     """Thin volumes with blocks of their own, beside the snapshots, whose names they take."""
-    shared = [(target, target.find(run)) for target in targets]
-    snapshots = [(target, one) for target, one in shared if one and one.origin]
+    found = [(target, lvm.find_volume(run, target.group, target.path.name)) for target in targets]
+    snapshots = [(target, volume) for target, volume in found if volume and volume.origin]
     if not snapshots:
         raise UsageError(f"{guest}: its volumes are no snapshots", hint="nothing is to be done")
     with removed_on_failure(run) as made:
         for target, old in snapshots:
             refuse_if_used(old.path)
             require_pool_room(run, target.group, target.pool, int(old.size * old.filled / 100))
-            volume = lvm.create_volume(
-                *(run, target.group, new_name(target)),
-                size_bytes=old.size,
-                pool=target.pool,
-                tags=target.tags,
-            )
-            made.append(make_staged(target, volume))
+            volume = create_staged(run, target, old.size, made)
             copy_device(old.path, volume.path)
     folder = project.volume(guest)
     before = read_record(folder)
-    kept = [one for one in before.volumes if one.part not in {new.part for new in made}]
-    Record((*kept, *made), before.devices).write(folder)
+    parts = {disk.part for disk in made}
+    write_record(folder, [*(disk for disk in before if disk.part not in parts), *made])
     try:
         publish_volumes(project, guest, made, log)
     except InUseError:
-        for staged in made:
-            remove_staged(run, staged)
-        before.write(folder)
+        remove_staged(run, made)
+        write_record(folder, before)
         raise
     return ", ".join(f"{old.group}/{old.origin}" for _, old in snapshots)
 
 
-def _flatten_shared(
-    project: Project, guest: str, targets: Sequence[AnyTarget], run: lvm.Run
-) -> str:
+def _flatten_shared(project: Project, guest: str, targets: Sequence[Target], run: lvm.Run) -> str:
     """Image files with blocks of their own instead of the golden image's."""
     for target in targets:
         disk = target.path
@@ -152,7 +135,7 @@ def _replace(project: Project, guest: str, new: Path) -> None:
 def _note(project: Project, guest: str, name: str, before: int) -> None:
     """A disk that its guest had not written to still counts as such."""
     folder = project.volume(guest)
-    times = read_written(folder)
+    times = read_times(folder)
     if times.get(name) == before:
         times[name] = (folder / name).stat().st_mtime_ns
-        write_durably(folder / WRITTEN, json.dumps(times).encode(), mode=0o600)
+        write_times(folder, times)

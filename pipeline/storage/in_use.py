@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import process
-from pipeline import process as command
 from pipeline.errors import InUseError
 from pipeline.storage import lvm
 from pipeline.xen import xl, xm
@@ -113,7 +112,7 @@ def _opened(device: tuple[int, int]) -> Iterator[str]:
     """device-mapper counts every opener, of the kernel too."""
     if not (_SYS / f"{device[0]}:{device[1]}/dm").is_dir() or os.geteuid() != 0:
         return
-    if command.find_tool("dmsetup") and (count := lvm.dm_open_count(command.run, device)):
+    if process.find_tool("dmsetup") and (count := lvm.open_count(process.run, device)):
         yield f"{count} openers in device-mapper's count"
 
 
@@ -132,9 +131,9 @@ def _processes(subject: Subject) -> Iterator[str]:
             yield f"process {entry.name} ({_name_of(Path(entry.path))})"
 
 
-def _has_open(process: Path, subject: Subject) -> bool:
+def _has_open(running: Path, subject: Subject) -> bool:
     try:
-        for handle in os.scandir(process / "fd"):
+        for handle in os.scandir(running / "fd"):
             found = os.stat(handle.path)
             if subject.inode and (found.st_dev, found.st_ino) == subject.inode:
                 return True
@@ -146,9 +145,9 @@ def _has_open(process: Path, subject: Subject) -> bool:
     return False
 
 
-def _name_of(process: Path) -> str:
+def _name_of(running: Path) -> str:
     try:
-        return (process / "comm").read_text().strip()
+        return (running / "comm").read_text().strip()
     except OSError:
         return "ended"
 

@@ -199,6 +199,14 @@ def find_volume(run: Run, group: str, name: str) -> Volume | None:
     return next((found for found in list_volumes(run, group) if found.name == name), None)
 
 
+def require_volume(run: Run, device: Path) -> Volume:
+    """The volume of /dev/GROUP/NAME; raises EnvironmentFault where there is none."""
+    found = find_volume(run, device.parent.name, device.name)
+    if found is None:
+        raise EnvironmentFault(f"{device} is no logical volume", hint="lvs lists them")
+    return found
+
+
 def create_volume(
     run: Run, group: str, name: str, *, size_bytes: int, pool: str = "", tags: Sequence[str] = ()
 ) -> Volume:
@@ -258,15 +266,13 @@ def make_read_only(run: Run, volume: Volume) -> None:
     _change(run, ["lvchange", "-p", "r", f"{volume.group}/{volume.name}"])
 
 
-def open_count(run: Run, volume: Volume) -> int:
-    """How often the kernel has the device open: also what no O_EXCL finds (xen-blkback)."""
-    if volume.device is None:
+def open_count(run: Run, device: tuple[int, int] | None) -> int:
+    """How often the kernel has one of device-mapper's devices open; 0 for one that is not active.
+
+    Also what no O_EXCL finds (xen-blkback).
+    """
+    if device is None:
         return 0
-    return dm_open_count(run, volume.device)
-
-
-def dm_open_count(run: Run, device: tuple[int, int]) -> int:
-    """device-mapper's own count for one of its devices."""
     major, minor = device
     argv = ["dmsetup", "info", "-c", "--noheadings", "-o", "open"]
     return int(run([*argv, "-j", major, "-m", minor]).split()[-1])

@@ -12,18 +12,12 @@ from pipeline.spec import Spec
 from pipeline.spec.devices import Part
 from pipeline.storage import images, lvm
 from pipeline.storage.block_device import write_image
-from pipeline.storage.disks import (
-    MIB,
-    AnyTarget,
-    DeviceTarget,
-    FileTarget,
-    LogicalTarget,
-    file_name,
-)
+from pipeline.storage.disks import MIB, Target, file_name
 from pipeline.storage.ext import IdentityFile
 from pipeline.storage.filesystems import MOUNTED, make_own_mounted
 from pipeline.storage.golden import snapshot_golden
-from pipeline.storage.staged_volume import Device, Record, Staged, make_staged, stage_image
+from pipeline.storage.staged_volume import stage_image
+from pipeline.storage.written import BuiltDisk, note_times, write_record
 
 
 @dataclass
@@ -41,8 +35,7 @@ class Bench:
     epoch: int
     files: Sequence[IdentityFile]
     loader: bytes = b""
-    volumes: list[Staged] = field(default_factory=list)
-    devices: list[Device] = field(default_factory=list)
+    built: list[BuiltDisk] = field(default_factory=list)
 
     def files_of(self, part: Part) -> list[IdentityFile]:
         """The guest's own files that lie in this part, with paths inside it."""
@@ -53,16 +46,14 @@ class Bench:
                 found.append(IdentityFile(inside, file.content, file.mode, file.link))
         return found
 
-    def write_record(self) -> None:
-        """What is not in the folder as a file."""
-        Record(tuple(self.volumes), tuple(self.devices)).write(self.scratch)
-
-    def clear(self) -> None:
-        """Nothing but the disks stays."""
+    def finish(self) -> None:
+        """Note what is not in the folder as a file; nothing but the disks stays."""
+        write_record(self.scratch, self.built)
         shutil.rmtree(self.work)
+        note_times(self.scratch)
 
 
-def make_disk(run: lvm.Run, target: AnyTarget, bench: Bench, made: list[Staged]) -> None:
+def make_disk(run: lvm.Run, target: Target, bench: Bench, made: list[BuiltDisk]) -> None:
     """Make one disk; volumes that were made are put into `made`, for their undoing."""
     part, spec = target.part, bench.spec
     golden = bench.golden / images.golden_name(part.mountpoint)
@@ -106,29 +97,28 @@ def make_own_and_grow(run: lvm.Run, disk: Path, part: Part, bench: Bench) -> Non
     images.grow_ext(run, disk, part.size_mib * MIB, bench.epoch)
 
 
-def _place(run: lvm.Run, target: AnyTarget, image: Path, bench: Bench, made: list[Staged]) -> None:
-    if isinstance(target, FileTarget):
+def _place(run: lvm.Run, target: Target, image: Path, bench: Bench, made: list[BuiltDisk]) -> None:
+    if target.kind == "file":
         final = bench.scratch / target.path.name
         images.convert(run, image, final, disk_format=target.format, is_full=target.is_full)
         return
-    if isinstance(target, LogicalTarget):
-        bench.volumes.append(stage_image(run, target, image, made))
-    elif isinstance(target, DeviceTarget):
+    if target.is_volume:
+        bench.built.append(stage_image(run, target, image, made))
+    else:
         written = write_image(image, target.path)
-        bench.devices.append(Device(target.part.name, str(target.path), written))
+        bench.built.append(BuiltDisk(target.part.name, target.path, written))
     image.unlink()
 
 
 def _make_clone(
-    run: lvm.Run, target: AnyTarget, golden: Path, bench: Bench, made: list[Staged]
+    run: lvm.Run, target: Target, golden: Path, bench: Bench, made: list[BuiltDisk]
 ) -> None:
     """A copy-on-write disk: thin snapshot, shared blocks, or qcow2 overlay."""
     part = target.part
-    if isinstance(target, LogicalTarget):
-        fingerprint = bench.golden.name
-        volume = snapshot_golden(run, target, golden, fingerprint, made)
+    if target.is_volume:
+        volume = snapshot_golden(run, target, golden, bench.golden.name, made)
         make_own_and_grow(run, volume.path, part, bench)
-        bench.volumes.append(make_staged(target, volume))
+        bench.built.append(BuiltDisk.of_volume(target, volume))
         return
     final = bench.scratch / target.path.name
     if target.format == "raw":

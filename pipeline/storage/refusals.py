@@ -5,104 +5,160 @@ Everything here looks and changes nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.errors import EnvironmentFault, InUseError, PipelineError
+from pipeline.errors import EnvironmentFault, InUseError
 from pipeline.storage import lvm
-from pipeline.storage.block_device import HEAD, Written, is_unchanged
-from pipeline.storage.disks import (
-    GUEST_TAG,
-    MIB,
-    AnyTarget,
-    DeviceTarget,
-    FileTarget,
-    LogicalTarget,
-)
+from pipeline.storage.disks import MIB, Target
 from pipeline.storage.in_use import refuse_if_defined, refuse_if_used
-from pipeline.storage.lvm import Volume
-from pipeline.storage.staged_volume import Record, require_pool_room
+from pipeline.storage.lvm import Group, Volume
+from pipeline.storage.written import BuiltDisk, read_head, read_times
 from pipeline.walls.cage import caged_reader
-from pipeline.walls.privacy import make_private
 
-WRITTEN = "written.json"
 _REPLACE = "replace=yes builds it anew and loses what is on it"
+_SPARE_PERCENT = 95  # of a thin pool: what is left is for its other users
 
 
 def refuse_targets(
-    run: lvm.Run, targets: Iterable[AnyTarget], folder: Path, before: Record, *, may_replace: bool
+    run: lvm.Run,
+    targets: Sequence[Target],
+    folder: Path,
+    before: Sequence[BuiltDisk],
+    *,
+    may_replace: bool,
 ) -> None:
     """Raises InUseError or EnvironmentFault for the first target that must not be written.
 
-    `folder` and `before` are the guest's disks and volumes as they were last built.
+    `folder` has the guest's disks that are files as they were last built, `before` are the others.
     """
-    found = list(targets)
-    _refuse_files(folder, found, may_replace=may_replace)
-    if any(isinstance(target, LogicalTarget) for target in found):
+    _refuse_files(folder, targets, may_replace=may_replace)
+    volumes = [target for target in targets if target.is_volume]
+    if volumes:
         lvm.require_lvm()
-        refuse_unfit(run, [target for target in found if isinstance(target, LogicalTarget)])
-    for target in found:
-        if isinstance(target, LogicalTarget):
-            _refuse_volume(run, target, before, may_replace=may_replace)
-        elif isinstance(target, DeviceTarget):
+        _refuse_unfit(run, volumes)
+    for target in volumes:
+        _refuse_volume(run, target, before, may_replace=may_replace)
+    for target in targets:
+        if target.kind == "device":
             _refuse_device(run, target, before, may_replace=may_replace)
 
 
-def refuse_unfit(run: lvm.Run, targets: Iterable[LogicalTarget]) -> None:
+def _refuse_unfit(run: lvm.Run, targets: Iterable[Target]) -> None:
     """Raises EnvironmentFault when the volumes do not fit beside those that they replace."""
-    needs: dict[str, int] = {}
+    sizes: dict[str, list[int]] = {}
     for target in targets:
         if target.pool:
             require_pool_room(run, target.group, target.pool, 0)
         else:
-            size = target.part.size_mib * MIB
-            needs[target.group] = needs.get(target.group, 0) + size
-    for name, need in needs.items():
-        group = lvm.read_group(run, name)
-        extents = group.extents(need)
-        if extents > group.free_extents:
-            raise EnvironmentFault(
-                f"{name} has {group.free >> 20} MiB free, the guest's new volumes need "
-                f"{need >> 20} MiB ({extents} extents, {group.free_extents} are free)",
-                hint="ask for less (size=), make room (lvremove) or add a disk (vgextend); the "
-                "old volumes are removed only when the new ones are whole",
+            sizes.setdefault(target.group, []).append(target.part.size_mib * MIB)
+    for group, needed in sizes.items():
+        require_group_room(run, group, needed, what="the guest's new volumes need")
+
+
+def require_group_room(
+    run: lvm.Run, name: str, sizes: Iterable[int], *, what: str = "the guest needs"
+) -> Group:
+    """The group; raises EnvironmentFault where volumes of these sizes (bytes) do not fit in it."""
+    group = lvm.read_group(run, name)
+    extents = sum(map(group.extents, sizes))
+    if extents > group.free_extents:
+        raise EnvironmentFault(
+            f"{name} has {group.free >> 20} MiB free, {what} {extents * group.extent >> 20} MiB "
+            f"({extents} extents, {group.free_extents} are free)",
+            hint="ask for less (size=), make room (lvremove) or add a disk (vgextend); old volumes "
+            "are removed only when the new ones are whole",
+        )
+    return group
+
+
+def refuse_volumes(run: lvm.Run, group: str, wanted: Iterable[tuple[Path, int]]) -> None:
+    """Raises for new volumes of an installation: no root, no such group, no room, a name taken.
+
+    `wanted` are the devices and their sizes in bytes.
+    """
+    lvm.require_lvm()
+    sizes = dict(wanted)
+    require_group_room(run, group, sizes.values())
+    for volume in lvm.list_volumes(run, group):
+        if volume.path in sizes:
+            raise InUseError(
+                f"{volume.path} is there and was not installed by doit for this",
+                hint=f"rename it (lvrename {group} {volume.name} OTHER), or remove it yourself",
             )
 
 
+def require_pool_room(run: lvm.Run, group: str, name: str, need: int) -> Volume:
+    """The thin pool; raises EnvironmentFault when it is none, does not zero, or is too full."""
+    pool = lvm.find_volume(run, group, name)
+    if pool is None or not pool.is_pool:
+        pools = [found.name for found in lvm.list_volumes(run, group) if found.is_pool]
+        raise EnvironmentFault(
+            f"{group}/{name} is no thin pool (there: {', '.join(pools) or 'none'})",
+            hint=f"make one: lvcreate --type thin-pool -L 100G -n {name} {group}",
+        )
+    if not pool.zeroes:
+        raise EnvironmentFault(
+            f"{group}/{name} hands out blocks that still hold what was deleted before",
+            hint=f"lvchange --zero y {group}/{name}",
+        )
+    free = int(pool.size * (_SPARE_PERCENT - pool.filled) / 100)
+    if need > free or pool.metadata_filled > _SPARE_PERCENT:
+        raise EnvironmentFault(
+            f"{group}/{name} has {max(free, 0) >> 20} MiB left ({pool.filled:.0f} % full, its "
+            f"metadata {pool.metadata_filled:.0f} %), the guest needs {need >> 20} MiB",
+            hint=f"lvextend -L +10G {group}/{name}, or remove what nobody needs",
+        )
+    return pool
+
+
+def require_folder_room(folder: Path, need: int, *, what: str = "") -> None:
+    """Raises EnvironmentFault where a file system has not that many bytes left for files.
+
+    A sparse file may promise what the host has not; a guest that fills it would lose what it
+    writes.
+    """
+    state = os.statvfs(folder)
+    free = state.f_bavail * state.f_frsize
+    if need > free:
+        raise EnvironmentFault(
+            f"{folder}: {need >> 20} MiB are needed{what}, {free >> 20} MiB are free",
+            hint="make room on this host, or ask for less",
+        )
+
+
 def _refuse_volume(
-    run: lvm.Run, target: LogicalTarget, before: Record, *, may_replace: bool
+    run: lvm.Run, target: Target, before: Iterable[BuiltDisk], *, may_replace: bool
 ) -> None:
-    volume = target.find(run)
+    volume = lvm.find_volume(run, target.group, target.path.name)
     if volume is None:
         return
-    if f"{GUEST_TAG}{target.guest}" not in volume.tags:
+    if target.tags[0] not in volume.tags:
+        guest = target.tags[0].partition("=")[2]
         raise InUseError(
-            f"{volume.path} exists and was not made for {target.guest}",
-            hint=f"rename it (lvrename {target.group} {target.name} OTHER) or give the guest "
+            f"{volume.path} exists and was not made for {guest}",
+            hint=f"rename it (lvrename {target.group} {volume.name} OTHER) or give the guest "
             "another name; it is never overwritten",
         )
     refuse_if_used(volume.path)
     if may_replace:
         return
     refuse_if_defined(volume.path)
-    if target.part.has_files and not _is_as_written(volume, before):
+    if target.part.has_files and not _is_as_built(volume, before):
         raise InUseError(
             f"{volume.path}: the guest has written to it since it was built", hint=_REPLACE
         )
 
 
-def _is_as_written(volume: Volume, before: Record) -> bool:
-    for one in before.volumes:
-        if one.uuid == volume.uuid and one.written is not None and volume.device is not None:
-            return is_unchanged(volume.path, one.written)
-    return False
+def _is_as_built(volume: Volume, before: Iterable[BuiltDisk]) -> bool:
+    written = {disk.uuid: disk.written for disk in before}.get(volume.uuid)
+    return bool(written and volume.device and written.is_still_on(volume.path))
 
 
 def _refuse_device(
-    run: lvm.Run, target: DeviceTarget, before: Record, *, may_replace: bool
+    run: lvm.Run, target: Target, before: Iterable[BuiltDisk], *, may_replace: bool
 ) -> None:
     path, need = target.path, target.part.size_mib * MIB
     try:
@@ -122,40 +178,32 @@ def _refuse_device(
         )
     if not may_replace:
         refuse_if_defined(path)
-        _refuse_contents(run, target, before)
+        _refuse_contents(run, path, before)
 
 
-def _refuse_contents(run: lvm.Run, target: DeviceTarget, before: Record) -> None:
+def _refuse_contents(run: lvm.Run, device: Path, before: Iterable[BuiltDisk]) -> None:
     """A device that holds anything but what we wrote is given up by its owner only."""
-    for one in before.devices:
-        if one.path == str(target.path) and is_unchanged(target.path, one.written):
+    for disk in before:
+        if disk.path == device and disk.written and disk.written.is_still_on(device):
             return
-    probe = ["blkid", "-p", "-o", "value", "-s", "TYPE", target.path]
-    said = run(caged_reader(probe, readable=[target.path]), accept=(0, 2)).split()
-    if said or _head_of(target.path).strip(b"\0"):
+    probe = ["blkid", "-p", "-o", "value", "-s", "TYPE", device]
+    said = run(caged_reader(probe, readable=[device]), accept=(0, 2)).split()
+    if said or read_head(device).strip(b"\0"):
         what = f"a {said[-1]} file system or signature" if said else "data"
-        raise InUseError(f"{target.path} holds {what}", hint=_REPLACE)
+        raise InUseError(f"{device} holds {what}", hint=_REPLACE)
 
 
 def _size_of(device: Path) -> int:
     try:
-        handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        with open(device, "rb", buffering=0) as stream:
+            return stream.seek(0, os.SEEK_END)
     except OSError as error:
         raise EnvironmentFault(f"{device}: {error.strerror}", hint="start as root") from error
-    try:
-        return os.lseek(handle, 0, os.SEEK_END)
-    finally:
-        os.close(handle)
 
 
-def _head_of(device: Path) -> bytes:
-    with open(device, "rb", buffering=0) as stream:
-        return stream.read(HEAD)
-
-
-def _refuse_files(folder: Path, targets: list[AnyTarget], *, may_replace: bool) -> None:
+def _refuse_files(folder: Path, targets: Iterable[Target], *, may_replace: bool) -> None:
     """Never over an image that is in use or that a guest has written to since it was built."""
-    for name, mtime_ns in read_written(folder).items():
+    for name, mtime_ns in read_times(folder).items():
         path = folder / name
         refuse_if_used(path)
         if path.is_file() and path.stat().st_mtime_ns != mtime_ns and not may_replace:
@@ -165,31 +213,5 @@ def _refuse_files(folder: Path, targets: list[AnyTarget], *, may_replace: bool) 
             )
     if not may_replace:
         for target in targets:
-            if isinstance(target, FileTarget):
+            if target.kind == "file":
                 refuse_if_defined(target.path)
-
-
-def read_written(folder: Path) -> dict[str, int]:
-    """Image file to the time that it had when it was made; empty where none was noted."""
-    path = folder / WRITTEN
-    if not path.is_file():
-        return {}
-    try:
-        times = json.loads(path.read_bytes())
-        found = {str(name): int(mtime_ns) for name, mtime_ns in times.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise PipelineError(
-            f"{path} is damaged: whether the guest has written to its disks is not known",
-            hint="look at the disks; when they may be built anew, remove that file",
-        ) from error
-    return found
-
-
-def note_written(folder: Path) -> None:
-    """Remember the times of image files: a disk with another one has been written to."""
-    disks = [path for suffix in ("img", "qcow2", "vhd") for path in folder.glob(f"*.{suffix}")]
-    times = {path.name: path.stat().st_mtime_ns for path in disks}
-    make_private(folder / WRITTEN).write_text(json.dumps(times))
-
-
-__all__ = ["WRITTEN", "Written", "note_written", "read_written", "refuse_targets", "refuse_unfit"]

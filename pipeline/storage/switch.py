@@ -1,102 +1,103 @@
 """Putting a finished guest in its place: its folder and its volumes' names, in one go.
 
-LVM cannot rename two volumes at once, nor together with a folder. So what is to be done is written
-down first (the journal), and a process of its own does it, which a kill of the build does not
-reach. Every step can be done again: after a power failure whoever comes next (`finish_switches`)
-carries on from the journal. Until the first step the old guest is whole, after the last the new.
+LVM cannot rename two volumes at once, nor together with a folder. So the steps are written down
+first (the journal), and a process of its own carries them out, which a kill of the build does not
+reach: it does what recovery does. After a power failure whoever comes next (`finish_switches`)
+carries on. Until the first step the old guest is whole, after the last the new.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pipeline import process
-from pipeline.errors import InUseError, PipelineError
-from pipeline.files import digest_file, sync_folder, write_durably
+from pipeline.errors import PipelineError
+from pipeline.files import digest_file, sync_folder
 from pipeline.interruption import gate
-from pipeline.locks import locked
 from pipeline.project import Project
-from pipeline.storage import lvm
+from pipeline.storage import lvm, steps
 from pipeline.storage.disks import GUEST_TAG
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.storage.lvm import Volume
-from pipeline.storage.staged_volume import NEW, OLD, Staged
-from pipeline.store.store import BUILDINFO, exchange, publish_folder
+from pipeline.storage.steps import Site, Step
+from pipeline.storage.transaction import (
+    LOCK_PATIENCE_S,
+    Transaction,
+    guest_lock,
+    list_unfinished,
+    recover_all,
+    recover_guest,
+)
+from pipeline.storage.written import BuiltDisk
+from pipeline.store.store import BUILDINFO, publish_folder
 
-JOURNAL = "switch.json"
+WORD = "switch"
 
 
-@dataclass(frozen=True)
-class Journal:
-    """A switch: the folder that waits beside its place, and the volumes that wait for their names.
-
-    `buildinfo` is the digest of the new folder's buildinfo.json, which tells it from the old one.
-    """
-
-    guest: str
-    waiting: str
-    final: str
-    buildinfo: str
-    volumes: tuple[tuple[str, str, str], ...]
-
-    @classmethod
-    def read(cls, path: Path) -> Journal:
-        """From its file."""
-        try:
-            record = json.loads(path.read_bytes())
-            found = cls(**{**record, "volumes": tuple(map(tuple, record["volumes"]))})
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise PipelineError(
-                f"{path} is damaged: a guest that was being put in its place is not whole",
-                hint=f"see lvs and {path.parent}; remove that file and build the guest again",
-            ) from error
-        if not all(isinstance(text, str) for text in (found.guest, found.waiting, found.final)):
-            raise PipelineError(f"{path} is damaged", hint="remove it and build the guest again")
-        return found
+def site_of(output: Path) -> Site:
+    """Where a project's switches are noted: switches/GUEST/switch.json."""
+    return Site(
+        state=output / "switches",
+        files=(output / "guests",),
+        trees=(output / "switches",),
+        tag=GUEST_TAG,
+        journal="{}/switch.json",
+        lock="{}/.lock",
+        work="{}/work",
+        record="{}/record",
+        read_older=_read_older,
+    )
 
 
 def publish_guest(
-    project: Project, guest: str, scratch: Path, final: Path, staged: Sequence[Staged], log: Path
+    project: Project, guest: str, scratch: Path, final: Path, built: Iterable[BuiltDisk], log: Path
 ) -> None:
     """Make a finished folder and its volumes the guest; what was there before is removed.
 
     Raises InUseError when the old volumes are in use: then nothing has changed.
     """
-    if guest in pending_switches(project):
-        finish_switches(project, process.run)  # a new cfg must not overtake it
-    waiting = [one for one in staged if not _is_in_place(one)]
-    if not waiting:
+    finish_switch(project, guest)  # a new cfg must not overtake it
+    waiting = [disk for disk in built if disk.uuid and not _is_in_place(disk)]
+    if waiting:
+        _switch(project, guest, waiting, log, folder=(scratch, final))
+    else:
         publish_folder(scratch, final)
-        return
-    _switch(project, guest, waiting, log, folder=(scratch, final))
 
 
-def publish_volumes(project: Project, guest: str, staged: Sequence[Staged], log: Path) -> None:
+def publish_volumes(project: Project, guest: str, built: Iterable[BuiltDisk], log: Path) -> None:
     """The same for volumes alone: the guest's folder stays as it is."""
-    _switch(project, guest, staged, log, folder=None)
+    _switch(project, guest, list(built), log, folder=None)
 
 
 def _switch(
     project: Project,
     guest: str,
-    waiting: Sequence[Staged],
+    waiting: list[BuiltDisk],
     log: Path,
     *,
     folder: tuple[Path, Path] | None,
 ) -> None:
-    for one in waiting:
-        refuse_if_used(Path("/dev", one.group, one.final))
+    for disk in waiting:
+        refuse_if_used(disk.path)
+    site = site_of(project.output)
+    volumes = [(disk.group, disk.uuid, disk.path.name) for disk in waiting]
     # the journal decides: an interruption waits for what it says, or comes before it
     with gate("switch", project.artifact(guest)):
-        journal = _write_journal(project, guest, folder, waiting)
-        program = [sys.executable, "-m", "pipeline.storage.switch", str(journal), str(log)]
+        with Transaction(site, guest, WORD) as change:
+            moved: list[Step] = []
+            if folder is not None:
+                scratch, final = folder
+                aside = site.state / guest / "folder"
+                change.will_make(steps.remove_tree(aside))
+                sync_folder(scratch)
+                scratch.rename(aside)
+                moved = _place_folder(aside, final, digest_file(aside / BUILDINFO))
+            change.decide(_plan(volumes, moved))
+        program = [sys.executable, "-m", "pipeline.storage.switch", str(project.output), guest]
         status = process.start_daemon(program, log=log, is_tethered=False).wait()
-    if status or journal.exists():
+    if status or site.journal_of(guest).exists():
         raise PipelineError(
             f"{guest}: its volumes could not be renamed",
             details=log.read_text(errors="replace")[-2000:],
@@ -104,131 +105,64 @@ def _switch(
         )
 
 
-def finish_switches(project: Project, run: lvm.Run) -> list[str]:
-    """Carry on every switch that was cut short; returns the guests."""
-    finished = []
-    for journal in sorted((project.output / "switches").glob(f"*/{JOURNAL}")):
-        roll_forward(journal, run)
-        finished.append(journal.parent.name)
-    return finished
+def _plan(volumes: Iterable[tuple[str, str, str]], folder: Iterable[Step]) -> list[Step]:
+    """The steps for volumes (group, uuid, final name) and what there is to do with a folder."""
+    listed = list(volumes)
+    return [
+        *(steps.rename_volume(*volume) for volume in listed),
+        *folder,
+        *(
+            steps.remove_volume(Path("/dev", group, steps.put_aside(final, uuid)))
+            for group, uuid, final in listed
+        ),
+    ]
+
+
+def _place_folder(aside: Path, final: Path, buildinfo: str) -> list[Step]:
+    return [steps.exchange_folder(aside, final, buildinfo), steps.remove_tree(aside)]
+
+
+def _read_older(table: dict[str, Any]) -> dict[str, Any]:
+    """A journal as it was before 2027: a folder and volumes instead of steps."""
+    if "phase" in table:
+        return table
+    final = table["final"]
+    folder = _place_folder(Path(table["waiting"]), Path(final), table["buildinfo"]) if final else []
+    finish = _plan((tuple(volume) for volume in table["volumes"]), folder)
+    return {"word": WORD, "phase": "committed", "undo": [], "finish": finish}
+
+
+def _is_in_place(disk: BuiltDisk) -> bool:
+    found = lvm.find_volume(process.run, disk.group, disk.path.name)
+    return found is not None and found.uuid == disk.uuid
+
+
+def finish_switch(project: Project, guest: str) -> None:
+    """Carry on a guest's switch that was cut short. Raises what its steps do."""
+    if guest in pending_switches(project):
+        _finish(site_of(project.output), guest)
+
+
+def _finish(site: Site, guest: str) -> None:
+    with guest_lock(site, guest, patience_s=LOCK_PATIENCE_S):
+        recover_guest(site, guest)
+
+
+def finish_switches(project: Project) -> list[str]:
+    """Carry on every switch that was cut short; returns what was done, or cannot be, in words."""
+    return recover_all(site_of(project.output))
 
 
 def pending_switches(project: Project) -> list[str]:
     """The guests whose switch was cut short, or is being done now."""
-    return [path.parent.name for path in (project.output / "switches").glob(f"*/{JOURNAL}")]
+    site = site_of(project.output)
+    return [guest for guest in list_unfinished(site) if site.journal_of(guest).exists()]
 
 
-def _is_in_place(staged: Staged) -> bool:
-    found = lvm.find_volume(process.run, staged.group, staged.final)
-    return found is not None and found.uuid == staged.uuid
-
-
-def _write_journal(
-    project: Project, guest: str, folder: tuple[Path, Path] | None, staged: Sequence[Staged]
-) -> Path:
-    place = project.output / "switches" / guest
-    place.mkdir(parents=True, exist_ok=True)
-    waiting = place / "folder"
-    if waiting.exists():
-        shutil.rmtree(waiting)
-    final = buildinfo = ""
-    if folder is not None:
-        scratch, final = folder[0], str(folder[1])
-        sync_folder(scratch)
-        scratch.rename(waiting)
-        buildinfo = digest_file(waiting / BUILDINFO)
-    names = tuple((one.group, one.uuid, one.final) for one in staged)
-    record = Journal(guest, str(waiting), final, buildinfo, names)
-    write_durably(place / JOURNAL, json.dumps(asdict(record)).encode())
-    return place / JOURNAL
-
-
-def roll_forward(path: Path, run: lvm.Run) -> None:
-    """Do what of a journal is not done yet, and remove it."""
-    with locked(path.parent / ".lock"), lvm.lvm_lock():
-        if not path.is_file():
-            return  # another process did it meanwhile
-        journal = Journal.read(path)
-        moves = [_find_move(run, journal.guest, *volume) for volume in journal.volumes]
-        for move in moves:
-            _rename(run, move)
-        _place_folder(journal)
-        for move in moves:
-            _remove_old(run, move)
-        path.unlink()
-        sync_folder(path.parent)
-
-
-@dataclass(frozen=True)
-class _Move:
-    """A volume that is to get the name `final`, and the one that has it now."""
-
-    new: Volume
-    old: Volume | None
-    final: str
-
-    @property
-    def aside(self) -> str:
-        mark = self.new.name.partition(NEW)[2] or self.new.uuid[:8]
-        return f"{self.final}{OLD}{mark}"
-
-
-def _find_move(run: lvm.Run, guest: str, group: str, identity: str, final: str) -> _Move:
-    """Look before anything is renamed; raises InUseError for what must not be touched."""
-    volumes = lvm.list_volumes(run, group)
-    new = next((found for found in volumes if found.uuid == identity), None)
-    if new is None:
-        raise PipelineError(f"{group}: the volume that was to become {final} is gone")
-    old = next((found for found in volumes if found.name == final), None)
-    if old is None or old.uuid == identity:
-        return _Move(new, None, final)
-    if f"{GUEST_TAG}{guest}" not in old.tags:
-        raise InUseError(f"{old.path} was not made for {guest}", hint="rename it: lvrename")
-    refuse_if_used(old.path)
-    return _Move(new, old, final)
-
-
-def _rename(run: lvm.Run, move: _Move) -> None:
-    if move.old is not None:
-        lvm.rename_volume(run, move.new.group, move.final, move.aside)
-    if move.new.name != move.final:
-        lvm.rename_volume(run, move.new.group, move.new.name, move.final)
-
-
-def _place_folder(journal: Journal) -> None:
-    waiting, final = Path(journal.waiting), Path(journal.final)
-    if not waiting.is_dir():
-        return
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if not final.exists():
-        waiting.rename(final)
-    elif _is_new(waiting, journal):
-        exchange(waiting, final)
-    sync_folder(final.parent)
-    if waiting.exists():
-        shutil.rmtree(waiting)
-
-
-def _is_new(folder: Path, journal: Journal) -> bool:
-    path = folder / BUILDINFO
-    return path.is_file() and digest_file(path) == journal.buildinfo
-
-
-def _remove_old(run: lvm.Run, move: _Move) -> None:
-    """Whatever was put aside for this name, now or before a kill."""
-    for found in lvm.list_volumes(run, move.new.group):
-        if found.name.startswith(f"{move.final}{OLD}"):
-            lvm.remove_volume(run, found)
-
-
-def main(journal: str, log: str) -> None:
+def main(output: str, guest: str) -> None:
     """The process that does it; only a kill of itself or of the machine stops it half-way."""
-
-    def run(argv: Sequence[object], **options: object) -> str:
-        return process.run(argv, log=Path(log), **options)  # type: ignore[arg-type]
-
     try:
-        roll_forward(Path(journal), run)
+        _finish(site_of(Path(output)), guest)
     except PipelineError as error:
         print(f"{error.brief}\n{error.details}\n{error.hint}", flush=True)
         raise SystemExit(error.exit_code) from error

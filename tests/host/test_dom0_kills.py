@@ -13,6 +13,7 @@ import pytest
 from pipeline.artifact.folder import read_source
 from pipeline.artifact.kernel_folder import read_kernel_folder
 from pipeline.dom0 import install, modules_in_guest, rebuild, refresh, remove, resize
+from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import read_installed, require_installed
 from pipeline.dom0.kernels import purge_kernels
 from pipeline.dom0.layout import Layout
@@ -143,9 +144,9 @@ def kill_everywhere(
         kills += 1
         if checks_boot:
             require_bootable(bench.root)
-        recover_all(bench.layout)
+        recover_all(site_of(bench.layout))
         purge_kernels(bench.layout)
-        assert not list_unfinished(bench.layout)
+        assert not list_unfinished(site_of(bench.layout))
         seen = look(bench.root)
         assert seen in (old, new), (
             f"killed at step {at}:\nneither old: {sorted(seen.files ^ old.files)}\n"
@@ -248,12 +249,12 @@ def test_the_next_install_works_whenever_the_last_was_killed(
         kills += 1
         if kills % 4 == 0:  # somebody looks first
             life.demand("list-guests")
-            assert not list_unfinished(Layout(life.root))
+            assert not list_unfinished(site_of(Layout(life.root)))
         life.demand("install", unproven="yes", replace="yes")
         require_bootable(life.root)
         (disk,) = (life.root / "var/lib/xen/images").rglob("disk.img")
         assert hostname_in(disk) == hostname
-        assert not list_unfinished(Layout(life.root))
+        assert not list_unfinished(site_of(Layout(life.root)))
     assert kills > 15
 
 

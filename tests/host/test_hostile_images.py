@@ -21,7 +21,7 @@ from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec, load_guest
 from pipeline.stages import STAGES
-from pipeline.storage.ext_image import ExtImage
+from pipeline.storage.ext import ExtImage
 from tests.conftest import require
 from tests.host.hostile_images import Case, make_base, make_image
 from tests.host.hostile_table import CASES

@@ -16,7 +16,7 @@ from pipeline.process import run
 from pipeline.project import Project
 from pipeline.spec import load_all
 from pipeline.storage.flatten import flatten_guest
-from pipeline.storage.switch import Journal
+from pipeline.storage.switch import finish_switch, site_of
 from tests import small
 from tests.conftest import require
 
@@ -147,9 +147,13 @@ def test_a_damaged_record_of_the_disks_is_one_error_and_overwrites_nothing(
 
 @pytest.mark.parametrize("damage", _DAMAGES)
 def test_a_damaged_journal_is_one_error(tmp_path: Path, damage: bytes) -> None:
-    (tmp_path / "switch.json").write_bytes(damage)
-    with pytest.raises(PipelineError, match="damaged"):
-        Journal.read(tmp_path / "switch.json")
+    project = small.make_project(tmp_path, "web1")
+    journal = site_of(project.output).journal_of("web1")
+    journal.parent.mkdir(parents=True)
+    journal.write_bytes(damage)
+    with pytest.raises(PipelineError, match="is not a journal of doit's"):
+        finish_switch(project, "web1")
+    assert journal.read_bytes() == damage
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFDIR])

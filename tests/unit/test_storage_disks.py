@@ -10,11 +10,10 @@ import pytest
 from pipeline import process
 from pipeline.errors import EnvironmentFault
 from pipeline.storage import in_use
-from pipeline.storage.block_device import Written
 from pipeline.storage.filesystems import measure_tree
 from pipeline.storage.in_use import Subject
 from pipeline.storage.lvm import make_group, make_volume, parse_report
-from pipeline.storage.staged_volume import Device, Record, Staged, read_record
+from pipeline.storage.written import BuiltDisk, Written, read_record, write_record
 
 ROW = {
     **{"vg_name": "VG0", "lv_name": "web1-disk", "lv_uuid": "u", "lv_size": "4194304"},
@@ -122,8 +121,14 @@ def test_each_file_system_is_measured_by_what_lies_below_its_mount_point() -> No
 
 def test_a_record_of_volumes_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = Written(4096, "00", ((0, 4096),))
-    staged = Staged("disk", "VG0", "u", "web1-disk.new-1", "web1-disk", written)
-    record = Record((staged,), (Device("swap", "/dev/sdb2", written),))
-    record.write(tmp_path)
-    assert read_record(tmp_path) == record
-    assert read_record(tmp_path / "absent") == Record()
+    volume = BuiltDisk("disk", Path("/dev/VG0/web1-disk"), written, "u", "web1-disk.new-1")
+    built = (volume, BuiltDisk("swap", Path("/dev/sdb2"), written))
+    write_record(tmp_path, built)
+    assert read_record(tmp_path) == built
+    assert read_record(tmp_path / "absent") == ()
+    told = {"size": 4096, "sha256": "00", "extents": [[0, 4096]]}
+    names = {"group": "VG0", "uuid": "u", "staged": "web1-disk.new-1", "final": "web1-disk"}
+    assert json.loads((tmp_path / "volumes.json").read_bytes()) == {
+        "volumes": [{"part": "disk", **names, "written": told}],
+        "devices": [{"part": "swap", "path": "/dev/sdb2", "written": told}],
+    }

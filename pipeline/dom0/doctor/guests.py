@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline.dom0.config_file import Grammar, read_config, require_readable
+from pipeline.dom0.configuration import Grammar, read_config, require_readable
 from pipeline.dom0.doctor.facts import HostFacts
 from pipeline.dom0.inventory import Installed, survey
 from pipeline.dom0.layout import Layout

@@ -32,7 +32,7 @@ def no_volume_left(group: str) -> Iterator[None]:
     yield
     after = _stock()
     for found in lvm.list_volumes(run) if after != before else ():
-        if found.uuid not in volumes and not lvm.open_count(run, found):
+        if found.uuid not in volumes and not lvm.open_count(run, found.device):
             lvm.remove_volume(run, found)  # the next test is not to suffer from this one
     assert after == before
 

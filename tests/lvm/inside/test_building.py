@@ -107,8 +107,8 @@ def test_copy_on_write_guests_are_snapshots_with_an_identity_of_their_own(
         assert volume is not None and volume.size == 512 * MIB
         assert volume.origin.startswith("domu-golden-")
     assert len({fact for pair in seen for fact in pair}) == 4
-    (golden,) = list_golden(run)
-    assert golden.clones == ("web1-disk", "web2-disk")
+    ((golden, clones),) = list_golden(run).items()
+    assert clones == ("web1-disk", "web2-disk")
     with pytest.raises(InUseError, match="golden image of web1-disk, web2-disk"):
         remove_golden(run, golden)
     remove_guests(project)

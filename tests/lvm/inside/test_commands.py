@@ -49,9 +49,9 @@ def test_a_volume_in_several_pieces_is_one_volume(group: str) -> None:
 
 def test_the_open_count_sees_an_opener_without_o_excl(group: str) -> None:
     made = lvm.create_volume(run, group, "web1-disk", size_bytes=MIB)
-    assert lvm.open_count(run, made) == 0
+    assert lvm.open_count(run, made.device) == 0
     handle = os.open(made.path, os.O_RDONLY)
-    assert lvm.open_count(run, made) == 1
+    assert lvm.open_count(run, made.device) == 1
     os.close(handle)
     lvm.remove_volume(run, made)
 

@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 def await_openers(volume: Volume, count: int) -> None:
-    while lvm.open_count(run, volume) != count:
+    while lvm.open_count(run, volume.device) != count:
         time.sleep(0.05)
 
 

@@ -11,12 +11,16 @@ import pytest
 from pipeline.artifact.folder import read_source
 from pipeline.dom0 import install, rebuild, remove, resize
 from pipeline.dom0 import install as refusals
+from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import read_installed, require_installed
 from pipeline.dom0.kernels import purge_kernels
 from pipeline.dom0.layout import Layout
 from pipeline.errors import EnvironmentFault, InUseError, UsageError
 from pipeline.process import run
+from pipeline.project import Project
 from pipeline.storage import lvm
+from pipeline.storage.disks import INSTALLED_TAG
+from pipeline.storage.leftovers import find_leftovers, remove_leftovers
 from pipeline.storage.transaction import recover_all
 from pipeline.xen import xl
 from tests.host.kill_points import SURVIVED, run_and_kill
@@ -159,7 +163,7 @@ def test_a_kill_while_a_volume_is_made_smaller_leaves_one_whole_guest(host: Host
     for at in range(1, 200, 2 * STRIDE):
         status = run_and_kill(lambda: host.resize("36M"), at, calls=("replace",))
         assert is_clean(host.disk())
-        recover_all(host.layout)
+        recover_all(site_of(host.layout))
         assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
         assert is_clean(host.disk())
         assert volumes() == [host.disk().name, f"{NAME}-swap"]
@@ -181,7 +185,7 @@ def kill_everywhere(
         status = run_and_kill(action, at, calls=("replace",))
         # what xl create would find at this moment
         assert hostname_in(host.disk()) in (f"{NAME} {ABIS[0]}", f"{NAME} {ABIS[1]}")
-        recover_all(host.layout)
+        recover_all(site_of(host.layout))
         purge_kernels(host.layout)
         is_new = hostname_in(host.disk()) == f"{NAME} {ABIS[1]}"
         expected = [f"{NAME}-disk", f"{NAME}-swap"]
@@ -213,3 +217,15 @@ def test_nothing_of_a_former_tenant_shows(host: Host) -> None:
     for name in volumes():
         assert marker[:24] not in Path("/dev", GROUP, name).read_bytes()
     host.remove()
+
+
+def test_a_volume_of_a_change_that_is_at_work_is_no_leftover(tmp_path: Path) -> None:
+    project = Project(tmp_path, tmp_path / "output", tmp_path / "guests")
+    tags = [f"{INSTALLED_TAG}{NAME}"]
+    staged = lvm.create_volume(run, GROUP, f"{NAME}-disk.new-1", size_bytes=4 << 20, tags=tags)
+    named = lvm.create_volume(run, GROUP, f"{NAME}-disk", size_bytes=4 << 20, tags=tags)
+    assert find_leftovers(project, busy=[NAME]) == {}
+    (said,) = remove_leftovers(project)
+    assert said.startswith(f"removed {GROUP}/{staged.name}: ")
+    assert volumes() == [named.name]
+    lvm.remove_volume(run, named)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -13,12 +15,13 @@ import pytest
 
 from pipeline import process
 from pipeline.errors import EnvironmentFault, PipelineError
-from pipeline.locks import locked
 from pipeline.process import run
 from pipeline.project import Project
 from pipeline.storage import lvm, staged_volume, switch
-from pipeline.storage.block_device import Written, write_image
+from pipeline.storage.block_device import write_image
 from pipeline.storage.leftovers import find_leftovers, remove_leftovers
+from pipeline.storage.written import Written, read_record
+from pipeline.store.store import exchange
 from tests import small
 from tests.lvm.inside.conftest import remove_guests
 
@@ -45,18 +48,12 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
 
 
 def await_switch(project: Project) -> None:
-    """A switch that was begun goes on without its build; wait for its lock."""
-    place = project.output / "switches/web1"
-    if (place / switch.JOURNAL).exists():
-        with locked(place / ".lock"):
-            pass
-    run(
-        [
-            "sh",
-            "-c",
-            f"for n in $(seq 300); do [ -e {place}/switch.json ] || break; sleep 0.1; done",
-        ]
-    )
+    """A switch that was begun goes on without its build; wait for its lock, or its end."""
+    journal = switch.site_of(project.output).journal_of("web1")
+    for _ in range(300):
+        if not journal.exists():
+            break
+        time.sleep(0.1)
 
 
 def is_whole(project: Project, versions: set[str]) -> str:
@@ -85,10 +82,10 @@ def test_a_build_that_is_killed_leaves_the_old_guest_or_the_new(group: str, tmp_
         olds, news = (olds + 1, news) if now == str(version) else (olds, news + 1)
         version = int(now)
         number += STRIDE
-    remove_leftovers(project, run)
+    list(remove_leftovers(project))
     assert is_whole(project, {wanted}) == wanted
     assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
-    assert not find_leftovers(project, run)
+    assert not find_leftovers(project)
     print(f"killed {kills} times: {olds} times the old guest was whole, {news} times the new")
     assert kills >= 20 // STRIDE and olds == kills
     remove_guests(project)
@@ -113,7 +110,7 @@ def test_a_build_that_is_killed_while_names_change_is_the_new_guest(
         process.start_daemon = start
     await_switch(project)
     assert is_whole(project, {"2"}) == "2"
-    remove_leftovers(project, run)
+    list(remove_leftovers(project))
     assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
     remove_guests(project)
 
@@ -123,7 +120,7 @@ def build_with_a_cut_switch(project: Project, version: str, number: int) -> bool
     start, cut = process.start_daemon, []
 
     def die_in_it(argv, **options):  # type: ignore[no-untyped-def]
-        cut.append(killed_at(number, partial(switch.roll_forward, Path(argv[3]), run)))
+        cut.append(killed_at(number, partial(switch.finish_switch, project, "web1")))
         return start(["true"], **options)
 
     process.start_daemon = die_in_it
@@ -144,13 +141,58 @@ def test_a_switch_that_a_power_failure_cuts_is_carried_on(group: str, tmp_path: 
     while True:
         wanted = str(version + 1)
         cut = build_with_a_cut_switch(project, wanted, number)
-        done = remove_leftovers(project, run)
+        done = list(remove_leftovers(project))
         assert is_whole(project, {wanted}) == wanted
         version += 1
         if not cut:
             break
-        assert "finished putting web1 in its place" in done
+        assert "switch of web1: finished" in done
         number += max(STRIDE // 2, 1)
+    assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
+    remove_guests(project)
+
+
+def older_journal(project: Project) -> dict[str, object]:
+    """The journal of a switch that waits, in the form of the version before."""
+    journal = switch.site_of(project.output).journal_of("web1")
+    (exchange,) = (
+        step for step in json.loads(journal.read_text())["finish"] if step["kind"] == "exchange"
+    )
+    built = read_record(project.volume("web1"))
+    return {
+        "guest": "web1",
+        "waiting": exchange["source"],
+        "final": exchange["path"],
+        "buildinfo": exchange["digest"],
+        "volumes": [[disk.group, disk.uuid, disk.path.name] for disk in built],
+    }
+
+
+@pytest.mark.parametrize("done", range(6))
+def test_a_switch_that_an_earlier_version_began_is_finished(
+    group: str, tmp_path: Path, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `done` of its steps, which were: names aside, new names, the folder, removals."""
+    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    small.build(project, "web1", "1")
+    start = process.start_daemon
+    monkeypatch.setattr(process, "start_daemon", lambda _argv, **more: start(["true"], **more))
+    with pytest.raises(PipelineError, match="could not be renamed"):
+        small.build(project, "web1", "2")
+    monkeypatch.undo()
+    journal = older_journal(project)
+    switch.site_of(project.output).journal_of("web1").write_text(json.dumps(journal))
+    staged = {disk.path.name: disk.staged for disk in read_record(project.volume("web1"))}
+    steps: list[Callable[[], object]] = []
+    for final, new in staged.items():
+        aside = f"{final}.old-{new.rpartition('-')[2]}"
+        steps.append(partial(lvm.rename_volume, run, group, final, aside))
+        steps.append(partial(lvm.rename_volume, run, group, new, final))
+    steps.append(lambda: exchange(Path(str(journal["waiting"])), Path(str(journal["final"]))))
+    for step in steps[:done]:
+        step()
+    assert "switch of web1: finished" in list(remove_leftovers(project))
+    assert is_whole(project, {"2"}) == "2"
     assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
     remove_guests(project)
 

@@ -50,6 +50,6 @@ def test_no_block_of_a_new_volume_shows_a_former_tenant(group: str, tmp_path: Pa
         assert marks_on(Path("/dev", group, name)) == 0
     remove_guests(project)
     for golden in list_golden(run):
-        assert marks_on(golden.volume.path) == 0
+        assert marks_on(golden.path) == 0
         remove_golden(run, golden)
     run(["lvremove", "-y", *lvm.udevless(), f"{group}/pool"])

@@ -118,33 +118,37 @@ def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> 
 
 def require_feasible(spec: Spec, project: Project) -> None:
     """EnvironmentFault with all that stops this build; what only warns is printed."""
-    found = look_ahead(spec, project)
-    for one in warnings_of(found):
-        line = f"     {spec.name}: {one}"
+    findings = look_ahead(spec, project)
+    for warning in warnings_of(findings):
+        line = f"     {spec.name}: {warning}"
         if line not in _said:  # several stages ask
             _said.add(line)
             print_line(line)
-    fault = refusal_of(found)
+    fault = refusal_of(findings)
     if fault:
         raise fault
 
 
-def warnings_of(found: Iterable[Finding]) -> list[str]:
+def warnings_of(findings: Iterable[Finding]) -> list[str]:
     """What does not stop the build, a line each."""
     return [
-        f"{one.subject}: {one.text}{f'; {one.hint}' if one.hint else ''}"
-        for one in found
-        if one.level == "warning"
+        f"{finding.subject}: {finding.text}{f'; {finding.hint}' if finding.hint else ''}"
+        for finding in findings
+        if finding.level == "warning"
     ]
 
 
-def refusal_of(found: Iterable[Finding]) -> EnvironmentFault | None:
+def refusal_of(findings: Iterable[Finding]) -> EnvironmentFault | None:
     """One error for everything that stops the build; None when nothing does."""
-    stops = [one for one in found if one.level == "error"]
+    stops = [finding for finding in findings if finding.level == "error"]
     if not stops:
         return None
     first = stops[0]
-    details = "" if len(stops) == 1 else "\n".join(f"{one.subject}: {one.text}" for one in stops)
+    details = (
+        ""
+        if len(stops) == 1
+        else "\n".join(f"{finding.subject}: {finding.text}" for finding in stops)
+    )
     return EnvironmentFault(f"{first.subject}: {first.text}", details=details, hint=first.hint)
 
 

@@ -52,11 +52,11 @@ def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
     machine_id = folder / MACHINE_ID
     if not os.path.lexists(machine_id):
         write_durably(machine_id, f"{uuid.uuid4().hex}\n".encode(), mode=0o600)
-    found = read_kept(machine_id).strip()
-    if not _MACHINE_ID.fullmatch(found):
+    kept_id = read_kept(machine_id).strip()
+    if not _MACHINE_ID.fullmatch(kept_id):
         raise damaged(machine_id)
     is_old = not spec.suite_facts.understands_ed25519
-    return KeptIdentity(found.decode(), keep_host_keys(folder, old=is_old))
+    return KeptIdentity(kept_id.decode(), keep_host_keys(folder, old=is_old))
 
 
 def identity_files(

@@ -71,10 +71,10 @@ def hash_password(secret: bytes, method: str) -> str:
     libcrypt.crypt.restype = ctypes.c_char_p
     libcrypt.crypt.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
     setting = libcrypt.crypt_gensalt(_PREFIX[method], 0, None, 0)
-    found = libcrypt.crypt(secret, setting) if setting else None
-    if not found or found.startswith(b"*"):
+    hashed = libcrypt.crypt(secret, setting) if setting else None
+    if not hashed or hashed.startswith(b"*"):
         raise PipelineError(f"libcrypt cannot make a {method} hash")
-    return str(found.decode("ascii"))
+    return str(hashed.decode("ascii"))
 
 
 def replace_root_password(shadow: str, root_hash: str) -> str:

@@ -74,11 +74,11 @@ def resolve_parts(keys: Disks, node_of: Callable[[int], str]) -> tuple[Part, ...
     rest = [part for part in keys.partitions if part not in root and part not in swaps]
     rest.sort(key=lambda part: (part.mountpoint.count("/"), part.mountpoint))
     numbers = iter(range(1 if swaps else 3, MOST_PARTS + 99))
-    found = []
+    resolved = []
     for part in [*root, *swaps, *rest]:
         number = 1 if part in root else next(number for number in numbers if number != 1)
-        found.append(_resolve_part(part, keys, node_of(number)))
-    return tuple(found)
+        resolved.append(_resolve_part(part, keys, node_of(number)))
+    return tuple(resolved)
 
 
 def _simple_parts(keys: Disks, node_of: Callable[[int], str]) -> tuple[Part, ...]:

@@ -59,10 +59,10 @@ def _try_spec(
     try:
         return Spec.model_validate(values)
     except ValidationError as error:
-        for found in error.errors():
-            key = _show_place(found["loc"])
+        for wrong in error.errors():
+            key = _show_place(wrong["loc"])
             source = merged.sources.get(_first_key(key), fallback)
-            message, hint = explain_mistake(dict(found), _suggest_key, source)
+            message, hint = explain_mistake(dict(wrong), _suggest_key, source)
             problems.append(Finding("error", key, message, hint, source=source))
             broken.add(_first_key(key))
         return None
@@ -80,29 +80,29 @@ def _explain_clashes(
 
 
 def explain_mistake(
-    found: dict[str, Any],
+    error: dict[str, Any],
     suggest: Callable[[tuple[int | str, ...]], str],
     source: str = "",
 ) -> tuple[str, str]:
     """The message and the hint for one error of pydantic; `suggest` knows the keys there are."""
-    mistake = found.get("ctx", {}).get("error")
+    mistake = error.get("ctx", {}).get("error")
     if isinstance(mistake, WrongValueError):
         return mistake.message, mistake.hint
-    kind, shown = found["type"], _show_value(found)
+    kind, shown = error["type"], _show_value(error)
     if kind == "extra_forbidden":
-        return "no such key", suggest(found["loc"])
+        return "no such key", suggest(error["loc"])
     if kind == "literal_error":
-        return _explain_choice(found, shown)
+        return _explain_choice(error, shown)
     if kind in _WRONG_KINDS:
         message, in_file, in_command = _WRONG_KINDS[kind]
         return f"{shown} {message}", in_command if source == COMMAND_LINE else in_file
-    return f"{shown}: {found['msg'].removeprefix('Input ')}", ""
+    return f"{shown}: {error['msg'].removeprefix('Input ')}", ""
 
 
-def _explain_choice(found: dict[str, Any], shown: str) -> tuple[str, str]:
-    expected = found["ctx"]["expected"].replace(" or ", ", ").split(", ")
+def _explain_choice(error: dict[str, Any], shown: str) -> tuple[str, str]:
+    expected = error["ctx"]["expected"].replace(" or ", ", ").split(", ")
     words = [word.strip("'") for word in expected if word.strip("'")]
-    return f"{shown} is not one of {', '.join(words)}", suggest_nearest(str(found["input"]), words)
+    return f"{shown} is not one of {', '.join(words)}", suggest_nearest(str(error["input"]), words)
 
 
 def _suggest_key(place: tuple[int | str, ...]) -> str:
@@ -115,10 +115,10 @@ def _suggest_key(place: tuple[int | str, ...]) -> str:
     return suggest_nearest(name, known) or "docs/spec.md lists the keys"
 
 
-def _show_value(found: dict[str, Any]) -> str:
-    if found["loc"][0] in SECRET_KEYS:
+def _show_value(error: dict[str, Any]) -> str:
+    if error["loc"][0] in SECRET_KEYS:
         return "the value"
-    return show_value(found["input"])
+    return show_value(error["input"])
 
 
 def _show_place(place: tuple[int | str, ...]) -> str:

@@ -92,14 +92,14 @@ def _find_excess(value: object) -> str:
         if isinstance(item, int) and item.bit_length() > _BITS:
             return f"a number of more than {_BITS} bits"
         inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-        waiting += [(one, depth + 1) for one in inner]
+        waiting += [(element, depth + 1) for element in inner]
     return ""
 
 
 def read_command_layer(overrides: Mapping[str, str], problems: list[Finding]) -> Layer:
     """The variables of the command line; paths are relative to where it was typed."""
-    values, found = read_overrides(overrides)
-    problems += found
+    values, wrong = read_overrides(overrides)
+    problems += wrong
     return Layer(COMMAND_LINE, Path.cwd(), values)
 
 

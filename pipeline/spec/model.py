@@ -142,10 +142,10 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
     def linux(self) -> tuple[int, ...]:
         """The version of the kernel that boots, as far as its name tells; else the suite's."""
         named = "" if self.kernel_source == "host" else self.kernel
-        found = re.search(r"-(\d+)\.(\d+)(?:\.(\d+))?", named.rpartition("/")[2])
-        if found is None or (self.kernel_source == "package" and not found[3]):
+        version = re.search(r"-(\d+)\.(\d+)(?:\.(\d+))?", named.rpartition("/")[2])
+        if version is None or (self.kernel_source == "package" and not version[3]):
             return self.suite_facts.kernel_version
-        return tuple(int(part) for part in found.groups() if part)
+        return tuple(int(part) for part in version.groups() if part)
 
     def mke2fs_features(self, fs: str) -> str:
         """The argument of `mke2fs -O`; raises KeyError for what is no ext file system.

@@ -397,7 +397,7 @@ def _check_card(card: CardKeys, *, is_hvm: bool) -> Iterator[Finding]:
     for address in addresses:
         if _is_unusable(address):
             yield _clash("address", f"{address} is not an address that a host can have")
-    if card.mtu is not None and card.mtu < 1280 and any(one.version == 6 for one in addresses):
+    if card.mtu is not None and card.mtu < 1280 and any(each.version == 6 for each in addresses):
         yield _clash("mtu", f"IPv6 needs at least 1280, not {card.mtu}", "", "address")
 
 
@@ -439,7 +439,9 @@ def _check_gateway(key: str, text: str, addresses: tuple[AnyInterface, ...]) -> 
     if any(address.ip == gateway for address in own):
         yield _clash(key, f"{text} is the guest's own address", "", "address")
     # a /32 or /128 has its gateway on the link: the usual thing at hosting companies
-    reached = [one for one in own if gateway in one.network or one.network.num_addresses == 1]
+    reached = [
+        own_ip for own_ip in own if gateway in own_ip.network or own_ip.network.num_addresses == 1
+    ]
     if not reached and not gateway.is_link_local:
         networks = ", ".join(str(address.network) for address in own) or "no address of its kind"
         yield _clash(

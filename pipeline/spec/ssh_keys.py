@@ -91,10 +91,10 @@ def _read_entry(entry: str) -> Iterable[tuple[str, str]]:
     _refuse_private(text, str(path))
     lines = text.split("\n")
     numbered = [(f"{path}:{number}: ", line) for number, line in enumerate(lines, start=1)]
-    found = [(where, line) for where, line in numbered if line.strip() and line.strip()[0] != "#"]
-    if not found:
+    keys = [(where, line) for where, line in numbered if line.strip() and line.strip()[0] != "#"]
+    if not keys:
         raise WrongValueError(f"{path} holds no key", "name a .pub file")
-    return found
+    return keys
 
 
 def _refuse_private(text: str, where: str) -> None:

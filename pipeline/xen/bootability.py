@@ -223,13 +223,13 @@ def check_menu(facts: BootFacts) -> Iterator[Finding]:
     if facts.menus is None or not isinstance(boot, Pygrub | Grub):
         return
     try:
-        found = _find_loader_menu(facts)
+        menu = _find_loader_menu(facts)
     except SyntaxFault as fault:
         yield Finding(
             "error", "menu-unparsable", f"the boot loader cannot read the menu: {fault}", _MENU_HINT
         )
         return
-    if found is None:
+    if menu is None:
         old = isinstance(boot, Pygrub) and parse_version(facts.xen) < GRUB_CFG_SINCE
         wanted = "/boot/grub/menu.lst" if old else "/boot/grub/grub.cfg"
         yield Finding(
@@ -239,13 +239,13 @@ def check_menu(facts: BootFacts) -> Iterator[Finding]:
             _MENU_HINT,
         )
         return
-    entry = found[1].default_entry
+    entry = menu[1].default_entry
     for path in (entry.kernel, entry.initrd):
         if path is not None and facts.files is not None and not _exists(path, facts.files):
             yield Finding(
                 "error",
                 "menu-kernel-missing",
-                f"{found[0]} boots {path}, which the guest does not have",
+                f"{menu[0]} boots {path}, which the guest does not have",
                 "make the menu again after every change of kernel",
             )
 
@@ -301,10 +301,10 @@ def _command_line(facts: BootFacts) -> str:
     if facts.menus is None or isinstance(boot, Firmware):
         return ""
     try:
-        found = _find_loader_menu(facts)
+        menu = _find_loader_menu(facts)
     except SyntaxFault:
         return ""
-    return "" if found is None else found[1].default_entry.args
+    return "" if menu is None else menu[1].default_entry.args
 
 
 def _fstab_root(fstab: str | None) -> str | None:

@@ -55,12 +55,12 @@ class _Token:
 def read_assignments(text: str) -> list[Assignment]:
     """Every assignment in order, `+=` already applied. Raises SyntaxFault with the line."""
     reader = _Reader(text)
-    found: list[Assignment] = []
+    assignments: list[Assignment] = []
     known: dict[str, Value] = {}
     while (assignment := reader.next_assignment(known)) is not None:
         known[assignment.key] = assignment.value
-        found.append(assignment)
-    return found
+        assignments.append(assignment)
+    return assignments
 
 
 def quote_string(value: str) -> str:
@@ -123,8 +123,8 @@ class _Reader:
             if self._peek().text == ",":
                 self._at += 1
             elif self._peek().text != "]":
-                found = self._peek()
-                raise SyntaxFault(f"line {found.line}: {found.text!r} where , or ] was expected")
+                token = self._peek()
+                raise SyntaxFault(f"line {token.line}: {token.text!r} where , or ] was expected")
 
     def _skip_newlines(self) -> None:
         while self._peek().kind == "newline":

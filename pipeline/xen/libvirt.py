@@ -188,8 +188,8 @@ def _read_screen(root: ElementTree.Element) -> Framebuffer | None:
 
 
 def _attribute(node: ElementTree.Element, path: str, name: str) -> str | None:
-    found = node.find(path)
-    return None if found is None else found.get(name)
+    element = node.find(path)
+    return None if element is None else element.get(name)
 
 
 def _number_of(root: ElementTree.Element, path: str, default: int) -> int:

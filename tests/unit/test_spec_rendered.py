@@ -91,7 +91,7 @@ def few(keys: dict[str, object], kept: int) -> dict[str, object]:
     return {key: keys[key] for key in keys if key in chosen or key == "name"}
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(SPECS, st.integers(0, 1000))
 def test_a_spec_that_loads_is_rendered_and_parses_back(keys: dict[str, object], kept: int) -> None:
     spec = read_sound(few(keys, kept))

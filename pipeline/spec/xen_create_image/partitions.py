@@ -60,16 +60,16 @@ def _read_section(path: Path, name: str, keys: dict[str, str]) -> dict[str, obje
     for key in ("size", "type"):
         if not keys.get(key):
             raise WrongValueError(f"{path}: [{name}]: {key} is missing")
-    found: dict[str, object] = {
+    table: dict[str, object] = {
         "name": name.lower(),
         "size": _read_size(path, name, keys["size"]),
         "fs": keys["type"],
     }
     if keys["type"] != "swap":
-        found["mountpoint"] = keys.get("mountpoint", "")
+        table["mountpoint"] = keys.get("mountpoint", "")
         # xen-tools writes "defaults" where nothing is said
-        found["options"] = keys.get("options", "") or "defaults"
-    return found
+        table["options"] = keys.get("options", "") or "defaults"
+    return table
 
 
 def _read_size(path: Path, name: str, text: str) -> str:

@@ -346,7 +346,10 @@ class Recipe:
             check(spec, self.project)
         with ExitStack() as stack:
             artifacts = self._open_upstream(stage, spec, stack)
-            scratch = stack.enter_context(scratch_folder(scratch_root, f"{stage.name}-{spec.name}"))
+            # what is a guest's own is for nobody else to see
+            mode = 0o755 if stage.is_shared else 0o700
+            name = f"{stage.name}-{spec.name}"
+            scratch = stack.enter_context(scratch_folder(scratch_root, name, mode=mode))
             started = time.monotonic()
             may_replace = self.options.get("replace") == "yes"
             job = Job(view, record, self.project, scratch, log, artifacts, may_replace)

@@ -34,7 +34,7 @@ _open_scratches: set[Path] = set()
 
 
 @contextmanager
-def scratch_folder(root: Path, name: str) -> Iterator[Path]:
+def scratch_folder(root: Path, name: str, *, mode: int = 0o755) -> Iterator[Path]:
     """A new folder below `root`, removed at the end unless it was renamed away.
 
     A lock file beside it is held for as long as this process lives, which is how
@@ -42,7 +42,7 @@ def scratch_folder(root: Path, name: str) -> Iterator[Path]:
     begun it is `remove_open` that removes it, and nobody else.
     """
     root.mkdir(parents=True, exist_ok=True)
-    folder, descriptor = _make(root, name)
+    folder, descriptor = _make(root, name, mode)
     try:
         yield folder
     finally:
@@ -54,14 +54,14 @@ def scratch_folder(root: Path, name: str) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _make(root: Path, name: str) -> tuple[Path, int]:
+def _make(root: Path, name: str, mode: int) -> tuple[Path, int]:
     """The folder, and the descriptor that holds its lock."""
     while True:
         folder = root / f"{name}-{uuid.uuid4().hex[:8]}"
         with gate("make scratch", folder), suppress(FileExistsError):  # taken for a dead one's
             descriptor = make_locked(_lock_of(folder), 0o600)
             _open_scratches.add(folder)
-            folder.mkdir(mode=0o755)
+            folder.mkdir(mode=mode)
             return folder, descriptor
 
 

@@ -32,7 +32,6 @@ def build(job: Job) -> None:
     from pipeline.guest.configurations import render_all  # Jinja2: 60 ms that only a build pays
 
     spec, scratch = job.spec, job.scratch
-    scratch.chmod(0o700)
     volume, kernel = job.upstream("volume"), job.upstream("kernel")
     for target in targets_of(spec, job.project):
         if target.kind == "file":

@@ -69,7 +69,6 @@ def build(job: Job) -> None:
         reclaim_own(job.project, spec.name, job.run)
     before = read_record(last)
     refuse_targets(job.run, targets, last, before, may_replace=job.may_replace)
-    job.scratch.chmod(0o700)  # before anything of the guest's own is in it
     work = job.scratch / "work"
     work.mkdir(mode=0o700)
     bench = make_disks.Bench(

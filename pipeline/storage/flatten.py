@@ -114,8 +114,7 @@ def _flatten_overlay(project: Project, guest: str, run: lvm.Run) -> str:
 def _scratch(project: Project, guest: str) -> Iterator[Path]:
     root = project.output / "scratch"
     root.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(root, f"flatten-{guest}") as scratch:
-        scratch.chmod(0o700)
+    with scratch_folder(root, f"flatten-{guest}", mode=0o700) as scratch:
         yield scratch
 
 

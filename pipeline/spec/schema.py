@@ -91,12 +91,16 @@ def render_compatibility() -> str:
         "|---|---|---|---|---|---|",
     ]
     shown = {"linux": "N", "suite": "that release", "kernel": "such a kernel", "xen": "N"}
-    shown |= {"compression": "lz4", "unpacked": "4.4", "fs": "xfs", "on_crash": "coredump-..."}
+    shown |= {
+        "generic": "Debian's generic one",
+        "compression": "lz4",
+        "unpacked": "4.4",
+        "fs": "xfs",
+        "on_crash": "coredump-...",
+    }
     for rule in RULES:
-        text = rule.text.format(**shown)
-        lines.append(
-            f"| {rule.guest} | {rule.kernel} | {rule.xen} | {rule.level} | {text} | {rule.hint} |"
-        )
+        cells = (rule.guest, rule.kernel, rule.xen, rule.level, rule.text, rule.hint)
+        lines.append(f"| {' | '.join(cell.format(**shown) for cell in cells)} |")
     lines += ["", "What is known to work:", "", "| guest | kernel | Xen |", "|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in WORKS]
     return "\n".join(lines) + "\n"

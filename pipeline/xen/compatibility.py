@@ -100,8 +100,8 @@ class Case:
 class Rule:
     """A combination that does not work, or not by itself: guest, kernel and Xen as a person says.
 
-    `text` may name {linux}, {suite}, {kernel}, {compression}, {unpacked}, {fs} and {xen} of the
-    case that it `fits`; `key` is a key of the spec, `code` a row of docs/checks.md.
+    `text` and `hint` may name what find_broken knows of the case that it `fits`, as {linux}; `key`
+    is a key of the spec, `code` what the lint calls it.
     """
 
     guest: str
@@ -189,7 +189,7 @@ RULES: tuple[Rule, ...] = (
         level="refused",
         key="kernel",
         text="PV GRUB cannot unpack a kernel compressed with {compression}",
-        hint="take one compressed with xz (Debian's generic one, not cloud), pygrub or pvh",
+        hint="take {generic}, which is compressed with xz, or pygrub, or pvh",
         code="compression-loader",
     ),
     Rule(
@@ -353,6 +353,7 @@ def find_broken(case: Case, *levels: Level) -> Iterator[Finding]:
         "linux": ".".join(map(str, case.linux)),
         "suite": case.suite.name if case.suite else "",
         "kernel": case.kernel,
+        "generic": (case.suite and case.suite.generic_kernel(case.arch)) or "Debian's generic one",
         "compression": case.compression,
         "unpacked": ".".join(map(str, unpacked)),
         "fs": case.fs,
@@ -362,7 +363,13 @@ def find_broken(case: Case, *levels: Level) -> Iterator[Finding]:
     for rule in RULES:
         if rule.level in levels and rule.fits(case):
             level: Literal["warning", "error"] = "warning" if rule.level == "warns" else "error"
-            yield Finding(level, rule.key, rule.text.format(**words), rule.hint, code=rule.code)
+            yield Finding(
+                level,
+                rule.key,
+                rule.text.format(**words),
+                rule.hint.format(**words),
+                code=rule.code,
+            )
 
 
 def refuse(case: Case) -> None:

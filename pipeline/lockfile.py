@@ -23,6 +23,7 @@ from pipeline.files import write_durably
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.mirror.index import MOST_PACKAGE_BYTES, read_package
 from pipeline.mirror.snapshot import read_snapshot
+from pipeline.mirror.stanzas import select_stanzas
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.scratch import scratch_folder
@@ -130,8 +131,7 @@ def make_lock(recipe: Recipe, spec: Spec) -> Lock:
     wanted |= set(_kernel_packages(artifact / "kernel.json"))
     urls: dict[LockedPackage, str] = {}
     for root, name in snapshot.index_files:
-        text = (snapshot.folder / name).read_text(encoding="utf-8", errors="replace")
-        urls.update(_find_packages(text, root, wanted))
+        urls.update(_find_packages((snapshot.folder / name).read_bytes(), root, wanted))
     found = {(one.name, one.version) for one in urls}
     unknown = sorted(f"{name} {version}" for name, version in wanted - found)
     debs = recipe.project.output / "cache/debs"
@@ -159,12 +159,9 @@ def _kernel_packages(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _find_packages(
-    text: str, root: str, wanted: set[tuple[str, str]]
+    text: bytes, root: str, wanted: set[tuple[str, str]]
 ) -> Iterator[tuple[LockedPackage, str]]:
-    names = {name for name, _ in wanted}
-    for stanza in text.split("\n\n"):
-        if stanza[9 : stanza.find("\n")] not in names:  # after "Package: "
-            continue
+    for stanza in select_stanzas(text, {name for name, _ in wanted}):
         found = read_package(root, stanza)
         if (found.name, found.version) in wanted:
             facts = (found.name, found.version, found.architecture, found.size, found.sha256)

@@ -11,11 +11,9 @@ from typing import Any
 from pipeline.errors import PipelineError
 from pipeline.files import flatten, open_plain
 from pipeline.mirror.index import read_package
-from pipeline.mirror.relations import read_fields
 from pipeline.mirror.snapshot import Snapshot
+from pipeline.mirror.stanzas import read_stanzas, select_stanzas
 from pipeline.store.store import BuildInfo
-
-_START = len("Package: ")
 
 
 def describe_package_changes(manifest: str, snapshot: Snapshot) -> list[str]:
@@ -37,11 +35,9 @@ def describe_package_changes(manifest: str, snapshot: Snapshot) -> list[str]:
 def _find_versions(snapshot: Snapshot, names: set[str]) -> defaultdict[str, set[str]]:
     found: defaultdict[str, set[str]] = defaultdict(set)
     for root, name in snapshot.index_files:
-        text = Path(snapshot.folder, name).read_text(encoding="utf-8", errors="replace")
-        for stanza in text.split("\n\n"):
-            package = stanza[_START : stanza.find("\n")]
-            if package in names:
-                found[package].add(read_package(root, stanza).version)
+        for stanza in select_stanzas(Path(snapshot.folder, name).read_bytes(), names):
+            package = read_package(root, stanza)
+            found[package.name].add(package.version)
     return found
 
 
@@ -53,15 +49,16 @@ def _newest(versions: set[str]) -> str:
 
 def render_manifest(status: str) -> str:
     """`name version architecture`, a line a package, sorted. `status` is /var/lib/dpkg/status."""
-    entries = (read_fields(stanza) for stanza in status.split("\n\n") if stanza.strip())
     try:
         lines = [
-            f"{entry['Package']} {entry['Version']} {entry['Architecture']}\n"
-            for entry in entries
-            if entry.get("Status", "").endswith(" installed")
+            f"{entry['package']} {entry['version']} {entry['architecture']}\n"
+            for entry in read_stanzas(status)
+            if entry.get("status", "").endswith(" installed")
         ]
     except KeyError as error:
         raise PipelineError(f"the guest's dpkg status: a package without {error}") from None
+    except ValueError as error:
+        raise PipelineError(f"the guest's dpkg status: {error} is no field") from None
     if not lines:
         raise PipelineError("the guest's dpkg status lists no package")
     return "".join(sorted(lines))

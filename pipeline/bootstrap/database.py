@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline.bootstrap.deb import Archive, Member, damaged, not_written, read_members
 from pipeline.errors import VerificationError
-from pipeline.mirror.relations import read_fields
+from pipeline.mirror.stanzas import read_fields
 from pipeline.walls.beneath import Beneath
 from pipeline.walls.package_names import (
     require_architecture,
@@ -54,13 +54,13 @@ class Control:
 
     @property
     def name(self) -> str:
-        return self.fields["Package"]
+        return self.fields["package"]
 
     @property
     def label(self) -> str:
         """Its name in dpkg's database: with the architecture where several can be installed."""
-        if self.fields.get("Multi-Arch") == "same":
-            return f"{self.name}:{self.fields['Architecture']}"
+        if self.fields.get("multi-arch") == "same":
+            return f"{self.name}:{self.fields['architecture']}"
         return self.name
 
     @property
@@ -107,7 +107,11 @@ def read_control(
     removed = tuple(
         line.removeprefix(_REMOVE).strip() for line in lines if line.startswith(_REMOVE)
     )
-    control = Control(stanza, read_fields(stanza), shipped, removed, files)
+    try:
+        fields = read_fields(stanza)
+    except ValueError as error:
+        raise damaged(name, f"its control file: {error}") from None
+    control = Control(stanza, fields, shipped, removed, files)
     _verify(control, {"Package": name, "Version": version, "Architecture": architecture})
     return control
 
@@ -119,15 +123,15 @@ def _verify(control: Control, wanted: Mapping[str, str]) -> None:
     if not _STANZA.fullmatch(control.stanza):
         raise damaged(package, "its control file is not one stanza")
     for field, value in wanted.items():
-        own = control.fields.get(field, "")
+        own = control.fields.get(field.lower(), "")
         if value and own != value:
             raise VerificationError(
                 f"{where}: its control file says {field}: {ascii(own[:80])}, the index {value}",
                 hint="the mirror's index and its package disagree: try another mirror",
             )
     require_package(control.name, where=where)
-    require_version(control.fields.get("Version", ""), where=where)
-    require_architecture(control.fields.get("Architecture", ""), where=where)
+    require_version(control.fields.get("version", ""), where=where)
+    require_architecture(control.fields.get("architecture", ""), where=where)
     for name in control.files:
         require_control_file(name, where=where)
     for path in (*control.conffiles, *control.removed):

@@ -9,15 +9,15 @@ essential packages, required ones and the include list (apt-patterns(7)).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bootstrap.order import Deb
 from pipeline.errors import PipelineError, VerificationError
 from pipeline.mirror.apt_lists import write_selected_lists
-from pipeline.mirror.relations import Relations, read_fields
 from pipeline.mirror.snapshot import Snapshot
+from pipeline.mirror.stanzas import read_fields
 from pipeline.walls.package_names import require_architecture, require_package, require_version
 
 _URI = re.compile(r"'(?P<url>[^']+)' \S+ (?P<size>[0-9]+) SHA256:(?P<sha256>[0-9a-f]{64})")
@@ -70,8 +70,11 @@ def read_answer(output: str, stanzas: Iterable[bytes]) -> Resolution:
     packages: dict[str, dict[str, str]] = {}
     debs: dict[str, Deb] = {}
     for stanza in stanzas:
-        fields = read_fields(stanza.decode("utf-8", "surrogateescape"))
-        match = matches.get(fields.get("SHA256", ""))
+        try:
+            fields = read_fields(stanza)
+        except ValueError as error:
+            raise VerificationError(f"a package index: {ascii(str(error))} is no field") from None
+        match = matches.get(fields.get("sha256", ""))
         if match:
             deb = _read_deb(fields, match)
             packages[deb.name], debs[deb.name] = fields, deb
@@ -107,9 +110,9 @@ def _read_uri(line: str) -> re.Match[str] | None:
 
 
 def _read_deb(fields: dict[str, str], match: re.Match[str]) -> Deb:
-    name = fields.get("Package", "")
+    name = fields.get("package", "")
     where = f"package index: {match['url']}"
-    size = fields.get("Installed-Size", "0")
+    size = fields.get("installed-size", "0")
     if not _SIZE_KIB.fullmatch(size):
         raise PipelineError(f"{where}: Installed-Size: {ascii(size[:80])} is not a number")
     return Deb(
@@ -117,8 +120,8 @@ def _read_deb(fields: dict[str, str], match: re.Match[str]) -> Deb:
         match["url"],
         int(match["size"]),
         match["sha256"],
-        require_version(fields.get("Version", ""), where=where),
-        require_architecture(fields.get("Architecture", ""), where=where),
+        require_version(fields.get("version", ""), where=where),
+        require_architecture(fields.get("architecture", ""), where=where),
         int(size),
     )
 
@@ -156,3 +159,67 @@ def _write_config(snapshot: Snapshot, *, arch: str, folder: Path) -> Path:
     config = folder / "apt.conf"
     config.write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
     return config
+
+
+class Relations:
+    """A set of packages that is complete in itself: each name with its fields."""
+
+    def __init__(self, packages: Mapping[str, Mapping[str, str]]) -> None:
+        self._packages = packages
+        self._providers: dict[str, str] = {}
+        for name in sorted(packages):
+            for provided in read_relation(packages[name].get("provides", "")):
+                self._providers.setdefault(provided[0], name)
+
+    @property
+    def essential(self) -> set[str]:
+        """The essential packages and all that they need."""
+        return self._closure(
+            name for name, fields in self._packages.items() if fields.get("essential") == "yes"
+        )
+
+    def waves(self) -> list[set[str]]:
+        """The packages in the order of configuring, the essential ones first.
+
+        A preinst may use what its package pre-depends on, so that is configured by then (Debian
+        Policy 7.2); apt goes to the same length.
+        """
+        essential = self.essential
+        wanted: list[set[str]] = []
+        wave = set(self._packages) - essential
+        while wave and wave not in wanted:
+            wanted.append(wave)
+            needed = (one for name in wave for one in self._find(name, "pre-depends"))
+            wave = self._closure(needed) - essential
+        done, found = set(essential), [essential]
+        for wave in reversed(wanted):
+            found.append(wave - done)
+            done |= wave
+        return found
+
+    def _closure(self, names: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self._find(name, "pre-depends") + self._find(name, "depends")
+        return found
+
+    def _find(self, name: str, field: str) -> list[str]:
+        """Of each relation the first alternative that is in the set, itself or by a provider."""
+        found = []
+        for choices in read_relation(self._packages[name].get(field, "")):
+            real = (
+                choice if choice in self._packages else self._providers.get(choice)
+                for choice in choices
+            )
+            found += [one for one in real if one][:1]
+        return found
+
+
+def read_relation(field: str) -> list[list[str]]:
+    """The names in a dependency field: for each relation its alternatives."""
+    relations = (relation.split("|") for relation in field.split(",") if relation.strip())
+    return [[re.split(r"[\s:(\[]", one.strip())[0] for one in choices] for choices in relations]

@@ -62,7 +62,7 @@ class Chroot:
             [f"/{ADMIN}/tmp.ci/preinst", "install"],
             DPKG_MAINTSCRIPT_PACKAGE=control.name,
             DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT="1",
-            DPKG_MAINTSCRIPT_ARCH=control.fields["Architecture"],
+            DPKG_MAINTSCRIPT_ARCH=control.fields["architecture"],
             DPKG_MAINTSCRIPT_NAME="preinst",
             DPKG_MAINTSCRIPT_DEBUG="0",
             DPKG_RUNNING_VERSION=version,

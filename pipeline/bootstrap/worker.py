@@ -142,7 +142,7 @@ class Workshop:
 
     def _prepare(self, chroot: Chroot, wave: Sequence[Deb]) -> None:
         """Run the preinst of those that have one, then do what they divert."""
-        version = self._packages["dpkg"][0].fields["Version"]
+        version = self._packages["dpkg"][0].fields["version"]
         # base-passwd's makes /etc/passwd, without which others cannot name an owner
         for deb in sorted(wave, key=lambda deb: (deb.name != "base-passwd", deb.name)):
             control = self._packages[deb.name][0]

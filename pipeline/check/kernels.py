@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -15,6 +14,7 @@ from pipeline.check.network import network_names
 from pipeline.check.system import find_gettys
 from pipeline.check.tree import Tree
 from pipeline.errors import Finding
+from pipeline.mirror.stanzas import find_stanzas
 from pipeline.spec.domain import command_line
 from pipeline.xen.bootability import BootFacts, lint
 from pipeline.xen.grub_menu import parse_grub_cfg, parse_menu_lst
@@ -91,8 +91,8 @@ def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Finding]:
 def _check_needed(facts: Facts, abi: str) -> Iterator[Finding]:
     names = module_names(facts.tree, abi)
     wanted = [("xen-netfront", ("xen_netfront", "xennet")), ("netfilter", NETFILTER)]
-    status = facts.tree.text(STATUS, limit=MOST_FILE)
-    if re.search(r"^Package: drbd-utils$", status, re.MULTILINE):
+    status = facts.tree.text(STATUS, limit=MOST_FILE).encode()
+    if any(find_stanzas(status, "drbd-utils")):
         wanted.append(("drbd", ("drbd",)))
     for name, alternatives in wanted:
         found = next((item for item in alternatives if item in names), "")

@@ -9,6 +9,7 @@ from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.image import MOST_FILE
 from pipeline.check.tree import Tree
 from pipeline.errors import Finding
+from pipeline.mirror.stanzas import find_stanzas, read_fields, read_stanzas
 from pipeline.spec import Spec
 
 _MOVING = re.compile(r"\b(old)?(old)?(stable|testing|unstable)\b")
@@ -69,12 +70,12 @@ def check_machine_id(facts: Facts) -> Iterator[Finding]:
 
 def check_debconf(facts: Facts) -> Iterator[Finding]:
     """A5: the priority stands in debconf's own database."""
-    seen = ""
-    database = facts.tree.text("/var/cache/debconf/config.dat", limit=MOST_FILE)
-    for block in database.split("\n\n"):
-        if re.search(r"^Name: debconf/priority$", block, re.MULTILINE):
-            found = re.search(r"^Value: (.*)$", block, re.MULTILINE)
-            seen = found[1] if found else ""
+    database = facts.tree.text("/var/cache/debconf/config.dat", limit=MOST_FILE).encode()
+    found = list(find_stanzas(database, "debconf/priority", field="Name"))
+    try:
+        seen = read_fields(found[-1]).get("value", "") if found else ""
+    except ValueError as error:
+        seen = f"a damaged database ({error})"
     expected = facts.spec.debconf_priority
     yield compare("A5", "debconf priority", expected=expected, seen=seen)
 
@@ -187,8 +188,12 @@ def read_suites(tree: Tree) -> list[str]:
             found = re.match(r"\s*deb(?:-src)?\s+(?:\[[^]]*\]\s*)?\S+\s+(\S+)", line)
             suites += [found[1]] if found else []
     for path in tree.glob("/etc/apt/sources.list.d/*.sources"):
-        for line in re.findall(r"^Suites:(.*)$", tree.text(path), re.MULTILINE):
-            suites += line.split()
+        try:
+            values = [one.get("suites", "") for one in read_stanzas(tree.text(path))]
+        except ValueError as error:
+            suites.append(f"{path} is damaged ({error}):")
+        else:
+            suites += " ".join(values).split()
     return list(dict.fromkeys(suites))
 
 

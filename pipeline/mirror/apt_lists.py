@@ -10,11 +10,12 @@ import os
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.mirror.snapshot import Snapshot, index_name
+from pipeline.mirror.stanzas import find_lines, package_of, split_stanzas
 
 _ODD = '\\|{}[]<>"^~_=!@#$%^&*'
 
@@ -50,11 +51,9 @@ def list_name(uri: str) -> str:
     return text.replace("/", "_")
 
 
-_START = b"Package: "
 _NEEDED = re.compile(rb"^(?:Pre-)?Depends: (.*)", re.MULTILINE)
 _NAMES = re.compile(rb"(?:^|[,|])\s*([^\s,|:(]+)")
-_PROVIDES = b"\nProvides: "
-_ALWAYS = (b"\nEssential: yes\n", b"\nPriority: required\n")
+_ALWAYS = (b"Essential: yes\n", b"Priority: required\n")
 
 
 def write_selected_lists(
@@ -86,8 +85,8 @@ def write_selected_lists(
 
 def select_stanzas(texts: Sequence[bytes], packages: Iterable[str]) -> list[list[bytes]]:
     """Of each Packages file the stanzas that these packages or a minimal system can lead to."""
-    split = [[one for one in text.split(b"\n\n") if one.strip()] for text in texts]
-    names = [[_name_of(one) for one in part] for part in split]
+    split = [split_stanzas(text) for text in texts]
+    names = [[package_of(one) for one in part] for part in split]
     stanzas: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for part_names, part in zip(names, split, strict=True):
         for name, stanza in zip(part_names, part, strict=True):
@@ -95,10 +94,10 @@ def select_stanzas(texts: Sequence[bytes], packages: Iterable[str]) -> list[list
     providers: defaultdict[bytes, set[bytes]] = defaultdict(set)
     wanted = {name.encode() for name in packages}
     for text in texts:
-        for name, relation in _find_lines(text, _PROVIDES):
+        for name, relation in find_lines(text, b"Provides: "):
             for provided in _NAMES.findall(relation):
                 providers[provided].add(name)
-        wanted |= {name for sign in _ALWAYS for name, _ in _find_lines(text, sign)}
+        wanted |= {name for sign in _ALWAYS for name, _ in find_lines(text, sign)}
     found = _closure(wanted, stanzas, providers)
     return [
         [stanza for name, stanza in zip(part_names, part, strict=True) if name in found]
@@ -121,21 +120,3 @@ def _closure(
                 waiting.update(set(_NAMES.findall(relation)) - found)
         waiting |= providers.get(name, set()) - found
     return found
-
-
-def _name_of(text: bytes, start: int = 0) -> bytes:
-    """The name in the first line of a stanza, which may be its last."""
-    end = text.find(b"\n", start)
-    return text[start + len(_START) : end if end >= 0 else len(text)]
-
-
-def _find_lines(text: bytes, sign: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Where a line of a stanza begins like this: the package's name, the rest of the line."""
-    at = text.find(sign)
-    while at >= 0:
-        gap = text.rfind(b"\n\n", 0, at)
-        start = gap + 2 if gap >= 0 else 0
-        name = _name_of(text, start)
-        end = at + len(sign)
-        yield name, text[end : text.find(b"\n", end)]
-        at = text.find(sign, end - 1)

@@ -5,7 +5,6 @@ No public mirror's name stands here: everything is read from the host's configur
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.errors import PipelineError
+from pipeline.mirror.stanzas import find_stanzas, read_fields, read_stanzas
 from pipeline.suites import Suite
 
 APT_FOLDER = Path("/etc/apt")
@@ -62,7 +62,7 @@ def read_host_sources(folder: Path = APT_FOLDER) -> tuple[HostSource, ...]:
             continue
         text = path.read_text(errors="replace")
         if path.suffix == ".sources":
-            found += _read_deb822(text)
+            found += _read_deb822(path, text)
         elif path.suffix == ".list":
             found += _read_one_line(text)
     return tuple(one for source in found for one in _expand(source))
@@ -79,35 +79,18 @@ def _expand(source: HostSource) -> list[HostSource]:
     return [replace(source, uri=url.rstrip("/")) for url in urls]
 
 
-def _read_deb822(text: str) -> Iterator[HostSource]:
-    for block in _paragraphs(text):
+def _read_deb822(path: Path, text: str) -> Iterator[HostSource]:
+    try:
+        stanzas = list(read_stanzas(text))
+    except ValueError as error:
+        raise PipelineError(f"{path}: {error} is no field", hint="correct it for apt too") from None
+    for block in stanzas:
         if "deb" not in block.get("types", "").split() or block.get("enabled") == "no":
             continue
         components = tuple(block.get("components", "").split())
         for uri in block.get("uris", "").split():
             for suite in block.get("suites", "").split():
                 yield HostSource(uri.rstrip("/"), suite, components)
-
-
-def _paragraphs(text: str) -> Iterator[dict[str, str]]:
-    """The stanzas of a sources file, their fields by name in lower case (sources.list(5)).
-
-    Read here because python-debian takes 50 ms to import, a tenth of a run that builds nothing.
-    """
-    stanza: dict[str, str] = {}
-    field = ""
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("#"):
-            continue
-        if not line.strip():
-            yield from [stanza] if stanza else []
-            stanza, field = {}, ""
-        elif line[0].isspace():
-            stanza[field] = f"{stanza.get(field, '')} {line.strip()}"
-        else:
-            name, _, value = line.partition(":")
-            field = name.strip().lower()
-            stanza[field] = value.strip()
 
 
 def _read_one_line(text: str) -> Iterator[HostSource]:
@@ -187,12 +170,14 @@ STATUS = Path("/var/lib/dpkg/status")
 
 
 @cache
-def _read_status(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def _read_status(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
 
 
 def installed_version(package: str, status: Path = STATUS) -> str:
-    """The version that dpkg's status file gives for a package, "" when it is not installed."""
-    head = rf"^Package: {re.escape(package)}\nStatus: \S+ \S+ installed\n"
-    found = re.search(rf"{head}(?:.+\n)*?Version: (.+)$", _read_status(status), re.MULTILINE)
-    return found[1] if found else ""
+    """The version of a package that dpkg's status file calls installed, else ""."""
+    for stanza in find_stanzas(_read_status(status), package):
+        fields = read_fields(stanza)
+        if fields.get("status", "").endswith(" installed"):
+            return fields.get("version", "")
+    return ""

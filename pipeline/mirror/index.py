@@ -17,8 +17,8 @@ from pipeline.errors import PipelineError, VerificationError
 from pipeline.mirror.apt_sources import Source
 from pipeline.mirror.credentials import Way, without_credentials
 from pipeline.mirror.fetch import NotFound, fetch_file
-from pipeline.mirror.relations import read_fields
 from pipeline.mirror.release import IndexFile, Release
+from pipeline.mirror.stanzas import find_stanzas, read_fields
 from pipeline.walls.package_names import (
     require_architecture,
     require_package,
@@ -141,47 +141,44 @@ class PackageIndex:
         return bool(self._all(name))
 
     def _all(self, name: str) -> list[Package]:
-        found = []
-        for root, text in self._read():
-            at = -1
-            sign = f"\nPackage: {name}\n".encode()
-            while (at := text.find(sign, at + 1)) >= 0:
-                end = text.find(b"\n\n", at + 1)
-                stanza = text[at + 1 : end if end >= 0 else len(text)]
-                found.append(read_package(root, stanza.decode("utf-8", "replace")))
-        return found
+        return [
+            read_package(root, stanza)
+            for root, text in self._read()
+            for stanza in find_stanzas(text, name)
+        ]
 
     def _read(self) -> list[tuple[str, bytes]]:
-        """The indexes, each with a line before its first stanza; bytes, for they are only searched.
-
-        Decoding Debian's and a regular expression over it took longer than unpacking a kernel.
-        """
         if not self._texts:
-            self._texts = [(root, b"\n" + path.read_bytes()) for root, path in self._files]
+            self._texts = [(root, path.read_bytes()) for root, path in self._files]
         return self._texts
 
 
-def read_package(root: str, stanza: str) -> Package:
+def read_package(root: str, stanza: bytes) -> Package:
     """A stanza of an index; VerificationError unless every field has the form that it must."""
-    fields = defaultdict(str, read_fields(stanza))
-    where = f"the index of {without_credentials(root)}, package {fields['Package'][:100] or '?'}"
+    where = f"the index of {without_credentials(root)}"
     try:
-        require_package(fields["Package"], where=where)
-        require_version(fields["Version"], where=where)
-        require_architecture(fields["Architecture"], where=where)
-        require_sha256(fields["SHA256"], where=f"{where}: SHA256")
-        if not _FILENAME.fullmatch(fields["Filename"]):
-            raise PipelineError(f"{where}: {ascii(fields['Filename'][:80])} is no Filename")
-        if not _SIZE.fullmatch(fields["Size"]) or not 0 < int(fields["Size"]) <= MOST_PACKAGE_BYTES:
-            raise PipelineError(f"{where}: {ascii(fields['Size'][:80])} is no Size")
+        fields = defaultdict(str, read_fields(stanza))
+    except ValueError as error:
+        reason = ascii(str(error))
+        raise VerificationError(f"{where}: not a stanza ({reason})", hint=_TELL) from None
+    where = f"{where}, package {fields['package'][:100] or '?'}"
+    try:
+        require_package(fields["package"], where=where)
+        require_version(fields["version"], where=where)
+        require_architecture(fields["architecture"], where=where)
+        require_sha256(fields["sha256"], where=f"{where}: SHA256")
+        if not _FILENAME.fullmatch(fields["filename"]):
+            raise PipelineError(f"{where}: {ascii(fields['filename'][:80])} is no Filename")
+        if not _SIZE.fullmatch(fields["size"]) or not 0 < int(fields["size"]) <= MOST_PACKAGE_BYTES:
+            raise PipelineError(f"{where}: {ascii(fields['size'][:80])} is no Size")
     except PipelineError as error:
         raise VerificationError(error.brief, hint=_TELL) from error
     return Package(
-        name=fields["Package"],
-        version=fields["Version"],
-        architecture=fields["Architecture"],
-        url=f"{root}/{quote(fields['Filename'], safe='/+~:=,@')}",
-        size=int(fields["Size"]),
-        sha256=fields["SHA256"],
-        depends=fields["Depends"],
+        name=fields["package"],
+        version=fields["version"],
+        architecture=fields["architecture"],
+        url=f"{root}/{quote(fields['filename'], safe='/+~:=,@')}",
+        size=int(fields["size"]),
+        sha256=fields["sha256"],
+        depends=fields["depends"],
     )

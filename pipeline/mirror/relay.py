@@ -36,6 +36,7 @@ from pipeline.mirror.http_client import Wire
 from pipeline.mirror.index import read_package
 from pipeline.mirror.release import IndexFile, parse_release
 from pipeline.mirror.snapshot import Snapshot
+from pipeline.mirror.stanzas import find_stanzas
 from pipeline.walls.cage import Window
 
 HOST = "snapshot.invalid"  # RFC 6761: never resolves
@@ -180,13 +181,9 @@ class Relay:
 
     def _find_package(self, source: Source, name: str) -> Path:
         """A file that an index vouches for; any source of the same root may have it."""
-        line = f"\nFilename: {name}\n".encode()
         for text in self._texts:
-            at = text.find(line)
-            if at >= 0:
-                start, end = text.rfind(b"\n\n", 0, at), text.find(b"\n\n", at)
-                stanza = text[max(start, 0) : end if end >= 0 else len(text)]
-                package = read_package(source.uri, stanza.decode("utf-8", "replace"))
+            for stanza in find_stanzas(text, name, field="Filename"):
+                package = read_package(source.uri, stanza)
                 target = self._cache / "debs" / package.sha256
                 return self._route.fetch(
                     package.url, target, size=package.size, sha256=package.sha256
@@ -195,10 +192,7 @@ class Relay:
 
     @cached_property
     def _texts(self) -> list[bytes]:
-        return [
-            b"\n" + (self._origin.folder / name).read_bytes()
-            for _, name in self._origin.index_files
-        ]
+        return [(self._origin.folder / name).read_bytes() for _, name in self._origin.index_files]
 
 
 class _Pace:

@@ -16,6 +16,7 @@ from pipeline import process
 from pipeline.errors import VerificationError
 from pipeline.files import fingerprint
 from pipeline.mirror.policy import Terms
+from pipeline.mirror.stanzas import read_fields
 from pipeline.suites import SUITES
 
 _VERDICTS = frozenset({"GOODSIG", "BADSIG", "ERRSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG"})
@@ -193,7 +194,7 @@ def read_release(
 def parse_release(text: str, signed_by: tuple[str, ...], *, where: str) -> Release:
     """The fields of a verified Release text; raises VerificationError when they make no sense."""
     try:
-        fields = _read_fields(text)
+        fields = read_fields(text)
         valid_until = fields.get("valid-until")
         return Release(
             suite=_read_word(fields, "suite"),
@@ -213,22 +214,6 @@ def parse_release(text: str, signed_by: tuple[str, ...], *, where: str) -> Relea
         f"{where}: not a Release file that can be used ({reason})",
         hint="is the mirror's URL the root of a Debian archive, with dists/ below it?",
     )
-
-
-def _read_fields(text: str) -> dict[str, str]:
-    """Names in lower case -> values, further lines as they are (deb822(5))."""
-    fields: dict[str, list[str]] = {}
-    further: list[str] = []
-    for line in text.splitlines():
-        if line[:1] in (" ", "\t"):
-            further.append(line.strip())
-        elif line and line[0] != "#":
-            name, found, value = line.partition(":")
-            name = name.strip().lower()
-            if not found or name in fields:
-                raise ValueError(f"line {line[:40]!r}")
-            further = fields[name] = [value.strip()]
-    return {name: "\n".join(lines) for name, lines in fields.items()}
 
 
 def _read_word(fields: Mapping[str, str], key: str) -> str:

@@ -166,7 +166,7 @@ INDEXES: dict[str, tuple[Change, str]] = {
     "an Architecture that is a path": (swap(rb"^Architecture:.*$", b"Architecture: ../x"), INDEX),
     "no Architecture": (swap(rb"^Architecture:.*\n", b""), INDEX),
     "no Package": (swap(rb"^Package:.*\n", b""), "not in this suite"),
-    "another case": (swap(rb"^Package:", b"package:"), "package ?"),
+    "another case": (swap(rb"^Package:", b"package:"), "not in this suite"),
     "every stanza twice": (lambda text: text + b"\n" + text, ""),
     "a Description that is no text": (swap(rb"^Description:.*$", b"Description: \xff\xfe\x00"), ""),
     "no end of the last line": (lambda text: text.rstrip(b"\n"), ""),
@@ -201,7 +201,7 @@ def consume(bench: Bench, folder: Path, *, mirror: str = "") -> None:
     write_selected_lists(snapshot, "amd64", ["hello"], folder / "selected")
     describe_package_changes("hello 0.9 amd64\n", snapshot)
     root, name = snapshot.index_files[0]
-    text = (snapshot.folder / name).read_text(errors="replace")
+    text = (snapshot.folder / name).read_bytes()
     locked = dict(_find_packages(text, root, {("hello", "1.0")}))
     hello = snapshot.packages.find("hello", "1.0")
     assert list(locked.values()) == [hello.url]

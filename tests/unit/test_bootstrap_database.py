@@ -15,8 +15,9 @@ from pipeline.bootstrap.database import (
 )
 from pipeline.bootstrap.deb import Member
 from pipeline.bootstrap.diversions import apply_diversions
+from pipeline.bootstrap.resolution import Relations, read_relation
 from pipeline.errors import PipelineError
-from pipeline.mirror.relations import Relations, read_fields, read_relation
+from pipeline.mirror.stanzas import read_fields
 
 SCRIPT = Member("/x", "0", 0o755, 0, 0, 1_600_000_000, 0, 0, "")
 

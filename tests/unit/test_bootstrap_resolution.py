@@ -65,12 +65,15 @@ def test_an_answer_without_packages_is_an_error() -> None:
         (f"'http://mirror/x_1.deb' x_1.deb 5 SHA256:{THREE}", "Package: ../x", "the name of a p"),
         (f"'http://mirror/x_1.deb' x_1.deb 5 SHA256:{THREE}", "Installed-Size: -1", "not a number"),
         (f"'http://mirror/x_1.deb' x_1.deb 5 SHA256:{THREE}", "Installed-Size: 1536001", "1500"),
+        (f"'http://mirror/x_1.deb' x_1.deb 5 SHA256:{THREE}", "SHA256 is it", "is no field"),
     ],
 )
 def test_a_package_that_apt_or_its_index_does_not_describe_is_an_error(
     line: str, facts: str, reason: str
 ) -> None:
-    stanzas = [stanza("bash", ONE), stanza("x", THREE, f"\n{facts}" if facts else "")]
+    usual = stanza("x", THREE).decode().split("\n")
+    other = [one for one in usual if one.partition(":")[0] != facts.partition(":")[0]]
+    stanzas = [stanza("bash", ONE), "\n".join([*other, facts]).encode()]
     answer = f"'http://mirror/pool/bash_5.deb' bash_5.deb 1 SHA256:{ONE}\n{line}\n"
     with pytest.raises(PipelineError, match=reason):
         read_answer(answer, stanzas)

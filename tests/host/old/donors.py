@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.mirror.relations import read_fields, read_relation
+from pipeline.bootstrap.resolution import read_relation
 from pipeline.mirror.snapshot import read_snapshot
+from pipeline.mirror.stanzas import read_stanzas
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
@@ -31,8 +32,7 @@ class Donors:
         self._route = snapshot.route
         self._root = snapshot.sources[0].uri
         text = (snapshot.folder / snapshot.index_files[0][1]).read_text()
-        stanzas = (read_fields(stanza) for stanza in text.split("\n\n") if stanza)
-        self._known = {fields["Package"]: fields for fields in stanzas}
+        self._known = {fields["package"]: fields for fields in read_stanzas(text)}
         self._unpacked: dict[str, Path] = {}
 
     def closure(self, names: Iterable[str]) -> set[str]:
@@ -44,7 +44,7 @@ class Donors:
             if name in found or name not in self._known:
                 continue
             found.add(name)
-            for field in ("Pre-Depends", "Depends"):
+            for field in ("pre-depends", "depends"):
                 waiting += [words[0] for words in read_relation(self._known[name].get(field, ""))]
         return found
 
@@ -53,10 +53,10 @@ class Donors:
         if name not in self._unpacked:
             fields = self._known[name]
             deb = self._route.fetch(
-                f"{self._root}/{fields['Filename']}",
+                f"{self._root}/{fields['filename']}",
                 self._folder / "debs" / name,
-                size=int(fields["Size"]),
-                sha256=fields["SHA256"],
+                size=int(fields["size"]),
+                sha256=fields["sha256"],
             )
             tree = self._folder / "trees" / name
             tree.mkdir(parents=True)

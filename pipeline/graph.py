@@ -26,9 +26,9 @@ from pipeline.errors import PipelineError, UsageError, suggest_nearest
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.scratch import remove_leftovers
 from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translate_options
 from pipeline.stages import STAGES
+from pipeline.store.gc import remove_leftovers
 from pipeline.walls.privacy import tighten
 
 Task = dict[str, Any]
@@ -228,7 +228,7 @@ def _prepare_output(project: Project) -> None:
     # modes in an artifact must not depend on who builds it; output/ itself has the user's
     os.umask(0o022)
     if not set(_words()) & _CLEARING:
-        remove_leftovers(project.output)
+        remove_leftovers(project)
 
 
 def _only_reads() -> bool:

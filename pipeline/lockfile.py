@@ -80,7 +80,7 @@ def lock_path(project: Project, guest: str) -> Path:
 
 def kept_snapshot(project: Project, identity: str) -> Path:
     """Where the locked state of a mirror is kept."""
-    return project.output / "locked" / identity[:32]
+    return project.locked / identity[:32]
 
 
 def read_lock(project: Project, guest: str) -> Lock:
@@ -134,7 +134,7 @@ def make_lock(recipe: Recipe, spec: Spec) -> Lock:
         urls.update(_find_packages((snapshot.folder / name).read_bytes(), root, wanted))
     found = {(one.name, one.version) for one in urls}
     unknown = sorted(f"{name} {version}" for name, version in wanted - found)
-    debs = recipe.project.output / "cache/debs"
+    debs = recipe.project.cache.debs
     for package, url in urls.items():
         target = debs / package.sha256
         snapshot.route.fetch(url, target, size=package.size, sha256=package.sha256)
@@ -185,7 +185,7 @@ def _copied(project: Project, folder: Path, found: BuildInfo) -> Iterator[Path]:
 
     A copy: one damaged block must not hit both.
     """
-    with scratch_folder(project.output / "scratch", "locked") as scratch:
+    with scratch_folder(project.scratch, "locked") as scratch:
         for name in found.files:
             path = folder / name
             if name != path.name or not stat.S_ISREG(path.lstat().st_mode):

@@ -146,9 +146,9 @@ def _expected_seconds(recipe: Recipe, name: str, spec: Spec) -> float | None:
 
 
 def _earlier(recipe: Recipe, name: str) -> Iterator[BuildInfo]:
-    output = recipe.project.output
-    rooms = {"volume": output / "volumes", "config": output / "guests"}
-    for folder in rooms.get(name, output / "store" / name).glob("*"):
+    project = recipe.project
+    rooms = {"volume": project.volumes, "config": project.artifacts}
+    for folder in rooms.get(name, project.store / name).glob("*"):
         if found := read_buildinfo(folder):
             yield found
 
@@ -179,7 +179,7 @@ def _data_of(target: Target, golden: Path, spec: Spec) -> int | None:
         return 0
     if image.is_file():
         return image.stat().st_blocks * 512
-    return _golden_bytes(image.parents[3]) or None
+    return _golden_bytes(image.parents[2]) or None
 
 
 def _groups(run: lvm.Run) -> list[Group]:
@@ -216,12 +216,12 @@ def _plan_files(
         for one in targets
         if one.kind == "file"
     ]
-    passing = [_golden_bytes(project.output) for one in targets if one.kind != "file"][:1]
+    passing = [_golden_bytes(project.store) for one in targets if one.kind != "file"][:1]
     takes = sum(kept) + sum(passing) + _SPARE
     yield PlannedSpace(str(place), state.f_bavail * state.f_frsize, takes)
 
 
-def _golden_bytes(output: Path) -> int:
+def _golden_bytes(store: Path) -> int:
     """The largest golden image that was made so far."""
-    images = (output / "store/image").glob("*/golden*.img")
+    images = store.glob("image/*/golden*.img")
     return max((image.stat().st_blocks * 512 for image in images), default=0)

@@ -13,6 +13,38 @@ from pipeline.files import find_unusable
 
 
 @dataclass(frozen=True)
+class Cache:
+    """What was fetched or found out and can be again: without it a build takes longer."""
+
+    root: Path
+
+    @property
+    def debs(self) -> Path:
+        """Packages, each named by its sha256."""
+        return self.root / "debs"
+
+    @property
+    def indexes(self) -> Path:
+        """Package indexes as they were served, each named by its sha256."""
+        return self.root / "indexes"
+
+    @property
+    def keyrings(self) -> Path:
+        """Keyrings that this machine lacks, out of verified packages."""
+        return self.root / "keyrings"
+
+    @property
+    def seen(self) -> Path:
+        """The newest state of each suite that any mirror showed."""
+        return self.root / "seen"
+
+    @property
+    def accelerator(self) -> Path:
+        """Whether KVM runs Xen on this machine."""
+        return self.root / "kvm.json"
+
+
+@dataclass(frozen=True)
 class Project:
     """The folders of one checkout; `output` holds everything made, the rest is read only."""
 
@@ -75,13 +107,48 @@ class Project:
         """The named mirrors, <name>.toml."""
         return self.root / "mirrors"
 
+    @property
+    def cache(self) -> Cache:
+        """What is kept of the network."""
+        return Cache(self.output / "cache")
+
+    @property
+    def scratch(self) -> Path:
+        """Folders that are gone when their stage or command ends."""
+        return self.output / "scratch"
+
+    @property
+    def store(self) -> Path:
+        """The golden half: artifacts that guests share."""
+        return self.output / "store"
+
+    @property
+    def artifacts(self) -> Path:
+        """The finished artifact folders, one for each guest."""
+        return self.output / "guests"
+
+    @property
+    def volumes(self) -> Path:
+        """The guests' disks before their configuration joins them."""
+        return self.output / "volumes"
+
+    @property
+    def published(self) -> Path:
+        """The published versions of each guest."""
+        return self.output / "published"
+
+    @property
+    def locked(self) -> Path:
+        """The snapshots that lock files name."""
+        return self.output / "locked"
+
     def artifact(self, guest: str) -> Path:
         """The finished artifact folder of a guest."""
-        return self.output / "guests" / guest
+        return self.artifacts / guest
 
     def volume(self, guest: str) -> Path:
         """The guest's disks before its configuration joins them."""
-        return self.output / "volumes" / guest
+        return self.volumes / guest
 
     def identity(self, guest: str) -> Path:
         """What makes the guest itself and is kept: host keys, machine-id; mode 0700."""

@@ -339,7 +339,7 @@ class Recipe:
     def _build_locked(self, stage: Stage, spec: Spec, state: State) -> None:
         log = self.project.log(spec.name, stage.name)
         process.open_log(log, is_new=True).close()
-        scratch_root = self.project.output / "scratch"
+        scratch_root = self.project.scratch
         remove_abandoned(scratch_root)
         view, record = self.view(stage, spec), spec.as_json()
         for check in stage.checks:
@@ -376,7 +376,7 @@ class Recipe:
             return
         print_line(f"  {name:<8} {damaged} is damaged in the store: building it again")
         with self._store.lock(name, state.fingerprint):
-            grave = self.project.output / "scratch" / f"damaged-{uuid.uuid4().hex[:8]}"
+            grave = self.project.scratch / f"damaged-{uuid.uuid4().hex[:8]}"
             self._store.discard(name, state.fingerprint, grave)
         remove_or_warn(grave)
         self.build(name, spec)

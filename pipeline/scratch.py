@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
-import re
 import stat
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,14 +21,11 @@ from pipeline.interruption import (
     refuse_if_ending,
     swept_at_end,
 )
-from pipeline.locks import make_locked, try_locked
+from pipeline.locks import make_locked, remove_unlocked, try_locked
 from pipeline.namespace import is_root, isolated
 from pipeline.walls.beneath import Beneath
 
 _TRIES = 50
-_PART = ".*.*"  # .DIGEST.PID.THREAD
-_PART_OF = re.compile(r"\..+\.(?P<pid>\d+)\.[^.]+$")
-_PART_AGE_S = 24 * 3600.0
 _open_scratches: set[Path] = set()
 
 
@@ -80,19 +76,16 @@ def remove_abandoned(root: Path) -> list[Path]:
     return removed
 
 
-def remove_leftovers(output: Path) -> None:
-    """Remove what dead runs left in an output folder: scratch, and parts of what was fetched."""
-    remove_abandoned(output / "scratch")
-    for folder in ("cache/debs", "cache/indexes", "cache/apt", "store/.verified/*"):
-        for part in output.glob(f"{folder}/{_PART}"):
-            if time.time() - part.lstat().st_mtime > _PART_AGE_S or not _is_alive(part):
-                remove_or_warn(part)
-
-
-def _is_alive(part: Path) -> bool:
-    """Whether the process whose number is in a part's name is there."""
-    found = _PART_OF.match(part.name)
-    return found is not None and Path("/proc", found["pid"]).exists()
+def remove_dead_parts(folder: Path, name: str = "") -> list[Path]:
+    """Remove what killed writers of a file left, of all files without a name; returns what went."""
+    gone = []
+    for part in sorted(folder.glob(f".{glob.escape(name) or '*'}.*.*")):  # .NAME.PID.THREAD
+        try:
+            if remove_unlocked(part):
+                gone.append(part)
+        except (OSError, PipelineError) as error:
+            print_line(f"warning: not removed: {_describe(part, error)}")
+    return gone
 
 
 def _reclaim(folder: Path) -> bool:

@@ -51,7 +51,7 @@ class Version:
 
 def published(project: Project, guest: str) -> Path:
     """Where a guest's versions are."""
-    return project.output / "published" / guest
+    return project.published / guest
 
 
 def list_versions(project: Project, guest: str) -> list[Version]:
@@ -112,7 +112,7 @@ def _clear(project: Project, root: Path) -> None:
                 path.unlink()
             else:
                 remove_tree(path)
-    scratch = project.output / "scratch"
+    scratch = project.scratch
     scratch.mkdir(parents=True, exist_ok=True)
     remove_abandoned(scratch)
 
@@ -135,7 +135,7 @@ def _copy_version(
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     final = published(project, source.name) / f"{stamp}-{fingerprint[:8]}"
     sums = _sums_of(source.folder)
-    with scratch_folder(project.output / "scratch", f"publish-{source.name}") as scratch:
+    with scratch_folder(project.scratch, f"publish-{source.name}") as scratch:
         scratch.chmod(PRIVATE_FOLDER)
         with progress_bar(f"publishing {source.name}", total=len(sums), unit="files") as bar:
             for name, recorded in sums.items():

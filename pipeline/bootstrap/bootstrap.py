@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.bootstrap.delivery import Delivery
-from pipeline.bootstrap.fetching import Fetcher
 from pipeline.bootstrap.filters import PathFilter
-from pipeline.bootstrap.order import Order, arrivals
+from pipeline.bootstrap.order import Deb, Order, arrivals
 from pipeline.bootstrap.resolution import TREE_MIB, resolve
 from pipeline.console.progress import progress_bar
 from pipeline.errors import PipelineError, UsageError
@@ -55,7 +54,11 @@ def make_base(
     folder, room = scratch / "bootstrap", make_room(scratch / "room")
     found = resolve(wanted, snapshot, suite=spec.suite, arch=spec.arch, folder=folder, run=run)
     debs = [deb for group in arrivals(found.waves) for deb in group]
-    with Delivery(debs, Fetcher(cache, snapshot.route).fetch) as delivery:
+
+    def fetch(deb: Deb) -> Path:
+        return snapshot.route.fetch(deb.url, cache / deb.sha256, size=deb.size, sha256=deb.sha256)
+
+    with Delivery(debs, fetch) as delivery:
         order = Order(
             work=str(make_room(room / "work")),
             tar=str(room / tar.name),

@@ -110,7 +110,7 @@ def read_control(
     try:
         fields = read_fields(stanza)
     except ValueError as error:
-        raise damaged(name, f"its control file: {error}") from None
+        raise damaged(name, f"its control file is not one stanza: {error}") from None
     control = Control(stanza, fields, shipped, removed, files)
     _verify(control, {"Package": name, "Version": version, "Architecture": architecture})
     return control

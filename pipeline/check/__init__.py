@@ -60,7 +60,7 @@ def examine(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list[Findi
     """What every check says, in order. Raises what require_artifact and read_facts do."""
     require_tools(TOOLS | ({"qemu-img": "qemu-utils"} if spec.format != "raw" else {}))
     disk = require_artifact(recipe.project, spec)
-    root = recipe.project.output / "scratch"
+    root = recipe.project.scratch
     root.mkdir(parents=True, exist_ok=True)
     remove_abandoned(root)
     with scratch_folder(root, f"check-{spec.name}") as scratch, ThreadPoolExecutor(2) as pool:

@@ -73,12 +73,12 @@ def _path(recipe: Recipe, keyring: str, suite: Suite) -> Path:
     """The keyring itself, or the one that is borrowed from a verified package."""
     from pipeline.mirror.keyrings import borrow_keyring
 
-    path, kept = Path(keyring), recipe.project.output / "cache/keyrings" / Path(keyring).name
+    path, kept = Path(keyring), recipe.project.cache.keyrings / Path(keyring).name
     if path.is_file() or suite.keyring_package != "ubuntu-keyring":
         return path
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        cache, log = recipe.project.output / "cache", kept.with_name("log")
+        cache, log = recipe.project.cache, kept.with_name("log")
         borrow_keyring(suite.keyring_package, kept.name, kept, cache=cache, log=log)
     return kept
 

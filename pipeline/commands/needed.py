@@ -35,11 +35,11 @@ def _used_by_specs(recipe: Recipe, specs: Mapping[str, Spec]) -> Iterator[Path]:
 
 def needed_by_guests(project: Project) -> Iterator[tuple[Path, str]]:
     """What a built or published guest was made from."""
-    for artifact in sorted((project.output / "guests").glob("*")):
+    for artifact in sorted(project.artifacts.glob("*")):
         for stage, buildinfo in read_record(artifact).items():
             yield Store.of(project).location(stage, buildinfo.fingerprint), f"guest {artifact.name}"
     # a copy-on-write disk that was published rests on its golden image as long as it is kept
-    for version in sorted((project.output / "published").glob("*/2*")):
+    for version in sorted(project.published.glob("*/2*")):
         for stage, buildinfo in read_record(version).items():
             needed = Store.of(project).location(stage, buildinfo.fingerprint)
             yield needed, f"published {version.parent.name}/{version.name}"
@@ -58,4 +58,4 @@ def _needed_by_locks(project: Project) -> Iterator[tuple[Path, str]]:
         lock = read_lock(project, guest)
         yield kept_snapshot(project, lock.identity), f"lock of {guest}"
         for package in lock.packages:
-            yield project.output / "cache/debs" / package.sha256, f"lock of {guest}"
+            yield project.cache.debs / package.sha256, f"lock of {guest}"

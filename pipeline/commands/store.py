@@ -9,11 +9,10 @@ from pipeline.commands.command import Word
 from pipeline.commands.needed import list_needed
 from pipeline.console.progress import print_line
 from pipeline.errors import UsageError
-from pipeline.mirror.fetch import remove_dead_parts
 from pipeline.recipe import Recipe
-from pipeline.scratch import remove_abandoned, remove_tree
+from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
-from pipeline.store.gc import CACHES
+from pipeline.store.gc import remove_leftovers
 from pipeline.store.store import Store
 
 _MIB = 1 << 20
@@ -47,9 +46,7 @@ def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
 def _remove_leftovers(recipe: Recipe) -> None:
     """What killed runs left; those that live have it locked."""
     output = recipe.project.output
-    scratch, obsolete = output / "scratch", output / _OBSOLETE
-    gone = remove_abandoned(scratch) if scratch.is_dir() else []
-    gone += [part for cache in CACHES for part in remove_dead_parts(output / cache)]
+    obsolete, gone = output / _OBSOLETE, remove_leftovers(recipe.project)
     if os.path.lexists(obsolete):
         remove_tree(obsolete)
         gone.append(obsolete)

@@ -56,7 +56,7 @@ def known_guests(host: Host) -> list[Guest]:
     installed, _ = survey(host.layout)
     found = [Guest(name, host.layout.config(name), one) for name, one in installed.items()]
     suffix = "xm" if host.toolstack and host.toolstack.program == "xm" else "cfg"
-    for folder in sorted((host.project.output / "guests").glob("*")):
+    for folder in sorted(host.project.artifacts.glob("*")):
         config = folder / f"{folder.name}.{suffix}"
         if folder.name not in installed and config.is_file():
             found.append(Guest(folder.name, config, None))

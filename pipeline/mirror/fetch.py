@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import io
 import os
@@ -21,9 +20,10 @@ from pipeline.console.progress import progress_bar
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.files import CHUNK, digest_file
 from pipeline.interruption import gate, passing
-from pipeline.locks import make_locked, remove_unlocked
+from pipeline.locks import make_locked
 from pipeline.mirror.credentials import AUTH_HINT, Way, without_credentials
 from pipeline.mirror.http_client import CHOOSE, MirrorTrouble, name_trouble
+from pipeline.scratch import remove_dead_parts
 
 T = TypeVar("T")
 
@@ -82,15 +82,6 @@ def fetch_file(url: str, target: Path, *, size: int, sha256: str, way: Way = _PL
             hint="free some space (`df -h`), old store entries below output/store/ can go",
         ) from error
     return target
-
-
-def remove_dead_parts(folder: Path, name: str = "") -> list[Path]:
-    """Remove what killed fetches of a file left, of all files without a name; returns what went."""
-    gone = []
-    for part in sorted(folder.glob(f".{glob.escape(name) or '*'}.*.*")):
-        if remove_unlocked(part):
-            gone.append(part)
-    return gone
 
 
 def measure(url: str, *, way: Way = _PLAIN, limit: int) -> float:

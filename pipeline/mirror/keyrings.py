@@ -16,6 +16,7 @@ from pipeline.mirror.fetch import fetch_bytes, fetch_file
 from pipeline.mirror.index import Package, PackageIndex, fetch_index, unpack_index
 from pipeline.mirror.policy import Terms
 from pipeline.mirror.release import read_release
+from pipeline.project import Cache
 from pipeline.spec import Spec
 
 # the oldest Debian suite that has ubuntu-keyring and is signed by keys every Debian 12 host has
@@ -28,7 +29,7 @@ def choose_keyring(spec: Spec, given: str) -> Path:
     return Path(spec.keyring or given or spec.suite_facts.keyring)
 
 
-def place_keyring(spec: Spec, given: str, target: Path, *, cache: Path, log: Path) -> None:
+def place_keyring(spec: Spec, given: str, target: Path, *, cache: Cache, log: Path) -> None:
     """Put the keyring of a spec's archive at `target`; raises EnvironmentFault if there is none."""
     path = choose_keyring(spec, given)
     if path.is_file():
@@ -56,10 +57,10 @@ def _copy(path: Path, target: Path) -> None:
     shutil.copyfile(path, target)
 
 
-def borrow_keyring(package: str, name: str, target: Path, *, cache: Path, log: Path) -> None:
+def borrow_keyring(package: str, name: str, target: Path, *, cache: Cache, log: Path) -> None:
     """Put a keyring from a package at `target`, verified by Debian's own; raises PipelineError."""
     found = _find_in_lender(package, target.with_name("lender-InRelease"), cache=cache, log=log)
-    deb = fetch_file(found.url, cache / "debs" / found.sha256, size=found.size, sha256=found.sha256)
+    deb = fetch_file(found.url, cache.debs / found.sha256, size=found.size, sha256=found.sha256)
     unpacked = target.with_name("lender")
     process.run(["dpkg-deb", "-x", deb, unpacked], log=log)
     keyring = unpacked / "usr/share/keyrings" / name
@@ -71,7 +72,7 @@ def borrow_keyring(package: str, name: str, target: Path, *, cache: Path, log: P
     shutil.rmtree(unpacked)
 
 
-def _find_in_lender(package: str, inrelease: Path, *, cache: Path, log: Path) -> Package:
+def _find_in_lender(package: str, inrelease: Path, *, cache: Cache, log: Path) -> Package:
     """The package in the lending suite's index, whose signature Debian's own keyring confirms."""
     source = Source(host_archive("debian"), _LENDING_SUITE, ("main",), "main")
     inrelease.write_bytes(fetch_bytes(source.inrelease_url))
@@ -84,7 +85,7 @@ def _find_in_lender(package: str, inrelease: Path, *, cache: Path, log: Path) ->
         log=log,
     )
     inrelease.unlink()
-    index = fetch_index(source, release, "main", "amd64", cache=cache / "indexes")
+    index = fetch_index(source, release, "main", "amd64", cache=cache.indexes)
     if index is None:
         raise EnvironmentFault(
             f"{source.inrelease_url}: has no main for amd64",

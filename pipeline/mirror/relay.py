@@ -37,6 +37,7 @@ from pipeline.mirror.index import read_package
 from pipeline.mirror.release import IndexFile, parse_release
 from pipeline.mirror.snapshot import Snapshot
 from pipeline.mirror.stanzas import find_stanzas
+from pipeline.project import Cache
 from pipeline.walls.cage import Window
 
 HOST = "snapshot.invalid"  # RFC 6761: never resolves
@@ -89,7 +90,7 @@ class Relay:
     """
 
     def __init__(
-        self, snapshot: Snapshot, window: Window, *, cache: Path, others: Collection[str] = ()
+        self, snapshot: Snapshot, window: Window, *, cache: Cache, others: Collection[str] = ()
     ) -> None:
         self.window = window
         self._origin = snapshot
@@ -167,7 +168,7 @@ class Relay:
         entry = files.get(match[1] if match else name)
         if entry is None:
             raise NotFound(f"{source.suite}/{name}: not in its Release file")
-        target = self._cache / "indexes" / f"{entry.sha256}{Path(entry.name).suffix}"
+        target = self._cache.indexes / f"{entry.sha256}{Path(entry.name).suffix}"
         url = f"{source.uri}/dists/{source.suite}/{entry.name}"
         return self._route.fetch(url, target, size=entry.size, sha256=entry.sha256)
 
@@ -184,7 +185,7 @@ class Relay:
         for text in self._texts:
             for stanza in find_stanzas(text, name, field="Filename"):
                 package = read_package(source.uri, stanza)
-                target = self._cache / "debs" / package.sha256
+                target = self._cache.debs / package.sha256
                 return self._route.fetch(
                     package.url, target, size=package.size, sha256=package.sha256
                 )
@@ -341,7 +342,7 @@ def _tunnel(inner: socket.socket, outer: socket.socket) -> None:
 
 
 @contextmanager
-def relaying(snapshot: Snapshot, *, cache: Path, others: Collection[str] = ()) -> Iterator[Relay]:
+def relaying(snapshot: Snapshot, *, cache: Cache, others: Collection[str] = ()) -> Iterator[Relay]:
     """A relay that runs while the block does; its `window` is for the cage that it serves.
 
     A command that fails in the block because no mirror had a file fails with that reason.

@@ -22,9 +22,9 @@ def read_fields(stanza: str | bytes) -> dict[str, str]:
     """
     text = stanza if isinstance(stanza, str) else stanza.decode("utf-8", "replace")
     fields: dict[str, list[str]] = {}
-    lines: list[str] | None = None
+    lines: list[str] = []
     for line in text.split("\n"):
-        if line[:1] in (" ", "\t") and lines is not None:
+        if line[:1] in (" ", "\t"):
             lines.append(line.strip())
         elif line.strip() and line[0] != "#":
             name, colon, value = line.partition(":")

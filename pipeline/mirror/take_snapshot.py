@@ -19,6 +19,7 @@ from pipeline.mirror.mirrors import Archive
 from pipeline.mirror.release import Release, read_release
 from pipeline.mirror.rollback import Seen
 from pipeline.mirror.snapshot import KEYRING, index_name
+from pipeline.project import Cache
 
 RACE_PAUSE_S = 2.0
 Signed = tuple[tuple[str, bytes], ...]
@@ -39,13 +40,13 @@ class Taking:
     """The folders that a snapshot is made in, and the mirrors that failed meanwhile."""
 
     scratch: Path
-    cache: Path
+    cache: Cache
     log: Path
     arch: str
 
     def __post_init__(self) -> None:
         self._left: set[str] = set()
-        self._seen = Seen(self.cache / "seen")
+        self._seen = Seen(self.cache.seen)
 
     def take(self, offers: Sequence[tuple[Archive, Source]]) -> Verified | None:
         """The state of one role from the best mirror that has it.
@@ -139,7 +140,7 @@ class Taking:
     def _place_indexes(
         self, archive: Archive, source: Source, release: Release
     ) -> Iterator[tuple[str, str]]:
-        cache = self.cache / "indexes"
+        cache = self.cache.indexes
         for component in source.components:
             path = fetch_index(source, release, component, self.arch, cache=cache, way=archive.way)
             if path is not None:

@@ -17,10 +17,10 @@ from pathlib import Path
 from pipeline import process
 from pipeline.console.progress import print_line
 from pipeline.files import write_durably
+from pipeline.project import Project
 
 QEMU = "qemu-system-x86_64"
 DEVICE = Path("/dev/kvm")
-ANSWER = "kvm.json"
 TRY_S = 12.0
 POLL_S = 0.1
 _FAULT = re.compile(
@@ -45,7 +45,7 @@ KVM = Accelerator("kvm", ("-accel", "kvm", "-cpu", "host"))
 
 
 def choose_accelerator(
-    output: Path, boot_words: Sequence[str], *, is_nested: bool, log: Path
+    project: Project, boot_words: Sequence[str], *, is_nested: bool, log: Path
 ) -> Accelerator:
     """KVM when it runs Xen here, else emulation; `is_nested`: the guest needs SVM or VMX itself.
 
@@ -53,11 +53,11 @@ def choose_accelerator(
     """
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         return TCG
-    kept, now = output / "cache" / ANSWER, _describe_machine()
+    kept, now = project.cache.accelerator, _describe_machine()
     trouble = _read_answer(kept, now)
     if trouble is None:
-        trouble = try_accelerator(KVM, boot_words, output / "scratch", log=log, timeout_s=TRY_S)
-        note_answer(output, trouble)
+        trouble = try_accelerator(KVM, boot_words, project.scratch, log=log, timeout_s=TRY_S)
+        note_answer(kept, trouble)
         if trouble:
             print_line(f"  note: /dev/kvm does not run Xen ({trouble}): the processor is emulated")
     if trouble or (is_nested and not _can_nest()):
@@ -103,11 +103,11 @@ def try_accelerator(
         journal.unlink(missing_ok=True)
 
 
-def note_answer(output: Path, trouble: str) -> None:
-    """Remember what KVM came to until the machine or QEMU is another."""
-    (output / "cache").mkdir(parents=True, exist_ok=True)
+def note_answer(kept: Path, trouble: str) -> None:
+    """Remember in a file what KVM came to until the machine or QEMU is another."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**_describe_machine(), "trouble": trouble}, indent=1)
-    write_durably(output / "cache" / ANSWER, f"{text}\n".encode())
+    write_durably(kept, f"{text}\n".encode())
 
 
 def _read_answer(path: Path, now: dict[str, str]) -> str | None:

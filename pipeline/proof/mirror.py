@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline.errors import Finding, PipelineError
 from pipeline.mirror.relay import Relay, relaying
 from pipeline.mirror.snapshot import Snapshot
+from pipeline.project import Cache
 from pipeline.proof.agent import Agent
 from pipeline.proof.checks import holds
 from pipeline.proof.names import HANDED
@@ -43,7 +44,7 @@ class Supplies:
     """
 
     snapshot: Snapshot
-    cache: Path
+    cache: Cache
     arch: str
     is_whole: bool = False
     kernel: str = ""
@@ -74,7 +75,7 @@ class Supplies:
     def _lay_out_kernel(self, folder: Path, name: str) -> None:
         """The package and, behind a metapackage, the image and the modules that it stands for."""
         package = self.snapshot.packages.find(name)
-        kept = self.cache / "debs" / package.sha256
+        kept = self.cache.debs / package.sha256
         deb = self.snapshot.route.fetch(package.url, kept, size=package.size, sha256=package.sha256)
         place = folder / "pool" / package.url.partition("/pool/")[2]
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def find_supplies(recipe: Recipe, spec: Spec, *, is_whole: bool) -> Supplies | N
     wants_kernel = is_whole and spec.boot == "pygrub" and spec.kernel == generic != other
     return Supplies(
         read_snapshot(folder),
-        recipe.project.output / "cache",
+        recipe.project.cache,
         spec.arch,
         is_whole=is_whole,
         kernel=other if wants_kernel else "",
@@ -94,7 +94,7 @@ def prove_artifact(
     log.write_bytes(b"")
     place = choose_place(recipe, spec, artifact, with_xl=asked.with_xl)
     evidence = Evidence(artifact.name, facts={**artifact.facts, **place.facts})
-    root = recipe.project.output / "scratch"
+    root = recipe.project.scratch
     root.mkdir(parents=True, exist_ok=True)
     remove_abandoned(root)
     try:

@@ -125,14 +125,14 @@ def _start_host(project: Project, own: Spec, snapshot: Snapshot, *, is_nested: b
     tree = Recipe(project, (tree_stage,)).build("testhost-tree", own).folder
     log.parent.mkdir(parents=True, exist_ok=True)
     words = machine.boot_words(tree, machine.TRIED_WORDS)
-    chosen = accelerators.choose_accelerator(project.output, words, is_nested=is_nested, log=log)
+    chosen = accelerators.choose_accelerator(project, words, is_nested=is_nested, log=log)
     try:
         state = Recipe(project, (tree_stage, _host_stage(chosen))).build("testhost", own)
     except PipelineError as error:
         if chosen == TCG:
             raise
         print_line(f"  note: the test host does not start under KVM ({error}): it is emulated")
-        accelerators.note_answer(project.output, str(error))
+        accelerators.note_answer(project.cache.accelerator, str(error))
         chosen = TCG
         state = Recipe(project, (tree_stage, _host_stage(chosen))).build("testhost", own)
     return TestHost(state.folder, state.fingerprint, own.xen, chosen)
@@ -190,7 +190,7 @@ def _build_tree(job: Job, snapshot: Snapshot) -> None:
     work = make_room(room / "work")
     packages = packages_for(job.spec.xen)
     with (
-        relaying(snapshot, cache=job.project.output / "cache") as relay,
+        relaying(snapshot, cache=job.project.cache) as relay,
         progress_bar("bootstrapping the test host", unit="packages") as bar,
     ):
         argv: list[str | Path] = ["mmdebstrap", "--verbose", "--variant=minbase", "--format=tar"]

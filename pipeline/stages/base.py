@@ -62,7 +62,7 @@ def build(job: Job) -> None:
     """Bootstrap with the tool that the spec names."""
     require_namespace(job.run)
     snapshot = read_snapshot(job.upstream("mirror"))
-    cache = job.project.output / "cache"
+    cache = job.project.cache
     if job.spec.bootstrap == "parallel":
         scratch = job.scratch
         making.make_base(
@@ -70,7 +70,7 @@ def build(job: Job) -> None:
             snapshot,
             scratch=scratch,
             tar=scratch / TAR,
-            cache=cache / "debs",
+            cache=cache.debs,
             run=job.run,
             unwanted=filter_of(job.spec),
         )

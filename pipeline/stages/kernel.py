@@ -118,7 +118,7 @@ def _plan(job: Job, snapshot: Snapshot, room: Path) -> tuple[Order, list[Package
 
 
 def _fetch(job: Job, snapshot: Snapshot, part: Package) -> str:
-    kept = job.project.output / "cache/debs" / part.sha256
+    kept = job.project.cache.debs / part.sha256
     return str(snapshot.route.fetch(part.url, kept, size=part.size, sha256=part.sha256))
 
 

@@ -43,7 +43,7 @@ def inputs(spec: Spec, project: Project) -> Inputs:
 def build(job: Job) -> None:
     """Fetch and verify every Release file, then the indexes that they name."""
     archives = with_cache(job.spec, job.project, find_archives(job.spec, job.project.mirrors))
-    cache = job.project.output / "cache"
+    cache = job.project.cache
     place_keyring(job.spec, archives[0].keyring, job.scratch / KEYRING, cache=cache, log=job.log)
     taking = Taking(job.scratch, cache, job.log, job.spec.arch)
     read = [taking.take(offers) for offers in _offers(job.spec, archives).values()]

@@ -136,7 +136,7 @@ def build(job: Job) -> None:
             if "dib-run-parts" in line and " Running " in line:
                 bar.advance()
 
-        cache, others = job.project.output / "cache", job.spec.element_hosts
+        cache, others = job.project.cache, job.spec.element_hosts
         with relaying(snapshot, cache=cache, others=others) as relay:
             _write_lists(job, relay.snapshot)
             env = {**_environment(job, relay.snapshot), **relay.environment}

@@ -112,7 +112,7 @@ def _flatten_overlay(project: Project, guest: str, run: lvm.Run) -> str:
 
 @contextmanager
 def _scratch(project: Project, guest: str) -> Iterator[Path]:
-    root = project.output / "scratch"
+    root = project.scratch
     root.mkdir(parents=True, exist_ok=True)
     with scratch_folder(root, f"flatten-{guest}", mode=0o700) as scratch:
         yield scratch

@@ -37,7 +37,7 @@ def find_leftovers(project: Project, *, busy: Collection[str] = ()) -> dict[Volu
     still does: those of the guests `busy`.
     """
     ours = f"{PROJECT_TAG}{project_mark(project)}"
-    folders = [path for path in (project.output / "volumes").glob("*") if path.is_dir()]
+    folders = [path for path in project.volumes.glob("*") if path.is_dir()]
     known = {disk.uuid for folder in folders for disk in read_record(folder)}
     switching = set(pending_switches(project))
     installing = {f"{INSTALLED_TAG}{guest}" for guest in busy}

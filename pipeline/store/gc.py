@@ -16,10 +16,8 @@ from pathlib import Path
 from pipeline.interruption import gate
 from pipeline.locks import try_locked
 from pipeline.project import Project
-from pipeline.scratch import remove_tree
+from pipeline.scratch import remove_abandoned, remove_dead_parts, remove_tree
 from pipeline.store.store import Store
-
-CACHES = ("cache/debs", "cache/indexes")
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,7 @@ def plan_collection(entries: Iterable[Entry], limit: int) -> Plan:
 
 def list_entries(project: Project, needed: Mapping[Path, str]) -> list[Entry]:
     """Everything in store and cache; `needed` says who needs a folder or a file."""
-    store = project.output / "store"
-    folders = (path for path in store.glob("*/*") if not path.parent.name.startswith("."))
+    folders = (path for path in project.store.glob("*/*") if not path.parent.name.startswith("."))
     found = [
         Entry(path, _size_of(path), path.stat().st_mtime, needed.get(path, ""))
         for path in folders
@@ -83,10 +80,10 @@ def list_entries(project: Project, needed: Mapping[Path, str]) -> list[Entry]:
     ]
     found += [
         Entry(path, _size_of(path), path.stat().st_mtime, needed.get(path, ""))
-        for path in sorted((project.output / "locked").glob("[0-9a-f]*"))
+        for path in sorted(project.locked.glob("[0-9a-f]*"))
     ]
-    for cache in CACHES:
-        files = sorted((project.output / cache).glob("*"))
+    for cache in (project.cache.debs, project.cache.indexes):
+        files = sorted(cache.glob("*"))
         found += [
             Entry(
                 path,
@@ -112,8 +109,7 @@ def collect(
 
     A folder leaves the store by rename, so that a killed collection leaves no half artifact.
     """
-    scratch = project.output / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
+    project.scratch.mkdir(parents=True, exist_ok=True)
     busy = []
     for entry in plan.doomed:
         if not entry.path.is_dir():
@@ -125,9 +121,18 @@ def collect(
                 if not is_free:
                     busy.append(entry)
                     continue
-                grave = scratch / f"gc-{uuid.uuid4().hex[:8]}"
+                grave = project.scratch / f"gc-{uuid.uuid4().hex[:8]}"
                 with gate("collect", entry.path):
                     os.rename(entry.path, grave)
                 remove_tree(grave)
         on_removed(entry)
     return busy
+
+
+def remove_leftovers(project: Project) -> list[Path]:
+    """Remove what dead runs left: scratch, parts of files; returns what went."""
+    gone = remove_abandoned(project.scratch)
+    verified = project.store.glob(".verified/*")
+    for folder in (project.cache.debs, project.cache.indexes, *verified):
+        gone += remove_dead_parts(folder)
+    return gone

@@ -150,7 +150,7 @@ class Store:
     @classmethod
     def of(cls, project: Project) -> Store:
         """The store of the golden half."""
-        return cls(project.output / "store")
+        return cls(project.store)
 
     def location(self, stage: str, fingerprint: str) -> Path:
         """Where the artifact of this fingerprint is, or would be."""

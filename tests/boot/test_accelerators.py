@@ -34,15 +34,16 @@ def test_what_runs_xen_is_told_from_what_does_not(
     broken = Accelerator("kvm", ("-accel", "tcg", "-cpu", "qemu32"))
     assert try_accelerator(broken, words, tmp_path, log=log, timeout_s=5) != ""
 
-    (tmp_path / "scratch").mkdir()
+    project = Project(ROOT, tmp_path, tmp_path)
+    project.scratch.mkdir()
     device = tmp_path / "kvm"
     device.touch()
     monkeypatch.setattr(accelerators, "DEVICE", device)
     monkeypatch.setattr(accelerators, "KVM", broken)
     monkeypatch.setattr(accelerators, "TRY_S", 5.0)
-    assert choose_accelerator(tmp_path, words, is_nested=False, log=log) == TCG
+    assert choose_accelerator(project, words, is_nested=False, log=log) == TCG
     assert (tmp_path / "cache/kvm.json").is_file()
     monkeypatch.setattr(accelerators, "KVM", TCG)  # not tried again: the answer is kept
-    assert choose_accelerator(tmp_path, words, is_nested=False, log=log) == TCG
+    assert choose_accelerator(project, words, is_nested=False, log=log) == TCG
     device.unlink()
-    assert choose_accelerator(tmp_path, words, is_nested=False, log=log) == TCG
+    assert choose_accelerator(project, words, is_nested=False, log=log) == TCG

@@ -21,13 +21,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.bootstrap.fetching import Fetcher
-from pipeline.bootstrap.order import Deb
 from pipeline.console.terminal import printable
 from pipeline.errors import PipelineError
 from pipeline.mirror import credentials, fetch, http_client
 from pipeline.mirror import http_client as trouble
 from pipeline.mirror.failover import Route
+from pipeline.scratch import remove_dead_parts
 from tests.host import raw_answers as raw
 from tests.host.bad_mirror import LOCALHOST, Fault, MisbehavingMirror, hang, redirect, status
 from tests.host.raw_answers import CHUNKED, OK, bomb, flood, lead, many, pause, reset, send, trickle
@@ -209,15 +208,19 @@ def memory(name: str) -> int:
     return int(match[1]) << 10
 
 
+def fetch_package(url: str, debs: Path) -> Path:
+    """A package of these bytes, as a bootstrap fetches it."""
+    route = Route({"main": url.rpartition("/")[0]})
+    return route.fetch(url, debs / SHA256, size=len(CONTENT), sha256=SHA256)
+
+
 def cost_of_refusal(url: str, cache: Path) -> tuple[PipelineError | None, Cost]:
     """The error of fetching a package, and what it cost; the peak's mark is set back before."""
     Path("/proc/self/clear_refs").write_text("5")
     begun, before = time.monotonic(), memory("VmRSS")
     caught: PipelineError | None = None
     try:
-        Fetcher(cache, Route({"main": url.rpartition("/")[0]})).fetch(
-            Deb("a", url, len(CONTENT), SHA256)
-        )
+        fetch_package(url, cache)
     except PipelineError as error:
         caught = error
     return caught, Cost(time.monotonic() - begun, memory("VmHWM") - before)
@@ -310,12 +313,11 @@ def test_connections_are_used_again_and_by_each_thread_its_own(
 ) -> None:
     mirror.faults = {}
     mirror.clients.clear()
-    fetcher = Fetcher(tmp_path / "debs", Route({"main": mirror.url}))
     url = f"{mirror.url}/a.deb"
 
     def fetch_ten() -> None:
         for _ in range(10):
-            target = fetcher.fetch(Deb("a", url, len(CONTENT), SHA256))
+            target = fetch_package(url, tmp_path / "debs")
             target.unlink(missing_ok=True)
 
     fetch_ten()
@@ -368,8 +370,7 @@ def test_a_folder_is_a_mirror_whose_names_are_quoted(
     folder.mkdir()
     (folder / filename).write_bytes(CONTENT)
     root = f"file:{tmp_path}/a%20folder"
-    deb = Deb("a", f"{root}/{quoted}", len(CONTENT), SHA256)
-    assert Fetcher(tmp_path / "debs", Route({"main": root})).fetch(deb).read_bytes() == CONTENT
+    assert fetch_package(f"{root}/{quoted}", tmp_path / "debs").read_bytes() == CONTENT
 
 
 def test_what_a_killed_fetch_left_goes_with_the_next_of_that_file(
@@ -381,11 +382,9 @@ def test_what_a_killed_fetch_left_goes_with_the_next_of_that_file(
     for path in (left, other):
         path.write_bytes(b"half")
     mirror.faults = {}
-    Fetcher(debs, Route({"main": mirror.url})).fetch(
-        Deb("a", f"{mirror.url}/a.deb", len(CONTENT), SHA256)
-    )
+    fetch_package(f"{mirror.url}/a.deb", debs)
     assert not left.exists() and other.exists()
-    assert fetch.remove_dead_parts(debs) == [other]
+    assert remove_dead_parts(debs) == [other]
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "fifo"])
@@ -403,7 +402,5 @@ def test_what_is_no_file_in_the_cache_is_replaced(
         "fifo": lambda: os.mkfifo(target),
     }[kind]()
     mirror.faults = {}
-    Fetcher(debs, Route({"main": mirror.url})).fetch(
-        Deb("a", f"{mirror.url}/a.deb", len(CONTENT), SHA256)
-    )
+    fetch_package(f"{mirror.url}/a.deb", debs)
     assert target.is_file() and not target.is_symlink() and victim.read_bytes() == CONTENT

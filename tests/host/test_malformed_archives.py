@@ -23,6 +23,7 @@ from pipeline.lockfile import _find_packages
 from pipeline.mirror.apt_lists import write_lists, write_selected_lists
 from pipeline.mirror.relay import Relay
 from pipeline.mirror.snapshot import read_snapshot
+from pipeline.project import Cache
 from pipeline.walls.cage import Window
 from tests.host.archives import Change
 from tests.host.bad_mirror import serve
@@ -205,7 +206,7 @@ def consume(bench: Bench, folder: Path, *, mirror: str = "") -> None:
     locked = dict(_find_packages(text, root, {("hello", "1.0")}))
     hello = snapshot.packages.find("hello", "1.0")
     assert list(locked.values()) == [hello.url]
-    relay = Relay(snapshot, Window(), cache=folder / "cache")
+    relay = Relay(snapshot, Window(), cache=Cache(folder / "cache"))
     deb = relay.find(unquote(f"/main{hello.url.removeprefix(root)}"))
     assert deb.stat().st_size == hello.size
 

@@ -13,6 +13,7 @@ import pytest
 from pipeline import process
 from pipeline.mirror.relay import relaying
 from pipeline.mirror.snapshot import Snapshot
+from pipeline.project import Cache
 from pipeline.walls.cage import caged, make_room
 from tests.conftest import require
 
@@ -70,7 +71,7 @@ def ask(folder: Path, request: str, *, others: tuple[str, ...] = (), after: str 
     """What a program in a cage gets for a request to its proxy; `after` is sent on the tunnel."""
     room = make_room(folder / "room")
     snapshot = Snapshot(folder, (), {}, 0, "", ())
-    with relaying(snapshot, cache=folder / "cache", others=others) as relay:
+    with relaying(snapshot, cache=Cache(folder / "cache"), others=others) as relay:
         port = relay.environment["http_proxy"].rpartition(":")[2]
         send = f"printf '{request}\\r\\nConnection: close\\r\\n\\r\\n' >&3"
         send += f"; sleep 1; printf '{after}' >&3" if after else ""

@@ -51,7 +51,7 @@ def snapshot(bench: Bench) -> Snapshot:
 
 @pytest.fixture
 def build(bench: Bench, snapshot: Snapshot) -> Iterator[Build]:
-    relay = Relay(snapshot, Window(), cache=bench.project.output / "cache")
+    relay = Relay(snapshot, Window(), cache=bench.project.cache)
     relay.start()
     with socket.create_server((LOCALHOST, 0)) as listener:
         theirs = socket.socket(fileno=socket.dup(relay.window.descriptor))

@@ -34,7 +34,7 @@ def test_a_stanza_is_fields_by_name_and_lines() -> None:
     assert read_fields(b"Package: \xff") == {"package": "\N{REPLACEMENT CHARACTER}"}
 
 
-@pytest.mark.parametrize("text", ["no field", " goes on", ": x", "A: 1\na: 2"])
+@pytest.mark.parametrize("text", ["no field", ": x", "A: 1\na: 2"])
 def test_what_is_no_field_or_twice_there_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="line"):
         read_fields(text)

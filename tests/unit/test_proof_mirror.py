@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.mirror.apt_sources import Source
 from pipeline.mirror.snapshot import Snapshot
+from pipeline.project import Cache
 from pipeline.proof.agent import Reply
 from pipeline.proof.mirror import Supplies, ask_update, lay_out, serve
 
@@ -24,7 +25,7 @@ def supplies(tmp_path: Path) -> Supplies:
         (folder / f"InRelease-{role}").write_text(f"signed {suite}")
         sources.append(Source(f"http://mirror.example.org/{role}", suite, ("main",), role))
     snapshot = Snapshot(folder, tuple(sources), {}, 0, "", ())
-    return Supplies(snapshot, tmp_path / "cache", "amd64")
+    return Supplies(snapshot, Cache(tmp_path / "cache"), "amd64")
 
 
 def test_the_signed_files_are_laid_out_as_an_archive_has_them(

@@ -31,9 +31,7 @@ def remove_leftovers(project: Project, layout: Layout) -> list[str]:
     """Finish or undo what was begun, remove what is abandoned; returns what was done."""
     done = recover_all(site_of(layout))
     done += [f"removed kernel {name}: no guest boots it" for name in purge_kernels(layout)]
-    scratch = project.output / "scratch"
-    if scratch.is_dir():
-        done += [f"removed scratch folder {path.name}" for path in remove_abandoned(scratch)]
+    done += [f"removed scratch folder {path.name}" for path in remove_abandoned(project.scratch)]
     for path in _dead_locks(project):
         if remove_unlocked(path):
             done.append(f"removed dead lock {path.name}")
@@ -41,8 +39,7 @@ def remove_leftovers(project: Project, layout: Layout) -> list[str]:
 
 
 def _scratches(project: Project) -> Iterator[Path]:
-    scratch = project.output / "scratch"
-    yield from sorted(scratch.iterdir()) if scratch.is_dir() else ()
+    yield from sorted(project.scratch.iterdir()) if project.scratch.is_dir() else ()
 
 
 def _dead_locks(project: Project) -> list[Path]:

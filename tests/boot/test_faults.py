@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.errors import Broken, GuestFailed
 from pipeline.proof.names import FOLDER, PROOF
+from pipeline.proof.session import Session
 from pipeline.proof.testhost import ensure_host
 from tests.boot.conftest import Prover
 from tests.boot.faults import Faulty, copy_artifact
@@ -142,8 +143,6 @@ def _kill_qemu(prover: Prover, before: frozenset[str], ended: threading.Event) -
 def test_an_agent_that_stands_still_is_broken(
     prover: Prover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.proof.session import Session
-
     create = Session._create
 
     def create_and_stop_the_agent(session: Session) -> None:

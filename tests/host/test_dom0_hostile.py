@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.dom0 import guest_root
 from pipeline.namespace import is_root
 from tests.conftest import ROOT, require
 from tests.host.dom0_bench import LifeBench, kept_as_it_was
@@ -350,8 +351,6 @@ def test_nothing_is_imported_once_the_guest_is_open(
 
 
 def test_what_writes_in_the_guest_sees_no_host(bench: LifeBench) -> None:
-    from pipeline.dom0 import guest_root
-
     argv = [str(word) for word in guest_root._caged(["drop", NEW])]
     argv = argv[: argv.index("-c")] + [
         "-c",

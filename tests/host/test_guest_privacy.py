@@ -18,6 +18,7 @@ from pipeline.namespace import isolated
 from pipeline.process import run
 from pipeline.spec import load_all
 from pipeline.storage.flatten import flatten_guest
+from pipeline.walls.privacy import tighten
 from tests import small
 from tests.conftest import require
 from tests.host.witness import KEY
@@ -118,8 +119,6 @@ def test_what_an_earlier_version_left_open_is_closed(place: Path) -> None:
         for path in room.iterdir():
             path.chmod(0o644)
     assert see_as_nobody(project.output, "$6$salt$canary") != []
-    from pipeline.walls.privacy import tighten  # older versions fail in the tests beside
-
     (place / "host").mkdir()
     (place / "host").chmod(0o755)
     (project.output / "guests/link").symlink_to(place / "host")

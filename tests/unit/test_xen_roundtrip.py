@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.xen import libvirt, xl, xm
 from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
+from pipeline.xen.cfg_syntax import quote_string
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import CRASH_ACTIONS, STOP_ACTIONS, Domain
 from pipeline.xen.render import render_libvirt, render_xl, render_xm
@@ -185,6 +186,4 @@ def test_libvirt_xml_parses_back_or_is_refused_with_a_reason(domain: Domain) -> 
 
 @given(ANY.texts)
 def test_a_string_survives_the_quoting_of_xl(text: str) -> None:
-    from pipeline.xen.cfg_syntax import quote_string
-
     assert xl.parse_assignments(f"a = {quote_string(text)}\n") == {"a": text}

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from tests.host.old.kernel import make_vmlinuz, module_files
+
 REQUIRED, IMPORTANT, OPTIONAL = "required", "important", "optional"
 
 
@@ -229,8 +231,6 @@ def _serving() -> Iterator[OldPackage]:
 
 def _kernels(abi: str) -> Iterator[OldPackage]:
     """The split packages of a Xen kernel, the modules in one of their own."""
-    from tests.host.old.kernel import make_vmlinuz, module_files
-
     version = abi.partition("-")[0]
     config = b"CONFIG_XEN=y\nCONFIG_X86_PAE=y\n"
     modules = f"linux-modules-{abi}"

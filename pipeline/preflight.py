@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from pipeline import process
+from pipeline.console.findings import render_table
 from pipeline.console.progress import print_line
 from pipeline.errors import CommandFailed, EnvironmentFault, Finding, WrongValueError
 from pipeline.guest.domains import domain_of
@@ -119,23 +120,15 @@ def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> 
 def require_feasible(spec: Spec, project: Project) -> None:
     """EnvironmentFault with all that stops this build; what only warns is printed."""
     findings = look_ahead(spec, project)
-    for warning in warnings_of(findings):
-        line = f"     {spec.name}: {warning}"
-        if line not in _said:  # several stages ask
+    for finding in findings:
+        hint = f"; {finding.hint}" if finding.hint else ""
+        line = f"     {spec.name}: {finding.subject}: {finding.text}{hint}"
+        if finding.level == "warning" and line not in _said:  # several stages ask
             _said.add(line)
             print_line(line)
     fault = refusal_of(findings)
     if fault:
         raise fault
-
-
-def warnings_of(findings: Iterable[Finding]) -> list[str]:
-    """What does not stop the build, a line each."""
-    return [
-        f"{finding.subject}: {finding.text}{f'; {finding.hint}' if finding.hint else ''}"
-        for finding in findings
-        if finding.level == "warning"
-    ]
 
 
 def refusal_of(findings: Iterable[Finding]) -> EnvironmentFault | None:
@@ -144,11 +137,7 @@ def refusal_of(findings: Iterable[Finding]) -> EnvironmentFault | None:
     if not stops:
         return None
     first = stops[0]
-    details = (
-        ""
-        if len(stops) == 1
-        else "\n".join(f"{finding.subject}: {finding.text}" for finding in stops)
-    )
+    details = "\n".join(render_table(stops)) if len(stops) > 1 else ""
     return EnvironmentFault(f"{first.subject}: {first.text}", details=details, hint=first.hint)
 
 

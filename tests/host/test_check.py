@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -71,6 +72,20 @@ def test_a_changed_file_is_found_by_its_sum(
     shown = capsys.readouterr().out
     assert "FAIL C12 SHA256SUMS" in shown
     assert shown.count("FAIL") == 1
+
+
+def test_a_program_is_told_of_every_check(
+    witness: Witness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    witness.put("/etc/hostname", "other\n")
+    with pytest.raises(VerificationError, match="failed"):
+        check_guest(Recipe(witness.project, STAGES), witness.spec, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["guest"] == NAME
+    (wrong,) = [finding for finding in told["findings"] if finding["subject"] == "hostname"]
+    assert (wrong["level"], wrong["code"], wrong["seen"]) == ("error", "A4", "other")
+    assert wrong["message"] == f"expected {wrong['expected']}, seen other"
+    assert len(told["findings"]) > 50
 
 
 def test_a_disk_that_its_guest_wrote_to_is_a_warning(witness: Witness) -> None:

@@ -20,13 +20,15 @@ from pipeline.errors import WrongValueError
 from pipeline.spec import values
 from pipeline.xen.values import CrashAction, DiskFormat, DomainType, StopAction
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+class Section(BaseModel):
+    """Keys that belong together; a value that came is not changed, no other key is known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-class Naming(BaseModel):
+class Naming(Section):
     """Name."""
-
-    model_config = _FROZEN
 
     name: values.GuestName = Field(
         description="The guest's name: its file is guests/NAME.toml, its domain has this name.",
@@ -48,10 +50,8 @@ class Naming(BaseModel):
     )
 
 
-class Origin(BaseModel):
+class Origin(Section):
     """Release and mirror."""
-
-    model_config = _FROZEN
 
     suite: values.SuiteName = Field(
         "bookworm", description="Release, by its code name.", examples=["bookworm", "noble"]
@@ -99,10 +99,8 @@ class Origin(BaseModel):
     )
 
 
-class Software(BaseModel):
+class Software(Section):
     """Software."""
-
-    model_config = _FROZEN
 
     init: Literal["systemd", "sysvinit"] = Field(
         "",  # type: ignore[arg-type]
@@ -145,10 +143,8 @@ class Software(BaseModel):
     )
 
 
-class Access(BaseModel):
+class Access(Section):
     """Who may enter. Without any of these keys nobody can: root is locked and has no keys."""
-
-    model_config = _FROZEN
 
     authorized_keys: Annotated[tuple[values.Text, ...], values.AsList] = Field(
         (),
@@ -172,10 +168,8 @@ class Access(BaseModel):
     )
 
 
-class Boot(BaseModel):
+class Boot(Section):
     """Kernel and boot."""
-
-    model_config = _FROZEN
 
     kernel: values.Kernel = Field(
         "",
@@ -219,10 +213,8 @@ class Boot(BaseModel):
     )
 
 
-class Resources(BaseModel):
+class Resources(Section):
     """Memory and processors."""
-
-    model_config = _FROZEN
 
     memory: values.MemorySize = Field(
         "256M", description="Memory, at least 64M; a plain number is MiB.", examples=["256M", 512]
@@ -238,10 +230,8 @@ class Resources(BaseModel):
     )
 
 
-class Screen(BaseModel):
+class Screen(Section):
     """Screen: a virtual frame buffer over VNC."""
-
-    model_config = _FROZEN
 
     vnc: StrictBool = Field(False, description="Give the guest a screen that VNC shows.")
     vncdisplay: values.Display | None = Field(
@@ -256,10 +246,8 @@ class Screen(BaseModel):
     keymap: values.Keymap = Field("", description="VNC's keyboard map.", examples=["fr"])
 
 
-class Life(BaseModel):
+class Life(Section):
     """Life in the host."""
-
-    model_config = _FROZEN
 
     on_poweroff: StopAction = Field(
         "destroy", description="What Xen does when the guest powers off."
@@ -329,10 +317,8 @@ def check_device(text: str) -> str:
     return text
 
 
-class PartitionKeys(BaseModel):
+class PartitionKeys(Section):
     """One partition."""
-
-    model_config = _FROZEN
 
     name: Annotated[StrictStr, AfterValidator(_check_part_name)] = Field(
         description="Its name, and the end of its volume's: GUEST-NAME.", examples=["var"]
@@ -355,10 +341,8 @@ class PartitionKeys(BaseModel):
     )
 
 
-class Disks(BaseModel):
+class Disks(Section):
     """Disks."""
-
-    model_config = _FROZEN
 
     size: values.DiskSize = Field(
         "4G",
@@ -403,10 +387,8 @@ class Disks(BaseModel):
     )
 
 
-class CardKeys(BaseModel):
+class CardKeys(Section):
     """Network: the guest's first card. Further cards are tables of these keys in `interfaces`."""
-
-    model_config = _FROZEN
 
     dhcp: StrictBool = Field(
         True, description="Ask for an address by DHCP. Default: true when no address is given."

@@ -7,8 +7,9 @@ import re
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
+from pipeline.spec import keys
 from pipeline.spec.devices import (
     GuestCard,
     Part,
@@ -17,35 +18,33 @@ from pipeline.spec.devices import (
     resolve_card,
     resolve_parts,
 )
-from pipeline.spec.keys import (
-    Access,
-    Boot,
-    CardKeys,
-    Disks,
-    Life,
-    Naming,
-    Origin,
-    Resources,
-    Screen,
-    Software,
-)
 from pipeline.spec.values import parse_duration, parse_size
 from pipeline.suites import SUITES, Suite
 
 SECTIONS: tuple[type[BaseModel], ...] = (
-    *(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, Screen, Life),
+    *(keys.Naming, keys.Origin, keys.Software, keys.Boot, keys.Disks),
+    *(keys.Resources, keys.CardKeys, keys.Access, keys.Screen, keys.Life),
 )
 _FIRST_HVC = (2, 6, 20)  # 2.6.18-xen's driver called itself tty1, 2.6.26-xen's hvc0
 _PC_32_BIT = re.compile(r"-[3456]86(-(pae|bigmem))?$")
 SECRET_KEYS = frozenset({"root_password_hash"})
 
 
-class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, Screen, Life):
+class Spec(
+    keys.Naming,
+    keys.Origin,
+    keys.Software,
+    keys.Boot,
+    keys.Disks,
+    keys.Resources,
+    keys.CardKeys,
+    keys.Access,
+    keys.Screen,
+    keys.Life,
+):
     """What one guest is to be: frozen, checked, with the defaults of its suite filled in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    interfaces: tuple[CardKeys, ...] = Field(
+    interfaces: tuple[keys.CardKeys, ...] = Field(
         (), description="Second and further network cards: tables of the same network keys."
     )
 
@@ -119,9 +118,9 @@ class Spec(Naming, Origin, Software, Boot, Disks, Resources, CardKeys, Access, S
     @cached_property
     def cards(self) -> tuple[GuestCard, ...]:
         """The network cards, the first one from the keys of the spec itself."""
-        keys = (self, *self.interfaces)
+        own = (self, *self.interfaces)
         return tuple(
-            resolve_card(card, name=self.name, index=index) for index, card in enumerate(keys)
+            resolve_card(card, name=self.name, index=index) for index, card in enumerate(own)
         )
 
     @property

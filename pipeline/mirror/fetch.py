@@ -22,7 +22,7 @@ from pipeline.files import CHUNK, digest_file
 from pipeline.interruption import gate, passing
 from pipeline.locks import make_locked
 from pipeline.mirror.credentials import AUTH_HINT, Way, without_credentials
-from pipeline.mirror.http_client import CHOOSE, MirrorTrouble, name_trouble
+from pipeline.mirror.trouble import CHOOSE, MirrorTrouble
 from pipeline.scratch import remove_dead_parts
 
 T = TypeVar("T")
@@ -169,22 +169,15 @@ def _retry(url: str, attempt: Callable[[], T]) -> T:
             f"offline=yes: {url.rpartition('/')[2]} is not kept here, and the network is forbidden",
             hint="while there is a network: doit lock name=GUEST keeps everything that it needs",
         )
-    import requests  # 90 ms, only where something is fetched
-    import urllib3.exceptions
-
-    trouble: PipelineError | None = None
+    trouble: MirrorTrouble | None = None
     for number in range(ATTEMPTS):
         time.sleep(PAUSE_S * (2**number - 1))
         try:
             return attempt()
         except MirrorTrouble as error:
             trouble = error
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            trouble = name_trouble(error, url)
-            if not isinstance(trouble, MirrorTrouble):
-                raise trouble from None
-            trouble.brief += f" (tried {ATTEMPTS} times)"
     assert trouble is not None
+    trouble.brief += f" (tried {ATTEMPTS} times)"
     raise trouble
 
 
@@ -212,7 +205,7 @@ def _body(
         with open(_local(url), "rb") as stream:
             yield from iter(lambda: stream.read(CHUNK), b"")
         return
-    from pipeline.mirror.http_client import ask
+    from pipeline.mirror.http_client import ask  # requests: 90 ms
 
     with ask(url, way=way, limit=limit, is_anonymous=is_anonymous) as answer:
         _check_status(url, answer.status)
@@ -239,7 +232,7 @@ def _check_status(url: str, status: int) -> None:
         raise PipelineError(f"{shown}: the mirror asks for a password (401)", hint=AUTH_HINT)
     answer = f"{shown}: the mirror answers {status} {_phrase(status)}"
     if status >= 500 or status == 429:
-        raise MirrorTrouble(f"{answer.rstrip()} (tried {ATTEMPTS} times)", hint=CHOOSE)
+        raise MirrorTrouble(answer.rstrip(), hint=CHOOSE)
     raise PipelineError(answer.rstrip(), hint="check the mirror, or choose another with mirror=URL")
 
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from pipeline import process
@@ -294,8 +295,6 @@ def _pocket(suite: str) -> str:
 
 def _read_date(text: str) -> datetime:
     """RFC 5322 date; "-0000" and a missing zone mean UTC, as the repository format says."""
-    from email.utils import parsedate_to_datetime  # 15 ms, only where a Release is read
-
     try:
         found = parsedate_to_datetime(text)
         found = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)

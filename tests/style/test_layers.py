@@ -37,7 +37,10 @@ STEMS = {
 }
 # imports inside functions: what a start would pay for, without using it
 LATE = {
+    "compression.py": (3, "zstd, LZ4"),
     "guest/identity.py": (1, "cryptography"),
+    "mirror/fetch.py": (1, "requests"),
+    "mirror/index.py": (1, "python-debian"),
     "spec/ssh_keys.py": (1, "cryptography"),
     "stages/base.py": (1, "an HTTP server"),
     "stages/config.py": (1, "Jinja2, an XML library"),

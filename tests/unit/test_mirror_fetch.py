@@ -12,7 +12,7 @@ import urllib3.exceptions
 from pipeline.errors import EnvironmentFault, UsageError, VerificationError
 from pipeline.mirror.credentials import find_credentials, refuse_credentials, without_credentials
 from pipeline.mirror.fetch import NotFound, fetch_bytes, fetch_file
-from pipeline.mirror.http_client import MirrorTrouble, name_trouble
+from pipeline.mirror.trouble import MirrorTrouble, name_trouble
 
 AUTH = """# of the lab
 machine http://lab.example.org:9999/private login me password one

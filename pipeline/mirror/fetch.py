@@ -21,7 +21,7 @@ from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.files import CHUNK, digest_file
 from pipeline.interruption import gate, passing
 from pipeline.locks import make_locked
-from pipeline.mirror.credentials import AUTH_HINT, Way, without_credentials
+from pipeline.mirror.credentials import AUTH_HINT, DIRECT, Way, without_credentials
 from pipeline.mirror.trouble import CHOOSE, MirrorTrouble
 from pipeline.scratch import remove_dead_parts
 
@@ -212,6 +212,17 @@ def _body(
         if not is_start_enough and (answer.size or 0) > limit:
             raise _wrong_bytes(url, f"more than the expected {limit} bytes")
         yield from answer.pieces()
+
+
+def is_answering(url: str) -> bool:
+    """Whether HTTP is spoken at an address of this machine, whatever is said."""
+    from pipeline.mirror.http_client import ask
+
+    try:
+        with ask(url, way=Way(proxy=DIRECT), limit=CHUNK, is_anonymous=True):
+            return True
+    except PipelineError:
+        return False
 
 
 def _check_status(url: str, status: int) -> None:

@@ -39,7 +39,7 @@ STEMS = {
 LATE = {
     "compression.py": (3, "zstd, LZ4"),
     "guest/identity.py": (1, "cryptography"),
-    "mirror/fetch.py": (1, "requests"),
+    "mirror/fetch.py": (2, "requests"),
     "mirror/index.py": (1, "python-debian"),
     "spec/ssh_keys.py": (1, "cryptography"),
     "stages/base.py": (1, "an HTTP server"),

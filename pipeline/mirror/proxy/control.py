@@ -17,6 +17,7 @@ from pipeline import process
 from pipeline.console.progress import print_line
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError
 from pipeline.locks import locked
+from pipeline.mirror.fetch import is_answering
 from pipeline.mirror.mirrors import Archive, resolve_mirror
 from pipeline.mirror.proxy.engines import HOMES, PACKAGES, Plan
 from pipeline.mirror.proxy.settings import LOCALHOST, MANAGED, ProxySettings, read_settings
@@ -98,13 +99,7 @@ class ProxyControl:
         return pid if _MODULE.encode() in words else 0
 
     def _answers(self) -> bool:
-        try:
-            with socket.create_connection((LOCALHOST, self.settings.port), timeout=5) as one:
-                one.settimeout(5)
-                one.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                return one.recv(5) == b"HTTP/"
-        except OSError:
-            return False
+        return is_answering(f"http://{LOCALHOST}:{self.settings.port}/")
 
     def _refuse_stranger(self) -> None:
         with socket.socket() as probe:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from pipeline.errors import Finding, SpecError, WrongValueError, suggest_nearest
-from pipeline.mirror.policy import MAX_LAG_S, Terms
+from pipeline.mirror.release import MAX_LAG_S, Terms
 from pipeline.spec import values
 from pipeline.spec.explain import explain_mistake
 from pipeline.spec.layers import read_file_layer

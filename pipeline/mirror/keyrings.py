@@ -14,8 +14,7 @@ from pipeline.errors import EnvironmentFault
 from pipeline.mirror.apt_sources import Source, host_archive
 from pipeline.mirror.fetch import fetch_bytes, fetch_file
 from pipeline.mirror.index import Package, PackageIndex, fetch_index, unpack_index
-from pipeline.mirror.policy import Terms
-from pipeline.mirror.release import read_release
+from pipeline.mirror.release import Terms, read_release
 from pipeline.project import Cache
 from pipeline.spec import Spec
 

@@ -18,8 +18,8 @@ from pipeline.mirror.apt_sources import (
 )
 from pipeline.mirror.credentials import DIRECT, Way, refuse_credentials, without_credentials
 from pipeline.mirror.definition import Definition, grace_of, read_definition
-from pipeline.mirror.policy import Terms
 from pipeline.mirror.proxy.settings import MANAGED, read_settings
+from pipeline.mirror.release import Terms
 from pipeline.spec import Spec
 from pipeline.spec.load import MIRRORS
 from pipeline.suites import Suite

@@ -5,6 +5,7 @@ Facts: the Debian repository format page (wiki: DebianRepository/Format).
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,9 +17,8 @@ from pathlib import Path
 from pipeline import process
 from pipeline.errors import VerificationError
 from pipeline.files import fingerprint
-from pipeline.mirror.policy import Terms
 from pipeline.mirror.stanzas import read_fields
-from pipeline.suites import SUITES
+from pipeline.suites import SUITES, Suite
 
 _VERDICTS = frozenset({"GOODSIG", "BADSIG", "ERRSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG"})
 _WEAK_HASHES = {"1": "MD5", "2": "SHA-1", "3": "RIPEMD-160"}
@@ -147,6 +147,7 @@ def _not_signed(where: str) -> VerificationError:
 
 
 CLOCK_SLACK = timedelta(hours=12)
+MAX_LAG_S = 3 * 86400
 _MOST_WORD = 200
 _FIRST_YEAR, _LAST_YEAR = 1993, 2199  # the archive's first; Valid-Until of one that is for ever
 _FILE = re.compile(
@@ -176,6 +177,36 @@ class Release:
     has_by_hash: bool
     files: dict[str, IndexFile]
     origin: str = ""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a Release file is judged.
+
+    `is_archived`: an expired key and SHA-1 are accepted. `grace_s`: seconds after Valid-Until in
+    which it is still accepted, infinite for "ignore". `max_lag_s`: how many seconds older than the
+    newest state seen of the same suite, through whatever mirror, it may be.
+    """
+
+    is_archived: bool = False
+    grace_s: float = 0
+    max_lag_s: float = MAX_LAG_S
+
+    @classmethod
+    def for_suite(cls, suite: Suite) -> Terms:
+        """What a suite's age alone asks for."""
+        if suite.is_archived:
+            return cls(is_archived=True, grace_s=math.inf, max_lag_s=math.inf)
+        return cls()
+
+    def combined(self, suite: Terms) -> Terms:
+        """A mirror's own terms, and what the suite's age forgives."""
+        return suite if suite.is_archived else self
+
+    @property
+    def checks_valid_until(self) -> bool:
+        """Whether Valid-Until counts at all."""
+        return not math.isinf(self.grace_s)
 
 
 def read_release(

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import VerificationError
 from pipeline.files import fingerprint, write_durably
-from pipeline.mirror.policy import Terms
-from pipeline.mirror.release import Release
+from pipeline.mirror.release import Release, Terms
 
 
 class Seen:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.errors import VerificationError
-from pipeline.mirror.policy import Terms
 from pipeline.mirror.release import (
     CLOCK_SLACK,
     Release,
+    Terms,
     check_release,
     explain_age,
     identity_of,

@@ -13,7 +13,7 @@ from pipeline.guest.identity import render_fstab
 from pipeline.kernel.assembly import name_whole_paths
 from pipeline.kernel.image import read_kernel
 from pipeline.mirror.mirrors import Archive, render_guest_sources
-from pipeline.mirror.policy import Terms
+from pipeline.mirror.release import Terms
 from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.spec.domain import command_line, xl_version, xm_version

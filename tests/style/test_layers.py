@@ -47,7 +47,8 @@ LATE = {
     "stages/kernel.py": (1, "an ELF library"),
     "stages/rootfs.py": (1, "an HTTP server"),
 }
-MOST_LATE = 106  # all of them; it only goes down
+# all of them; it only goes down: the rest are commands, loaded by their name when one is given
+MOST_LATE = 106
 # `one` and `found` are no names for what has one; the number only goes down
 NAMELESS = 260
 
@@ -96,12 +97,12 @@ def test_files_and_functions_fit_in_a_head(path: Path) -> None:
 def test_modules_are_called_by_nouns() -> None:
     helpers = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     stems = {path.stem for path in [*SOURCES, *helpers] if not path.name.startswith("test_")}
-    assert {stem for stem in stems if stem.endswith("ing")} <= {"fetching"}
+    assert not [stem for stem in stems if stem.endswith("ing")]
 
 
 def test_a_stem_stands_twice_only_with_a_reason() -> None:
     stems = Counter(path.stem for path in SOURCES if path.stem != "__init__")
-    assert {stem for stem, count in stems.items() if count > 1} <= set(STEMS)
+    assert {stem for stem, count in stems.items() if count > 1} == set(STEMS)
 
 
 def late_imports(tree: ast.AST) -> int:

@@ -1,6 +1,5 @@
 """The task graph: what exists. How a stage works: pipeline/stages/; which guests: guests/."""
 
-from pipeline import commands
 from pipeline.graph import Graph, Tasks
 
 GRAPH = Graph.load()
@@ -42,26 +41,6 @@ def task_config() -> Tasks:
     yield from GRAPH.stage_tasks("config")
 
 
-def task_building() -> Tasks:
-    """build guests, and ask about them"""
-    yield from GRAPH.words(commands.build.WORDS)
-
-
-def task_proving() -> Tasks:
-    """boot under real Xen"""
-    yield from GRAPH.words(commands.prove.WORDS)
-
-
-def task_living() -> Tasks:
-    """publish guests, install them on a Xen host, and their life there"""
-    yield from GRAPH.words(commands.install.WORDS)
-
-
-def task_keeping() -> Tasks:
-    """what is kept: the store, the package cache, locks"""
-    yield from GRAPH.words(commands.store.WORDS)
-
-
-def task_supplying() -> Tasks:
-    """mirrors, the caching proxy, releases"""
-    yield from GRAPH.words(commands.mirrors.WORDS)
+def task_commands() -> Tasks:
+    """what is no stage: pipeline/commands/__init__.py"""
+    yield from GRAPH.command_tasks()

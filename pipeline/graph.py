@@ -1,6 +1,6 @@
 """Stages x guests as doit tasks. Only this module and console/reporter.py know doit.
 
-The whole graph is made for every guest; `name=` narrows what the words (build, check, why) mean.
+The whole graph is made for every guest; `name=` narrows what a command (build, check, why) means.
 Guests that agree on a stage's inputs share one task.
 """
 
@@ -10,33 +10,32 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import doit.doit_cmd
 from doit.exceptions import TaskFailed
 
-from pipeline.commands import HOST_WORDS, OPTIONS, READING_WORDS, SPEC_WORDS, Word
+from pipeline.commands import COMMANDS
+from pipeline.commands.command import Command
+from pipeline.commands.command_line import CommandLine, read_command_line
 from pipeline.console.events import Events
 from pipeline.console.reporter import StageFailed, StageReporter
 from pipeline.console.terminal import print_error
 from pipeline.diagnosis import explain_os_error
-from pipeline.errors import PipelineError, UsageError, suggest_nearest
+from pipeline.errors import PipelineError, UsageError
+from pipeline.lockfile import prepare_locked
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.spec import Spec, create_spec, load_all, parse_overrides, translate_options
+from pipeline.spec import Spec, create_spec, load_all, translate_options
 from pipeline.stages import STAGES
 from pipeline.store.gc import remove_leftovers
 from pipeline.walls.privacy import tighten
 
 Task = dict[str, Any]
 Tasks = Iterator[Task]
-RUN_OPTIONS = OPTIONS | {"replace", "events"}
 MOST_THREADS = 4
-_CLEARING = {"gc", "doctor"}  # they say what they remove of the dead, and heed dry=yes
-_DOIT_READS = {"list", "info", "help", "tabcompletion", "dumpdb"}
 
 
 class IsCurrent:
@@ -78,6 +77,7 @@ class Graph:
     recipe: Recipe
     specs: Mapping[str, Spec]
     chosen: tuple[str, ...]
+    line: CommandLine
     events: Events = field(default_factory=Events)
 
     @classmethod
@@ -86,57 +86,40 @@ class Graph:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold secrets
         try:
             with _explained():
-                graph = cls._load(Project.here(), dict(doit.doit_cmd._CMDLINE_VARS or {}))
-                return replace(graph, events=Events(graph.recipe.options.get("events", "")))
+                line = read_command_line(sys.argv[1:])
+                graph = cls._load(Project.here(), line)
+                events = line.options_of(line.commands[0]).events
+                return replace(graph, events=Events(str(events or "")))
         except PipelineError as error:
             print_error(error)
             raise SystemExit(error.exit_code) from None
 
     @classmethod
-    def _load(cls, project: Project, variables: dict[str, str]) -> Graph:
-        asked = [HOST_WORDS[text] for text in sys.argv[1:] if text in HOST_WORDS]
-        if asked:
-            return cls._load_for_host(project, variables, asked)
+    def _load(cls, project: Project, line: CommandLine) -> Graph:
+        if line.is_of_host:
+            # mistakes in specs wait
+            specs: Mapping[str, Spec] = {}
+            with suppress(UsageError):
+                specs = load_all(project.guests)
+            _prepare_output(project, line)
+            return cls(project, Recipe(project, STAGES), specs, (), line)
         project.require_usable_paths()
-        options = {key: variables.pop(key) for key in RUN_OPTIONS & set(variables)}
-        name = variables.pop("name", "") or variables.get("hostname", "").partition(".")[0]
+        name, variables = line.guest, line.variables
         if variables and not name:
-            parse_overrides(variables)  # a misspelt name= is told as such
             raise UsageError(
                 f"{', '.join(sorted(variables))}: for which guest?",
                 hint="add name=, for example: doit build name=test-drbd size=8G",
             )
         _print_notes(variables)
-        if _is_creating():
+        if line.is_creating:
             print(f"wrote {create_spec(name, variables, project.guests)}")
             variables = {}
         specs = load_all(project.guests, name or None, variables)
-        _prepare_output(project)
-        recipe = Recipe(project, STAGES, options=options)
+        _prepare_output(project, line)
+        recipe = Recipe(project, STAGES, options=line.building)
         chosen = (name,) if name else tuple(sorted(specs))
-        _prepare_kept(recipe, [specs[one] for one in chosen])
-        return cls(project, recipe, specs, chosen)
-
-    @classmethod
-    def _load_for_host(
-        cls, project: Project, variables: dict[str, str], asked: list[Word]
-    ) -> Graph:
-        """For the words about guests of this host, which need no spec; mistakes in specs wait."""
-        _refuse_mixture(asked)
-        known = {"name", "events"}.union(*(word.options for word in asked))
-        for unknown in sorted(set(variables) - known):
-            hint = suggest_nearest(unknown, sorted(known))
-            takes = f"doit {asked[0].name} takes: {', '.join(sorted(known))}"
-            raise UsageError(
-                f"{unknown}= is not a variable of doit {asked[0].name}",
-                hint="; ".join(filter(None, (hint, takes))),
-            )
-        try:
-            specs = load_all(project.guests)
-        except UsageError:
-            specs = {}
-        _prepare_output(project)
-        return cls(project, Recipe(project, STAGES, options=variables), specs, ())
+        _prepare_kept(recipe, [specs[guest] for guest in chosen])
+        return cls(project, recipe, specs, chosen, line)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -191,72 +174,54 @@ class Graph:
 
         return _guarded(build)
 
-    def words(self, table: Iterable[Word]) -> Tasks:
-        """The words of a table, each under its own name: one task a guest, or a single one."""
-        for word in table:
-            if word.is_single:
+    def command_tasks(self) -> Tasks:
+        """The commands, each under its own name: one task a guest, or a single one."""
+        for command in COMMANDS.values():
+            if command.is_single:
                 yield {
-                    "basename": word.name,
-                    "doc": word.doc,
-                    "actions": [(_act, [word, self.recipe, self.specs])],
+                    "basename": command.name,
+                    "doc": command.doc,
+                    "actions": [(self._act, [command, self.specs])],
                     "io": {"capture": False},
-                    "meta": {"word": word.name},
+                    "meta": {"word": command.name},
                 }
             else:
-                yield {"basename": word.name, "name": None, "doc": word.doc}
-                yield from self._word_tasks(word)
+                yield {"basename": command.name, "name": None, "doc": command.doc}
+                yield from self._tasks_of(command)
 
-    def _word_tasks(self, word: Word) -> Tasks:
+    def _tasks_of(self, command: Command) -> Tasks:
         """One task a guest, narrowed to the chosen by name=."""
-        for guest in self.chosen if word.name != "create" or _is_creating() else ():
+        is_asked = command.name != "create" or self.line.is_creating
+        for guest in self.chosen if is_asked else ():
             yield {
-                "basename": word.name,
+                "basename": command.name,
                 "name": guest,
-                "doc": f"{word.doc}: {self.specs[guest].description or guest}",
-                "actions": [(_act, [word, self.recipe, self.specs[guest]])],
-                "task_dep": [f"{word.after}:{guest}"] if word.after else [],
+                "doc": f"{command.doc}: {self.specs[guest].description or guest}",
+                "actions": [(self._act, [command, self.specs[guest]])],
+                "task_dep": [f"{command.after}:{guest}"] if command.after else [],
                 "io": {"capture": False},
-                "meta": {"word": word.name, "guests": [guest]},
+                "meta": {"word": command.name, "guests": [guest]},
             }
 
+    def _act(self, command: Command, subject: object) -> TaskFailed | None:
+        def act() -> None:
+            options = self.line.options_of(command)
+            if command.needs_output and not command.only_reads:
+                self.recipe.hold()
+            command.run(self.recipe, subject, options)
 
-def _prepare_output(project: Project) -> None:
-    if _only_reads():
+        return _guarded(act)
+
+
+def _prepare_output(project: Project, line: CommandLine) -> None:
+    if line.only_reads:
         return
     project.prepare_output()
     tighten(project.output)
     # modes in an artifact must not depend on who builds it; output/ itself has the user's
     os.umask(0o022)
-    if not set(_words()) & _CLEARING:
+    if not line.clears:
         remove_leftovers(project)
-
-
-def _only_reads() -> bool:
-    """Whether this command line changes nothing, so that anybody may give it who may look."""
-    words = _words()
-    return not words or words[0] in _DOIT_READS or set(words) <= READING_WORDS
-
-
-def _words() -> list[str]:
-    """What is asked for: words and tasks, without a guest's name."""
-    texts = [text for text in sys.argv[1:] if "=" not in text and not text.startswith("-")]
-    return [text.partition(":")[0] for text in texts]
-
-
-def _refuse_mixture(asked: list[Word]) -> None:
-    """A word about installed guests and one about specs mean different things by name=."""
-    words = {text.partition(":")[0] for text in sys.argv[1:] if "=" not in text}
-    others = words & (SPEC_WORDS | {stage.name for stage in STAGES})
-    if others:
-        raise UsageError(
-            f"doit {asked[0].name} is about guests of this host, doit {min(others)} about specs",
-            hint="one after the other: two commands",
-        )
-
-
-def _is_creating() -> bool:
-    """The word create writes a spec before the graph is made, so that the graph has its guest."""
-    return "create" in sys.argv[1:]
 
 
 def _print_notes(variables: Mapping[str, str]) -> None:
@@ -268,26 +233,18 @@ def _print_notes(variables: Mapping[str, str]) -> None:
 
 def _prepare_kept(recipe: Recipe, specs: Iterable[Spec]) -> None:
     """locked=yes and offline=yes: the state to build from is put in place before anything runs."""
-    if recipe.options.get("offline") == "yes":
+    if recipe.options.offline:
         os.environ[OFFLINE] = "1"
-    if recipe.options.get("locked") == "yes":
-        from pipeline.lockfile import prepare_locked
-
+    if recipe.options.locked:
         recipe.hold()
         for spec in specs:
             prepare_locked(recipe, spec)
 
 
-def _act(word: Word, recipe: Recipe, asked: object) -> TaskFailed | None:
-    if word.needs_output and not word.only_reads:
-        return _guarded(recipe.hold) or _guarded(word.action, recipe, asked)
-    return _guarded(word.action, recipe, asked)
-
-
-def _guarded(action: Callable[..., None], *arguments: Any) -> TaskFailed | None:
+def _guarded(action: Callable[[], None]) -> TaskFailed | None:
     try:
         with _explained():
-            action(*arguments)
+            action()
     except PipelineError as error:
         return StageFailed(error)
     return None

@@ -111,14 +111,13 @@ def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run) -> Plan:
     fault = refusal_of(plan.findings)
     plan.refusals += [fault] if fault else []
     targets = targets_of(spec, recipe.project)
-    may_replace = recipe.options.get("replace") == "yes"
     last = recipe.project.volume(spec.name)
     golden = recipe.state("image", spec).folder
     try:
         for part in spec.parts:
             if part.has_files and (golden / golden_name(part.mountpoint)).is_file():
                 refuse_too_small(part, golden / golden_name(part.mountpoint))
-        refuse_targets(run, targets, last, read_record(last), may_replace=may_replace)
+        refuse_targets(run, targets, last, read_record(last), may_replace=recipe.options.replace)
     except PipelineError as error:
         plan.refuse("disks", error)
     plan.disks = [_plan_disk(run, target, golden, spec) for target in targets]

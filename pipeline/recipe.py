@@ -17,6 +17,8 @@ from inspect import getattr_static
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+
 from pipeline import process
 from pipeline.artifact.record import describe_changes, read_record
 from pipeline.console.progress import print_line
@@ -42,7 +44,31 @@ DISKS = ("disk.*", "disk-*", "swap.img")
 
 
 Inputs = Mapping[str, Any]
-_NO_OPTIONS: Mapping[str, str] = {}
+
+
+class NetworkOptions(BaseModel):
+    """Whether a run may use the network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    offline: StrictBool = Field(default=False, description="Without any network.")
+
+
+class SourceOptions(NetworkOptions):
+    """How packages are got, for a run."""
+
+    locked: StrictBool = Field(
+        default=False, description="From exactly the packages of the guest's lock (docs/store.md)."
+    )
+
+
+class BuildOptions(SourceOptions):
+    """How to build, not what: no fingerprint depends on it."""
+
+    replace: StrictBool = Field(
+        default=False,
+        description="Overwrite a disk that its guest has written to since it was built.",
+    )
 
 
 def _no_inputs(_spec: Spec, _project: Project) -> Inputs:
@@ -168,18 +194,14 @@ class Job:
 
 
 class Recipe:
-    """The stages in order, over one project.
-
-    `options` are how to run, not what to build: replace=yes lets a stage write over a disk that its
-    guest has changed, prove_key= and prove_long=yes are for the word prove.
-    """
+    """The stages in order, over one project."""
 
     def __init__(
-        self, project: Project, stages: Sequence[Stage], *, options: Mapping[str, str] = _NO_OPTIONS
+        self, project: Project, stages: Sequence[Stage], *, options: BuildOptions | None = None
     ) -> None:
         self.project = project
         self.stages = {stage.name: stage for stage in stages}
-        self.options = options
+        self.options = options or BuildOptions()
         self._store = Store.of(project)
         self._just_built: set[Path] = set()
         self._hold: ExitStack | None = None
@@ -265,7 +287,7 @@ class Recipe:
 
     def _is_kept(self, stage: Stage, folder: Path) -> bool:
         """Whether age is no reason: it was built a moment ago, or it is the state to build from."""
-        is_fixed = "yes" in (self.options.get("locked"), self.options.get("offline"))
+        is_fixed = self.options.locked or self.options.offline
         return folder in self._just_built or (stage.ages and is_fixed)
 
     def _find(self, stage: Stage, spec: Spec, key: str) -> tuple[Path, BuildInfo | None]:
@@ -351,8 +373,7 @@ class Recipe:
             name = f"{stage.name}-{spec.name}"
             scratch = stack.enter_context(scratch_folder(scratch_root, name, mode=mode))
             started = time.monotonic()
-            may_replace = self.options.get("replace") == "yes"
-            job = Job(view, record, self.project, scratch, log, artifacts, may_replace)
+            job = Job(view, record, self.project, scratch, log, artifacts, self.options.replace)
             stage.build(job)
             seconds = time.monotonic() - started
             self._publish(stage, state, job, seconds)

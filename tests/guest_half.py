@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.project import Project
-from pipeline.recipe import Job, Recipe, Stage
+from pipeline.recipe import BuildOptions, Job, Recipe, Stage
 from pipeline.spec import load_all
 from pipeline.stages import STAGES, config, volume
 from pipeline.store.store import BUILDINFO, Store
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def build(output: Path, store: Path, name: str, words: dict[str, str]) -> Path:
     """Build the guest half; its artifact folder."""
-    options = {key: words.pop(key) for key in ("replace",) if key in words}
+    options = BuildOptions(replace=words.pop("replace", "no") == "yes")
     guests = Path(os.environ.get("DOMU_GUESTS", ROOT / "guests"))
     project = Project(ROOT, output, guests)
     spec = load_all(project.guests, name, words)[name]

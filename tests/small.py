@@ -1,6 +1,6 @@
 """A guest as small as a guest can be: a golden half of a few files, our own volume and config.
 
-`python -m tests.small PROJECT NAME VERSION [key=value...]` builds it in a process of its
+`python -m tests.small PROJECT NAME VERSION` builds it in a process of its
 own; KILL_AT=N in the environment ends that process by SIGKILL just before its N-th command.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline import process
 from pipeline.errors import PipelineError
 from pipeline.project import Project
-from pipeline.recipe import Job, Recipe, Stage
+from pipeline.recipe import BuildOptions, Job, Recipe, Stage
 from pipeline.spec import load_all
 from pipeline.stages import STAGES, config, volume
 from pipeline.stages import image as image_stage
@@ -39,20 +39,20 @@ def make_project(root: Path, *names: str, text: str = "", size: str = "256M") ->
     return Project(root, root / "output", root / "guests")
 
 
-def make_recipe(project: Project, version: str = "1", **options: str) -> Recipe:
+def make_recipe(project: Project, version: str = "1", *, replace: bool = False) -> Recipe:
     """The stages: a golden image that holds /etc/version, and what is ours from there on."""
-    return Recipe(project, _stages(version), options=options)
+    return Recipe(project, _stages(version), options=BuildOptions(replace=replace))
 
 
-def build(project: Project, name: str, version: str = "1", **options: str) -> Path:
+def build(project: Project, name: str, version: str = "1", *, replace: bool = False) -> Path:
     """Build a guest; its artifact folder."""
-    return _build(make_recipe(project, version, **options), name)
+    return _build(make_recipe(project, version, replace=replace), name)
 
 
-def build_really(project: Project, name: str, **options: str) -> Path:
+def build_really(project: Project, name: str) -> Path:
     """The same with our own stage image, for file systems and partitions of any kind."""
     stages = [*_stages("1")[:4], image_stage.STAGE, volume.STAGE, config.STAGE]
-    return _build(Recipe(project, stages, options=options), name)
+    return _build(Recipe(project, stages), name)
 
 
 def _build(recipe: Recipe, name: str) -> Path:
@@ -134,16 +134,11 @@ def kill_at(number: int) -> None:
     process._start = counted
 
 
-def main(root: str, name: str, version: str, *options: str) -> int:
+def main(root: str, name: str, version: str) -> int:
     """The same in a process of its own; its commands are counted on standard output."""
     kill_at(int(os.environ.get("KILL_AT", "0")))
     try:
-        build(
-            Project(Path(root), Path(root) / "output", Path(root) / "guests"),
-            name,
-            version,
-            **dict(option.split("=") for option in options),
-        )
+        build(Project(Path(root), Path(root) / "output", Path(root) / "guests"), name, version)
     except PipelineError as error:
         print(f"{type(error).__name__}: {error.brief}\n{error.details}")
         return error.exit_code

@@ -1,33 +1,239 @@
-"""The words of the command line that are not stages: a table a module, named WORDS."""
+"""Every command that is not a stage, in groups, with what it takes and what it runs.
+
+Nothing of a command is imported here but its options: its target is when it runs.
+"""
 
 from __future__ import annotations
 
-from pipeline.commands import build, install, mirrors, prove, store
-from pipeline.commands.command import Word
+from pipeline.commands import options
+from pipeline.commands.command import Command
 
-TABLES = (
-    build.WORDS,
-    prove.WORDS,
-    install.WORDS,
-    store.WORDS,
-    mirrors.WORDS,
+_ROOM = "pipeline.commands"
+_PLAN = "doit plan says what a build would do"
+
+BUILD = (
+    Command(
+        "build",
+        "build the guest",
+        f"{_ROOM}.build:say_built",
+        options.Build,
+        example="name=web1 size=16G",
+        after="config",
+        elsewhere={"dry": _PLAN},
+    ),
+    Command(
+        "create",
+        "write a spec, build it",
+        f"{_ROOM}.build:say_built",
+        options.Build,
+        example="name=web2 suite=bookworm ip=192.168.1.11/24 gateway=192.168.1.1",
+        after="config",
+        elsewhere={"dry": _PLAN},
+    ),
+    Command(
+        "plan",
+        "say what a build would take: volumes, bytes, time",
+        f"{_ROOM}.build:say_planned",
+        options.Plan,
+        only_reads=True,
+    ),
+    Command(
+        "why",
+        "say why each stage would run",
+        f"{_ROOM}.build:explain",
+        options.Look,
+        only_reads=True,
+    ),
+    Command("check", "verify the finished image", f"{_ROOM}.prove:check", options.Check),
+    Command(
+        "guests",
+        "list the guests and what to type next",
+        f"{_ROOM}.build:list_guests",
+        is_single=True,
+        only_reads=True,
+    ),
+    Command(
+        "test", "run the tests", f"{_ROOM}.build:run_tests", is_single=True, needs_output=False
+    ),
 )
-_ALL = tuple(word for table in TABLES for word in table)
-OPTIONS = frozenset(option for word in _ALL if not word.is_of_host for option in word.options)
-SPEC_WORDS = frozenset(word.name for word in _ALL if not word.is_of_host)
-READING_WORDS = frozenset(word.name for word in _ALL if word.only_reads)
-HOST_WORDS = {word.name: word for word in _ALL if word.is_of_host}
 
-__all__ = [
-    "HOST_WORDS",
-    "OPTIONS",
-    "READING_WORDS",
-    "SPEC_WORDS",
-    "TABLES",
-    "Word",
-    "build",
-    "install",
-    "mirrors",
-    "prove",
-    "store",
-]
+PROVE = (
+    Command(
+        "prove",
+        "boot under real Xen, ask the guest",
+        f"{_ROOM}.prove:prove",
+        options.Prove,
+        example="name=test-drbd prove_key=~/.ssh/id_ed25519",
+    ),
+    Command(
+        "prove-cfg",
+        "boot a guest that was not built here: cfg=/etc/xen/web1.cfg",
+        f"{_ROOM}.prove:prove_foreign",
+        options.ProveCfg,
+        example="cfg=/etc/xen/web1.cfg",
+        is_single=True,
+    ),
+)
+
+
+def _of_host(
+    name: str,
+    doc: str,
+    target: str,
+    takes: type[options.Options] = options.Guest,
+    example: str = "name=web1",
+    *,
+    only_reads: bool = False,
+    clears: bool = False,
+) -> Command:
+    return Command(
+        name,
+        doc,
+        f"{_ROOM}.{target}",
+        takes,
+        example,
+        is_single=True,
+        is_of_host=True,
+        only_reads=only_reads,
+        clears=clears,
+    )
+
+
+INSTALL = (
+    Command(
+        "publish",
+        "an immutable copy of the proven guest: keep=7 rollback=yes",
+        f"{_ROOM}.install:publish",
+        options.Publish,
+    ),
+    _of_host(
+        "install",
+        "put a guest in its place on this Xen host",
+        "install:install",
+        options.Install,
+        "name=web1 from=published lvm=VG0",
+    ),
+    _of_host("remove", "take a guest off this Xen host", "install:remove", options.Remove),
+    _of_host(
+        "list-guests",
+        "what is installed, runs, and is out of date",
+        "install:list_guests",
+        options.Listing,
+        "json=yes",
+        only_reads=True,
+    ),
+    _of_host(
+        "refresh",
+        "a new kernel for installed guests: undo=yes purge=yes",
+        "change:refresh",
+        options.Refresh,
+    ),
+    _of_host(
+        "resize",
+        "a larger or smaller root disk: size=8G",
+        "change:resize",
+        options.Resize,
+        "name=web1 size=8G",
+    ),
+    _of_host(
+        "rebuild",
+        "a new root disk from today's golden image: undo=yes",
+        "change:rebuild",
+        options.Rebuild,
+    ),
+    _of_host(
+        "doctor",
+        "what will hurt here, each with its fix",
+        "install:doctor",
+        options.Doctor,
+        "dry=yes",
+        clears=True,
+    ),
+)
+
+POWER = (
+    _of_host("start", "xl create of an installed or built guest", "power:start"),
+    _of_host("console", "its console; Ctrl-] leaves", "power:console"),
+    _of_host(
+        "shutdown", "shut down one guest, or all=yes, and wait", "power:shutdown", options.Shutdown
+    ),
+    _of_host("reboot", "start it again, kernel as it was", "power:reboot"),
+    _of_host(
+        "destroy", "end it at once: yes=yes", "power:destroy", options.Remove, "name=web1 yes=yes"
+    ),
+    _of_host("save", "its memory into a file", "power:save"),
+    _of_host("restore", "go on where save stopped", "power:restore"),
+    _of_host(
+        "migrate",
+        "move it: to=HOST live=yes dry=yes",
+        "power:migrate",
+        options.Migrate,
+        "name=web1 to=xen2 dry=yes",
+    ),
+)
+
+STORE = (
+    Command(
+        "flatten",
+        "make a clone=cow disk stand on its own",
+        f"{_ROOM}.store:flatten",
+        options.Guests,
+    ),
+    Command(
+        "lock",
+        "record and keep every package of the guest",
+        f"{_ROOM}.store:lock",
+        options.Build,
+        after="config",
+    ),
+    Command(
+        "gc",
+        "remove what nobody needs, oldest first: keep=20G dry=yes",
+        f"{_ROOM}.store:collect_garbage",
+        options.Collect,
+        example="keep=5G dry=yes",
+        is_single=True,
+        clears=True,
+        needs_output=False,
+    ),
+)
+
+MIRRORS = (
+    Command(
+        "mirrors",
+        "probe the mirrors, name the best",
+        f"{_ROOM}.mirrors:mirrors",
+        options.Mirrors,
+        example="suites=bookworm,trixie",
+        is_single=True,
+        needs_output=False,
+    ),
+    Command(
+        "suites",
+        "what is known of each release",
+        f"{_ROOM}.mirrors:suites",
+        options.Releases,
+        example="suites=lenny,bookworm",
+        is_single=True,
+        only_reads=True,
+    ),
+    Command(
+        "mirror-proxy",
+        "run a caching proxy for builds",
+        f"{_ROOM}.mirrors:mirror_proxy",
+        options.MirrorProxy,
+        example="stay=yes",
+        is_single=True,
+        needs_output=False,
+    ),
+)
+
+GROUPS = {
+    "build guests, and ask about them": BUILD,
+    "boot them under real Xen": PROVE,
+    "publish guests, install them on a Xen host, and their life there": INSTALL,
+    "what runs on this host": POWER,
+    "what is kept: the store, the package cache, locks": STORE,
+    "mirrors, the caching proxy, releases": MIRRORS,
+}
+COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

@@ -1,4 +1,4 @@
-"""The words for building guests and for asking about them."""
+"""Building guests, and asking about them."""
 
 from __future__ import annotations
 
@@ -6,35 +6,32 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline import process
-from pipeline.commands.command import Word
+from pipeline.artifact.record import describe_package_changes
+from pipeline.commands.options import Build, Look, Options
+from pipeline.commands.options import Plan as PlanOptions
 from pipeline.console.findings import print_findings, print_json
 from pipeline.console.progress import print_line
 from pipeline.errors import CommandFailed, UsageError
+from pipeline.lockfile import compare_with_lock, read_lock
+from pipeline.mirror.snapshot import read_snapshot
+from pipeline.plan import Plan, plan_build
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 
-if TYPE_CHECKING:
-    from pipeline.plan import Plan
+_MIB = 1 << 20
 
 
-_MIB, _WIDE = 1 << 20, 56
-
-
-def plan(recipe: Recipe, spec: Spec) -> None:
+def say_planned(recipe: Recipe, spec: Spec, options: PlanOptions) -> None:
     """Stages, disks, room and time; raises what the build would raise, with its exit code."""
-    from pipeline import process
-    from pipeline.plan import plan_build  # only this word pays for its imports
-
-    found = plan_build(recipe, spec, process.run)
-    if recipe.options.get("json") == "yes":
-        print_json(found.findings, **found.as_json())
+    plan = plan_build(recipe, spec, process.run)
+    if options.json_form:
+        print_json(plan.findings, **plan.as_json())
     else:
-        _show(found)
-    if found.refusals:
-        raise found.refusals[0]
+        _show(plan)
+    if plan.refusals:
+        raise plan.refusals[0]
 
 
 def _show(plan: Plan) -> None:
@@ -75,12 +72,10 @@ def _size(count: int) -> str:
     return f"{count / _MIB:.0f} MiB" if count >= _MIB else f"{count >> 10} KiB"
 
 
-def say_built(recipe: Recipe, spec: Spec) -> None:
+def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
     """Where the artifact is and how to start it."""
     folder = recipe.require_artifact(spec)
-    if recipe.options.get("locked") == "yes":
-        from pipeline.lockfile import compare_with_lock, read_lock
-
+    if options.locked:
         compare_with_lock(read_lock(recipe.project, spec.name), folder / "manifest")
     shown = _short(folder)
     print_line(f"{spec.name} is ready in {shown}")
@@ -89,7 +84,7 @@ def say_built(recipe: Recipe, spec: Spec) -> None:
     print_line(f"  log in:    {console}    or ssh, known_hosts is in the folder")
 
 
-def explain(recipe: Recipe, spec: Spec) -> None:
+def explain(recipe: Recipe, spec: Spec, _options: Look) -> None:
     """Why each stage would or would not run now."""
     print_line(f"{spec.name}:")
     for name in recipe.stages:
@@ -101,9 +96,6 @@ def explain(recipe: Recipe, spec: Spec) -> None:
 
 def _explain_packages(recipe: Recipe, spec: Spec) -> None:
     """What another state of the mirror means for the packages of the guest that was built."""
-    from pipeline.artifact.record import describe_package_changes
-    from pipeline.mirror.snapshot import read_snapshot
-
     last, now = recipe.last_built(recipe.stages["mirror"], spec), recipe.state("mirror", spec)
     manifest = recipe.project.artifact(spec.name) / "manifest"
     if last is None or now.buildinfo is None or not manifest.is_file():
@@ -116,14 +108,7 @@ def _explain_packages(recipe: Recipe, spec: Spec) -> None:
         print_line(f"    {change}")
 
 
-def check(recipe: Recipe, spec: Spec) -> None:
-    """Every check of the finished image; raises VerificationError when one fails."""
-    from pipeline.check import check_guest  # only this word pays for its imports
-
-    check_guest(recipe, spec, as_json=recipe.options.get("json") == "yes")
-
-
-def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+def list_guests(recipe: Recipe, specs: Mapping[str, Spec], _options: Options) -> None:
     """The guests, whether each is built, and what to type next."""
     print_line("guests:")
     for name, spec in sorted(specs.items()):
@@ -134,11 +119,12 @@ def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
         "\nnext:\n"
         "  doit build name=NAME   build a guest          doit why name=NAME    what would run\n"
         "  doit check name=NAME   look into the image    doit list             every task\n"
-        "  doit create name=NEW suite=... size=...       write a spec and build it"
+        "  doit create name=NEW suite=... size=...       write a spec and build it\n"
+        "  doit help              every command          doit help COMMAND     what it takes"
     )
 
 
-def run_tests(recipe: Recipe, _specs: object) -> None:
+def run_tests(recipe: Recipe, _specs: object, _options: Options) -> None:
     """pytest over the whole tree, its output as it comes: boots alone, the rest on all cores."""
     root = recipe.project.root
     program = Path(sys.executable).with_name("pytest")
@@ -181,26 +167,3 @@ def _short(path: Path) -> Path:
 
 # each boots emulated machines of 6 GiB
 _MOST_WORKERS = 4
-KEPT = frozenset({"locked", "offline"})
-
-WORDS = (
-    Word("build", "build the guest", say_built, after="config", options=KEPT),
-    Word("create", "write a spec, build it", say_built, after="config"),
-    Word("why", "say why each stage would run", explain, only_reads=True),
-    Word("check", "verify the finished image", check, options=frozenset({"json"})),
-    Word(
-        "guests",
-        "list the guests and what to type next",
-        list_guests,
-        is_single=True,
-        only_reads=True,
-    ),
-    Word("test", "run the tests", run_tests, is_single=True, needs_output=False),
-    Word(
-        "plan",
-        "say what a build would take: volumes, bytes, time",
-        plan,
-        options=frozenset({"json"}),
-        only_reads=True,
-    ),
-)

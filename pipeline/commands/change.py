@@ -1,28 +1,35 @@
-"""The words that change an installed guest: a new kernel, another size, a new root disk."""
+"""Changes of an installed guest: a new kernel, another size, a new root disk."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.commands.command import (
+from pipeline.artifact.folder import read_source, require_backing
+from pipeline.artifact.kernel_folder import KernelFolder, read_kernel_folder
+from pipeline.commands import options
+from pipeline.commands.host import (
+    changing_guest,
     describe_fault,
-    host_word,
+    on_host,
     reading_artifact,
-    require_name,
     require_proven,
 )
 from pipeline.console.progress import print_line
+from pipeline.dom0 import power
+from pipeline.dom0 import rebuild as rebuilding
+from pipeline.dom0 import refresh as refreshing
+from pipeline.dom0 import resize as resizing
+from pipeline.dom0.guest_root import site_of
+from pipeline.dom0.install import refuse_impossible, render_config
+from pipeline.dom0.inventory import require_installed, survey
+from pipeline.dom0.layout import Layout
+from pipeline.dom0.refresh import Outcome
+from pipeline.dom0.toolstack import Toolstack, find_toolstack
 from pipeline.errors import PipelineError, UsageError
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-
-if TYPE_CHECKING:
-    from pipeline.artifact.kernel_folder import KernelFolder
-    from pipeline.dom0.layout import Layout
-    from pipeline.dom0.refresh import Outcome
-    from pipeline.dom0.toolstack import Toolstack
+from pipeline.storage.transaction import working_on
 
 _OUTCOMES = {
     "refreshed": "{0.guest}: kernel {0.before} -> {0.after}; start it: doit start name={0.guest}",
@@ -35,14 +42,11 @@ _OUTCOMES = {
 }
 
 
-def refresh(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
-    """Give installed guests their new kernel; name=, from=FOLDER, restart=, undo=, purge=yes."""
-    from pipeline.dom0.inventory import require_installed, survey
-    from pipeline.dom0.layout import Layout
-    from pipeline.dom0.toolstack import find_toolstack
-
+@on_host
+def refresh(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Refresh) -> None:
+    """Give installed guests their new kernel, or the one before."""
     layout, toolstack = Layout.here(), find_toolstack()
-    name = recipe.options.get("name", "")
+    name = asked.name
     installed, failed = ({name: require_installed(layout, name)}, []) if name else survey(layout)
     if not installed and not failed:
         raise UsageError("no guest is installed here", hint="doit install name=...")
@@ -50,7 +54,7 @@ def refresh(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
         print_line(error.brief)
     for guest in installed:
         try:
-            outcome = _change_kernel(recipe, specs, layout, guest, toolstack)
+            outcome = _change_kernel(recipe, specs, layout, guest, toolstack, asked)
             print_line(_OUTCOMES[outcome.state].format(outcome))
         except (PipelineError, OSError) as fault:
             error = fault if isinstance(fault, PipelineError) else describe_fault(fault)
@@ -68,32 +72,27 @@ def _change_kernel(
     layout: Layout,
     name: str,
     toolstack: Toolstack | None,
+    asked: options.Refresh,
 ) -> Outcome:
-    from pipeline.dom0 import refresh as refreshing
-    from pipeline.dom0.guest_root import site_of
-    from pipeline.dom0.inventory import require_installed
-    from pipeline.storage.transaction import working_on
-
     with working_on(site_of(layout), name) as done:
         for text in done:
             print_line(f"  {text}")
         record = require_installed(layout, name)
-        if recipe.options.get("undo") == "yes":
+        if asked.undo:
             return refreshing.undo_refresh(layout, name, toolstack)
-        if recipe.options.get("purge") == "yes":
+        if asked.purge:
             return refreshing.forget_previous(layout, name, toolstack)
         if record.is_kernel_inside:
             return refreshing.Outcome(name, "inside", "", "")
-        kernel = _kernel_for(recipe, specs, name)
-        return _refresh_one(recipe, layout, name, kernel, toolstack)
+        kernel = _kernel_for(recipe, specs, name, asked)
+        return _refresh_one(recipe, layout, name, kernel, toolstack, asked)
 
 
-def _kernel_for(recipe: Recipe, specs: Mapping[str, Spec], name: str) -> KernelFolder:
-    from pipeline.artifact.kernel_folder import read_kernel_folder
-
-    folder = recipe.options.get("from", "")
-    if folder:
-        return read_kernel_folder(Path(folder).absolute())
+def _kernel_for(
+    recipe: Recipe, specs: Mapping[str, Spec], name: str, asked: options.Refresh
+) -> KernelFolder:
+    if asked.source:
+        return read_kernel_folder(asked.source.absolute())
     if name not in specs:
         raise UsageError(
             f"{name} has no spec here that would say its kernel",
@@ -104,14 +103,16 @@ def _kernel_for(recipe: Recipe, specs: Mapping[str, Spec], name: str) -> KernelF
 
 
 def _refresh_one(
-    recipe: Recipe, layout: Layout, name: str, kernel: KernelFolder, toolstack: Toolstack | None
+    recipe: Recipe,
+    layout: Layout,
+    name: str,
+    kernel: KernelFolder,
+    toolstack: Toolstack | None,
+    asked: options.Refresh,
 ) -> Outcome:
-    """Refresh; with restart=yes a running guest is shut down for it and started again."""
-    from pipeline.dom0 import power
-    from pipeline.dom0 import refresh as refreshing
-
+    """Refresh; with restart= a running guest is shut down for it and started again."""
     outcome = refreshing.refresh(layout, name, kernel, toolstack)
-    if outcome.state != "pending" or recipe.options.get("restart") != "yes":
+    if outcome.state != "pending" or not asked.restart:
         return outcome
     host = power.open_host(recipe.project, log_name=name)
     guest = power.find_guest(host, name)
@@ -120,18 +121,12 @@ def _refresh_one(
     return refreshing.Outcome(name, "refreshed", outcome.before, outcome.after)
 
 
-def resize(recipe: Recipe, _specs: object) -> None:
-    """Make the root disk of a guest larger or smaller; size=."""
-    from pipeline.dom0 import resize as resizing
-    from pipeline.dom0.inventory import require_installed
-    from pipeline.dom0.layout import Layout
-    from pipeline.dom0.toolstack import find_toolstack
-
-    name, layout = require_name(recipe), Layout.here()
-    if "size" not in recipe.options:
-        raise UsageError("to which size?", hint="size=8G, for example")
+@changing_guest
+def resize(_recipe: Recipe, _specs: object, asked: options.Resize) -> None:
+    """Make the root disk of a guest larger or smaller."""
+    name, layout = asked.name, Layout.here()
     record = require_installed(layout, name)
-    plan, notes = resizing.plan_resize(layout, record, recipe.options["size"], find_toolstack())
+    plan, notes = resizing.plan_resize(layout, record, asked.size, find_toolstack())
     for note in notes:
         print_line(f"  {note}")
     if plan.after_mib == plan.before_mib:
@@ -142,30 +137,24 @@ def resize(recipe: Recipe, _specs: object) -> None:
     print_line(f'  write size = "{plan.after_mib}M" into its spec: a rebuild reads it there')
 
 
-def rebuild(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
-    """A new root disk from today's golden image; data disks stay; undo=yes, purge=yes."""
-    from pipeline.artifact.folder import read_source, require_backing
-    from pipeline.dom0 import rebuild as rebuilding
-    from pipeline.dom0.install import refuse_impossible, render_config
-    from pipeline.dom0.inventory import require_installed
-    from pipeline.dom0.layout import Layout
-    from pipeline.dom0.toolstack import find_toolstack
-
-    name, layout, toolstack = require_name(recipe), Layout.here(), find_toolstack()
+@changing_guest
+def rebuild(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Rebuild) -> None:
+    """A new root disk from today's golden image, or the one before; data disks stay."""
+    name, layout, toolstack = asked.name, Layout.here(), find_toolstack()
     record = require_installed(layout, name)
-    if recipe.options.get("undo") == "yes":
+    if asked.undo:
         rebuilding.undo_rebuild(layout, name, toolstack)
         print_line(f"{name} is as it was before its rebuild; start it: doit start name={name}")
         return
-    if recipe.options.get("purge") == "yes":
+    if asked.purge:
         for path in rebuilding.forget_previous(layout, name):
             print_line(f"  removed {path}")
         return
-    folder = _built_folder(recipe, specs, name)
+    folder = _built_folder(recipe, specs, asked)
     with reading_artifact(recipe, folder, name):
         source = read_source(folder, name=name, toolstack=record.toolstack)
         require_backing(source)
-        plan = rebuilding.plan_rebuild(source, layout, record, proof=require_proven(recipe, source))
+        plan = rebuilding.plan_rebuild(source, layout, record, proof=require_proven(source, asked))
         merged, _ = render_config(plan, layout)
         for note in [*refuse_impossible(plan, layout, toolstack), *merged.notes]:
             print_line(f"  {note}")
@@ -182,11 +171,11 @@ def rebuild(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     print_line(f"  the old root disk stays: doit rebuild name={name} undo=yes, or purge=yes")
 
 
-def _built_folder(recipe: Recipe, specs: Mapping[str, Spec], name: str) -> Path:
+def _built_folder(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Rebuild) -> Path:
     """The artifact, built anew where it is not current; or from=FOLDER."""
-    folder = recipe.options.get("from", "")
-    if folder:
-        return Path(folder).absolute()
+    if asked.source:
+        return asked.source.absolute()
+    name = asked.name
     if name not in specs:
         raise UsageError(f"{name} has no spec here to build it from", hint="from=FOLDER")
     for stage in recipe.stages:
@@ -195,21 +184,3 @@ def _built_folder(recipe: Recipe, specs: Mapping[str, Spec], name: str) -> Path:
             print_line(f"  {stage:<8} {state.reason}")
             recipe.build(stage, specs[name])
     return recipe.project.artifact(name)
-
-
-WORDS = (
-    host_word(
-        "refresh",
-        "a new kernel for installed guests: undo=yes purge=yes",
-        refresh,
-        *("from", "restart", "undo", "purge"),
-    ),
-    host_word("resize", "a larger or smaller root disk: size=8G", resize, "size", changes=True),
-    host_word(
-        "rebuild",
-        "a new root disk from today's golden image: undo=yes",
-        rebuild,
-        *("from", "unproven", "undo", "purge"),
-        changes=True,
-    ),
-)

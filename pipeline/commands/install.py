@@ -1,56 +1,51 @@
-"""The words for a guest's life: published, installed on a Xen host, and what comes after."""
+"""Guests published, installed on a Xen host, listed, removed; the host looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.commands.change import WORDS as CHANGING_WORDS
-from pipeline.commands.command import (
-    Word,
+from pipeline.artifact import published as versions
+from pipeline.artifact.folder import read_source, require_backing
+from pipeline.artifact.published import current_version
+from pipeline.commands import options
+from pipeline.commands.host import (
+    changing_guest,
     describe_fault,
-    host_word,
+    on_host,
     reading_artifact,
-    require_name,
     require_proven,
-    yes_or_no,
 )
-from pipeline.commands.power import WORDS as RUNNING_WORDS
 from pipeline.console.progress import print_line
+from pipeline.dom0 import install as installing
+from pipeline.dom0 import remove as removing
+from pipeline.dom0.configuration import is_edited
+from pipeline.dom0.doctor.examine import examine
+from pipeline.dom0.guest_list import print_guests
+from pipeline.dom0.guest_root import site_of
+from pipeline.dom0.install import refuse_impossible, refuse_replacing
+from pipeline.dom0.inventory import Installed, read_installed, require_installed
+from pipeline.dom0.layout import Layout
+from pipeline.dom0.toolstack import Toolstack, find_toolstack
 from pipeline.errors import UsageError
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-
-if TYPE_CHECKING:
-    from pipeline.dom0.inventory import Installed
-    from pipeline.dom0.layout import Layout
-    from pipeline.dom0.toolstack import Toolstack
-
-_DEFAULT_KEEP = "7"
+from pipeline.storage.transaction import recover_all
 
 
-def publish(recipe: Recipe, spec: Spec) -> None:
-    """Publish the artifact as it was proven; keep=N, rollback=yes, unproven=yes."""
+def publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
+    """Publish the artifact as it was proven."""
     try:
-        _publish(recipe, spec)
+        _publish(recipe, spec, asked)
     except OSError as error:
         raise describe_fault(error) from error
 
 
-def _publish(recipe: Recipe, spec: Spec) -> None:
-    from pipeline.artifact import published as versions  # only this word pays for its imports
-    from pipeline.artifact.folder import read_source, require_backing
-    from pipeline.dom0.guest_root import site_of
-    from pipeline.dom0.layout import Layout
-    from pipeline.storage.transaction import recover_all
-
-    project, asked = recipe.project, recipe.options.get("keep", _DEFAULT_KEEP)
-    if not asked.isdigit() or not int(asked[:9]) > 0:
-        raise UsageError(f"keep={asked}: how many versions?", hint="keep=1 or more")
+def _publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
+    project = recipe.project
     for text in recover_all(site_of(Layout.here())):
         print_line(f"  {text}")
-    if recipe.options.get("rollback") == "yes":
+    if asked.rollback:
         version = versions.roll_back(project, spec.name)
         print_line(f"{spec.name}: current is {version.name} again")
         return
@@ -58,31 +53,27 @@ def _publish(recipe: Recipe, spec: Spec) -> None:
     with reading_artifact(recipe, folder, spec.name):
         source = read_source(folder, name=spec.name)
         require_backing(source)
-        version = versions.publish(project, source, proof=require_proven(recipe, source))
+        version = versions.publish(project, source, proof=require_proven(source, asked))
     print_line(f"{spec.name} is published: {version.folder}")
     if not recipe.state("config", spec).is_current:
         print_line(f"  its spec asks for something else by now: doit why name={spec.name}")
-    for old in versions.prune(project, spec.name, int(asked)):
+    for old in versions.prune(project, spec.name, asked.keep):
         print_line(f"  removed {old.name}")
 
 
-def install(recipe: Recipe, _specs: object) -> None:
-    """Install an artifact on this host; from=, autostart=, replace=yes, unproven=yes."""
-    from pipeline.dom0.install import refuse_replacing
-    from pipeline.dom0.inventory import read_installed
-    from pipeline.dom0.layout import Layout
-    from pipeline.dom0.toolstack import find_toolstack
-
-    name, layout = require_name(recipe), Layout.here()
+@changing_guest
+def install(recipe: Recipe, _specs: object, asked: options.Install) -> None:
+    """Install an artifact on this host."""
+    name, layout = asked.name, Layout.here()
     log = recipe.project.log(name, "install")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
     toolstack = find_toolstack(log)
     before = read_installed(layout, name)
-    refuse_replacing(name, before, may_replace=recipe.options.get("replace") == "yes")
-    folder = _source_folder(recipe, name)
+    refuse_replacing(name, before, may_replace=asked.replace)
+    folder = _source_folder(recipe, asked)
     with reading_artifact(recipe, folder, name):
-        record = _install(recipe, folder, layout, before, toolstack, log)
+        record = _install(folder, layout, before, toolstack, log, asked)
     print_line(f"{name} is installed: {layout.config(name)}")
     for disk in record.disks:
         print_line(f"  {disk.vdev:<6} {disk.target}")
@@ -93,64 +84,52 @@ def install(recipe: Recipe, _specs: object) -> None:
 
 
 def _install(
-    recipe: Recipe,
     folder: Path,
     layout: Layout,
     before: Installed | None,
     toolstack: Toolstack | None,
     log: Path,
+    asked: options.Install,
 ) -> Installed:
-    from pipeline.artifact.folder import read_source, require_backing
-    from pipeline.dom0 import install as installing
-    from pipeline.dom0.configuration import is_edited
-    from pipeline.dom0.install import refuse_impossible
-
-    name = require_name(recipe)
-    program = toolstack.program if toolstack else recipe.options.get("toolstack", "xl")
-    source = read_source(folder, name=name, toolstack=program)
+    program = toolstack.program if toolstack else asked.toolstack
+    source = read_source(folder, name=asked.name, toolstack=program)
     require_backing(source)
     plan = installing.plan_install(
         source,
         layout,
         before=before,
-        autostart=yes_or_no(recipe, "autostart"),
+        autostart=asked.autostart,
         toolstack=program,
-        proof=require_proven(recipe, source),
-        group=recipe.options.get("lvm", ""),
+        proof=require_proven(source, asked),
+        group=asked.lvm or "",
     )
     for note in refuse_impossible(plan, layout, toolstack):
         print_line(f"  {note}")
     if before is not None and is_edited(layout, before):
-        print_line(f"  edits of {layout.config(name)} are not taken over by replace=yes")
+        print_line(f"  edits of {layout.config(asked.name)} are not taken over by replace=yes")
     return installing.install(plan, layout, word="install", log=log)
 
 
-def _source_folder(recipe: Recipe, name: str) -> Path:
+def _source_folder(recipe: Recipe, asked: options.Install) -> Path:
     """The built artifact, the published version, or any folder."""
-    asked = recipe.options.get("from", "")
-    if not asked:
-        return recipe.project.artifact(name)
-    if asked == "published":
-        from pipeline.artifact.published import current_version
+    if isinstance(asked.source, Path):
+        return asked.source.absolute()
+    if asked.source is None:
+        return recipe.project.artifact(asked.name)
+    version = current_version(recipe.project, asked.name)
+    if version is None:
+        raise UsageError(
+            f"{asked.name} has no published version", hint=f"doit publish name={asked.name}"
+        )
+    return version.folder
 
-        version = current_version(recipe.project, name)
-        if version is None:
-            raise UsageError(f"{name} has no published version", hint=f"doit publish name={name}")
-        return version.folder
-    return Path(asked).absolute()
 
-
-def remove(recipe: Recipe, _specs: object) -> None:
-    """Take a guest off this host; yes=yes where something would be lost."""
-    from pipeline.dom0 import remove as removing
-    from pipeline.dom0.inventory import require_installed
-    from pipeline.dom0.layout import Layout
-    from pipeline.dom0.toolstack import find_toolstack
-
-    name, layout = require_name(recipe), Layout.here()
+@changing_guest
+def remove(recipe: Recipe, _specs: object, asked: options.Remove) -> None:
+    """Take a guest off this host; yes= where something would be lost."""
+    name, layout = asked.name, Layout.here()
     record = require_installed(layout, name)
-    may_lose = recipe.options.get("yes") == "yes"
-    for note in removing.refuse_removal(record, layout, find_toolstack(), may_lose=may_lose):
+    for note in removing.refuse_removal(record, layout, find_toolstack(), may_lose=asked.yes):
         print_line(f"  {note}")
     for path in removing.remove_guest(record, layout):
         print_line(f"  removed {path}")
@@ -159,53 +138,12 @@ def remove(recipe: Recipe, _specs: object) -> None:
     print_line(f"{name} is removed; what it was built from is still in {recipe.project.output}")
 
 
-def list_guests(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
-    """What is defined, running, built from what, and out of date; json=yes."""
-    from pipeline.dom0.guest_list import print_guests
-
-    print_guests(recipe, specs, as_json=recipe.options.get("json") == "yes")
-
-
-def doctor(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
-    """What will hurt on this host, each with its fix; dry=yes leaves leftovers, json=yes."""
-    from pipeline.dom0.doctor.examine import examine
-
-    only_looks = yes_or_no(recipe, "dry") or False
-    examine(
-        recipe.project, specs, only_looks=only_looks, as_json=recipe.options.get("json") == "yes"
-    )
+@on_host
+def list_guests(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Listing) -> None:
+    """What is defined, running, built from what, and out of date."""
+    print_guests(recipe, specs, as_json=asked.json_form)
 
 
-WORDS = (
-    Word(
-        "publish",
-        "an immutable copy of the proven guest: keep=7 rollback=yes",
-        publish,
-        options=frozenset({"keep", "rollback", "unproven"}),
-    ),
-    host_word(
-        "install",
-        "put a guest in its place on this Xen host",
-        install,
-        *("from", "autostart", "replace", "unproven", "lvm", "toolstack"),
-        changes=True,
-    ),
-    host_word("remove", "take a guest off this Xen host", remove, "yes", changes=True),
-    host_word(
-        "list-guests",
-        "what is installed, runs, and is out of date",
-        list_guests,
-        "json",
-        only_reads=True,
-    ),
-    *CHANGING_WORDS,
-    Word(
-        "doctor",
-        "what will hurt here, each with its fix",
-        doctor,
-        options=frozenset({"dry", "json"}),
-        is_single=True,
-        is_of_host=True,
-    ),
-    *RUNNING_WORDS,
-)
+def doctor(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Doctor) -> None:
+    """What will hurt on this host, each with its fix."""
+    examine(recipe.project, specs, only_looks=asked.dry, as_json=asked.json_form)

@@ -1,4 +1,4 @@
-"""The words about where packages come from: mirrors, the caching proxy, releases."""
+"""Where packages come from: mirrors, the caching proxy, releases."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.commands.command import Word
+from pipeline.commands.options import MirrorProxy, Mirrors, Releases
 from pipeline.console.progress import print_line, print_table
 from pipeline.errors import PipelineError, UsageError
+from pipeline.mirror.keyrings import borrow_keyring
+from pipeline.mirror.mirrors import list_named, resolve_mirrors
+from pipeline.mirror.probe import Probe, Question, probe_all
+from pipeline.mirror.proxy.control import ProxyControl, find_upstreams
+from pipeline.mirror.proxy.settings import MANAGED, ProxySettings, read_settings
+from pipeline.mirror.proxy.units import (
+    render_units,
+    unit_to_disable,
+    unit_to_enable,
+    write_units,
+)
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-
-if TYPE_CHECKING:
-    from pipeline.mirror.probe import Probe, Question
-    from pipeline.mirror.proxy.control import ProxyControl
-    from pipeline.mirror.proxy.settings import ProxySettings
-    from pipeline.suites import Suite
+from pipeline.suites import SUITES, Suite, describe_age, facts_of
 
 # what fits in a terminal
 _SHORT = ("suite", "version", "state", "until", "init", "kernel", "fs", "console", "hash")
 _HEAD = ("", "mirror", "suite", "dated", "valid until", "lag", "answer", "speed", "signed by")
 
 
-def mirrors(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
-    """Probe every mirror that is known here; suites=, mirrors= (lists), json=yes."""
-    from pipeline.mirror.probe import probe_all  # only this word pays for its imports
-
-    found = probe_all(list(_questions(recipe, specs)))
-    if recipe.options.get("json") == "yes":
+def mirrors(recipe: Recipe, specs: Mapping[str, Spec], options: Mirrors) -> None:
+    """Probe every mirror that is known here, or those that are named."""
+    found = probe_all(list(_questions(recipe, specs, options)))
+    if options.json_form:
         print(json.dumps([one.as_json() for one in found], indent=1))
         return
     print_table([_HEAD, *(_row(one) for one in found)])
@@ -43,19 +46,12 @@ def mirrors(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
             print_line(f"best for {one.suite}: mirror={one.name}  ({one.url})")
 
 
-def _questions(recipe: Recipe, specs: Mapping[str, Spec]) -> Iterator[Question]:
-    from pipeline.mirror.mirrors import list_named, resolve_mirrors
-    from pipeline.mirror.probe import Question
-    from pipeline.mirror.proxy.control import ProxyControl
-    from pipeline.mirror.proxy.settings import MANAGED
-    from pipeline.suites import SUITES
-
+def _questions(recipe: Recipe, specs: Mapping[str, Spec], options: Mirrors) -> Iterator[Question]:
     folder = recipe.project.mirrors
-    names = _listed(recipe, "mirrors") or ["host", *list_named(folder)]
+    names = [*options.mirrors] or ["host", *list_named(folder)]
     if MANAGED not in names and ProxyControl(recipe.project).status().is_running:
         names.append(MANAGED)
-    wanted = _listed(recipe, "suites") or sorted({spec.suite for spec in specs.values()})
-    _refuse_unknown(wanted)
+    wanted = options.suites or sorted({spec.suite for spec in specs.values()})
     for suite in (SUITES[name] for name in wanted):
         for name in names:
             try:
@@ -71,8 +67,6 @@ def _questions(recipe: Recipe, specs: Mapping[str, Spec]) -> Iterator[Question]:
 
 def _path(recipe: Recipe, keyring: str, suite: Suite) -> Path:
     """The keyring itself, or the one that is borrowed from a verified package."""
-    from pipeline.mirror.keyrings import borrow_keyring
-
     path, kept = Path(keyring), recipe.project.cache.keyrings / Path(keyring).name
     if path.is_file() or suite.keyring_package != "ubuntu-keyring":
         return path
@@ -99,19 +93,15 @@ def _row(one: Probe) -> tuple[str, ...]:
     )
 
 
-def suites(recipe: Recipe, _specs: object) -> None:
-    """The releases: what differs between them, and how old they are; suites=, json=yes."""
-    from pipeline.suites import SUITES, describe_age, facts_of
-
+def suites(_recipe: Recipe, _specs: object, options: Releases) -> None:
+    """The releases: what differs between them, and how old they are."""
     today = datetime.now(UTC).date()
-    asked = _listed(recipe, "suites")
-    _refuse_unknown(asked)
-    chosen = [SUITES[name] for name in asked or SUITES]
+    chosen = [SUITES[name] for name in options.suites or SUITES]
     rows = [facts_of(suite, today) for suite in chosen]
-    if recipe.options.get("json") == "yes":
+    if options.json_form:
         print(json.dumps({row["suite"]: row for row in rows}, indent=1))
         return
-    if asked:  # every fact, a suite a column
+    if options.suites:  # every fact, a suite a column
         print_table([(fact, *(row[fact] for row in rows)) for fact in rows[0]])
     else:
         print_table([_SHORT, *(tuple(row[fact] for fact in _SHORT) for row in rows)])
@@ -122,53 +112,32 @@ def suites(recipe: Recipe, _specs: object) -> None:
             print_line(f"  {suite.name}: {note}")
 
 
-def _refuse_unknown(names: list[str]) -> None:
-    from pipeline.suites import SUITES
-
-    unknown = [name for name in names if name not in SUITES]
-    if unknown:
-        raise UsageError(f"unknown suite {', '.join(unknown)}", hint="doit suites lists them")
-
-
-def mirror_proxy(recipe: Recipe, _specs: object) -> None:
-    """Run the caching proxy: until interrupted, or stay=yes; stop=yes, status=yes, units=FOLDER."""
-    from pipeline.mirror.proxy.control import ProxyControl
-    from pipeline.mirror.proxy.settings import read_settings
-
-    given = {key: recipe.options[key] for key in ("proxy", "upstream") if key in recipe.options}
+def mirror_proxy(recipe: Recipe, _specs: object, options: MirrorProxy) -> None:
+    """Run the caching proxy until interrupted, or ask and tell the one that runs."""
+    asked = {"proxy": options.proxy, "upstream": options.upstream, "port": options.port}
+    given = {key: value for key, value in asked.items() if value is not None}
     settings = read_settings(recipe.project.mirrors)
-    if "port" in recipe.options:
-        given["port"] = recipe.options["port"]
     try:
-        settings = type(settings).model_validate({**settings.model_dump(), **given})
+        settings = ProxySettings.model_validate({**settings.model_dump(), **given})
     except ValueError as error:
         raise UsageError(
             f"mirror-proxy: {', '.join(sorted(given))}: not understood",
             details=str(error),
             hint="proxy=approx or apt-cacher-ng, port=1 to 65535, upstream= any form of mirror=",
         ) from None
-    if "units" in recipe.options:
-        _write_units(recipe, settings)
+    if options.units:
+        _write_units(recipe, settings, options.units)
         return
     control = ProxyControl(recipe.project, settings)
-    if recipe.options.get("stop") == "yes":
+    if options.stop:
         print_line("the proxy is stopped" if control.stop() else "the proxy did not run")
-    elif recipe.options.get("status") == "yes":
+    elif options.status:
         say_status(control)
     else:
-        _run_proxy(control, stays=recipe.options.get("stay") == "yes")
+        _run_proxy(control, stays=options.stay)
 
 
-def _write_units(recipe: Recipe, settings: ProxySettings) -> None:
-    from pipeline.mirror.proxy.control import find_upstreams
-    from pipeline.mirror.proxy.units import (
-        render_units,
-        unit_to_disable,
-        unit_to_enable,
-        write_units,
-    )
-
-    folder = Path(recipe.options["units"])
+def _write_units(recipe: Recipe, settings: ProxySettings, folder: Path) -> None:
     upstreams = find_upstreams(settings.upstream, recipe.project.mirrors)
     for path in write_units(render_units(settings.proxy, settings.port, upstreams), folder):
         print_line(f"wrote {path}")
@@ -207,35 +176,3 @@ def say_status(control: ProxyControl) -> None:
         f"  cache:     {now.cache_bytes / 2**20:.0f} MiB in {now.files} files, {control.cache}"
     )
     print_line(f"  use it:    mirror=proxy, or mirror={now.settings.address}")
-
-
-def _listed(recipe: Recipe, option: str) -> list[str]:
-    return [one for one in recipe.options.get(option, "").split(",") if one]
-
-
-WORDS = (
-    Word(
-        "mirrors",
-        "probe the mirrors, name the best",
-        mirrors,
-        options=frozenset({"suites", "mirrors", "json"}),
-        is_single=True,
-        needs_output=False,
-    ),
-    Word(
-        "suites",
-        "what is known of each release",
-        suites,
-        options=frozenset({"json", "suites"}),
-        is_single=True,
-        only_reads=True,
-    ),
-    Word(
-        "mirror-proxy",
-        "run a caching proxy for builds",
-        mirror_proxy,
-        options=frozenset({"stay", "stop", "status", "proxy", "port", "upstream", "units"}),
-        is_single=True,
-        needs_output=False,
-    ),
-)

@@ -1,84 +1,45 @@
-"""The words for proofs under real Xen."""
+"""Guests judged: their images read, themselves booted under real Xen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.commands.command import Word
+from pipeline.check import check_guest
+from pipeline.commands.options import Check, Login, Prove, ProveCfg
 from pipeline.console.progress import leave_stdout
-from pipeline.errors import UsageError
+from pipeline.proof import prove as proofs
+from pipeline.proof.session import Asked
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 
-if TYPE_CHECKING:
-    from pipeline.proof.session import Asked
 
-# only these words pay for the imports of the proof
-XEN = "4.17"
-_ASKED = frozenset({"json", "prove_key", "prove_long", "prove_password"})
+def check(recipe: Recipe, spec: Spec, options: Check) -> None:
+    """Every check of the finished image; raises VerificationError when one fails."""
+    check_guest(recipe, spec, as_json=options.json_form)
 
 
-def prove(recipe: Recipe, spec: Spec) -> None:
+def prove(recipe: Recipe, spec: Spec, options: Prove) -> None:
     """Boot the artifact under real Xen; raises VerificationError when a check fails there."""
-    from pipeline.proof.prove import prove
+    password = None
+    if spec.root_password_file not in ("", "-"):
+        password = recipe.project.guests / spec.root_password_file
+    proofs.prove(recipe, spec, _ask(options, password))
 
-    prove(recipe, spec, _read_asked(recipe, spec))
 
-
-def prove_foreign(recipe: Recipe, _specs: Mapping[str, Spec]) -> None:
+def prove_foreign(recipe: Recipe, _specs: object, options: ProveCfg) -> None:
     """Boot a guest that was not built here from its own configuration, and ask it."""
-    from pipeline.proof.prove import prove_foreign
-
-    text = recipe.options.get("cfg", "")
-    if not text:
-        raise UsageError("which configuration?", hint="doit prove-cfg cfg=/etc/xen/web1.cfg")
-    xen = recipe.options.get("prove_xen", XEN)
-    prove_foreign(recipe, Path(text).expanduser(), xen, _read_asked(recipe, None))
+    proofs.prove_foreign(recipe, options.cfg, options.prove_xen, _ask(options, None))
 
 
-def _read_asked(recipe: Recipe, spec: Spec | None) -> Asked:
-    from pipeline.proof.session import Asked
-
-    options = recipe.options
-    key, password = options.get("prove_key"), options.get("prove_password")
-    if password is None and spec is not None and spec.root_password_file not in ("", "-"):
-        password = str(recipe.project.guests / spec.root_password_file)
-    as_json = options.get("json") == "yes"
-    if as_json:
+def _ask(options: Login, password: Path | None) -> Asked:
+    if options.json_form:
         leave_stdout()
+    own = options if isinstance(options, Prove) else None
     return Asked(
-        Path(key).expanduser() if key else None,
-        thorough=options.get("prove_long") == "yes",
-        as_is=options.get("prove_as_is") == "yes",
-        password=Path(password).expanduser() if password else None,
-        with_xl=_is_with_xl(recipe),
-        as_json=as_json,
+        options.prove_key,
+        thorough=options.prove_long,
+        as_is=own is not None and own.prove_as_is,
+        password=options.prove_password or password,
+        with_xl=own is not None and own.prove_with == "xl",
+        as_json=options.json_form,
     )
-
-
-def _is_with_xl(recipe: Recipe) -> bool:
-    tool = recipe.options.get("prove_with", "qemu")
-    if tool not in ("qemu", "xl"):
-        raise UsageError(
-            f"prove_with={tool}: unknown", hint="write qemu (everywhere), or xl (on a dom0)"
-        )
-    return tool == "xl"
-
-
-WORDS = (
-    Word(
-        "prove",
-        "boot under real Xen, ask the guest",
-        prove,
-        options=_ASKED | {"prove_as_is", "prove_with"},
-    ),
-    Word(
-        "prove-cfg",
-        "boot a guest that was not built here: cfg=/etc/xen/web1.cfg",
-        prove_foreign,
-        options=_ASKED | {"cfg", "prove_xen"},
-        is_single=True,
-    ),
-)

@@ -1,43 +1,38 @@
-"""The words for what the pipeline keeps: the store, the package cache, locks."""
+"""What the pipeline keeps: the store, the package cache, locks."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 
-from pipeline.commands.command import Word
+from pipeline import process
 from pipeline.commands.needed import list_needed
+from pipeline.commands.options import Build, Collect, Guests
 from pipeline.console.progress import print_line
-from pipeline.errors import UsageError
+from pipeline.lockfile import lock_path, make_lock
+from pipeline.locks import try_locked
 from pipeline.recipe import Recipe
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
-from pipeline.store.gc import remove_leftovers
+from pipeline.storage import lvm
+from pipeline.storage.flatten import flatten_guest
+from pipeline.storage.golden import remove_unused
+from pipeline.store.gc import Entry, collect, list_entries, plan_collection, remove_leftovers
 from pipeline.store.store import Store
 
 _MIB = 1 << 20
-_DEFAULT_KEEP = "20G"
 _OBSOLETE = "cache/apt"  # apt's own until it was taken from the guests' scripts, which could write
 
 
-def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
+def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec], options: Collect) -> None:
     """Remove what no guest and no spec needs, oldest first, until the rest is within keep=SIZE."""
-    from pipeline.errors import WrongValueError
-    from pipeline.locks import try_locked
-    from pipeline.spec.values import parse_size
-
-    asked = recipe.options.get("keep", _DEFAULT_KEEP)
-    try:
-        limit = 0 if asked == "0" else parse_size(asked) * _MIB
-    except WrongValueError as mistake:
-        raise UsageError(f"keep={asked}: {mistake.message}", hint=mistake.hint) from mistake
-    if recipe.options.get("dry") == "yes":
-        _collect(recipe, specs, limit, is_dry=True)
+    if options.dry:
+        _collect(recipe, specs, options)
         return
     _remove_leftovers(recipe)
     with try_locked(Store.of(recipe.project).runs_lock) as is_alone:
         if is_alone:
-            _collect(recipe, specs, limit, is_dry=False)
+            _collect(recipe, specs, options)
         else:
             print_line("a build or another command uses this output folder: nothing was removed")
             print_line("  doit gc again when it has ended")
@@ -54,18 +49,16 @@ def _remove_leftovers(recipe: Recipe) -> None:
         print_line(f"  removed abandoned {path.relative_to(output)}")
 
 
-def _collect(recipe: Recipe, specs: Mapping[str, Spec], limit: int, *, is_dry: bool) -> None:
-    """Nobody else is at work here unless it `is_dry`."""
-    from pipeline.store.gc import Entry, collect, list_entries, plan_collection
-
+def _collect(recipe: Recipe, specs: Mapping[str, Spec], options: Collect) -> None:
+    """Nobody else is at work here unless it is dry."""
     entries = list_entries(recipe.project, list_needed(recipe, specs))
-    plan = plan_collection(entries, limit)
+    plan = plan_collection(entries, options.keep_mib * _MIB)
 
     def show(entry: Entry, verb: str = "removed") -> None:
         name = entry.path.relative_to(recipe.project.output)
         print_line(f"  {verb} {_show_size(entry.size):>9}  {name}")
 
-    if is_dry:
+    if options.dry:
         for entry in plan.doomed:
             show(entry, "would remove")
         busy: list[Entry] = []
@@ -77,10 +70,10 @@ def _collect(recipe: Recipe, specs: Mapping[str, Spec], limit: int, *, is_dry: b
     needed = sum(entry.size for entry in plan.kept)
     freed = plan.freed - sum(entry.size for entry in busy)
     print_line(
-        f"{_show_size(freed)} {'would go' if is_dry else 'removed'}, "
+        f"{_show_size(freed)} {'would go' if options.dry else 'removed'}, "
         f"{_show_size(plan.left + plan.freed - freed)} left, "
         f"of it {_show_size(needed)} needed by guests and specs; "
-        f"keep={recipe.options.get('keep', _DEFAULT_KEEP)}"
+        f"keep={options.keep}"
     )
 
 
@@ -88,20 +81,14 @@ def _collect_volumes(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
     """Golden volumes that no guest is a snapshot of."""
     if os.geteuid() != 0 or not any(spec.lvm for spec in specs.values()):
         return
-    from pipeline import process
-    from pipeline.storage import lvm
-    from pipeline.storage.golden import remove_unused
-
     if not lvm.missing_tools():
         current = {recipe.state("image", spec).folder.name for spec in specs.values()}
         for name in remove_unused(process.run, recipe.project, current):
             print_line(f"  removed golden volume {name}")
 
 
-def lock(recipe: Recipe, spec: Spec) -> None:
+def lock(recipe: Recipe, spec: Spec, _options: Build) -> None:
     """Write the guest's lock and keep what it names."""
-    from pipeline.lockfile import lock_path, make_lock
-
     made = make_lock(recipe, spec)
     print_line(
         f"{lock_path(recipe.project, spec.name).name}: {len(made.packages)} packages, "
@@ -113,10 +100,8 @@ def lock(recipe: Recipe, spec: Spec) -> None:
     print_line(f"  build from exactly these: doit build name={spec.name} locked=yes [offline=yes]")
 
 
-def flatten(recipe: Recipe, spec: Spec) -> None:
+def flatten(recipe: Recipe, spec: Spec, _options: Guests) -> None:
     """Make the guest's copy-on-write disk one that needs no golden image."""
-    from pipeline.storage.flatten import flatten_guest
-
     backing = flatten_guest(recipe.project, spec)
     print_line(f"{spec.name}: it stands on its own; it rested on {backing}")
     print_line("  write clone = 'full' into its spec, or the next new build shares blocks again")
@@ -124,17 +109,3 @@ def flatten(recipe: Recipe, spec: Spec) -> None:
 
 def _show_size(size: int) -> str:
     return f"{size / _MIB / 1024:.2f} GiB" if size >= 1024 * _MIB else f"{size / _MIB:.1f} MiB"
-
-
-WORDS = (
-    Word("flatten", "make a clone=cow disk stand on its own", flatten),
-    Word("lock", "record and keep every package of the guest", lock, after="config"),
-    Word(
-        "gc",
-        "remove what nobody needs, oldest first: keep=20G dry=yes",
-        collect_garbage,
-        options=frozenset({"keep", "dry"}),
-        is_single=True,
-        needs_output=False,
-    ),
-)

@@ -16,7 +16,8 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.commands import TABLES
+from pipeline.commands import COMMANDS
+from pipeline.commands.command_line import read_command_line
 from pipeline.errors import PipelineError
 from pipeline.project import Project
 from pipeline.recipe import Recipe
@@ -27,7 +28,6 @@ from tests.host.small_artifact import ABIS, make_artifact, make_kernel
 
 NAME = "web1"
 WITNESS = "a file of the host"
-WORDS = {word.name: word for table in TABLES for word in table}
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,17 @@ class LifeBench:
         """One word of the command line; `of` stands for from."""
         if "of" in options:
             options["from"] = options.pop("of")
-        if WORDS[word].is_of_host and word not in ("list-guests", "doctor"):
+        command = COMMANDS[word]
+        if command.is_of_host and word not in ("list-guests", "doctor"):
             options.setdefault("name", NAME)
         project = Project(ROOT, self.output, self.work / "guests")
-        recipe = Recipe(project, STAGES, options=options)
         heard = io.StringIO()
-        subject: object = {NAME: self.spec} if WORDS[word].is_single else self.spec
+        subject: object = {NAME: self.spec} if command.is_single else self.spec
         with redirect_stdout(heard):
             try:
-                WORDS[word].action(recipe, subject)
+                line = read_command_line([word, *map("=".join, options.items())])
+                recipe = Recipe(project, STAGES, options=line.building)
+                command.run(recipe, subject, line.options_of(command))
             except PipelineError as error:
                 return Said(error.exit_code, heard.getvalue(), error)
         return Said(0, heard.getvalue())

@@ -144,8 +144,8 @@ def test_a_record_that_we_never_wrote(installed: LifeBench, changes: dict[str, o
     for word in CHANGES:
         error = installed.refused(word, **options_of(word, installed))
         assert str(installed.record) in error.brief
-    for word in ("list-guests", "doctor"):
-        assert str(installed.record) in installed.ask(word, dry="yes").text
+    assert str(installed.record) in installed.ask("list-guests").text
+    assert str(installed.record) in installed.ask("doctor", dry="yes").text
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -570,8 +570,8 @@ def test_a_configuration_that_cannot_be_read(
         assert str(installed.config) in error.brief
     installed.demand("list-guests")
     assert str(installed.config) in installed.ask("doctor", dry="yes").text
-    for word in ("start", "migrate"):
-        assert installed.refused(word, to="peer", dry="yes")
+    assert installed.refused("start")
+    assert installed.refused("migrate", to="peer", dry="yes")
 
 
 def test_a_latin_1_comment_survives_a_refresh(installed: LifeBench) -> None:

@@ -167,4 +167,4 @@ def test_a_proxy_that_stays_is_found_again_and_stopped_from_the_command_line(
     assert "is stopped" in ended.said and not listens(port)
     assert "did not run" in shop.doit(*words, "stop=yes").said
     wrong = shop.doit("mirror-proxy", "port=x")
-    assert (wrong.code, "port=1 to 65535" in wrong.said) == (2, True), wrong.said
+    assert (wrong.code, "port: 'x' is not a whole number" in wrong.said) == (2, True), wrong.said

@@ -142,8 +142,8 @@ def test_shared_blocks_are_refused_where_there_are_none(tmp_path: Path) -> None:
     assert not project.volume("web1").exists()
 
 
-def planned(project: Project, name: str, **options: str) -> Plan:
-    recipe = small.make_recipe(project, **options)
+def planned(project: Project, name: str) -> Plan:
+    recipe = small.make_recipe(project)
     return plan_build(recipe, load_all(project.guests)[name], run)
 
 

@@ -30,6 +30,7 @@ STEMS = {
     "mirror": "the stage, the proof's own",
     "mirrors": "the commands, the definitions",
     "network": "check reads the guest's files, guest writes them",
+    "options": "of our commands, of xen-create-image",
     "power": "the commands, what they do",
     "prove": "the command, what it does",
     "store": "the commands, the store",

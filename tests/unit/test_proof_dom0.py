@@ -11,12 +11,9 @@ from types import ModuleType
 
 import pytest
 
-from pipeline.commands import prove
+from pipeline.commands.command_line import read_command_line
 from pipeline.errors import EnvironmentFault, UsageError
-from pipeline.project import Project
 from pipeline.proof import dom0
-from pipeline.recipe import Recipe
-from tests.specs import make_spec
 
 MAC = "00:16:3e:01:02:03"
 
@@ -96,8 +93,6 @@ def test_a_host_whose_block_scripts_run_elsewhere_is_refused(
     dom0.refuse_elsewhere()
 
 
-def test_an_unknown_way_to_prove_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
-    recipe = Recipe(Project(tmp_path, tmp_path, tmp_path), (), options={"prove_with": "vmware"})
-    with pytest.raises(UsageError, match="prove_with=vmware") as caught:
-        prove.prove(recipe, make_spec())
-    assert "xl (on a dom0)" in caught.value.hint
+def test_an_unknown_way_to_prove_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError, match="prove_with: 'vmware' is not one of qemu, xl"):
+        read_command_line(["prove", "name=web1", "prove_with=vmware"])

@@ -47,7 +47,7 @@ def test_a_rebuilt_guest_takes_the_place_of_the_old_one_if_nobody_minds(
 
     with open(disk, "rb"), pytest.raises(InUseError, match="openers in device-mapper's count"):
         # the opener is this process itself, which only device-mapper counts
-        small.build(project, "web1", "3", replace="yes")
+        small.build(project, "web1", "3", replace=True)
 
     point.mkdir()
     run(["mount", disk, point])
@@ -55,7 +55,7 @@ def test_a_rebuilt_guest_takes_the_place_of_the_old_one_if_nobody_minds(
     with pytest.raises(InUseError, match="has written to it"):
         small.build(project, "web1", "3")
     assert small.version_of(disk) == "2"
-    small.build(project, "web1", "3", replace="yes")
+    small.build(project, "web1", "3", replace=True)
     assert small.version_of(disk) == "3"
     assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
     remove_guests(project)
@@ -64,9 +64,9 @@ def test_a_rebuilt_guest_takes_the_place_of_the_old_one_if_nobody_minds(
 def test_a_volume_that_is_not_ours_is_never_overwritten(group: str, tmp_path: Path) -> None:
     foreign = lvm.create_volume(run, group, "web1-disk", size_bytes=MIB)
     project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
-    for options in ({}, {"replace": "yes"}):
+    for replace in (False, True):
         with pytest.raises(InUseError, match="exists and was not made for web1"):
-            small.build(project, "web1", **options)
+            small.build(project, "web1", replace=replace)
     assert [found.uuid for found in lvm.list_volumes(run)] == [foreign.uuid]
     lvm.remove_volume(run, foreign)
 
@@ -133,7 +133,7 @@ def test_a_given_device_is_written_whole_and_kept_from_others(tmp_path: Path) ->
     project = small.make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n')
     with pytest.raises(InUseError, match="holds a ext2 file system"):
         small.build(project, "web1")
-    folder = small.build(project, "web1", replace="yes")
+    folder = small.build(project, "web1", replace=True)
     assert small.version_of(device) == "1"
     assert f"target={device}" in (folder / "web1.cfg").read_text()
     small.build(project, "web1", "2")

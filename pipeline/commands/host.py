@@ -1,0 +1,114 @@
+"""What commands about guests of this Xen host share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.artifact.folder import Source
+from pipeline.commands.options import Guest, Options, Unproven
+from pipeline.console.progress import print_line
+from pipeline.diagnosis import explain_os_error
+from pipeline.dom0.guest_root import site_of
+from pipeline.dom0.inventory import survey, tighten
+from pipeline.dom0.layout import Layout
+from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
+from pipeline.locks import is_locked, locked
+from pipeline.proof.seals import read_verdict
+from pipeline.recipe import Recipe
+from pipeline.spec import Spec
+from pipeline.storage.transaction import recover_all, working_on
+from pipeline.store.store import Store
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+AnyGuest = TypeVar("AnyGuest", bound=Guest)
+Action = Callable[[Recipe, Mapping[str, Spec], AnyOptions], None]
+
+
+def on_host(action: Action[AnyOptions]) -> Action[AnyOptions]:
+    """A command's function; what a killed command left is undone or finished first."""
+
+    @wraps(action)
+    def begun(recipe: Recipe, specs: Mapping[str, Spec], options: AnyOptions) -> None:
+        layout = Layout.here()
+        with _explained():
+            done = recover_all(site_of(layout))
+            _prepare(layout, [] if getattr(options, "json_form", False) else done)
+            action(recipe, specs, options)
+
+    return begun
+
+
+def changing_guest(action: Action[AnyGuest]) -> Action[AnyGuest]:
+    """The same for one that changes its guest.
+
+    It keeps the guest's lock from its first look to its end, and waits for whoever has it.
+    """
+
+    @wraps(action)
+    def begun(recipe: Recipe, specs: Mapping[str, Spec], options: AnyGuest) -> None:
+        layout = Layout.here()
+        with _explained(), working_on(site_of(layout), options.name) as done:
+            _prepare(layout, done)
+            action(recipe, specs, options)
+
+    return begun
+
+
+def _prepare(layout: Layout, done: list[str]) -> None:
+    tighten(disk for guest in survey(layout)[0].values() for disk in guest.disks)
+    for text in done:
+        print_line(f"  {text}")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise describe_fault(error) from error
+
+
+def require_proven(source: Source, options: Unproven) -> str:
+    """`proven`, or why not where the user goes on without; raises VerificationError."""
+    verdict = read_verdict(source.folder)
+    if verdict.is_proven:
+        return "proven"
+    if not options.unproven:
+        raise VerificationError(
+            f"{source.name} is not proven: {verdict.reason}",
+            hint=f"doit prove name={source.name}, or go on without: unproven=yes",
+        )
+    print_line(f"  {source.name} is not proven: {verdict.reason}")
+    return verdict.reason
+
+
+@contextmanager
+def reading_artifact(recipe: Recipe, folder: Path, name: str) -> Iterator[None]:
+    """While it is read nobody replaces or reads it; waits for whoever does, and says so."""
+    store = Store.of(recipe.project)
+    paths = [store.lock_path(stage, name) for stage in ("volume", "config")]
+    if folder != recipe.project.artifact(name):
+        paths = [folder.parent.parent / ".locks" / name] if folder.parent.name == name else []
+        paths = [path for path in paths if path.parent.parent.name == "published"]
+    if any(is_locked(path) for path in paths):
+        print_line(f"  waiting: {name} is being built or published")
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(locked(path))
+        yield
+
+
+def describe_fault(error: OSError) -> PipelineError:
+    """What the system said to a command that was at work on the host's files."""
+    known = explain_os_error(error)
+    if known is not None:
+        return known
+    where = f"{error.filename}: " if error.filename else ""
+    return EnvironmentFault(
+        f"{where}{error.strerror or error}",
+        hint="nothing is half done: what was begun was undone; mend it, then again",
+    )

@@ -1,0 +1,321 @@
+"""What each command takes, as models: read, checked and explained before anything runs.
+
+A field's alias is the word that is typed, where Python has its own meaning for it. The title of
+one that must be given is what is asked where it is not. (No `from __future__ import annotations`:
+without it pydantic need not evaluate them as texts, at every start.)
+"""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic.fields import FieldInfo
+
+from pipeline.errors import WrongValueError
+from pipeline.recipe import BuildOptions, NetworkOptions, SourceOptions
+from pipeline.spec import values
+
+
+def _read_path(text: str) -> Path:
+    try:
+        return Path(values.check_path(text)).expanduser()
+    except RuntimeError:
+        raise WrongValueError(f"{text!r} names the home of nobody here") from None
+
+
+def _check_bound(value: object) -> str:
+    return "0" if value == "0" else values.check_size(value, (0, values.DISK_MIB[1]))
+
+
+def _check_target(text: str) -> str:
+    if not text or text.startswith("-") or not text.isprintable() or " " in text:
+        raise WrongValueError(f"{text!r} is not a host", "a host name or an address")
+    return text
+
+
+NamedPath = Annotated[Path, BeforeValidator(_read_path)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    alternatives: ClassVar[tuple[str, ...]] = ()
+
+    def require_sense(self) -> None:
+        """Raises WrongValueError where what is asked for does not go together."""
+        both = [f"{name}=" for name in self.alternatives if getattr(self, name)]
+        if len(both) > 1:
+            raise WrongValueError(f"{' and '.join(both)} are both asked for", "keep one of them")
+
+
+class Options(_Part):
+    """What every command takes."""
+
+    events: NamedPath | None = Field(
+        None,
+        description="File to which a JSON object is added for all that happens (docs/ci.md).",
+        examples=["events.jsonl"],
+    )
+
+
+def variables_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """What may stand before `=`, with its field; name first, events last."""
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    order = {"name": 0, "events": 2}
+    return {name: fields[name] for name in sorted(fields, key=lambda name: order.get(name, 1))}
+
+
+class Guests(Options):
+    """Guests of guests/."""
+
+    name: values.GuestName | None = Field(
+        None, description="Which guest; all of them without it.", examples=["test-drbd"]
+    )
+
+
+class Look(Guests, SourceOptions):
+    """Commands that read what was built."""
+
+
+class Build(Guests, BuildOptions):
+    """Commands that build, and the stages."""
+
+
+class _Printed(_Part):
+    json_form: StrictBool = Field(False, alias="json", description="As JSON, for programs.")
+
+
+class Listing(Options, _Printed):
+    """Commands that print a table."""
+
+
+class Check(Look, _Printed):
+    """doit check."""
+
+
+class Plan(Build, _Printed):
+    """doit plan."""
+
+
+class Login(_Printed):
+    """How a guest is entered and asked in a proof."""
+
+    prove_key: NamedPath | None = Field(
+        None, description="Private SSH key to log in with.", examples=["~/.ssh/id_ed25519"]
+    )
+    prove_password: NamedPath | None = Field(
+        None,
+        description="File whose first line is root's password. Default: that of the spec.",
+        examples=["/root/secrets/web1"],
+    )
+    prove_long: StrictBool = Field(
+        False, description="Also what takes long: apt-get update, an upgrade, the other kernel."
+    )
+
+
+class Prove(Look, Login):
+    """doit prove."""
+
+    prove_as_is: StrictBool = Field(
+        False, description="Judge it by the spec that it was built from, not by today's."
+    )
+    prove_with: Literal["qemu", "xl"] = Field(
+        "qemu", description="An emulated Xen host (qemu), or this machine's own Xen, a dom0 (xl)."
+    )
+
+
+class ProveCfg(Options, Login, NetworkOptions):
+    """doit prove-cfg."""
+
+    cfg: NamedPath = Field(
+        title="which configuration?",
+        description="An xl configuration file.",
+        examples=["/etc/xen/web1.cfg"],
+    )
+    prove_xen: values.XenVersion = Field(
+        "4.17", description="Release of Xen in the test host.", examples=["4.17"]
+    )
+
+
+class Unproven(_Part):
+    """Commands that want a proven guest."""
+
+    unproven: StrictBool = Field(False, description="Go on with a guest that was not proven.")
+
+
+class Publish(Look, Unproven):
+    """doit publish."""
+
+    keep: Annotated[StrictInt, Field(ge=1)] = Field(
+        7, description="How many versions stay.", examples=[7]
+    )
+    rollback: StrictBool = Field(
+        False, description="Make the version before the current one again, publish nothing."
+    )
+
+
+class Guest(Options):
+    """Commands about one guest of this host."""
+
+    name: values.GuestName = Field(
+        title="which guest?", description="Which guest.", examples=["test-drbd"]
+    )
+
+
+class Source(_Part):
+    """Commands that may take a guest from elsewhere."""
+
+    source: NamedPath | None = Field(
+        None,
+        alias="from",
+        description="Folder to take it from. Default: what was built here.",
+        examples=["/srv/web1"],
+    )
+
+
+class Install(Guest, Unproven):
+    """doit install."""
+
+    source: Literal["published"] | NamedPath | None = Field(
+        None,
+        alias="from",
+        description="`published`, or an artifact folder. Default: what was built here.",
+        examples=["published"],
+    )
+    autostart: StrictBool | None = Field(
+        None,
+        description="Start it with the host. Default: as its spec says, or as it was before.",
+    )
+    replace: StrictBool = Field(False, description="Replace the guest of this name.")
+    lvm: values.GroupName | None = Field(
+        None, description="Volume group that gets the disks.", examples=["VG0"]
+    )
+    toolstack: Literal["xl", "xm"] = Field(
+        "xl", description="Where no Xen runs: the program that will start it."
+    )
+
+
+class Remove(Guest):
+    """doit remove and doit destroy."""
+
+    yes: StrictBool = Field(False, description="Yes, what would be lost may be lost.")
+
+
+class Change(Source):
+    """Changes of an installed guest that keep what was before."""
+
+    alternatives = ("undo", "purge")
+
+    undo: StrictBool = Field(False, description="Back to what was before.")
+    purge: StrictBool = Field(False, description="Remove what was before: no undo any more.")
+
+
+class Refresh(Options, Change):
+    """doit refresh."""
+
+    name: values.GuestName | None = Field(
+        None, description="Which guest; all that are installed without it.", examples=["test-drbd"]
+    )
+    restart: StrictBool = Field(
+        False, description="Shut a running guest down and start it with the new kernel."
+    )
+
+
+class Resize(Guest):
+    """doit resize."""
+
+    size: Annotated[str, BeforeValidator(values.check_part_size)] = Field(
+        title="to which size?", description="The root disk's new size.", examples=["8G"]
+    )
+
+
+class Rebuild(Guest, Unproven, Change):
+    """doit rebuild."""
+
+
+class Doctor(Listing):
+    """doit doctor."""
+
+    dry: StrictBool = Field(False, description="Only look: leave what killed commands left.")
+
+
+class Shutdown(Options):
+    """doit shutdown."""
+
+    name: values.GuestName | None = Field(None, description="Which guest.", examples=["test-drbd"])
+    all_guests: StrictBool = Field(False, alias="all", description="All that run.")
+    timeout: Annotated[StrictInt, Field(ge=0)] = Field(
+        180, description="Seconds to wait for it.", examples=[600]
+    )
+
+    def require_sense(self) -> None:
+        """A guest, or all."""
+        if not self.name and not self.all_guests:
+            raise WrongValueError("which guest?", "add name=, as name=test-drbd, or all=yes")
+
+
+class Migrate(Guest):
+    """doit migrate."""
+
+    to: Annotated[str, BeforeValidator(_check_target)] = Field(
+        title="migrate where?",
+        description="The other host, which takes root's SSH key.",
+        examples=["xen2"],
+    )
+    live: StrictBool = Field(False, description="xm: let it run while its memory is copied.")
+    dry: StrictBool = Field(False, description="Only say what would move and what must be there.")
+
+
+class Collect(Options):
+    """doit gc."""
+
+    keep: Annotated[str, BeforeValidator(_check_bound)] = Field(
+        "20G",
+        description="How much may stay besides what is needed; 0: nothing.",
+        examples=["5G", "0"],
+    )
+    dry: StrictBool = Field(False, description="Only say what would go.")
+
+    @property
+    def keep_mib(self) -> int:
+        """The bound in MiB."""
+        return 0 if self.keep == "0" else values.parse_size(self.keep)
+
+
+class Releases(Listing):
+    """doit suites."""
+
+    suites: tuple[values.SuiteName, ...] = Field(
+        (), description="Which releases.", examples=["lenny,bookworm"]
+    )
+
+
+class Mirrors(Releases):
+    """doit mirrors."""
+
+    mirrors: tuple[values.Mirror, ...] = Field(
+        (),
+        description="Which mirrors. Default: the host's, those in mirrors/, a running proxy.",
+        examples=["host,monmiroir:9999"],
+    )
+
+
+class MirrorProxy(Options):
+    """doit mirror-proxy. What is not given is as mirrors/proxy.toml says."""
+
+    alternatives = ("stay", "stop", "status", "units")
+
+    proxy: Literal["approx", "apt-cacher-ng"] | None = Field(None, description="The program.")
+    port: Annotated[StrictInt, Field(ge=1, le=65535)] | None = Field(
+        None, description="Where it listens.", examples=[9999]
+    )
+    upstream: values.Mirror | None = Field(
+        None, description="The mirror behind it, in any form of mirror=.", examples=["host"]
+    )
+    stay: StrictBool = Field(False, description="Let it run on when the command has ended.")
+    stop: StrictBool = Field(False, description="Stop the one that runs.")
+    status: StrictBool = Field(False, description="Say whether it runs, and how much it holds.")
+    units: NamedPath | None = Field(
+        None,
+        description="Folder that gets systemd units for a machine that serves a lab.",
+        examples=["lab"],
+    )

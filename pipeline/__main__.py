@@ -22,7 +22,16 @@ def main() -> None:
 
 
 def _run() -> int:
-    from doit.doit_cmd import DoitMain  # 100 ms: a signal must not come in between
+    """Imports take 100 ms and more: a signal must not come in between."""
+    words = sys.argv[1:]
+    if words[:1] == ["help"] or {"-h", "--help"} & set(words):
+        from pipeline.commands.help import DOIT, print_help
+
+        topics = [word for word in words if word[:1] != "-" and word != "help"]
+        if not DOIT & set(topics):
+            return print_help(topics)
+        sys.argv[1:] = ["help", *(topic for topic in topics if topic != "doit")]
+    from doit.doit_cmd import DoitMain
 
     try:
         return int(DoitMain().run(sys.argv[1:]) or 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -40,7 +42,7 @@ before it begins (*stops*), or says so (*warns*); what no build could make is a 
 whether this machine answers vsyscalls (releases up to wheezy, amd64) and starts i386 programs, by
 starting some; it names the package of a keyring that is missing, and what a release's age means
 today (`doit suites`)."""
-_NAMES: dict[type, str] = {str: "text", bool: "true, false", int: "number"}
+_NAMES: dict[type, str] = {str: "text", int: "number", Path: "path"}
 _JSON_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer"}
 
 
@@ -155,14 +157,18 @@ def _render_suite(suite: Suite) -> str:
     return f"| `{suite.name}` | {title} | {', '.join(suite.inits)} | {cards} | {kernels} |"
 
 
-def _render_row(key: str, field: FieldInfo) -> str:
-    kind = strip_annotation(field.annotation)
+def describe_kind(annotation: Any, *, truth: str = "true, false") -> str:
+    """What may be written: the words of a choice, or the kind of value."""
+    kind = strip_annotation(annotation)
     if get_origin(kind) is Literal:
-        value = ", ".join(word for word in get_args(kind) if word)
-    elif get_origin(kind) is tuple:
-        value = "tables" if table_of(field.annotation) else "list"
-    else:
-        value = _NAMES[kind]
+        return ", ".join(word for word in get_args(kind) if word)
+    if get_origin(kind) is tuple:
+        return "tables" if table_of(annotation) else "list"
+    return truth if kind is bool else _NAMES[kind]
+
+
+def _render_row(key: str, field: FieldInfo) -> str:
+    value = describe_kind(field.annotation)
     meaning = field.description or ""
     if field.default not in ("", (), None) and not field.is_required() and key != "dhcp":
         meaning += f" Default: {json.dumps(field.default)}."
@@ -171,11 +177,11 @@ def _render_row(key: str, field: FieldInfo) -> str:
     return f"| `{key}` | {value} | {meaning} |".replace("\n", " ")
 
 
-def main(arguments: list[str]) -> int:
+def refresh_documents(texts: Mapping[str, str], arguments: list[str]) -> int:
     """Write the documents into docs/, or only say which are out of date (exit code 1)."""
     folder = ROOT / "docs"
     stale = []
-    for name, text in documents().items():
+    for name, text in texts.items():
         path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
@@ -187,4 +193,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(refresh_documents(documents(), sys.argv[1:]))

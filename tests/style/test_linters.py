@@ -110,3 +110,9 @@ def test_every_element_hook_name_is_run_by_diskimage_builder() -> None:
             continue
         assert re.fullmatch(r"[0-9]{2}-[0-9A-Za-z_-]+", hook.name), hook
         assert hook.stat().st_mode & 0o111, f"{hook} is not executable"
+
+
+def test_the_manual_page_is_rendered_without_a_warning() -> None:
+    result = run("groff", "-man", "-ww", "-Tutf8", "docs/doit-domu.1")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "DOIT-DOMU(1)" in result.stdout

@@ -12,7 +12,7 @@ from pipeline.errors import Finding, WrongValueError, suggest_nearest
 from pipeline.spec.xen_create_image.table import OPTIONS, Option, Status
 
 COMMAND_LINE = "command line"
-_TITLES: dict[Status, str] = {
+TITLES: dict[Status, str] = {
     "same": "the same",
     "different": "done differently",
     "refused": "not done",
@@ -102,5 +102,5 @@ def render_options_page() -> str:
             lines += [f"\n## {section}\n", "| option | here | how |", "|---|---|---|"]
         names = ", ".join(f"`--{name.replace('_', '-')}`" for name in option.names)
         answer = option.answer.replace("|", "\\|")
-        lines.append(f"| {names} | {_TITLES[option.status]} | {answer} |")
+        lines.append(f"| {names} | {TITLES[option.status]} | {answer} |")
     return "\n".join(lines) + "\n"

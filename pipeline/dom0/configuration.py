@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pipeline.dom0.inventory import Installed, link_target, marked, read_install
 from pipeline.dom0.layout import Layout
 from pipeline.errors import InUseError, PipelineError, UsageError, VerificationError
 from pipeline.files import read_bytes
-from pipeline.storage.steps import Step, remove, rename
+from pipeline.storage.steps import Step, find_staged, remove, rename
 from pipeline.storage.transaction import Transaction, write_aside
 from pipeline.xen import specs, xl, xm
 from pipeline.xen.boot import Direct
@@ -167,8 +167,16 @@ def changed_text(
     return change(text)
 
 
-def prepare_texts(change: Transaction, layout: Layout, record: Installed) -> list[Step]:
-    """Write configuration, link and record beside their places; returns the steps of the commit."""
+def prepare_texts(
+    change: Transaction,
+    layout: Layout,
+    record: Installed,
+    disks: Sequence[Step] = (),
+) -> list[Step]:
+    """Write configuration, link and record beside their places; returns the steps of the commit.
+
+    `disks` are the steps that put disks in their places: they tell where those are now.
+    """
     name = record.name
     config, link = layout.config(name), layout.auto_link(name)
     change.will_make(*(remove(_aside(path)) for path in (config, link)))
@@ -182,15 +190,20 @@ def prepare_texts(change: Transaction, layout: Layout, record: Installed) -> lis
         steps.append(rename(_aside(link), link))
     elif is_our_link(layout, name):
         steps.append(remove(link))
-    return [*steps, *prepare_record(change, layout, record)]
+    return [*steps, *prepare_record(change, layout, record, disks)]
 
 
-def prepare_record(change: Transaction, layout: Layout, record: Installed) -> list[Step]:
+def prepare_record(
+    change: Transaction,
+    layout: Layout,
+    record: Installed,
+    disks: Sequence[Step] = (),
+) -> list[Step]:
     """Write the record beside its place; the marks of the disks are those of now."""
     kept = layout.record(record.name)
     change.will_make(remove(_aside(kept)))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_aside(_aside(kept), marked(record).to_json())
+    write_aside(_aside(kept), marked(record, find_staged(disks)).to_json())
     return [rename(_aside(kept), kept)]
 
 

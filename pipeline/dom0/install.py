@@ -144,7 +144,7 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
             kernel = kernels.place_kernel(layout, found)
         bar.advance()
         record = _make_record(plan, layout, kernel, word)
-        steps = configuration.prepare_texts(change, layout, record)
+        steps = configuration.prepare_texts(change, layout, record, named)
         change.commit([*named, *steps, *_remove_replaced(plan, layout)])
         bar.advance()
     return record

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -177,15 +177,18 @@ def note_written(record: Installed) -> Installed:
     return replace(record, disks=tuple(disks))
 
 
-def marked(record: Installed) -> Installed:
-    """The same record, with the marks of today for disks that only we have written to."""
-    disks = (
-        replace(disk, mark=mark_of(disk.path))
-        if disk.mark != _WRITTEN and disk.path.exists()
-        else disk
-        for disk in record.disks
-    )
-    return replace(record, disks=tuple(disks))
+def marked(record: Installed, staged: Mapping[str, Path]) -> Installed:
+    """The same record, with the marks of today for disks that only we have written to.
+
+    `staged` says where those are that a commit puts in their places, by target.
+    """
+
+    def mark(disk: InstalledDisk) -> InstalledDisk:
+        path = staged.get(disk.target, disk.path)
+        is_ours = disk.mark != _WRITTEN and path.exists()
+        return replace(disk, mark=mark_of(path)) if is_ours else disk
+
+    return replace(record, disks=tuple(map(mark, record.disks)))
 
 
 def tighten(disks: Iterable[InstalledDisk]) -> None:

@@ -134,7 +134,7 @@ def resize(layout: Layout, plan: Resizing) -> None:
             steps = []
         else:
             steps = _resize_other(layout, plan)
-        change.commit([*steps, *configuration.prepare_record(change, layout, record)])
+        change.commit([*steps, *configuration.prepare_record(change, layout, record, steps)])
 
 
 def _grew_mounted(change: Transaction, layout: Layout, plan: Resizing) -> bool:
@@ -261,11 +261,10 @@ def _shrink_volume(
     lvm.reduce_volume(process.run, copy, group.extents(plan.after_mib * MIB) * group.extent)
     read_ext(copy.path, "e2fsck", "-f", "-n")
     noted = replace(record.with_config(text, moved(record.rendered)), generation=generation)
-    return [
-        rename_volume(group.name, copy.name, target.name),
-        *configuration.prepare_texts(change, layout, _with_target(noted, disk, target)),
-        remove_volume(disk.path),
-    ]
+    named = [rename_volume(group.name, copy.name, target.name)]
+    moved_record = _with_target(noted, disk, target)
+    steps = configuration.prepare_texts(change, layout, moved_record, named)
+    return [*named, *steps, remove_volume(disk.path)]
 
 
 def _with_target(record: Installed, disk: InstalledDisk, target: object) -> Installed:

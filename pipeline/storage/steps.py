@@ -120,6 +120,19 @@ def remove_volume(device: Path) -> Step:
     return {"kind": "lv-remove", "group": device.parent.name, "path": device.name}
 
 
+def find_staged(steps: Iterable[Step]) -> dict[str, Path]:
+    """Where things are that these steps put in their places, by place."""
+    staged = {}
+    for step in steps:
+        if step["kind"] == "rename":
+            staged[step["path"]] = Path(step["source"])
+        elif step["kind"] == "lv-rename":
+            staged[f"/dev/{step['group']}/{step['path']}"] = Path(
+                "/dev", step["group"], step["source"]
+            )
+    return staged
+
+
 def put_aside(final: str, uuid: str) -> str:
     """The name that a volume gets whose place the one with this uuid takes."""
     return f"{final}{OLD}{uuid[:6]}"
@@ -168,7 +181,9 @@ def _exchange(_site: Site, _guest: str, step: Step) -> None:
 def _set_size(_site: Site, _guest: str, step: Step) -> None:
     path = Path(step["path"])
     if path.is_file():
+        state = path.stat()
         set_file_size(path, max(int(step["size"]), size_in_superblock(path)))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # its guest has not written
 
 
 def set_file_size(path: Path, size_bytes: int) -> None:

@@ -12,7 +12,7 @@ from pipeline.artifact.folder import read_source
 from pipeline.dom0 import install, rebuild, remove, resize
 from pipeline.dom0 import install as refusals
 from pipeline.dom0.guest_root import site_of
-from pipeline.dom0.inventory import read_installed, require_installed
+from pipeline.dom0.inventory import find_written, read_installed, require_installed
 from pipeline.dom0.kernels import purge_kernels
 from pipeline.dom0.layout import Layout
 from pipeline.errors import EnvironmentFault, InUseError, UsageError
@@ -67,6 +67,10 @@ class Host:
     def remove(self) -> None:
         remove.remove_guest(require_installed(self.layout, NAME), self.layout)
 
+    def written(self) -> list[str]:
+        """The disks that their guest would have written to: there is none that runs."""
+        return [disk.target for disk in find_written(require_installed(self.layout, NAME))]
+
     def disk(self) -> Path:
         """What the configuration names."""
         text = self.layout.config(NAME).read_text()
@@ -87,6 +91,7 @@ def test_a_life_in_a_volume_group(host: Host) -> None:
     assert volumes() == [f"{NAME}-disk", f"{NAME}-swap"]
     assert host.disk() == Path("/dev", GROUP, f"{NAME}-disk")
     assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
+    assert not host.written()
 
     host.resize("48M")
     assert lvm.find_volume(run, GROUP, f"{NAME}-disk").size == 48 << 20  # type: ignore[union-attr]
@@ -96,10 +101,12 @@ def test_a_life_in_a_volume_group(host: Host) -> None:
     assert lvm.find_volume(run, GROUP, f"{NAME}-disk.2").size == 36 << 20  # type: ignore[union-attr]
     assert is_clean(host.disk())
     assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
+    assert not host.written()
     with pytest.raises(UsageError, match="files need"):
         host.resize("2M")
 
     host.rebuild(ABIS[1])
+    assert not host.written()
     assert hostname_in(host.disk()) == f"{NAME} {ABIS[1]}"
     assert volumes() == [f"{NAME}-{part}" for part in ("disk.2", "disk.3", "swap", "swap.3")]
     rebuild.undo_rebuild(host.layout, NAME, None)

@@ -158,7 +158,7 @@ def changed_text(
     """
     path, text = layout.config(record.name), current_text(layout, record)
     grammar = Grammar(record.toolstack)
-    was, now = (require_readable(grammar, path, one) for one in (text, change(text)))
+    was, now = (require_readable(grammar, path, version) for version in (text, change(text)))
     expected = moved_domain(was, targets or {}, kernel)
     if now != expected or now == was:
         raise VerificationError(

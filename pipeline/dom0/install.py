@@ -135,8 +135,8 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
     ):
         _make_folder(change, layout, plan)
         named: list[Step] = []
-        for one in plan.disks:
-            named += _copy(change, one, log)
+        for planned in plan.disks:
+            named += _copy(change, planned, log)
             bar.advance()
         kernel = None
         if not plan.source.is_kernel_inside:
@@ -151,7 +151,7 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
 
 
 def _make_folder(change: Transaction, layout: Layout, plan: Plan) -> None:
-    if not any(one.source and one.disk.kind == "file" for one in plan.disks):
+    if not any(planned.source and planned.disk.kind == "file" for planned in plan.disks):
         return
     folder = layout.disks(plan.name, plan.generation)
     change.will_make(remove_tree(folder))
@@ -159,18 +159,18 @@ def _make_folder(change: Transaction, layout: Layout, plan: Plan) -> None:
     make_private_folder(folder)
 
 
-def _copy(change: Transaction, one: DiskPlan, log: Path) -> list[Step]:
+def _copy(change: Transaction, planned: DiskPlan, log: Path) -> list[Step]:
     """One disk in its place, or under the name that the returned step takes away."""
-    target = one.disk.path
-    if one.source is None:
+    target = planned.disk.path
+    if planned.source is None:
         return []
-    if one.disk.kind == "block":
-        volume = create_noted(change, target, one.source.stat().st_size)
-        write_image(one.source, volume.path)
-        if digest_as(one.sum, one.source) != one.sum:
-            raise VerificationError(f"{one.source} changed while it was copied", hint="again")
+    if planned.disk.kind == "block":
+        volume = create_noted(change, target, planned.source.stat().st_size)
+        write_image(planned.source, volume.path)
+        if digest_as(planned.sum, planned.source) != planned.sum:
+            raise VerificationError(f"{planned.source} changed while it was copied", hint="again")
         return [rename_volume(volume.group, volume.name, target.name)]
-    copy_disk(one.source, target, recorded=one.sum, log=log)
+    copy_disk(planned.source, target, recorded=planned.sum, log=log)
     return []
 
 
@@ -184,7 +184,7 @@ def render_config(plan: Plan, layout: Layout) -> tuple[Merged, str]:
     kernel = None
     if not source.is_kernel_inside:
         kernel = layout.kernels / read_kernel_folder(source.folder).identity
-    targets = {one.disk.vdev: one.disk.target for one in plan.disks}
+    targets = {planned.disk.vdev: planned.disk.target for planned in plan.disks}
     domain = configuration.moved_domain(source.domain, targets, kernel)
     rendered = configuration.render(domain, toolstack=plan.toolstack, xen=source.xen)
     before = plan.before
@@ -219,7 +219,7 @@ def _make_record(plan: Plan, layout: Layout, kernel: Path | None, word: str) -> 
         config_text=merged.text,
         rendered_text=rendered if rendered != merged.text else "",
         is_autostarted=plan.is_autostarted,
-        disks=tuple(one.disk for one in plan.disks),
+        disks=tuple(planned.disk for planned in plan.disks),
         kernel=str(kernel or ""),
         abi=source.abi,
         fs=str(source.spec["fs"]),
@@ -235,7 +235,7 @@ def _remove_replaced(plan: Plan, layout: Layout) -> list[Step]:
 
     One undo is kept, so a second rebuild gives up the first one's.
     """
-    before, kept = plan.before, {one.disk.target for one in plan.disks}
+    before, kept = plan.before, {planned.disk.target for planned in plan.disks}
     if before is not None and plan.keeps_previous:
         kept |= {disk.target for disk in before.disks}
         before = before.previous
@@ -286,9 +286,9 @@ def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -
             "belong together",
             hint=f"doit restore name={plan.name}, or remove the file",
         )
-    for one in plan.disks:
-        if one.source is not None:
-            refuse_if_used(one.source)
+    for planned in plan.disks:
+        if planned.source is not None:
+            refuse_if_used(planned.source)
     if plan.before is not None:
         for disk in plan.before.disks:
             refuse_if_used(disk.path)
@@ -314,13 +314,15 @@ def refuse_replacing(name: str, before: Installed | None, *, may_replace: bool) 
 
 def _refuse_full(plan: Plan, layout: Layout) -> None:
     groups: dict[str, list[tuple[Path, int]]] = {}
-    for one in plan.disks:
-        if one.source is not None and one.disk.kind == "block":
-            wanted = groups.setdefault(one.disk.path.parent.name, [])
-            wanted.append((one.disk.path, one.source.stat().st_size))
+    for planned in plan.disks:
+        if planned.source is not None and planned.disk.kind == "block":
+            wanted = groups.setdefault(planned.disk.path.parent.name, [])
+            wanted.append((planned.disk.path, planned.source.stat().st_size))
     for group, devices in groups.items():
         refuse_volumes(process.run, group, devices)
-    files = [one.source for one in plan.disks if one.source and one.disk.kind == "file"]
+    files = [
+        planned.source for planned in plan.disks if planned.source and planned.disk.kind == "file"
+    ]
     need = sum(path.stat().st_blocks * 512 for path in files)
     at = layout.images
     while not at.exists():

@@ -37,7 +37,7 @@ def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: st
         kept_vdevs=kept,
         group=_group_of(record),
     )
-    missing = kept - {one.disk.vdev for one in plan.disks}
+    missing = kept - {planned.disk.vdev for planned in plan.disks}
     if missing:
         raise UsageError(
             f"{record.name}: its spec has no disk {', '.join(sorted(missing))} any more, which "

@@ -272,7 +272,7 @@ def _with_target(record: Installed, disk: InstalledDisk, target: object) -> Inst
 
     def moved(disks: tuple[InstalledDisk, ...]) -> tuple[InstalledDisk, ...]:
         return tuple(
-            replace(one, target=str(target)) if one.target == disk.target else one for one in disks
+            replace(old, target=str(target)) if old.target == disk.target else old for old in disks
         )
 
     before = record.previous

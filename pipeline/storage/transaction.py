@@ -271,7 +271,9 @@ def settle_open() -> list[str]:
     while _open and time.monotonic() < end:
         time.sleep(0.02)  # its own thread undoes it: the command that it waited for was ended
     return [
-        f"{one.word} of {one.guest}" for one in begun if one.site.journal_of(one.guest).exists()
+        f"{change.word} of {change.guest}"
+        for change in begun
+        if change.site.journal_of(change.guest).exists()
     ]
 
 

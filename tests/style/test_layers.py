@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.style import house
+
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = ROOT / "pipeline"
 BANNED = {"utils", "helpers", "common", "misc", "manager", "handler", "data", "info"}
@@ -68,6 +70,10 @@ def test_imports_go_one_way() -> None:
     program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([program, "--no-logo"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_picture_of_the_rooms_is_true() -> None:
+    assert house.PAGE.read_text() == house.draw(), "python -m tests.style.house --write"
 
 
 def test_xen_does_no_input_or_output() -> None:

@@ -296,18 +296,20 @@ def test_every_word_that_writes_clears_what_the_dead_left(ground: Ground) -> Non
         ground.output / f"cache/indexes/.{'b' * 64}.999999999.1",
     ]
     living = ground.output / f"cache/debs/.{'c' * 64}.{os.getpid()}.1"
-    for argv in (BUILD, ("publish", f"name={GUEST}", "unproven=yes"), ("gc", "keep=0")):
-        for path in (*dead, living):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        assert ground.run("guests")[0] == 0
-        assert all(path.exists() for path in dead)  # who only looks removes nothing
-        code, said = ground.run(*argv)
-        assert code == 0, said
-        assert not any(path.exists() for path in dead), argv
-        # gc is alone in an output, by its lock: nobody's part is a living one's then
-        assert living.exists() or argv[0] == "gc"
-        assert not list((ground.output / "scratch").iterdir())
+    living.parent.mkdir(parents=True, exist_ok=True)
+    with open(living, "w") as held:  # a part belongs to whoever has it locked
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for argv in (BUILD, ("publish", f"name={GUEST}", "unproven=yes"), ("gc", "keep=0")):
+            for path in dead:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            assert ground.run("guests")[0] == 0
+            assert all(path.exists() for path in dead)  # who only looks removes nothing
+            code, said = ground.run(*argv)
+            assert code == 0, said
+            assert not any(path.exists() for path in dead), argv
+            assert living.exists(), argv
+            assert not list((ground.output / "scratch").iterdir())
 
 
 def test_a_living_scratch_folder_is_left_alone(tmp_path: Path) -> None:

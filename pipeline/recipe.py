@@ -41,6 +41,11 @@ from pipeline.store.store import (
 
 KNOWN_HOSTS = "known_hosts"
 DISKS = ("disk.*", "disk-*", "swap.img")
+# spec keys that say where packages come from, and words for people: with others, what is built is
+# the same, and nothing is built anew for their sake alone
+INDIFFERENT = frozenset(
+    {"description", "mirror", "bootstrap", "keyring", "elements_path", "element_hosts"}
+)
 
 
 Inputs = Mapping[str, Any]

@@ -17,7 +17,7 @@ from pipeline.errors import CommandFailed, Finding, Level, PipelineError, Verifi
 from pipeline.guest.identity import MACHINE_ID
 from pipeline.process import run
 from pipeline.project import Project
-from pipeline.recipe import Recipe
+from pipeline.recipe import INDIFFERENT, Recipe
 from pipeline.spec import Spec
 from pipeline.storage.disks import Target, targets_of
 from pipeline.storage.ext import ExtImage
@@ -148,7 +148,7 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
         sizes=sizes,
         swap_page=b"".join(_first_page(one.path) for one in targets if one.part.is_swap),
         machine_ids=_other_machine_ids(project, spec.name),
-        keys=frozenset(recipe.keys_of("config")),
+        keys=frozenset(recipe.keys_of("config")) - INDIFFERENT,
         written=_written_disks(project, folder, spec.name),
         unread=tuple(reader.faults),
         golden=golden,

@@ -12,14 +12,10 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.files import fingerprint
 from pipeline.guest.host_keys import derive_public_key
 from pipeline.guest.identity import authorized_lines
-from pipeline.recipe import Recipe
+from pipeline.recipe import INDIFFERENT, Recipe
 from pipeline.spec import Spec
 
 AS_IS = "prove_as_is=yes"
-# where packages come from, and words for people: the artifact is the same without them
-_INDIFFERENT = frozenset(
-    {"description", "mirror", "bootstrap", "keyring", "elements_path", "element_hosts"}
-)
 _KEYS = "authorized_keys"
 
 
@@ -50,7 +46,7 @@ def choose_spec(recipe: Recipe, spec: Spec, *, as_is: bool) -> Spec:
 def find_changes(recorded: dict[str, Any], spec: Spec) -> list[str]:
     """Each key of the spec that is not as recorded; one that was not there then had its default."""
     now = spec.as_json()
-    skipped = {_KEYS, *_INDIFFERENT}
+    skipped = {_KEYS, *INDIFFERENT}
     before = {key: recorded.get(key, _default(key)) for key in now}
     return describe_values(
         {key: value for key, value in before.items() if key not in skipped},

@@ -52,6 +52,17 @@ def test_a_guest_as_built_passes_every_check_and_is_not_changed(
     assert list((witness.project.output / "scratch").iterdir()) == []
 
 
+def test_the_same_packages_from_elsewhere_are_no_other_spec(
+    witness: Witness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing would be built anew for another keyring's path, so it could never be mended."""
+    spec = witness.spec.model_copy(
+        update={"keyring": "/srv/keys/archive.gpg", "bootstrap": "debootstrap"}
+    )
+    check_guest(Recipe(witness.project, STAGES), spec)
+    assert "FAIL" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_seeded_fault_is_found_by_its_own_check(witness: Witness, fault: str) -> None:
     seed, expected = FAULTS[fault]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.commands.needed import needed_by_guests
+from pipeline.commands.store import needed_by_guests
 from pipeline.locks import try_locked
 from pipeline.project import Project
 from pipeline.recipe import Recipe

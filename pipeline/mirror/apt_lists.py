@@ -6,7 +6,6 @@ apt names a list by its URI without scheme and user, `/` as `_`, and `_` and oth
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections import defaultdict
@@ -21,26 +20,22 @@ _ODD = '\\|{}[]<>"^~_=!@#$%^&*'
 
 
 def write_lists(snapshot: Snapshot, arch: str, folder: Path) -> None:
-    """Fill `folder` with InRelease files and uncompressed Packages files under apt's names."""
+    """Fill `folder` with InRelease files and uncompressed Packages files under apt's names.
+
+    Copies: a link to a file, and the end of one, change that file, and a tar of another guest's
+    build that reads it at that moment ends with an error.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "partial").mkdir(exist_ok=True)
     for source in snapshot.sources:
         stem = list_name(f"{source.uri}/dists/{source.suite}/")
         for signed in snapshot.signed_files(source):
-            _give(signed, folder / f"{stem}{signed.name.replace(f'-{source.role}', '')}")
+            shutil.copyfile(signed, folder / f"{stem}{signed.name.replace(f'-{source.role}', '')}")
         for component in source.components:
             name = f"{stem}{list_name(component + '/')}binary-{arch}_Packages"
             index = snapshot.folder / index_name(source, component)
             if index.is_file():
-                _give(index, folder / name)
-
-
-def _give(kept: Path, name: Path) -> None:
-    """The same file under apt's name: apt replaces lists, it never writes into them."""
-    try:
-        os.link(kept, name)
-    except OSError:  # another file system
-        shutil.copyfile(kept, name)
+                shutil.copyfile(index, folder / name)
 
 
 def list_name(uri: str) -> str:

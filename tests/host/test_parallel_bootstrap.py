@@ -203,6 +203,16 @@ def test_the_same_snapshot_gives_the_same_bytes(bench: Bench, made: Path, tmp_pa
     assert len(digests) == 1
 
 
+def test_the_snapshot_is_not_touched_by_those_who_take_its_lists(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """A tar of another guest's build would end with: file changed as we read it."""
+    before = {path: path.stat().st_ctime_ns for path in bench.snapshot.folder.iterdir()}
+    write_lists(bench.snapshot, bench.spec.arch, tmp_path / "lists")
+    shutil.rmtree(tmp_path / "lists")
+    assert {path: path.stat().st_ctime_ns for path in before} == before
+
+
 def test_dpkg_and_apt_of_the_tree_are_content(bench: Bench, made: Path, tmp_path: Path) -> None:
     lists, tree, config = tmp_path / "lists", tmp_path / "tree", tmp_path / "apt.conf"
     tree.mkdir()

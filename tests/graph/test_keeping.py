@@ -167,4 +167,4 @@ def test_a_collection_leaves_what_guests_and_specs_need_and_what_is_in_use(
 def test_a_bound_that_is_no_size_is_refused(bench: Workshop) -> None:
     outcome = bench.doit("gc", "keep=lots")
     assert outcome.code == 2
-    assert "keep=lots" in outcome.said
+    assert "keep: 'lots' is not a size" in outcome.said

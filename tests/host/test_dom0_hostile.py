@@ -326,8 +326,8 @@ def hook(event, arguments):
     if begun and event == "open" and str(arguments[0]).startswith("/"):
         seen.append((event, str(arguments[0])))
 sys.addaudithook(hook)
-from pipeline.life import inside
-status = inside.main(sys.argv[1:])
+from pipeline.dom0 import modules_in_guest
+status = modules_in_guest.main(sys.argv[1:])
 print(status, len(begun), seen)
 """
 

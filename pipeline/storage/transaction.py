@@ -65,16 +65,17 @@ class Transaction:
 
     def __enter__(self) -> Transaction:
         hold_guest(self.site, self.guest)
+        at_interruption(settle_open)
         try:
             recover_guest(self.site, self.guest)
-            self._write("preparing", [])
+            with gate("begin", self.site.journal_of(self.guest)):
+                self._write("preparing", [])
+                _open.add(self)
         except BaseException:
             with suppress(OSError):
                 _draft(self.site.journal_of(self.guest)).unlink(missing_ok=True)
             release_guest(self.site, self.guest)
             raise
-        at_interruption(settle_open)
-        _open.add(self)
         return self
 
     def will_make(self, *undo: Step) -> None:

@@ -140,10 +140,13 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def digest_file(path: Path) -> str:
-    """sha256 (hex) of a file's bytes, holes as zeros without reading them (lseek(2), SEEK_DATA)."""
+def digest_file(path: Path, *, follow: bool = False) -> str:
+    """sha256 (hex) of a file's bytes, holes as zeros without reading them (lseek(2), SEEK_DATA).
+
+    `follow` is for what a person names, a link as well as a file: /vmlinuz, a keyring.
+    """
     digest = hashlib.sha256()
-    with open(open_plain(path), "rb", buffering=0) as stream:
+    with open(open_plain(path.resolve() if follow else path), "rb", buffering=0) as stream:
         handle = stream.fileno()
         size = os.fstat(handle).st_size
         position = 0

@@ -52,10 +52,12 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
     if spec.kernel_source == "package":
         return {"initrd recipe": recipe}
     files = _find_files(spec)
-    own = {"initrd": digest_file(Path(spec.initrd))} if spec.initrd else {"initrd recipe": recipe}
+    own = {"initrd recipe": recipe}
+    if spec.initrd:
+        own = {"initrd": digest_file(Path(spec.initrd), follow=True)}
     return {
         **own,
-        "vmlinuz": digest_file(files.vmlinuz),
+        "vmlinuz": digest_file(files.vmlinuz, follow=True),
         "modules files": fingerprint(digest_tree(files.modules)) if files.modules else "packaged",
     }
 

@@ -35,7 +35,7 @@ def inputs(spec: Spec, project: Project) -> Inputs:
         "sources": [
             source.one_line() for archive in archives for source in sources_of(spec, archive)
         ],
-        "keyring bytes": digest_file(keyring) if keyring.is_file() else "borrowed",
+        "keyring bytes": digest_file(keyring, follow=True) if keyring.is_file() else "borrowed",
         "terms": [str(value) for value in (terms.is_archived, terms.grace_s, terms.max_lag_s)],
     }
 

@@ -47,7 +47,7 @@ def inputs(spec: Spec, project: Project) -> Inputs:
         path = project.guests / spec.root_password_file
         if path.is_file():
             # with the guest's own id mixed in, so that equal passwords do not show
-            secret = fingerprint([spec.name, digest_file(path)])[:16]
+            secret = fingerprint([spec.name, digest_file(path, follow=True)])[:16]
     keys = fingerprint(authorized_lines(spec))
     return {"authorized_keys": keys, "root password": secret}
 

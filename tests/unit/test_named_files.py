@@ -14,7 +14,7 @@ from pipeline.errors import EnvironmentFault, PipelineError, SpecError, UsageErr
 from pipeline.files import digest_tree
 from pipeline.project import Project
 from pipeline.spec import Spec, load_all, load_guest
-from pipeline.stages import rootfs
+from pipeline.stages import mirror, rootfs, volume
 from tests.specs import make_spec
 
 pytestmark = pytest.mark.timeout(30)
@@ -243,3 +243,19 @@ def test_a_link_to_such_a_folder_is_no_way_around(tmp_path: Path) -> None:
 def test_letters_of_any_language_and_most_signs_are_usable(tmp_path: Path) -> None:
     for name in ("\xfc\xe9\u65e5", "a@b%c+d=e~f#g!h^i.j_k-l"):
         Project(tmp_path / name, tmp_path / name / "output", tmp_path).require_usable_paths()
+
+
+@pytest.mark.parametrize("stage", ["mirror", "volume"])
+def test_a_link_that_a_person_names_counts_by_what_it_leads_to(tmp_path: Path, stage: str) -> None:
+    """A mounted secret is a link, and so is every keyring of Debian 13."""
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("a keyring, or a password\n")
+    link.symlink_to(file)
+    project = Project(Path(__file__).resolve().parents[2], tmp_path / "output", tmp_path)
+    found = []
+    for path in (file, link):
+        spec = make_spec(keyring=str(path), root_password_file=str(path))
+        inputs = {"mirror": mirror.inputs, "volume": volume.inputs}[stage](spec, project)
+        found.append({name: text for name, text in inputs.items() if str(path) not in str(text)})
+    assert found[0] == found[1]
+    assert found[0]["keyring bytes" if stage == "mirror" else "root password"]

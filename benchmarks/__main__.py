@@ -63,7 +63,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of xen-create-image and ours")
     parser.add_argument("--only-ours", action="store_true", help="no peers: seconds, no ratios")
     parser.add_argument("--guests", type=int, default=20, help="in one command; 0: leave that out")
-    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put it into docs/explanation/performance.md"
+    )
     options = parser.parse_args()
     if not options.only_ours:
         require_peers()
@@ -79,7 +81,7 @@ def main() -> None:
         page.write("table", f"![medians of a cold build](performance.svg)\n\n{table}")
         title = "Cold build of the same guest, medians"
         seconds = {one.name: one.costs.seconds for one in contenders}
-        (ROOT / "docs/performance.svg").write_text(draw_bars(seconds, title=title))
+        (ROOT / "docs/explanation/performance.svg").write_text(draw_bars(seconds, title=title))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def main() -> None:
     """Boot each kept image in turn, several rounds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.boot", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put it into docs/explanation/performance.md"
+    )
     options = parser.parse_args()
     here = Project.here()
     output = here.output / "benchmarks" / "boot"

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown, and its places in docs/performance.md."""
+"""What was measured, as Markdown, and its places in docs/explanation/performance.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.contenders import PACKAGES, PEER, SUITE, Contender
 from benchmarks.many_guests import Many
 from benchmarks.measurement import ROOT, Costs
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
 
 
 def render(contenders: Sequence[Contender], warm: Mapping[str, Costs], many: Many | None) -> str:
@@ -75,7 +75,7 @@ def _many(many: Many) -> str:
 
 
 def write(place: str, text: str) -> None:
-    """Put text between the marks of a place in docs/performance.md."""
+    """Put text between the marks of a place in docs/explanation/performance.md."""
     begin, end = f"<!-- {place} of benchmarks: begin -->", f"<!-- {place} of benchmarks: end -->"
     page = PAGE.read_text()
     head, _, rest = page.partition(begin)

@@ -1,7 +1,7 @@
 """What a person can mend: errors with a brief, details, a hint and an exit code.
 
 Anything that is not a `PipelineError` is a bug of ours and keeps its traceback.
-Exit codes are those of docs/exit-codes.md (0 is success, 130 an interruption).
+Exit codes are those of docs/reference/exit-codes.md (0 is success, 130 an interruption).
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Finding:
 
     `subject` is what it is about (a key of a spec, a check, a guest) and `source` where that stands
     (a file, the command line). `expected` and `seen` are those of a comparison, which needs no
-    `message`. `code` is the row of docs/checks.md. `others` are further keys that take part.
+    `message`. `code` is the row of docs/reference/checks.md. `others` are further keys that take
+    part.
     """
 
     level: Level
@@ -73,7 +74,7 @@ class Finding:
         return f"expected {self.expected or 'nothing'}, seen {self.seen or 'nothing'}"
 
     def as_json(self) -> dict[str, Any]:
-        """For programs, as docs/checks.md describes it: always every key."""
+        """For programs, as docs/reference/checks.md describes it: always every key."""
         return {**asdict(self), "message": self.text}
 
     def __str__(self) -> str:

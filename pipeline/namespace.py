@@ -102,14 +102,14 @@ def _explain_refusal(said: str) -> tuple[str, str]:
     if re.search("mount.*/proc", said):
         return (
             "this container hides parts of /proc, so no namespace here may have its own",
-            "start it with --security-opt systempaths=unconfined, see docs/ci.md",
+            "start it with --security-opt systempaths=unconfined, see docs/how-to/ci.md",
         )
     forbidden = "user namespaces are forbidden on this machine"
     for name, value, better in _SETTINGS:
         path = Path("/proc/sys") / name.replace(".", "/", 1)
         if path.is_file() and path.read_text().strip() == value:
             return f"{forbidden}: {name} is {value}", f"as root: sysctl {name}={better}"
-    return forbidden, "allow this container to make them, see docs/ci.md"
+    return forbidden, "allow this container to make them, see docs/how-to/ci.md"
 
 
 def has_memory_for_tmpfs(need_mib: int) -> bool:

@@ -63,7 +63,8 @@ class SourceOptions(NetworkOptions):
     """How packages are got, for a run."""
 
     locked: StrictBool = Field(
-        default=False, description="From exactly the packages of the guest's lock (docs/store.md)."
+        default=False,
+        description="From exactly the packages of the guest's lock (docs/how-to/store.md).",
     )
 
 

@@ -3,5 +3,5 @@
 `resolution` asks apt what belongs to the tree; `bootstrap` hands that over as an `Order` to a
 process of its own (`inside`), which fetches, unpacks (`archive`, `unpacking`), writes dpkg's
 database (`database`), runs the maintainer scripts (`scripts`), cleans up (`skeleton`) and packs.
-docs/bootstrap.md says how the tree is known to be the one that mmdebstrap makes.
+docs/explanation/bootstrap.md says how the tree is known to be the one that mmdebstrap makes.
 """

@@ -103,7 +103,9 @@ def _command(command: Command) -> Iterator[str]:
         yield f"  {name + '=':<15} {describe(field)}"
         yield _wrapped(meaning(field), 18)
     if command.takes_spec:
-        yield _wrapped("and every key of a spec and option of xen-create-image: docs/spec.md", 2)
+        yield _wrapped(
+            "and every key of a spec and option of xen-create-image: docs/reference/spec.md", 2
+        )
 
 
 def _variable(key: str) -> Iterator[str]:

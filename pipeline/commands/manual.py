@@ -88,7 +88,8 @@ a guest that was built
 .I mirrors/
 named mirrors, and the settings of the caching proxy
 .SH SEE ALSO
-README.md, docs/spec.md, docs/xen\\-create\\-image.md, docs/exit\\-codes.md,
+README.md, docs/reference/spec.md, docs/reference/xen\\-create\\-image.md,
+docs/reference/exit\\-codes.md,
 .BR xl (1),
 .BR xl.cfg (5),
 .BR xen\\-create\\-image (8)"""

@@ -52,7 +52,8 @@ class Options(_Part):
 
     events: NamedPath | None = Field(
         None,
-        description="File to which a JSON object is added for all that happens (docs/ci.md).",
+        description="File to which a JSON object is added for all that happens "
+        "(docs/how-to/ci.md).",
         examples=["events.jsonl"],
     )
 

@@ -1,7 +1,7 @@
 """What a run does, for programs: a JSON object a line in the file that events= names.
 
-docs/ci.md has the events and their keys. Lines of several runs may stand in one file: each has the
-id of its run. A line is one write(2) to a file opened for appending, so lines never mix.
+docs/how-to/ci.md has the events and their keys. Lines of several runs may stand in one file: each
+has the id of its run. A line is one write(2) to a file opened for appending, so lines never mix.
 """
 
 from __future__ import annotations

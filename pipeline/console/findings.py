@@ -70,7 +70,7 @@ def summarize(findings: Sequence[Finding]) -> str:
 
 
 def _row(finding: Finding) -> str:
-    """The row of docs/checks.md; names of rules are for programs."""
+    """The row of docs/reference/checks.md; names of rules are for programs."""
     return finding.code if len(finding.code) <= _LONGEST_ROW else ""
 
 

@@ -22,7 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.walls.beneath import Beneath, Escape
 
 SPARE_BYTES = 8 << 20
-NO_SPACE, REFUSED = 3, 5  # statuses, those of docs/exit-codes.md
+NO_SPACE, REFUSED = 3, 5  # statuses, those of docs/reference/exit-codes.md
 _OVERHEAD_BYTES = 4096
 _FRESH = ".domu-fresh"  # in modules that took their place and may have to go back
 _MERGED = ("usr/lib", "/usr/lib", "./usr/lib")

@@ -56,7 +56,7 @@ class Archive:
 
 
 def find_archives(spec: Spec, mirrors: Path) -> tuple[Archive, ...]:
-    """The mirrors that a spec names, best first; see docs/mirrors.md for the forms."""
+    """The mirrors that a spec names, best first; see docs/how-to/mirrors.md for the forms."""
     return resolve_mirrors(spec.mirror, spec.suite_facts, mirrors, spec.components)
 
 

@@ -1,1 +1,4 @@
-"""Proof: every artifact boots under real Xen before it is called finished; see docs/proof.md."""
+"""Proof: every artifact boots under real Xen before it is called finished.
+
+docs/explanation/proof.md says how.
+"""

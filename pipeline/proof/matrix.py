@@ -1,4 +1,4 @@
-"""The table of proofs in docs/proof-matrix.md, made from proof.json files.
+"""The table of proofs in docs/reference/proof-matrix.md, made from proof.json files.
 
 `python -m pipeline.proof.matrix [--write] [FOLDER...]` looks for them below the folders (output/ if
 none is named). The newest proof of each kind of guest counts. What cannot be booted stands in
@@ -20,7 +20,7 @@ from typing import Any
 from pipeline import ROOT
 from pipeline.proof.names import FOLDER, PROOF, SCREENSHOT
 
-PAGE = ROOT / "docs" / "proof-matrix.md"
+PAGE = ROOT / "docs" / "reference" / "proof-matrix.md"
 UNBOOTABLE = ROOT / "docs" / "unbootable.toml"
 PICTURES = "proof-matrix"
 # column of the table: the checks that belong to it, by the start of their names
@@ -211,7 +211,7 @@ def main() -> None:
     """Parse the command line, print the page or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
-    parser.add_argument("--write", action="store_true", help=f"into docs/{PAGE.name}")
+    parser.add_argument("--write", action="store_true", help="into docs/reference/proof-matrix.md")
     options = parser.parse_args()
     proofs = read_proofs(options.folders or [ROOT / "output"])
     if not proofs:

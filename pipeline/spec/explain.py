@@ -112,7 +112,7 @@ def _suggest_key(place: tuple[int | str, ...]) -> str:
         return f"xen-create-image's --{name.replace('_', '-')} is here: {option.answer}"
     tables: dict[str, type[BaseModel]] = {"partitions": PartitionKeys, "interfaces": CardKeys}
     known = tables[str(place[0])].model_fields if len(place) > 1 else Spec.model_fields
-    return suggest_nearest(name, known) or "docs/spec.md lists the keys"
+    return suggest_nearest(name, known) or "docs/reference/spec.md lists the keys"
 
 
 def _show_value(error: dict[str, Any]) -> str:

@@ -95,7 +95,8 @@ class Origin(Section):
     bootstrap: Literal["mmdebstrap", "debootstrap", "parallel"] = Field(
         "",  # type: ignore[arg-type]
         description="How the base tree is made; `parallel` is this pipeline's own way to the same "
-        "tree. Default: parallel where it is known to (docs/bootstrap.md), else mmdebstrap.",
+        "tree. Default: parallel where it is known to (docs/explanation/bootstrap.md), else "
+        "mmdebstrap.",
     )
 
 

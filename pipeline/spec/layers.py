@@ -228,7 +228,7 @@ def convert_text(annotation: object, text: str) -> object:
 
 
 def _unknown(name: str) -> Finding:
-    hint = suggest_nearest(name, known_variables()) or "docs/spec.md lists the keys"
+    hint = suggest_nearest(name, known_variables()) or "docs/reference/spec.md lists the keys"
     return Finding("error", name, "no such variable", hint, source=COMMAND_LINE)
 
 

@@ -236,7 +236,10 @@ def create_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Pa
 def render_spec(name: str, layer: Layer) -> str:
     """The text of a spec file: each key with what it means, in the order of the reference."""
     values = merge_layers([layer], []).values
-    lines = [f"# Guest {name}: doit build name={name}", "# docs/spec.md explains every key."]
+    lines = [
+        f"# Guest {name}: doit build name={name}",
+        "# docs/reference/spec.md explains every key.",
+    ]
     tables = values.pop("partitions", [])
     for key in (key for section in SECTIONS for key in section.model_fields):
         if key in values and key != "name":

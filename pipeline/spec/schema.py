@@ -47,7 +47,7 @@ _JSON_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer"}
 
 
 def render_reference() -> str:
-    """docs/spec.md: every key, section by section."""
+    """docs/reference/spec.md: every key, section by section."""
     lines = [_INTRODUCTION.rstrip("\n")]
     for section in SECTIONS:
         title, _, rest = (section.__doc__ or "").partition(". ")
@@ -83,7 +83,7 @@ def render_schema() -> str:
 
 
 def render_compatibility() -> str:
-    """docs/compatibility.md."""
+    """docs/reference/compatibility.md."""
     lines = [
         "# Guest, kernel, Xen",
         "",
@@ -111,10 +111,10 @@ def render_compatibility() -> str:
 def documents() -> dict[str, str]:
     """The generated documents, by file name in docs/."""
     return {
-        "spec.md": render_reference(),
+        "reference/spec.md": render_reference(),
         "spec.schema.json": render_schema(),
-        "xen-create-image.md": render_options_page(),
-        "compatibility.md": render_compatibility(),
+        "reference/xen-create-image.md": render_options_page(),
+        "reference/compatibility.md": render_compatibility(),
     }
 
 

@@ -133,8 +133,9 @@ class Suite:
         return self.openssh >= (8, 2)
 
     def default_bootstrap(self, arch: str) -> Bootstrap:
-        """The fastest program that is known to make the right base tree (docs/bootstrap.md).
+        """The fastest program that is known to make the right base tree.
 
+        docs/explanation/bootstrap.md says how that is known.
         Releases before wheezy have debootstrap's own scripts, which know their order of unpacking.
         """
         if not self.has_inrelease:

@@ -9,7 +9,7 @@ further in a builder's cage: the tree itself becomes the root, without the capab
 package script needs.
 
 The walls are the kernel's: bubblewrap (bwrap(1)) sets them up, user_namespaces(7) says why root of
-one has no rights outside. docs/security.md says what they promise and what not.
+one has no rights outside. docs/explanation/security.md says what they promise and what not.
 """
 
 from __future__ import annotations

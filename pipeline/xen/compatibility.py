@@ -1,10 +1,10 @@
 """Which guest runs with which kernel under which Xen: the old administrators' matrix, kept up.
 
-Each rule is a row of docs/compatibility.md, which is made from them. Sources: changelogs of Linux
-2.6.32 (devtmpfs), 4.11 (PVH) and 5.9 (no 32-bit PV); NEWS of glibc 2.20 and 2.26 and of systemd 258
-and 259; xen-command-line (pv=, cet=); Xen 3.3's release notes (bzImage); the tags of Xen's bzImage
-loader; the modules of Debian's GRUB 2.06 and 2.12; Debian's kernel changelog (LEGACY_VSYSCALL_NONE
-in 4.8); for etch and lenny on each other's hosts, administrators' notes.
+Each rule is a row of docs/reference/compatibility.md, which is made from them. Sources: changelogs
+of Linux 2.6.32 (devtmpfs), 4.11 (PVH) and 5.9 (no 32-bit PV); NEWS of glibc 2.20 and 2.26 and of
+systemd 258 and 259; xen-command-line (pv=, cet=); Xen 3.3's release notes (bzImage); the tags of
+Xen's bzImage loader; the modules of Debian's GRUB 2.06 and 2.12; Debian's kernel changelog
+(LEGACY_VSYSCALL_NONE in 4.8); for etch and lenny on each other's hosts, administrators' notes.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ plugged = Plugged
 
 
 def expect(ending: str, point: Point, code: int, said: str) -> None:
-    """The exit code that docs/exit-codes.md has, one line, no traceback."""
+    """The exit code that docs/reference/exit-codes.md has, one line, no traceback."""
     assert "Traceback" not in said, said
     wanted: tuple[int, ...] = (130,)
     if ending == "pipe":

@@ -1,4 +1,4 @@
-"""docs/mirrors.md counts the faults that the tests cause: the numbers are those of the tests."""
+"""The table of faults (docs/how-to/mirrors.md) counts the tests that cause them."""
 
 from __future__ import annotations
 

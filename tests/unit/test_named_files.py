@@ -200,7 +200,7 @@ def test_element_deps_names_elements_and_nothing_else(
 
 
 def test_ours_is_taken_where_a_folder_of_the_users_has_the_same_name(tmp_path: Path) -> None:
-    """docs/spec.md says so."""
+    """docs/reference/spec.md says so."""
     spec, project, folder = element(tmp_path)
     other = folder.parent / "domu"
     other.mkdir()
@@ -221,7 +221,7 @@ def test_links_in_an_element_count_by_their_target(tmp_path: Path) -> None:
 def test_a_folder_that_apt_or_dib_would_read_otherwise_is_refused_before_anything(
     tmp_path: Path, sign: str
 ) -> None:
-    """docs/exit-codes.md: 3. In a spec it is a problem of its key."""
+    """docs/reference/exit-codes.md: 3. In a spec it is a problem of its key."""
     root = Path(__file__).resolve().parents[2]
     for project in (
         Project(root, tmp_path / f"a{sign}b" / "output", tmp_path),

@@ -63,7 +63,7 @@ def translate_options(options: Mapping[str, str]) -> Translation:
         option = find_option(name)
         if option is None:
             hint = suggest_nearest(name.lstrip("-").replace("-", "_"), OPTIONS)
-            hint = hint or "docs/xen-create-image.md lists them all"
+            hint = hint or "docs/reference/xen-create-image.md lists them all"
             done.problems.append(
                 Finding(
                     "error", name, "xen-create-image has no such option", hint, source=COMMAND_LINE
@@ -93,7 +93,7 @@ def _translate_one(option: Option, name: str, value: str, done: Translation) -> 
 
 
 def render_options_page() -> str:
-    """docs/xen-create-image.md."""
+    """docs/reference/xen-create-image.md."""
     lines = [_PAGE.rstrip("\n")]
     section = ""
     for option in dict.fromkeys(OPTIONS.values()):

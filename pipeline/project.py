@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import ROOT
-from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.errors import EnvironmentFault
 from pipeline.files import find_unusable
+from pipeline.site import find_folder, find_site
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,30 @@ class Cache:
 
 @dataclass(frozen=True)
 class Project:
-    """The folders of one checkout; `output` holds everything made, the rest is read only."""
+    """The folders of one checkout and its site; `output` holds everything made.
+
+    `site` is None where the checkout, `root`, serves as one.
+    """
 
     root: Path
     output: Path
     guests: Path
+    site: Path | None = None
 
     @classmethod
     def here(cls) -> Project:
-        """This checkout; DOMU_OUTPUT and DOMU_GUESTS in the environment move two folders."""
-        output = _folder("DOMU_OUTPUT", ROOT / "output")
-        guests = _folder("DOMU_GUESTS", ROOT / "guests")
-        return cls(ROOT, output, guests)
+        """This checkout, and the site in use; DOMU_OUTPUT and DOMU_GUESTS move two folders."""
+        site = find_site()
+        home = site or ROOT
+        output = find_folder("DOMU_OUTPUT") or home / "output"
+        guests = find_folder("DOMU_GUESTS") or home / "guests"
+        return cls(ROOT, output, guests, site)
 
     def require_usable_paths(self) -> None:
         """EnvironmentFault where nothing can be built, for a letter in the path of a folder."""
         for folder, hint in (
             (self.root, "move this checkout to another folder"),
+            *([(self.site, "move this site to another folder")] if self.site else []),
             (self.output, "DOMU_OUTPUT=/another/folder"),
         ):
             for path in dict.fromkeys([str(folder), os.path.realpath(folder)]):
@@ -98,14 +106,15 @@ class Project:
             )
 
     @property
-    def elements(self) -> Path:
-        """Our own diskimage-builder elements."""
-        return self.root / "elements"
+    def elements(self) -> list[Path]:
+        """Folders of diskimage-builder elements: the site's, then our own."""
+        folders = [home / "elements" for home in (self.site, self.root) if home]
+        return [folder for folder in folders if folder.is_dir()]
 
     @property
     def mirrors(self) -> Path:
         """The named mirrors, <name>.toml."""
-        return self.root / "mirrors"
+        return (self.site or self.root) / "mirrors"
 
     @property
     def cache(self) -> Cache:
@@ -157,16 +166,6 @@ class Project:
     def log(self, guest: str, stage: str) -> Path:
         """The log of a stage, from its last run for this guest."""
         return self.output / "logs" / guest / f"{stage}.log"
-
-
-def _folder(variable: str, usual: Path) -> Path:
-    """What an environment variable names, else the usual one."""
-    named = os.environ.get(variable)
-    if named is None:
-        return usual
-    if not named.strip() or not named.isprintable():
-        raise UsageError(f"{variable}={named!r} names no folder", hint="unset it, or name one")
-    return Path(named).absolute()
 
 
 def _name_of(uid: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline import ROOT
 from pipeline.errors import UsageError, suggest_nearest
 from pipeline.mirror.apt_sources import (
     Source,
@@ -21,7 +22,6 @@ from pipeline.mirror.definition import Definition, grace_of, read_definition
 from pipeline.mirror.proxy.settings import MANAGED, read_settings
 from pipeline.mirror.release import Terms
 from pipeline.spec import Spec
-from pipeline.spec.load import MIRRORS
 from pipeline.suites import Suite
 
 HOST = "host"
@@ -181,7 +181,7 @@ def sources_of(spec: Spec, archive: Archive) -> tuple[Source, ...]:
     return tuple(found)
 
 
-def render_guest_sources(spec: Spec, builder: Archive, mirrors: Path = MIRRORS) -> str:
+def render_guest_sources(spec: Spec, builder: Archive, mirrors: Path = ROOT / "mirrors") -> str:
     """The content of the guest's sources.list, or of its .sources file from trixie on.
 
     `guest_mirror` where given, else the builder's mirror; a mirror that only the builder can see

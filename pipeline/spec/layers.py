@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import Finding, SpecError, UsageError, WrongValueError, suggest_nearest
 from pipeline.files import read_named_text
+from pipeline.site import caller_folder
 from pipeline.spec.keys import is_list, strip_annotation
 from pipeline.spec.model import SECRET_KEYS, Spec
 from pipeline.spec.ssh_keys import is_key_path
@@ -100,7 +101,7 @@ def read_command_layer(overrides: Mapping[str, str], problems: list[Finding]) ->
     """The variables of the command line; paths are relative to where it was typed."""
     values, wrong = read_overrides(overrides)
     problems += wrong
-    return Layer(COMMAND_LINE, Path.cwd(), values)
+    return Layer(COMMAND_LINE, caller_folder(), values)
 
 
 def merge_layers(layers: Iterable[Layer], problems: list[Finding]) -> Merged:

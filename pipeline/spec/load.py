@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline import ROOT
 from pipeline.errors import (
     Finding,
     SpecError,
@@ -15,6 +14,7 @@ from pipeline.errors import (
     show_value,
     suggest_nearest,
 )
+from pipeline.site import find_home
 from pipeline.spec.explain import read_spec
 from pipeline.spec.layers import (
     DEFAULTS,
@@ -162,9 +162,6 @@ def _without_repetition(problems: list[Finding]) -> list[Finding]:
     return list(dict.fromkeys(problems))
 
 
-MIRRORS = ROOT / "mirrors"
-
-
 def find_missing_files(spec: Spec, merged: Merged, *, fallback: str) -> list[Finding]:
     """A problem for each file or folder that does not exist, and for each unsound SSH key."""
 
@@ -197,7 +194,7 @@ def _find_missing(spec: Spec) -> Iterator[tuple[str, str, str, str]]:
     for key in ("mirror", "guest_mirror"):
         name = getattr(spec, key)
         if name not in ("host", "proxy") and not set(":/") & set(name):
-            known = sorted(path.stem for path in MIRRORS.glob("*.toml"))
+            known = sorted(path.stem for path in (find_home() / "mirrors").glob("*.toml"))
             if name not in known:
                 hint = suggest_nearest(name, known) or "host, a URL, HOST:PORT, or a file there"
                 yield key, f"mirrors/{name}.toml", "file", hint

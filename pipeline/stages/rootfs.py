@@ -52,7 +52,7 @@ def packages_of(spec: Spec, guest_sources: str) -> list[str]:
 
 
 def _search_path(spec: Spec, project: Project) -> list[Path]:
-    return [project.elements, *(Path(path) for path in spec.elements_path), stock_elements()]
+    return [*project.elements, *(Path(path) for path in spec.elements_path), stock_elements()]
 
 
 def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
@@ -104,7 +104,9 @@ def inputs(spec: Spec, project: Project) -> Inputs:
     return {
         "elements used": sorted(elements),
         "elements": files,
-        "guest's sources": render_guest_sources(spec, find_archive(spec, project.mirrors)),
+        "guest's sources": render_guest_sources(
+            spec, find_archive(spec, project.mirrors), project.mirrors
+        ),
         "diskimage-builder": version(),
     }
 
@@ -215,7 +217,7 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
     form = "sources" if spec.suite_facts.sources_form == "deb822" else "list"
     guest_sources = scratch / f"guest.{form}"
     archive = find_archive(spec, job.project.mirrors)
-    guest_sources.write_text(render_guest_sources(spec, archive))
+    guest_sources.write_text(render_guest_sources(spec, archive, job.project.mirrors))
     own = {
         "DISTRO_NAME": spec.suite_facts.distribution,
         "DIB_RELEASE": spec.suite,

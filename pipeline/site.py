@@ -1,0 +1,57 @@
+"""Where a user's own things are: a site, a folder beside this checkout, or the checkout itself.
+
+`doit init FOLDER` makes one. DOMU_SITE names it; else it is the folder in which the user stands,
+or one above, that holds the marker.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline import ROOT
+from pipeline.errors import EnvironmentFault, UsageError
+
+MARKER = "domu.toml"
+
+
+def caller_folder() -> Path:
+    """Where the user stands: the wrapper, which starts us here, says it in DOMU_CALLER."""
+    named = os.environ.get("DOMU_CALLER")
+    return Path(named).absolute() if named else Path.cwd()
+
+
+def find_folder(variable: str) -> Path | None:
+    """What an environment variable names, relative to where the user stands; None if unset."""
+    named = os.environ.get(variable)
+    if named is None:
+        return None
+    if not named.strip() or not named.isprintable():
+        raise UsageError(f"{variable}={named!r} names no folder", hint="unset it, or name one")
+    return (caller_folder() / named).absolute()
+
+
+def find_site() -> Path | None:
+    """The site in use; None where the checkout serves.
+
+    Raises UsageError where DOMU_SITE names none, EnvironmentFault for one of somebody else's in
+    which the user merely stands: its elements would be run, its paths be read.
+    """
+    named = find_folder("DOMU_SITE")
+    if named is not None:
+        if not (named / MARKER).is_file():
+            raise UsageError(f"DOMU_SITE={named}: no site", hint=f"make it: doit init {named}")
+        return named
+    here = caller_folder()
+    site = next((path for path in (here, *here.parents) if (path / MARKER).is_file()), None)
+    if site is not None and (site / MARKER).stat().st_uid not in (0, os.geteuid()):
+        raise EnvironmentFault(
+            f"{site} is a site of another user's",
+            hint=f"DOMU_SITE={site} uses it all the same; or go to another folder",
+        )
+    return site
+
+
+def find_home() -> Path:
+    """Where guests/, mirrors/ and output/ are: the site's folder, else this checkout."""
+    return find_site() or ROOT

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EnvironmentFault, Finding, PipelineError
+from pipeline.guest.login import find_login
 from pipeline.preflight import look_ahead, refusal_of
 from pipeline.project import Project
-from pipeline.recipe import Recipe
+from pipeline.recipe import KNOWN_HOSTS, Recipe
 from pipeline.spec import Spec
 from pipeline.storage import lvm
 from pipeline.storage.disks import MIB, Target, targets_of
@@ -101,7 +102,8 @@ class Plan:
 
 def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run) -> Plan:
     """What `doit build` of this guest would do and take now."""
-    plan = Plan(spec.name)
+    known_hosts = recipe.project.artifact(spec.name) / KNOWN_HOSTS
+    plan = Plan(spec.name, findings=[find_login(spec, known_hosts).finding])
     for name in recipe.stages:
         state = recipe.state(name, spec)
         plan.stages.append(PlannedStage(name, state.reason, _expected_seconds(recipe, name, spec)))

@@ -11,6 +11,7 @@ from pipeline.check.tree import Tree
 from pipeline.errors import Finding
 from pipeline.guest.host_keys import derive_public_key
 from pipeline.guest.identity import authorized_lines
+from pipeline.guest.login import find_login
 from pipeline.recipe import KNOWN_HOSTS
 
 KEYS = "/root/.ssh/authorized_keys"
@@ -91,6 +92,7 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
     )
     started = find_ssh_start(tree, spec.init)
     yield judge("A3", "sshd starts", [] if started else ["nothing starts it"], ok=started)
+    yield find_login(spec, facts.folder / KNOWN_HOSTS).finding
 
 
 def find_ssh_start(tree: Tree, init: str) -> str:

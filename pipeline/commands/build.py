@@ -14,10 +14,11 @@ from pipeline.commands.options import Plan as PlanOptions
 from pipeline.console.findings import print_findings, print_json
 from pipeline.console.progress import print_line
 from pipeline.errors import CommandFailed, UsageError
+from pipeline.guest.login import find_login, warn_of_closed
 from pipeline.lockfile import compare_with_lock, read_lock
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.plan import Plan, plan_build
-from pipeline.recipe import Recipe
+from pipeline.recipe import KNOWN_HOSTS, Recipe
 from pipeline.spec import Spec
 
 _MIB = 1 << 20
@@ -80,8 +81,11 @@ def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
     shown = _short(folder)
     print_line(f"{spec.name} is ready in {shown}")
     print_line(f"  start it:  xl create {shown / (spec.name + '.cfg')}")
-    console = f"xl console {'-t pv ' if spec.type == 'hvm' else ''}{spec.name}"
-    print_line(f"  log in:    {console}    or ssh, known_hosts is in the folder")
+    login = find_login(spec, shown / KNOWN_HOSTS)
+    for line in login.lines:
+        print_line(f"  log in:    {line}")
+    if login.finding.level != "ok":
+        print_line(f"  next:      {login.finding.hint}")
 
 
 def explain(recipe: Recipe, spec: Spec, _options: Look) -> None:
@@ -115,6 +119,8 @@ def list_guests(recipe: Recipe, specs: Mapping[str, Spec], _options: Options) ->
         state = "built" if recipe.state("config", spec).is_current else "     "
         kind = f"{spec.suite} {spec.type} {spec.boot} {spec.size}"
         print_line(f"  {name:<14} {state}  {kind:<32} {spec.description}")
+    if warning := warn_of_closed(specs.values()):
+        print_line(f"\n{warning}")
     print_line(
         "\nnext:\n"
         "  doit build name=NAME   build a guest          doit why name=NAME    what would run\n"

@@ -1,0 +1,81 @@
+"""Who can log in to a guest, and what to type for it: as its spec says, and as sshd is set up."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Finding
+from pipeline.spec import Spec
+
+NOBODY = "nobody can log in: no authorized_keys, no root password"
+_KEYS_ONLY = "sshd takes keys only"
+
+
+@dataclass(frozen=True)
+class Login:
+    """What to type, "" for what does not let anybody in.
+
+    `ssh` is the whole line where the address is fixed; where it is not, `address` says how to come
+    by it. `console` is for root's password.
+    """
+
+    guest: str
+    ssh: str = ""
+    address: str = ""
+    console: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each way in; what nobody can do is one line too."""
+        password = f"{self.console}  (root's password; {_KEYS_ONLY})" if self.console else ""
+        return [line for line in (self.ssh, self.address, password) if line] or [NOBODY]
+
+    @property
+    def finding(self) -> Finding:
+        """The same for a table: a warning where nobody can."""
+        is_possible = bool(self.ssh or self.address or self.console)
+        hint = (
+            f'authorized_keys = ["~/.ssh/id_ed25519.pub"] in the file of {self.guest}, then '
+            "doit build (docs/spec.md, Who may enter)"
+        )
+        message = "; or ".join(self.lines)
+        if is_possible:
+            return Finding("ok", "log in", message, code="A3")
+        return Finding("warning", "log in", message, hint, code="A3")
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+def find_login(spec: Spec, known_hosts: Path) -> Login:
+    """Who can log in to this guest once it runs; `known_hosts` has its host keys."""
+    pc = "-t pv " if spec.type == "hvm" else ""  # its first console is the serial line (xl(1))
+    has_password = bool(spec.root_password_file or spec.root_password_hash)
+    console = f"xl console {pc}{spec.name}" if has_password else ""
+    if not spec.authorized_keys:
+        return Login(spec.name, console=console)
+    fixed = [address for card in spec.cards for address in card.addresses]
+    if fixed:
+        ssh = f"ssh -o {quote_option('UserKnownHostsFile', known_hosts)} root@{fixed[0].ip}"
+        return Login(spec.name, ssh=ssh, console=console)
+    macs = ", ".join(card.mac for card in spec.cards)
+    address = f"doit ssh name={spec.name}  (its address: by DHCP, MAC {macs})"
+    return Login(spec.name, address=address, console=console)
+
+
+def quote_option(name: str, path: Path) -> str:
+    """`-o` and a path for a shell: ssh takes the value apart at spaces, and expands % in it."""
+    value = str(path).replace("%", "%%")
+    return shlex.quote(f'{name}="{value}"' if " " in value else f"{name}={value}")
+
+
+def warn_of_closed(specs: Iterable[Spec]) -> str:
+    """One line about the guests that nobody can log in to, "" where there are none."""
+    closed = [spec.name for spec in specs if find_login(spec, Path()).lines == [NOBODY]]
+    named = NOBODY.replace(":", f" to {', '.join(closed)}:", 1)
+    return f"{named} (docs/spec.md, Who may enter)" if closed else ""

@@ -40,7 +40,7 @@ class Login:
         is_possible = bool(self.ssh or self.address or self.console)
         hint = (
             f'authorized_keys = ["~/.ssh/id_ed25519.pub"] in the file of {self.guest}, then '
-            "doit build (docs/spec.md, Who may enter)"
+            "doit build (docs/reference/spec.md)"
         )
         message = "; or ".join(self.lines)
         if is_possible:
@@ -78,4 +78,4 @@ def warn_of_closed(specs: Iterable[Spec]) -> str:
     """One line about the guests that nobody can log in to, "" where there are none."""
     closed = [spec.name for spec in specs if find_login(spec, Path()).lines == [NOBODY]]
     named = NOBODY.replace(":", f" to {', '.join(closed)}:", 1)
-    return f"{named} (docs/spec.md, Who may enter)" if closed else ""
+    return f"{named} (docs/reference/spec.md)" if closed else ""

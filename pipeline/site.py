@@ -10,15 +10,10 @@ import os
 from pathlib import Path
 
 from pipeline import ROOT
+from pipeline.caller import caller_folder
 from pipeline.errors import EnvironmentFault, UsageError
 
 MARKER = "domu.toml"
-
-
-def caller_folder() -> Path:
-    """Where the user stands: the wrapper, which starts us here, says it in DOMU_CALLER."""
-    named = os.environ.get("DOMU_CALLER")
-    return Path(named).absolute() if named else Path.cwd()
 
 
 def find_folder(variable: str) -> Path | None:

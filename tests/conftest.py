@@ -17,7 +17,7 @@ from tests.workshop import Workshop
 ROOT = Path(__file__).resolve().parent.parent
 
 
-for variable in ("DOMU_SITE", "DOMU_CALLER"):  # of whoever starts the tests
+for variable in ("DOMU_SITE", "DOMU_CALLER", "DOMU_CALLED_AS"):  # of whoever starts the tests
     os.environ.pop(variable, None)
 
 # a busy machine is no mistake of the code: nothing here is judged by its speed

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline import process
 from pipeline.artifact.record import describe_package_changes
+from pipeline.caller import shorten_path
 from pipeline.commands.options import Build, Look, Options
 from pipeline.commands.options import Plan as PlanOptions
 from pipeline.console.findings import print_findings, print_json
@@ -78,7 +79,7 @@ def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
     folder = recipe.require_artifact(spec)
     if options.locked:
         compare_with_lock(read_lock(recipe.project, spec.name), folder / "manifest")
-    shown = _short(folder)
+    shown = shorten_path(folder)
     print_line(f"{spec.name} is ready in {shown}")
     print_line(f"  start it:  xl create {shown / (spec.name + '.cfg')}")
     login = find_login(spec, shown / KNOWN_HOSTS)
@@ -161,14 +162,6 @@ def _run(program: Path, root: Path, words: list[str]) -> CommandFailed | None:
     except CommandFailed as error:
         return error
     return None
-
-
-def _short(path: Path) -> Path:
-    """Relative to where the user stands, when that is shorter."""
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path
 
 
 # each boots emulated machines of 6 GiB

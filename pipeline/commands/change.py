@@ -92,7 +92,7 @@ def _kernel_for(
     recipe: Recipe, specs: Mapping[str, Spec], name: str, asked: options.Refresh
 ) -> KernelFolder:
     if asked.source:
-        return read_kernel_folder(asked.source.absolute())
+        return read_kernel_folder(asked.source)
     if name not in specs:
         raise UsageError(
             f"{name} has no spec here that would say its kernel",
@@ -174,7 +174,7 @@ def rebuild(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Rebuild) -
 def _built_folder(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Rebuild) -> Path:
     """The artifact, built anew where it is not current; or from=FOLDER."""
     if asked.source:
-        return asked.source.absolute()
+        return asked.source
     name = asked.name
     if name not in specs:
         raise UsageError(f"{name} has no spec here to build it from", hint="from=FOLDER")

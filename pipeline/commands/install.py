@@ -113,7 +113,7 @@ def _install(
 def _source_folder(recipe: Recipe, asked: options.Install) -> Path:
     """The built artifact, the published version, or any folder."""
     if isinstance(asked.source, Path):
-        return asked.source.absolute()
+        return asked.source
     if asked.source is None:
         return recipe.project.artifact(asked.name)
     version = current_version(recipe.project, asked.name)

@@ -11,14 +11,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 from pydantic.fields import FieldInfo
 
+from pipeline.caller import caller_folder
 from pipeline.errors import WrongValueError
 from pipeline.recipe import BuildOptions, NetworkOptions, SourceOptions
 from pipeline.spec import values
 
 
 def _read_path(text: str) -> Path:
+    """Absolute; a relative one is meant from where it was typed."""
     try:
-        return Path(values.check_path(text)).expanduser()
+        return caller_folder() / Path(values.check_path(text)).expanduser()
     except RuntimeError:
         raise WrongValueError(f"{text!r} names the home of nobody here") from None
 

@@ -9,6 +9,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from pipeline.caller import as_typed
 from pipeline.console.progress import print_line
 from pipeline.errors import Finding
 
@@ -55,7 +56,7 @@ def render_table(findings: Sequence[Finding], *, width: int = 0) -> list[str]:
             rows.append(("", "", "hint", finding.hint))
         for label, code, subject, text in rows:
             gap = f"{code:<{codes}} " if codes else ""
-            lines += _wrap(f"{label:<4} {gap}{subject:<{subjects}}  ", text, width)
+            lines += _wrap(f"{label:<4} {gap}{subject:<{subjects}}  ", as_typed(text), width)
     return lines
 
 

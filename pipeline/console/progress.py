@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
+from pipeline.caller import as_typed
 from pipeline.console.terminal import printable
 
 PLAIN_EVERY_S = 15.0
@@ -113,7 +114,7 @@ def progress_bar(description: str, *, total: int | None = None, unit: str = "") 
 
 def print_line(text: str) -> None:
     """One line on standard output that does not tear a bar apart."""
-    _lines.write(printable(text), file=_lines.stream)
+    _lines.write(printable(as_typed(text)), file=_lines.stream)
     _lines.stream.flush()
 
 

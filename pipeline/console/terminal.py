@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
+from pipeline.caller import as_typed
 from pipeline.errors import PipelineError
 
 # C0 without tab and newline, DEL, C1 (ECMA-48), what turns the direction of text (UAX 9), and
@@ -21,15 +22,16 @@ def printable(text: str) -> str:
 
 def print_error(error: PipelineError) -> None:
     """An error as a person reads it: what and where, the program's last words, what to do."""
-    where = " ".join(part for part in (error.guest, error.stage) if part)
-    lines = [f"error: {where}: {error.brief}" if where else f"error: {error.brief}"]
     argv = getattr(error, "argv", None)
+    details = error.details if argv else as_typed(error.details)
+    where = " ".join(part for part in (error.guest, error.stage) if part)
+    lines = [as_typed(f"error: {where}: {error.brief}" if where else f"error: {error.brief}")]
     if argv:
         lines.append(f"  command: {' '.join(argv)[:2000]}")
-    lines += [f"  | {line}" for line in error.details.splitlines()]
+    lines += [f"  | {line}" for line in details.splitlines()]
     if error.log:
         lines.append(f"  log: {error.log}")
     if error.hint:
-        lines.append(f"  next: {error.hint}")
+        lines.append(f"  next: {as_typed(error.hint)}")
     sys.stdout.flush()
     print(printable("\n".join(lines)), file=sys.stderr, flush=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pipeline.caller import caller_folder
 from pipeline.errors import Finding, SpecError, UsageError, WrongValueError, suggest_nearest
 from pipeline.files import read_named_text
-from pipeline.site import caller_folder
 from pipeline.spec.keys import is_list, strip_annotation
 from pipeline.spec.model import SECRET_KEYS, Spec
 from pipeline.spec.ssh_keys import is_key_path

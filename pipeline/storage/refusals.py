@@ -85,7 +85,7 @@ def refuse_volumes(run: lvm.Run, group: str, wanted: Iterable[tuple[Path, int]])
     for volume in lvm.list_volumes(run, group):
         if volume.path in sizes:
             raise InUseError(
-                f"{volume.path} is there and was not installed by doit for this",
+                f"{volume.path} is there and was not made for this guest",
                 hint=f"rename it (lvrename {group} {volume.name} OTHER), or remove it yourself",
             )
 

@@ -83,7 +83,7 @@ def right_of(command: Command, name: str) -> Mapping[str, object]:
     if get_origin(kind) is Literal and name != "from":
         return {word: word for word in get_args(kind)}
     if kind is Path or name == "from":
-        return {"/a/b": Path("/a/b"), "a": Path("a"), "~/x": Path.home() / "x"}
+        return {"/a/b": Path("/a/b"), "a": Path.cwd() / "a", "~/x": Path.home() / "x"}
     assert field.examples, f"{command.name} {name}= needs an example"
     if is_list(field.annotation):
         return {text: tuple(text.split(",")) for text in map(str, field.examples)} | {"": ()}

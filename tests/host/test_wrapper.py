@@ -1,0 +1,109 @@
+"""The wrapper: from any folder, through links, without a network, over a half made .venv."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.integration
+
+
+def call(
+    *argv: str | Path, cwd: Path, **environment: str | Path
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        cwd=cwd,
+        env={**os.environ, **{key: str(text) for key, text in environment.items()}},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder of guests, and another folder to stand in."""
+    for name in ("guests", "here", "bin"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "guests/web1.toml").write_text("")
+    return tmp_path
+
+
+def test_through_a_link_on_the_path_from_any_folder(site: Path) -> None:
+    (site / "second").symlink_to(ROOT / "doit")
+    (site / "bin/domu").symlink_to("../second")
+    path = f"{site}/bin:{os.environ['PATH']}"
+    done = call("domu", "why", "name=web2", cwd=site / "here", PATH=path, DOMU_GUESTS="../guests")
+    assert done.returncode == 2, done.stderr
+    assert "or make it: domu create name=web2" in done.stderr
+    assert not list((site / "here").iterdir())
+
+
+def test_what_was_typed_is_what_is_printed(site: Path) -> None:
+    relative = os.path.relpath(ROOT / "doit", site / "here")
+    for typed in (str(ROOT / "doit"), relative):
+        done = call(typed, cwd=site / "here", DOMU_GUESTS=site / "guests")
+        assert f"  {typed} build name=NAME" in done.stdout, done.stderr
+    assert "\n  ./doit build name=NAME" in call("./doit", cwd=ROOT).stdout
+    assert "\n  ./doit build name=NAME" in call("sh", "doit", cwd=ROOT).stdout
+
+
+def test_a_relative_path_is_meant_from_where_it_was_typed(site: Path) -> None:
+    key = site / "here/k.pub"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key.with_suffix("")])
+    done = call(
+        *(ROOT / "doit", "why", "name=web1", "authorized_keys=k.pub", "events=e.jsonl"),
+        cwd=site / "here",
+        DOMU_GUESTS=site / "guests",
+        DOMU_OUTPUT=site / "output",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (site / "here/e.jsonl").is_file()
+    assert not (ROOT / "e.jsonl").exists()
+    key.unlink()
+    done = call(ROOT / "doit", "why", "name=web1", "authorized_keys=k.pub", cwd=site / "here")
+    assert done.returncode == 2
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A checkout that was never used."""
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    for name in ("doit", "requirements.lock", "requirements-test.lock", "system-packages.txt"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def test_a_mirror_of_python_packages_that_is_not_there_is_told_in_seconds(fresh: Path) -> None:
+    nobody = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PYTHON": sys.executable}
+    started = time.monotonic()
+    done = call("./doit", "build", cwd=fresh, **nobody)
+    assert done.returncode == 3, done.stderr
+    assert "requirements.lock could not be fetched" in done.stderr
+    for word in ("PyPI cannot be reached", "PIP_INDEX_URL", "PIP_CERT", "PIP_FIND_LINKS"):
+        assert word in done.stderr
+    assert time.monotonic() - started < 60
+    assert not (fresh / ".venv/installed.lock").exists()
+
+
+def test_a_half_made_venv_is_mended_by_the_next_run(fresh: Path) -> None:
+    (fresh / ".venv/bin").mkdir(parents=True)
+    (fresh / ".venv/bin/python").symlink_to(sys.executable)
+    (fresh / "requirements.lock").write_text("")
+    (fresh / "pipeline").mkdir()
+    (fresh / "pipeline/__main__.py").write_text("import sys; print('ran', sys.prefix)")
+    done = call("./doit", "help", cwd=fresh, PYTHON=shutil.which("python3", path="/usr/bin") or "")
+    assert (done.returncode, done.stdout) == (0, f"ran {fresh}/.venv\n"), done.stderr
+    assert (fresh / ".venv/bin/pip").is_file()

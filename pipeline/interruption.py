@@ -214,7 +214,7 @@ def _sweep(message: str, exit_code: int) -> NoReturn:
 def _describe(why: Ending, left: list[str]) -> str:
     if left:
         return f"interrupted ({why.cause}); the next command clears up: {'; '.join(left)}"
-    return f"interrupted ({why.cause}): nothing was left behind, build again to go on"
+    return f"interrupted ({why.cause}): nothing was left behind; the same command again goes on"
 
 
 class _Output(io.TextIOWrapper):

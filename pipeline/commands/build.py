@@ -13,7 +13,8 @@ from pipeline.caller import shorten_path
 from pipeline.commands.options import Build, Look, Options
 from pipeline.commands.options import Plan as PlanOptions
 from pipeline.console.findings import print_findings, print_json
-from pipeline.console.progress import print_line
+from pipeline.console.progress import print_line, print_table
+from pipeline.console.terminal import Part, Span
 from pipeline.errors import CommandFailed, UsageError
 from pipeline.guest.login import find_login, warn_of_closed
 from pipeline.lockfile import compare_with_lock, read_lock
@@ -23,6 +24,13 @@ from pipeline.recipe import KNOWN_HOSTS, Recipe
 from pipeline.spec import Spec
 
 _MIB = 1 << 20
+_NEXT = (
+    ("doit build name=NAME", "build a guest"),
+    ("doit why name=NAME", "what would run, and why"),
+    ("doit check name=NAME", "look into the image"),
+    ("doit create name=NEW suite=... size=...", "write a spec and build it"),
+    ("doit help [COMMAND]", "every command, or what one takes"),
+)
 
 
 def say_planned(recipe: Recipe, spec: Spec, options: PlanOptions) -> None:
@@ -38,25 +46,30 @@ def say_planned(recipe: Recipe, spec: Spec, options: PlanOptions) -> None:
 
 def _show(plan: Plan) -> None:
     print_line(f"{plan.guest}: what a build would do; nothing is touched")
-    for stage in plan.stages:
-        time = "" if stage.seconds is None else f"{stage.seconds:6.1f} s last time"
-        print_line(
-            f"  {stage.name:<8} {stage.reason or 'current':<40} {time if stage.reason else ''}"
-        )
+    times = [f"{stage.seconds:6.1f} s last time" if stage.seconds else "" for stage in plan.stages]
+    print_table(
+        [
+            (stage.name, _why(stage.reason), time if stage.reason else "")
+            for stage, time in zip(plan.stages, times, strict=True)
+        ],
+        indent=2,
+    )
     for disk in plan.disks:
         extents = f", {disk.extents} extents" if disk.extents else ""
         writes = "as much as the golden image has" if disk.writes is None else _size(disk.writes)
         old = "; the one that is there goes when it is whole" if disk.replaces else ""
         print_line(
-            f"  {disk.part:<8} {disk.path}: {disk.kind}, {_size(disk.size)}{extents}, "
-            f"{writes} written{old}"
+            f"  {disk.part:<8} ",
+            Span(disk.path, "dim"),
+            f" ({disk.kind}), {_size(disk.size)}{extents}, {writes} written{old}",
         )
     for space in plan.spaces:
         left = max(space.free - space.takes, 0)
         units = f" ({left // space.extent} of {_size(space.extent)} each)" if space.extent else ""
         print_line(
-            f"  {space.name}: {_size(space.free)} free, {_size(space.takes)} taken, "
-            f"{_size(left)} left{units}"
+            "  ",
+            Span(space.name, "dim"),
+            f": {_size(space.free)} free, {_size(space.takes)} taken, {_size(left)} left{units}",
         )
     if any(stage.reason for stage in plan.stages):
         expected = (
@@ -66,6 +79,10 @@ def _show(plan: Plan) -> None:
     else:
         print_line("  everything is current: nothing would run")
     print_findings(plan.findings)
+
+
+def _why(reason: str) -> Span:
+    return Span(reason) if reason else Span("current", "dim")
 
 
 def _size(count: int) -> str:
@@ -92,10 +109,11 @@ def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
 def explain(recipe: Recipe, spec: Spec, _options: Look) -> None:
     """Why each stage would or would not run now."""
     print_line(f"{spec.name}:")
-    for name in recipe.stages:
-        state = recipe.state(name, spec)
-        reason = state.reason or "current"
-        print_line(f"  {name:<8} {state.fingerprint[:12]}  {reason}")
+    states = {name: recipe.state(name, spec) for name in recipe.stages}
+    print_table(
+        [(name, state.fingerprint[:12], _why(state.reason)) for name, state in states.items()],
+        indent=2,
+    )
     _explain_packages(recipe, spec)
 
 
@@ -116,19 +134,16 @@ def _explain_packages(recipe: Recipe, spec: Spec) -> None:
 def list_guests(recipe: Recipe, specs: Mapping[str, Spec], _options: Options) -> None:
     """The guests, whether each is built, and what to type next."""
     print_line("guests:")
+    rows: list[tuple[Part, ...]] = []
     for name, spec in sorted(specs.items()):
-        state = "built" if recipe.state("config", spec).is_current else "     "
+        state = Span("built", "ok") if recipe.state("config", spec).is_current else Span("")
         kind = f"{spec.suite} {spec.type} {spec.boot} {spec.size}"
-        print_line(f"  {name:<14} {state}  {kind:<32} {spec.description}")
+        rows.append((name, state, kind, spec.description))
+    print_table(rows, indent=2)
     if warning := warn_of_closed(specs.values()):
-        print_line(f"\n{warning}")
-    print_line(
-        "\nnext:\n"
-        "  doit build name=NAME   build a guest          doit why name=NAME    what would run\n"
-        "  doit check name=NAME   look into the image    doit list             every task\n"
-        "  doit create name=NEW suite=... size=...       write a spec and build it\n"
-        "  doit help              every command          doit help COMMAND     what it takes"
-    )
+        print_line("\n", Span(warning, "warning"))
+    print_line("\nnext:")
+    print_table(_NEXT, indent=2)
 
 
 def run_tests(recipe: Recipe, _specs: object, _options: Options) -> None:

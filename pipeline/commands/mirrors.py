@@ -37,7 +37,7 @@ def mirrors(recipe: Recipe, specs: Mapping[str, Spec], options: Mirrors) -> None
     if options.json_form:
         print(json.dumps([one.as_json() for one in found], indent=1))
         return
-    print_table([_HEAD, *(_row(one) for one in found)])
+    print_table([_row(one) for one in found], head=_HEAD)
     for one in found:
         if one.trouble:
             print_line(f"  {one.name} {one.suite}: {one.trouble}")
@@ -102,9 +102,11 @@ def suites(_recipe: Recipe, _specs: object, options: Releases) -> None:
         print(json.dumps({row["suite"]: row for row in rows}, indent=1))
         return
     if options.suites:  # every fact, a suite a column
-        print_table([(fact, *(row[fact] for row in rows)) for fact in rows[0]])
+        facts = [fact for fact in rows[0] if fact != "suite"]
+        head = ("suite", *(row["suite"] for row in rows))
+        print_table([(fact, *(row[fact] for row in rows)) for fact in facts], head=head)
     else:
-        print_table([_SHORT, *(tuple(row[fact] for fact in _SHORT) for row in rows)])
+        print_table([tuple(row[fact] for fact in _SHORT) for row in rows], head=_SHORT)
         print_line("every fact of some: doit suites suites=lenny,bookworm")
     for suite in chosen:
         note = describe_age(suite, today)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
-import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from pipeline.caller import as_typed
-from pipeline.console.progress import print_line
+from pipeline.console.progress import line_width, print_line
+from pipeline.console.terminal import Part, Span, Style, mark_typed, plain, wrap
 from pipeline.errors import Finding
 
-_LABELS = {"ok": "ok", "skipped": "-", "warning": "warn", "error": "FAIL"}
+_LABELS: dict[str, tuple[str, Style]] = {
+    "ok": ("ok", "ok"),
+    "skipped": ("-", "dim"),
+    "warning": ("warn", "warning"),
+    "error": ("FAIL", "error"),
+}
 _SHOWN, _READ = 300, 4000  # characters of a text that a guest may have made
 _LONGEST_ROW = 4
 _WIDEST, _NARROWEST = 32, 30  # of the column of subjects, of the one of texts
@@ -21,9 +23,8 @@ _WIDEST, _NARROWEST = 32, 30  # of the column of subjects, of the one of texts
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """The table on standard output; on a terminal no line is wider than that."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for line in render_table(findings, width=width):
-        print_line(line)
+    for line, indent in _rows(findings, line_width()):
+        print_line(*line, indent=indent)
 
 
 def print_json(findings: Sequence[Finding], **further: object) -> None:
@@ -37,27 +38,34 @@ def render_table(findings: Sequence[Finding], *, width: int = 0) -> list[str]:
 
     Lines are wrapped to `width` characters, 0 for not at all.
     """
+    rows = _rows(findings, width)
+    return [plain(line) for row, indent in rows for line in wrap(row, width, indent=indent)]
+
+
+def _rows(findings: Sequence[Finding], width: int) -> Iterator[tuple[list[Part], int]]:
+    """Each row, and where it goes on; without room for columns, subject and text one by one."""
     codes = max((len(_row(finding)) for finding in findings), default=0)
     widest = max((len(finding.subject) for finding in findings), default=0)
     subjects = min(max(widest, len("expected")), _WIDEST)
-    lines: list[str] = []
+    start = 4 + 1 + (codes + 1 if codes else 0) + subjects + 2
+    is_list = bool(width) and width - start < _NARROWEST
+
+    def row(label: Span, code: str, subject: str, text: Part) -> tuple[list[Part], int]:
+        gap = f"{code:<{codes}} " if codes else ""
+        label = Span(f"{label.text:<4}", label.style)
+        text = mark_typed(text)
+        if is_list:
+            return [label, f" {gap if code else ''}{subject}: ", text], 5
+        return [label, f" {gap}{subject:<{subjects}}  ", text], start
+
     for finding in findings:
-        rows = [
-            (
-                _LABELS[finding.level],
-                _row(finding),
-                finding.subject,
-                shorten(finding.message or finding.seen),
-            )
-        ]
+        label = Span(*_LABELS[finding.level])
+        shown = shorten(finding.message or finding.seen)
+        yield row(label, _row(finding), finding.subject, shown)
         if finding.level == "error" and (finding.expected or not finding.message):
-            rows.append(("", "", "expected", shorten(finding.expected)))
+            yield row(Span(""), "", "expected", shorten(finding.expected))
         if finding.level != "ok" and finding.hint:
-            rows.append(("", "", "hint", finding.hint))
-        for label, code, subject, text in rows:
-            gap = f"{code:<{codes}} " if codes else ""
-            lines += _wrap(f"{label:<4} {gap}{subject:<{subjects}}  ", as_typed(text), width)
-    return lines
+            yield row(Span(""), "", "hint", Span(finding.hint, "dim"))
 
 
 def summarize(findings: Sequence[Finding]) -> str:
@@ -79,17 +87,3 @@ def shorten(text: str) -> str:
     """The beginning of a text, in one line."""
     shown = " | ".join(line for line in text[:_READ].splitlines() if line) or "nothing"
     return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
-
-
-def _wrap(start: str, text: str, width: int) -> list[str]:
-    if not width:
-        return [start + text]
-    indent = len(start) if width - len(start) >= _NARROWEST else 5
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=start,
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
-from pipeline.caller import as_typed
-from pipeline.console.terminal import printable
+from pipeline.console.terminal import Part, Span, mark_typed, printable, render, width_of
 
 PLAIN_EVERY_S = 15.0
 
@@ -49,26 +49,36 @@ class _PlainBar:
 
 
 class _TerminalBar:
-    """A tqdm bar."""
+    """A tqdm bar. How many steps a second there were says nothing: they differ too much."""
 
     def __init__(self, description: str, total: int | None, unit: str) -> None:
         from tqdm import tqdm  # 40 ms, only where a bar is shown
 
-        _lines.write = tqdm.write  # which does not tear a bar apart
-        self._bar = tqdm(
-            total=total,
-            desc=printable(f"     {description}"),
-            unit=unit,
-            unit_scale=unit == "B",
-            leave=False,
-            dynamic_ncols=True,
-        )
+        self._unit = unit
+        with _lines.lock:
+            _lines.write = tqdm.write  # which does not tear a bar apart
+            self._bar = tqdm(
+                total=total,
+                desc=printable(f"     {description}"),
+                unit=unit,
+                unit_scale=unit == "B",
+                leave=False,
+                dynamic_ncols=True,
+                bar_format=self._format(total),
+            )
+
+    def _format(self, total: float | None) -> str:
+        if total is None:
+            return f"{{desc}}: {{n_fmt}} {self._unit} [{{elapsed}}]"
+        share = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}"
+        return f"{share}B {{rate_fmt}}" if self._unit == "B" else f"{share} [{{elapsed}}]"
 
     def advance(self, amount: int = 1) -> None:
         self._bar.update(amount)
 
     def expect(self, amount: int = 1) -> None:
         self._bar.total = (self._bar.total or 0) + amount
+        self._bar.bar_format = self._format(self._bar.total)
         self._bar.refresh()
 
     def close(self) -> None:
@@ -79,6 +89,7 @@ class _Lines:
     """Where lines and plain bars go, and how."""
 
     are_errors = False
+    lock = threading.Lock()  # a bar that is being drawn for the first time is a line too
     write: Callable[..., None] = staticmethod(print)
 
     @property
@@ -112,15 +123,51 @@ def progress_bar(description: str, *, total: int | None = None, unit: str = "") 
         bar.close()
 
 
-def print_line(text: str) -> None:
-    """One line on standard output that does not tear a bar apart."""
-    _lines.write(printable(as_typed(text)), file=_lines.stream)
+def print_line(*parts: Part, indent: int | None = None) -> None:
+    """One line that does not tear a bar apart; on a terminal it is wrapped (`terminal.render`)."""
+    text = render([mark_typed(part) for part in parts], _lines.stream, indent=indent)
+    with _lines.lock:
+        _lines.write(text, file=_lines.stream)
     _lines.stream.flush()
 
 
-def print_table(rows: list[tuple[str, ...]]) -> None:
-    """Columns as wide as they need to be."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print_line("  ".join(cells).rstrip())
+def line_width() -> int:
+    """Columns of the terminal that lines go to, 0 where they go elsewhere."""
+    return width_of(_lines.stream)
+
+
+def print_table(
+    rows: Sequence[Sequence[Part]], *, head: Sequence[str] = (), indent: int = 0
+) -> None:
+    """Columns as wide as they need to be; where there is no room, a list with `head`'s names.
+
+    The last column is wrapped, if its longest word and a third of the terminal are left to it.
+    """
+    rows = [[mark_typed(cell) for cell in row] for row in rows]
+    table = [*([[Span(text, "strong") for text in head]] if head else []), *rows]
+    if not table:
+        return
+    widths = [max(len(str(row[column])) for row in table) for column in range(len(table[0]))]
+    wide, before = line_width(), indent + sum(widths[:-1]) + 2 * (len(widths) - 1)
+    longest = max((len(word) for row in rows for word in str(row[-1]).split()), default=0)
+    if wide and before + widths[-1] > wide < before + max(longest, wide // 3):
+        for row in rows:
+            _print_listed(row, head, indent)
+        return
+    for row in table:
+        line: list[Part] = [" " * indent]
+        for cell, width in zip(row, widths, strict=True):
+            line += [cell, " " * (width - len(str(cell)) + 2)]
+        while len(line) > 1 and not str(line[-1]).strip():
+            line.pop()
+        print_line(*line, indent=before)
+
+
+def _print_listed(row: Sequence[Part], head: Sequence[str], indent: int) -> None:
+    """A row one cell after the other; with names, all but the first of them below it."""
+    parts: list[Part] = []
+    for number, cell in enumerate(row):
+        if str(cell).strip():
+            name = f"{head[number]} " if head and parts else ""
+            parts += [(", " if len(parts) > 3 else ": ") if name else "  ", name, cell]
+    print_line(" " * indent, *parts[1:])

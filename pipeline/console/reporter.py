@@ -11,8 +11,10 @@ from doit.exceptions import BaseFail, TaskFailed
 from pipeline import interruption
 from pipeline.console.events import Events
 from pipeline.console.progress import print_line
-from pipeline.console.terminal import print_error
+from pipeline.console.terminal import Span, print_error
 from pipeline.errors import DiskFull, PipelineError
+
+_BUILT, _REUSED = Span("built", "ok"), Span("reused", "dim")
 
 
 class StageFailed(TaskFailed):  # type: ignore[misc]
@@ -56,11 +58,11 @@ class StageReporter:
         seconds = time.monotonic() - self._started.get(task.name, time.monotonic())
         if _is_stage(task) and task.meta["current"].came_from_elsewhere:
             self._end(task, "reused", seconds=round(seconds, 3))
-            _print_stage(task, "reused        ", "another run has just built it")
+            _print_stage(task, _REUSED, "", "another run has just built it")
             return
         self._end(task, "built" if _is_stage(task) else "done", seconds=round(seconds, 3))
         if _is_stage(task):
-            _print_stage(task, f"built {seconds:6.1f} s", task.meta["current"].reason)
+            _print_stage(task, _BUILT, f" {seconds:6.1f} s", task.meta["current"].reason)
 
     def _end(self, task: Any, outcome: str, **facts: object) -> None:
         if task.meta:
@@ -71,7 +73,7 @@ class StageReporter:
         """A stage's artifact is current."""
         self._end(task, "reused")
         if _is_stage(task):
-            _print_stage(task, "reused        ", "")
+            _print_stage(task, _REUSED, "", "")
 
     def skip_ignore(self, task: Any) -> None:
         """The user told doit to ignore it."""
@@ -152,7 +154,7 @@ def _is_stage(task: Any) -> bool:
     return bool(task.meta) and "stage" in task.meta
 
 
-def _print_stage(task: Any, what: str, reason: str) -> None:
+def _print_stage(task: Any, what: Span, seconds: str, reason: str) -> None:
     stage, _, artifact = task.name.partition(":")
-    why = f"  ({reason})" if reason else ""
-    print_line(f"  {stage:<8} {artifact:<20} {what}{why}")
+    why = [Span(f"  ({reason})", "dim")] if reason else []
+    print_line(f"  {stage:<8} {artifact:<20} ", what, f"{seconds:<{14 - len(what.text)}}", *why)

@@ -160,7 +160,7 @@ def print_guests(recipe: Recipe, specs: Mapping[str, Spec], *, as_json: bool) ->
         print_line("no guest is installed here; doit guests lists the specs")
         return
     if lines:
-        print_table([_HEAD, *(_row(line) for line in lines)])
+        print_table([_row(line) for line in lines], head=_HEAD)
     for line in lines:
         for reason in line.outdated:
             print_line(f"  {line.guest}: {reason}")

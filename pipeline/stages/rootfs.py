@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,6 +31,11 @@ TAR = "rootfs.tar"
 STATUS = "dpkg-status"
 LIBRARY = "dib-lib"
 TREE_MIB = 2000
+# diskimage-builder's, but environment.d, whose files are read by bash
+PHASES = (
+    *("root.d", "extra-data.d", "pre-install.d", "install.d", "post-install.d", "post-root.d"),
+    *("block-device.d", "pre-finalise.d", "finalise.d", "cleanup.d"),
+)
 
 
 def elements_of(spec: Spec) -> list[str]:
@@ -74,6 +80,33 @@ def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
     return folders
 
 
+def _digest_element(folder: Path) -> dict[str, str]:
+    """Its files but READMEs; UsageError for a script that dib-run-parts would skip, saying nothing.
+
+    A hidden file and a link are none of a person's scripts by oversight.
+    """
+    digests = {
+        file: digest
+        for file, digest in digest_tree(folder).items()
+        if not file.startswith("README")
+    }
+    for file, digest in digests.items():
+        phase, _, name = file.partition("/")
+        if phase not in PHASES or "/" in name or name.startswith((".", "README")):
+            continue
+        if not re.fullmatch("[0-9A-Za-z_-]+", name):
+            raise UsageError(
+                f"{folder / file}: diskimage-builder would skip a script of this name",
+                hint="letters, digits, - and _ alone: 50-my-thing; else move it out of the folder",
+            )
+        if digest.startswith("- "):
+            raise UsageError(
+                f"{folder / file}: not executable, so diskimage-builder would skip it",
+                hint=f"chmod +x {folder / file}",
+            )
+    return digests
+
+
 def _dependencies(folder: Path) -> list[str]:
     """What an element's element-deps names."""
     file = folder / "element-deps"
@@ -93,11 +126,7 @@ def inputs(spec: Spec, project: Project) -> Inputs:
     stock = stock_elements()
     elements = _find_all(elements_of(spec), _search_path(spec, project))
     files = {
-        name: {
-            file: digest
-            for file, digest in digest_tree(folder).items()
-            if not file.startswith("README")
-        }
+        name: _digest_element(folder)
         for name, folder in elements.items()
         if not folder.is_relative_to(stock)
     }

@@ -199,6 +199,29 @@ def test_element_deps_names_elements_and_nothing_else(
     assert caught.value.brief.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "message"),
+    [
+        ("50-mine", 0o644, "not executable, so diskimage-builder would skip it"),
+        ("50-mine.sh", 0o755, "would skip a script of this name"),
+    ],
+)
+def test_a_script_that_would_be_skipped_without_a_word_is_refused(
+    tmp_path: Path, name: str, mode: int, message: str
+) -> None:
+    spec, project, folder = element(tmp_path)
+    hook = folder / "post-install.d" / name
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/bash\n")
+    hook.chmod(mode)
+    with pytest.raises(UsageError, match=message) as caught:
+        rootfs.inputs(spec, project)
+    assert str(hook) in caught.value.brief
+    hook.rename(hook.with_name("50-mine")).chmod(0o755)
+    (hook.parent / "README").write_text("what this is\n")
+    assert "post-install.d/50-mine" in rootfs.inputs(spec, project)["elements"]["mine"]
+
+
 def test_ours_is_taken_where_a_folder_of_the_users_has_the_same_name(tmp_path: Path) -> None:
     """docs/reference/spec.md says so."""
     spec, project, folder = element(tmp_path)

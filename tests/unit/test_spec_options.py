@@ -99,7 +99,7 @@ def test_the_older_line_translates_word_by_word() -> None:
         ("passwd", "", {"root_password_file": "-"}),
         ("install-method", "debootstrap", {"bootstrap": "debootstrap"}),
         ("debootstrap_cmd", "/usr/bin/mmdebstrap", {"bootstrap": "mmdebstrap"}),
-        ("role", "udev,builder", {"packages": "build-essential"}),
+        ("role", "udev,sudoers", {"packages": "sudo"}),
         ("force", "", {}),
         ("genpass", "0", {}),
         ("serial_device", "hvc0", {}),
@@ -118,6 +118,8 @@ def test_an_option_becomes_our_words(option: str, value: str, overrides: dict[st
         ("evms", "c"),
         ("install_method", "rinse"),
         ("role", "cfengine"),
+        ("role", "editor"),
+        ("role", "udev,mysite"),
         ("ip", "auto"),
         ("dhcp", "perhaps"),
         ("copyconf", ""),
@@ -162,5 +164,20 @@ def test_any_options_are_translated_or_refused_never_raised(options: dict[str, s
 
 def test_a_role_is_answered_for_itself_and_not_for_every_role() -> None:
     assert translate_options({"role": "udev"}).notes == ["role: `udev`: every guest has udev"]
-    notes = translate_options({"role": "udev,editor"}).notes
-    assert notes == ["role: `udev`: every guest has udev, `editor` is the package vim"]
+    (note,) = translate_options({"role": "udev,xdm"}).notes
+    assert note.startswith("role: `udev`: every guest has udev; `xdm`: the package")
+
+
+def test_a_role_brings_all_its_packages_and_says_what_is_not_done() -> None:
+    """xen-tools 4.9.2's builder has seven packages, its sudoers copies the host's file."""
+    builder = translate_options({"role": "builder"})
+    wanted = {"build-essential", "debhelper", "devscripts", "dpkg-dev", "fakeroot", "lintian"}
+    assert set(builder.overrides["packages"].split(",")) == wanted
+    assert "linda" in builder.notes[0]
+    (sudo,) = translate_options({"role": "sudoers"}).notes
+    assert "/etc/sudoers is not copied" in sudo
+
+
+def test_the_editor_role_is_refused_because_it_would_not_install_an_editor() -> None:
+    (problem,) = translate_options({"role": "editor"}).problems
+    assert "sed" in str(problem)

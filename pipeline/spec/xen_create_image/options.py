@@ -1,6 +1,7 @@
 """xen-create-image's options in our words: what each becomes, or why there is nothing to become.
 
-The table itself is in option_table.py; the facts come from xen-create-image(8) of 4.9.2.
+The table itself is in table.py, the roles in roles.py; the facts come from xen-create-image(8)
+of 4.9.2.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipeline.errors import Finding, WrongValueError, suggest_nearest
+from pipeline.spec.xen_create_image.roles import list_roles
 from pipeline.spec.xen_create_image.table import OPTIONS, Option, Status
 
 COMMAND_LINE = "command line"
@@ -103,4 +105,5 @@ def render_options_page() -> str:
         names = ", ".join(f"`--{name.replace('_', '-')}`" for name in option.names)
         answer = option.answer.replace("|", "\\|")
         lines.append(f"| {names} | {TITLES[option.status]} | {answer} |")
-    return "\n".join(lines) + "\n"
+    lines += ["\n## Roles\n", "What `--role` does in xen-tools 4.9.2, and what is done here:\n"]
+    return "\n".join([*lines, *list_roles()]) + "\n"

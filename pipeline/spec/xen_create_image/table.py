@@ -7,30 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import WrongValueError
+from pipeline.spec.xen_create_image.roles import describe_role, translate_role
 
 YES = frozenset({"", "1", "yes", "true", "on", "y"})
 NO = frozenset({"0", "no", "false", "off", "n"})
 
-_BUILT_IN = {
-    "udev": "every guest has udev",
-    "resolv": "name servers are set up",
-    "tmpfs": "/tmp is the suite's affair",
-    "minimal": "every guest is lean",
-}
-_PACKAGES = {
-    "builder": "build-essential",
-    "editor": "vim",
-    "gdm": "gdm3",
-    "puppet": "puppet-agent",
-    "sudoers": "sudo",
-    "xdm": "xdm",
-}
-ROLES = (
-    ", ".join(f"`{role}` is accepted: {why}" for role, why in _BUILT_IN.items())
-    + "; "
-    + ", ".join(f'`{role}` is `packages = ["{name}"]`' for role, name in _PACKAGES.items())
-    + "; any other becomes an element of your own"
-)
 Status = Literal["same", "different", "refused"]
 Translate = Callable[[str], dict[str, str]]
 
@@ -84,17 +65,6 @@ def _flag(section: str, name: str, on: dict[str, str], off: dict[str, str], more
     return _becomes(section, name, more, lambda value: on if is_on(value) else off)
 
 
-def describe_role(value: str) -> str:
-    """What became of the roles that were asked for."""
-    words = []
-    for role in value.split(","):
-        if role in _PACKAGES:
-            words.append(f"`{role}` is the package {_PACKAGES[role]}")
-        elif role in _BUILT_IN:
-            words.append(f"`{role}`: {_BUILT_IN[role]}")
-    return ", ".join(words)
-
-
 def is_on(value: str) -> bool:
     """A flag's value: bare means on; raises WrongValueError."""
     if value.lower() not in YES | NO:
@@ -126,20 +96,6 @@ def translate_address(value: str) -> dict[str, str]:
     if value == "auto":
         raise WrongValueError("'auto' is not done: ips.txt is not read", "use dhcp, or an address")
     return {"address": value}
-
-
-def translate_role(value: str) -> dict[str, str]:
-    """Roles, separated by commas: built in, or packages."""
-    packages = []
-    for role in value.split(","):
-        if role in _PACKAGES:
-            packages.append(_PACKAGES[role])
-        elif role not in _BUILT_IN:
-            raise WrongValueError(
-                f"role '{role}' is not known here",
-                f"known: {', '.join(sorted(_BUILT_IN | _PACKAGES))}; else write an element",
-            )
-    return {"packages": ",".join(packages)} if packages else {}
 
 
 _TARGET, _SIZE, _INSTALL = "Name and target", "Size", "Installation"
@@ -307,7 +263,7 @@ _TABLE = (
     _refused(_FILES, "copyhosts copy_hosts", "the host's /etc/hosts is not copied", "use hosts"),
     _noted(_FILES, "nohosts no_hosts", "the host's /etc/hosts is never touched"),
     _becomes(
-        *(_FILES, "role", f"by role: {ROLES}", translate_role),
+        *(_FILES, "role", "packages; see Roles below", translate_role),
         status="different",
         note=describe_role,
     ),

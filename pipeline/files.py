@@ -87,7 +87,10 @@ _KINDS = {
 
 
 def read_named_text(path: Path, *, most: int = TEXT_BYTES) -> str:
-    """A UTF-8 text of at most `most` bytes; raises UsageError for everything else."""
+    """A UTF-8 text of at most `most` bytes; raises UsageError for everything else.
+
+    Windows' editors put a byte order mark before it.
+    """
     try:
         require_file(path, os.stat(path))
         # what has become a FIFO meanwhile does not hold us up
@@ -102,7 +105,7 @@ def read_named_text(path: Path, *, most: int = TEXT_BYTES) -> str:
             f"{path}: longer than {most >> 10} KiB", hint="name a text that a person wrote"
         )
     try:
-        return content.decode()
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not a UTF-8 text") from error
 

@@ -21,14 +21,14 @@ from pipeline.commands.command import Command
 from pipeline.commands.command_line import CommandLine, read_command_line
 from pipeline.console.events import Events
 from pipeline.console.reporter import StageFailed, StageReporter
-from pipeline.console.terminal import print_error
+from pipeline.console.terminal import print_error, printable
 from pipeline.diagnosis import explain_os_error
 from pipeline.errors import PipelineError, UsageError
 from pipeline.lockfile import prepare_locked
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.spec import Spec, create_spec, load_all, translate_options
+from pipeline.spec import Spec, Specs, create_spec, load_all, translate_options
 from pipeline.stages import STAGES
 from pipeline.store.gc import remove_leftovers
 from pipeline.walls.privacy import tighten
@@ -75,7 +75,7 @@ class Graph:
 
     project: Project
     recipe: Recipe
-    specs: Mapping[str, Spec]
+    specs: Specs
     chosen: tuple[str, ...]
     line: CommandLine
     events: Events = field(default_factory=Events)
@@ -98,7 +98,7 @@ class Graph:
     def _load(cls, project: Project, line: CommandLine) -> Graph:
         if line.is_of_host:
             # mistakes in specs wait
-            specs: Mapping[str, Spec] = {}
+            specs = Specs()
             with suppress(UsageError):
                 specs = load_all(project.guests)
             _prepare_output(project, line)
@@ -115,11 +115,21 @@ class Graph:
             print(f"wrote {create_spec(name, variables, project.guests)}")
             variables = {}
         specs = load_all(project.guests, name or None, variables)
+        if name and specs.problems and not line.only_reads:
+            left_out = ", ".join(f"{project.guests.name}/{guest}.toml" for guest in specs.problems)
+            said = f"warning: {left_out}: broken, and not compared with {name} (doit guests)"
+            print(printable(said), file=sys.stderr, flush=True)
         _prepare_output(project, line)
         recipe = Recipe(project, STAGES, options=line.building)
         chosen = (name,) if name else tuple(sorted(specs))
         _prepare_kept(recipe, [specs[guest] for guest in chosen])
         return cls(project, recipe, specs, chosen, line)
+
+    @property
+    def _broken(self) -> tuple[PipelineError, ...]:
+        """What is wrong with specs, where it is about all guests: said when the others are done."""
+        is_told = self.line.guest or all(command.is_single for command in self.line.commands)
+        return () if is_told or not self.specs.broken else (self.specs.broken,)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -128,7 +138,7 @@ class Graph:
             # what is current is asked of the artifacts: doit has nothing to keep from run to run
             "backend": "sqlite3",
             "dep_file": ":memory:",
-            "reporter": StageReporter(self.events),
+            "reporter": StageReporter(self.events, self._broken),
             "num_process": min(MOST_THREADS, os.cpu_count() or 1),
             "par_type": "thread",
             "verbosity": 2,

@@ -14,6 +14,7 @@ from pipeline.caller import caller_folder
 from pipeline.errors import EnvironmentFault, UsageError
 
 MARKER = "domu.toml"
+SCHEMA = "spec.schema.json"
 
 
 def find_folder(variable: str) -> Path | None:
@@ -50,3 +51,11 @@ def find_site() -> Path | None:
 def find_home() -> Path:
     """Where guests/, mirrors/ and output/ are: the site's folder, else this checkout."""
     return find_site() or ROOT
+
+
+def find_schema(guests: Path) -> str:
+    """The schema of specs, as a file of this folder names it for editors."""
+    for place in (f"../{SCHEMA}", f"../docs/{SCHEMA}"):
+        if (guests / place).exists():
+            return place
+    return str(ROOT / "docs" / SCHEMA)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import process
@@ -15,13 +15,13 @@ from pipeline.commands.options import Plan as PlanOptions
 from pipeline.console.findings import print_findings, print_json
 from pipeline.console.progress import print_line, print_table
 from pipeline.console.terminal import Part, Span
-from pipeline.errors import CommandFailed, UsageError
+from pipeline.errors import CommandFailed, Finding, UsageError
 from pipeline.guest.login import find_login, warn_of_closed
 from pipeline.lockfile import compare_with_lock, read_lock
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.plan import Plan, plan_build
 from pipeline.recipe import KNOWN_HOSTS, Recipe
-from pipeline.spec import Spec
+from pipeline.spec import Spec, Specs
 
 _MIB = 1 << 20
 _NEXT = (
@@ -131,7 +131,7 @@ def _explain_packages(recipe: Recipe, spec: Spec) -> None:
         print_line(f"    {change}")
 
 
-def list_guests(recipe: Recipe, specs: Mapping[str, Spec], _options: Options) -> None:
+def list_guests(recipe: Recipe, specs: Specs, _options: Options) -> None:
     """The guests, whether each is built, and what to type next."""
     print_line("guests:")
     rows: list[tuple[Part, ...]] = []
@@ -140,10 +140,20 @@ def list_guests(recipe: Recipe, specs: Mapping[str, Spec], _options: Options) ->
         kind = f"{spec.suite} {spec.type} {spec.boot} {spec.size}"
         rows.append((name, state, kind, spec.description))
     print_table(rows, indent=2)
+    for name, problems in sorted(specs.problems.items()):
+        print_line(f"  {name}  ", Span("BROKEN", "error"), f": {_describe_problems(problems)}")
     if warning := warn_of_closed(specs.values()):
         print_line("\n", Span(warning, "warning"))
     print_line("\nnext:")
     print_table(_NEXT, indent=2)
+
+
+def _describe_problems(problems: Sequence[Finding]) -> str:
+    """The first in a line, and how many there are besides."""
+    first = problems[0]
+    more = f"; {len(problems) - 1} more" if len(problems) > 1 else ""
+    hint = f" ({first.hint.rstrip('?')})" if first.hint.startswith("did you mean") else ""
+    return ": ".join(filter(None, (first.subject, first.text))) + hint + more
 
 
 def run_tests(recipe: Recipe, _specs: object, _options: Options) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from doit.exceptions import BaseFail, TaskFailed
@@ -30,12 +31,13 @@ class StageReporter:
 
     desc = "a line a stage"
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, errors: Sequence[PipelineError] = ()) -> None:
+        """`errors` are known before anything runs, and printed at the end with the others."""
         self._events = events
         self._started: dict[str, float] = {}
-        self._exit_code = 0
+        self._errors = list(errors)
+        self._exit_code = self._errors[0].exit_code if errors else 0
         self._is_complete = False
-        self._errors: list[PipelineError] = []
 
     def initialize(self, _tasks: Any, selected_tasks: Any) -> None:
         """Before anything runs: an interruption leaves nothing behind."""

@@ -14,7 +14,7 @@ from pipeline.errors import (
     show_value,
     suggest_nearest,
 )
-from pipeline.site import find_home
+from pipeline.site import find_home, find_schema
 from pipeline.spec.explain import read_spec
 from pipeline.spec.layers import (
     DEFAULTS,
@@ -59,27 +59,47 @@ def load_guest(
     return spec
 
 
+class Specs(dict[str, Spec]):
+    """The guests' specs by name, and what is wrong with those that are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: dict[str, list[Finding]] = {}
+
+    @property
+    def broken(self) -> SpecError | None:
+        """All that is wrong, as one error."""
+        problems = [problem for own in self.problems.values() for problem in own]
+        return SpecError(_without_repetition(problems)) if problems else None
+
+
 def load_all(
     guests_dir: Path, overrides_for: str | None = None, overrides: Mapping[str, str] = _NOTHING
-) -> dict[str, Spec]:
+) -> Specs:
     """Every guest's spec, by name; the overrides and the checks of files are for one of them.
 
-    Raises SpecError with the mistakes of all files, UsageError when that guest does not exist.
+    A mistake stops its own guest alone: raises SpecError with those of the guest that is asked
+    for, UsageError when there is none of that name.
     """
     names = list_guests(guests_dir)
     if overrides_for is not None:
         _require_guest(overrides_for, names)
-    problems: list[Finding] = []
-    specs: dict[str, Spec] = {}
+    specs = Specs()
     for name in names:
         is_asked = name == overrides_for
+        problems: list[Finding] = []
         layers = _read_layers(name, guests_dir, overrides if is_asked else {}, problems)
         spec = _validate(name, layers, problems, checks_files=is_asked)
-        if spec is not None:
+        if spec is not None and not problems:
             specs[name] = spec
-    problems += _find_shared_macs(specs, guests_dir)
-    if problems:
-        raise SpecError(_without_repetition(problems))
+        else:
+            specs.problems[name] = problems
+    for guests, problem in _find_shared_macs(specs, guests_dir):
+        for name in guests:
+            specs.pop(name, None)
+            specs.problems.setdefault(name, []).append(problem)
+    if overrides_for in specs.problems:
+        raise SpecError(_without_repetition(specs.problems[overrides_for]))
     return specs
 
 
@@ -143,7 +163,10 @@ def _validate(
     return spec
 
 
-def _find_shared_macs(specs: Mapping[str, Spec], guests_dir: Path) -> list[Finding]:
+def _find_shared_macs(
+    specs: Mapping[str, Spec], guests_dir: Path
+) -> list[tuple[tuple[str, str], Finding]]:
+    """The guests that have one in common, and what to say of it."""
     owners: dict[str, str] = {}
     problems = []
     for name, spec in specs.items():
@@ -152,9 +175,9 @@ def _find_shared_macs(specs: Mapping[str, Spec], guests_dir: Path) -> list[Findi
             if owner != name:
                 message = f"{mac} is already that of {owner}"
                 source = f"{guests_dir.name}/{name}.toml"
-                problems.append(
-                    Finding("error", "mac", message, "give one of them its own mac", source=source)
-                )
+                hint = "give one of them its own mac"
+                problem = Finding("error", "mac", message, hint, source=source)
+                problems.append(((owner, name), problem))
     return problems
 
 
@@ -224,7 +247,7 @@ def create_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Pa
     guests_dir.mkdir(parents=True, exist_ok=True)
     try:
         with open(path, "x", encoding="utf-8") as stream:
-            stream.write(render_spec(name, layer))
+            stream.write(f"#:schema {find_schema(guests_dir)}\n{render_spec(name, layer)}")
     except FileExistsError as error:
         raise _already_there(name, path) from error
     return path

@@ -27,7 +27,8 @@ lists are separated by commas, and `yes`, `no` or nothing (`dhcp=`) stand for tr
 xen-create-image's names are understood too: [xen-create-image.md](xen-create-image.md).
 
 Every mistake is reported at once, with file, key, value and what would be right, before anything
-runs. Relative paths are relative to the file, or on the command line to the current folder.
+runs; a broken file stops its own guest alone. Relative paths are relative to the file, or on the
+command line to the current folder.
 
 Editors that know TOML (taplo, Even Better TOML) check while you type with this first line:
 `#:schema ../docs/spec.schema.json`

@@ -38,6 +38,19 @@ def test_a_created_spec_loads_as_what_was_asked_for(guests: Path) -> None:
     assert "swap" not in path.read_text()
 
 
+def test_a_created_spec_names_the_schema_for_editors(guests: Path) -> None:
+    for place in ("", "docs", "."):
+        (guests.parent / place).mkdir(exist_ok=True)
+        if place:
+            (guests.parent / place / "spec.schema.json").touch()
+        path = create_spec(f"web{place.count('.')}{len(place)}", {"size": "8G"}, guests)
+        first = path.read_text().splitlines()[0]
+        assert first.startswith("#:schema ")
+        named = path.parent / first.removeprefix("#:schema ")
+        assert named.is_file()
+        assert named.resolve().parent == (guests.parent / place if place else ROOT / "docs")
+
+
 def test_a_spec_that_would_be_wrong_is_not_written(guests: Path) -> None:
     with pytest.raises(SpecError):
         create_spec("web1", {"size": "4X", "sutie": "sid"}, guests)

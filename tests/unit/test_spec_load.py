@@ -208,16 +208,40 @@ def test_a_mistake_in_the_defaults_is_reported_once(guests: Path, write: Write) 
     write("defaults", 'size = "4X"\n')
     write("tiny")
     write("web1")
-    with pytest.raises(SpecError) as caught:
-        load_all(guests)
+    specs = load_all(guests)
+    assert not specs
+    assert specs.broken
+    assert len(specs.broken.problems) == 1
+
+
+def test_a_broken_file_stops_its_own_guest_alone(guests: Path, write: Write) -> None:
+    write("bad", 'suit = "bookworm"\n')
+    write("worse", "[[")
+    write("tiny")
+    for specs in (load_all(guests, "tiny"), load_all(guests)):
+        assert list(specs) == ["tiny"]
+        assert set(specs.problems) == {"bad", "worse"}
+    assert "did you mean 'suite'?" in str(specs.problems["bad"][0])
+    with pytest.raises(SpecError, match="suit: ") as caught:
+        load_all(guests, "bad")
     assert len(caught.value.problems) == 1
+
+
+def test_a_spec_may_begin_with_the_byte_order_mark_of_windows(guests: Path) -> None:
+    (guests / "tiny.toml").write_bytes(b'\xef\xbb\xbfsize = "8G"\r\n')
+    assert load_all(guests)["tiny"].size == "8G"
 
 
 def test_two_guests_do_not_share_a_mac(guests: Path, write: Write) -> None:
     for name in ("tiny", "web1"):
         write(name, 'mac = "00:16:3E:00:00:01"\n')
-    with pytest.raises(SpecError, match="already that of tiny"):
-        load_all(guests)
+    write("web2")
+    specs = load_all(guests, "web2")
+    assert list(specs) == ["web2"]
+    assert "already that of tiny" in str(specs.broken)
+    for name in ("tiny", "web1"):
+        with pytest.raises(SpecError, match="already that of tiny"):
+            load_all(guests, name)
 
 
 def test_variables_are_the_keys_and_the_options_of_xen_create_image() -> None:

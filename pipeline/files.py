@@ -75,8 +75,8 @@ def take(table: dict[str, Any], key: str, kind: type, *, default: object = None)
 
 
 TEXT_BYTES = 1 << 20
-# apt's configuration, sources.list, PATH, and the shells of diskimage-builder take these apart
-UNUSABLE = frozenset("'\"\\`$*?,:;&|<>()[]{}")
+# of a path of a build; other letters that apt and shells take apart never meet these
+UNUSABLE = frozenset("'\"")
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -113,10 +113,8 @@ def read_named_text(path: Path, *, most: int = TEXT_BYTES) -> str:
 def find_unusable(path: str) -> str:
     """What a path of a build may not hold, in words, or nothing."""
     for letter in path:
-        if letter.isspace():
-            return "white space"
         if letter in UNUSABLE or not letter.isprintable():
-            return ascii(letter) if letter != "'" else "a quote"
+            return ascii(letter) if letter not in UNUSABLE else "a quote"
     return ""
 
 

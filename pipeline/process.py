@@ -114,11 +114,21 @@ Daemon = subprocess.Popen[bytes]
 
 
 class Walled(list[str]):
-    """A command line behind the programs that build its walls; messages and logs show `inner`."""
+    """A command line behind the programs that build its walls; messages and logs show `inner`.
 
-    def __init__(self, words: Iterable[str], inner: Iterable[object]) -> None:
+    `rename` gives a text with paths as they are behind them.
+    """
+
+    def __init__(
+        self, words: Iterable[str], inner: Iterable[object], rename: Callable[[str], str] = str
+    ) -> None:
         super().__init__(words)
+        self.rename = rename
         self.inner = [str(word) for word in inner]
+
+    def tell(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The environment that the command gets."""
+        return {name: self.rename(value) for name, value in env.items()}
 
 
 _live: set[subprocess.Popen[bytes]] = set()
@@ -181,7 +191,7 @@ def run(
         child = _start(
             words,
             cwd=cwd,
-            env=env,
+            env=argv.tell(env or {}) if isinstance(argv, Walled) else env,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             keep_open=keep_open,
             is_walled=is_walled,

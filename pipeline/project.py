@@ -76,7 +76,7 @@ class Project:
             for path in dict.fromkeys([str(folder), os.path.realpath(folder)]):
                 if letter := find_unusable(path):
                     raise EnvironmentFault(
-                        f"{path}: {letter} in a path is read otherwise by apt or diskimage-builder",
+                        f"{path}: {letter} in a path: no configuration can name it",
                         hint=hint,
                     )
 

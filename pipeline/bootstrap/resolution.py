@@ -49,12 +49,13 @@ def resolve(
 ) -> Resolution:
     """Ask apt; `run` starts it, `folder` is for its files. Raises what `run` raises."""
     stanzas = write_selected_lists(snapshot, arch, packages, folder / "lists")
-    config = _write_config(snapshot, arch=arch, folder=folder)
+    _write_config(snapshot, arch=arch, folder=folder)
     narrow = f"?or(?archive(^{suite}$),?codename(^{suite}$)),?architecture({arch})"
     wanted = [f"?narrow({narrow},{which})" for which in ("?essential", "?priority(required)")]
     output = run(
         ["apt-get", "--yes", "--print-uris", "install", *wanted, *packages],
-        env={"APT_CONFIG": str(config)},
+        cwd=folder,  # no letter of the path then meets apt's configuration
+        env={"APT_CONFIG": "apt.conf"},
     )
     return read_answer(output, stanzas)
 
@@ -136,17 +137,17 @@ def _additional(lines: Sequence[str]) -> list[str]:
     return found
 
 
-def _write_config(snapshot: Snapshot, *, arch: str, folder: Path) -> Path:
+def _write_config(snapshot: Snapshot, *, arch: str, folder: Path) -> None:
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    lines = [source.one_line(keyring=snapshot.keyring) for source in snapshot.sources]
+    lines = [source.one_line() for source in snapshot.sources]
     (folder / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in lines))
     (folder / "status").touch()
     settings = {
-        "Dir": folder,
-        "Dir::State::Status": folder / "status",
-        "Dir::State::Lists": folder / "lists",
-        "Dir::Cache": folder / "cache",
+        "Dir": "./",
+        "Dir::State::Status": "./status",
+        "Dir::State::Lists": "./lists",
+        "Dir::Cache": "./cache",
         "APT::Architecture": arch,
         "APT::Architectures": arch,
         "APT::Install-Recommends": "false",
@@ -156,9 +157,8 @@ def _write_config(snapshot: Snapshot, *, arch: str, folder: Path) -> Path:
         "Debug::NoLocking": "true",
         "pkgCacheGen::ForceEssential": ",",
     }
-    config = folder / "apt.conf"
-    config.write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
-    return config
+    text = "".join(f'{key} "{value}";\n' for key, value in settings.items())
+    (folder / "apt.conf").write_text(text)
 
 
 class Relations:

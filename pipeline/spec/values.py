@@ -187,11 +187,11 @@ def check_path(text: str) -> str:
 
 
 def check_build_path(text: str) -> str:
-    """A path that apt or diskimage-builder is told."""
+    """A path that a program is told in a line of text."""
     letter = find_unusable(check_path(text))
     if letter:
         raise WrongValueError(
-            f"{text!r} holds {letter}, which apt or diskimage-builder reads otherwise",
+            f"{text!r} holds {letter}: no configuration can name it",
             "move it to another folder",
         )
     return text

@@ -24,7 +24,7 @@ from pipeline.spec.values import check_element
 from pipeline.stages.dib.dib import prepare_program, program_environment, stock_elements, version
 from pipeline.walls.beneath import take
 from pipeline.walls.cage import TOOLS as CAGE
-from pipeline.walls.cage import caged, caged_reader, make_room
+from pipeline.walls.cage import caged, caged_reader, make_room, place_in_cage
 
 REVISION = 1
 TAR = "rootfs.tar"
@@ -175,10 +175,11 @@ def build(job: Job) -> None:
                 [*argv, *elements],
                 room=room,
                 readable=_readable(job, snapshot),
+                before=[["cd", room]],
                 window=relay.window,
             )
             keep_open = [relay.window.descriptor]
-            job.run(words, env=env, cwd=room, on_line=count, keep_open=keep_open)
+            job.run(words, env=env, on_line=count, keep_open=keep_open)
     _take(job, room)
 
 
@@ -240,7 +241,7 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
     """The documented variables of our elements, see their README.rst."""
     spec, scratch = job.spec, job.scratch
     build_sources = scratch / "build-sources.list"
-    ring = snapshot.keyring if spec.suite_facts.apt_knows_signed_by else None
+    ring = place_in_cage(snapshot.keyring) if spec.suite_facts.apt_knows_signed_by else None
     lines = [source.one_line(keyring=ring) for source in snapshot.sources]
     build_sources.write_text("".join(f"{line}\n" for line in lines))
     form = "sources" if spec.suite_facts.sources_form == "deb822" else "list"

@@ -331,9 +331,10 @@ def fixed_clock(epoch: int) -> dict[str, str]:
 
 
 def run_debugfs(run: Run, image: Path, script: Path, epoch: int) -> None:
-    """Apply a debugfs script; debugfs ends with 0 even after a failure, so its words count."""
+    """Apply a debugfs script, in its folder; its words count: it ends with 0 after a failure."""
     argv = ["debugfs", "-w", "-f", script, image]
-    walled = caged_reader(argv, readable=[script.parent], writable=[image])
+    folder = script.parent
+    walled = caged_reader(argv, readable=[folder], writable=[image], folder=folder)
     output = run(walled, env=fixed_clock(epoch))
     refuse_complaints(output, image.name)
 
@@ -404,7 +405,7 @@ def write_files(
 
 
 def plan_writing(image: Path, files: Iterable[IdentityFile], *, work: Path, epoch: int) -> Path:
-    """The debugfs script that writes these files into this image or one with the same tree."""
+    """The debugfs script, to be run in `work`, that writes these files into such an image."""
     entries = list(files)
     script = work / "script"
     parents = sorted({str(parent) for entry in entries for parent in _parents(entry.path)})
@@ -424,7 +425,7 @@ def plan_writing(image: Path, files: Iterable[IdentityFile], *, work: Path, epoc
             continue
         source = work / f"file-{number}"
         make_private(source).write_bytes(entry.content)
-        lines.append(f'write "{source}" "{path}"')
+        lines.append(f'write {source.name} "{path}"')
         lines += _attributes(path, stat.S_IFREG | entry.mode, epoch)
     script.write_text("\n".join(lines) + "\n")
     return script

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ FUSE = Path("/dev/fuse")
 SHOWN = "shown"  # in the work folder, the file that the overlay is seen as
 TOOLS = {"qemu-storage-daemon": "qemu-system-common", "qemu-img": "qemu-utils"}
 _SCRIPT = """set -eu
-overlay=$1 shown=$2 ready=$3
+overlay=$1 shown=$2 ready=ready
 qemu-storage-daemon --blockdev driver=file,node-name=file,filename="$overlay" \\
     --blockdev driver=qcow2,node-name=disk,file=file,discard=unmap \\
     --export type=fuse,id=disk,node-name=disk,mountpoint="$shown",writable=on --pidfile "$ready" &
@@ -37,7 +36,7 @@ while [ ! -s "$ready" ]; do
     sleep 0.01
 done
 status=0
-sh -euc "$4" sh "$shown" || status=$?
+sh -euc "$3" sh "$4" || status=$?
 kill "$daemon"
 wait "$daemon" || status=${status#0}
 exit "${status:-1}"
@@ -67,15 +66,18 @@ def edit_overlay(
     work: Path,
     env: dict[str, str],
 ) -> str:
-    """Run shell lines on the overlay as a raw file, which they see as "$1"; returns their output.
+    """Run shell lines in `work`, on the overlay as a raw file, which they see as "$1".
+
+    Returns their output.
 
     Raises EnvironmentFault where FUSE is closed, CommandFailed for the first line that fails.
     """
     require_fuse()
-    shown, ready = work / SHOWN, work / "ready"
-    shown.touch()
-    words = ["sh", "-c", _SCRIPT, "sh", overlay, shown, ready, "\n".join(steps)]
-    return run(isolated(words), env=env)
+    (work / SHOWN).touch()
+    # a comma ends an option of QEMU
+    places = [str(path).replace(",", ",,") for path in (overlay, work / SHOWN)]
+    words = ["sh", "-c", _SCRIPT, "sh", *places, "\n".join(steps), SHOWN]
+    return run(isolated(words), env=env, cwd=work)
 
 
 def flatten(run: Callable[..., str], overlay: Path, target: Path) -> None:
@@ -186,7 +188,7 @@ def make_overlay_disk(
     said = work / "said"
     steps = [
         f'tune2fs -U {identity_uuid(spec, part)} "$1" >&2',
-        f'debugfs -w -f {shlex.quote(str(script))} "$1" > {shlex.quote(str(said))} 2>&1',
+        f'debugfs -w -f {script.name} "$1" > {said.name} 2>&1',
         'resize2fs "$1"',
         'e2fsck -f -n "$1"',
     ]

@@ -4,9 +4,10 @@ Two kinds. `caged` is for builders (package scripts, elements, unpacking, depmod
 namespace whose ids no account of the host has, with namespaces of its own for mounts, processes,
 host name, IPC and network, under a root that holds the host's programs read-only and one writable
 folder, its room. `caged_reader` is for one tool that reads hostile bytes (debugfs, e2fsck): the
-caller's own id, no capability, and only the files that are named. `caged_script` goes a step
-further in a builder's cage: the tree itself becomes the root, without the capabilities that no
-package script needs.
+caller's own id, no capability, and only the files that are named. In both every path has a plain
+name (`place_in_cage`): sources.list, PATH, shells and e2fsprogs take other letters apart.
+`caged_script` goes a step further in a builder's cage: the tree itself becomes the root, without
+the capabilities that no package script needs.
 
 The walls are the kernel's: bubblewrap (bwrap(1)) sets them up, user_namespaces(7) says why root of
 one has no rights outside. docs/explanation/security.md says what they promise and what not.
@@ -14,11 +15,13 @@ one has no rights outside. docs/explanation/security.md says what they promise a
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shlex
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline import PACKAGE, process
@@ -42,6 +45,8 @@ _ETC = (
     *("ld.so.conf", "ld.so.conf.d", "localtime", "mke2fs.conf", "os-release", "passwd", "perl"),
     *("protocols", "services", "ssl/certs", "ssl/openssl.cnf", "mtab"),
 )
+# what no program that is told a path takes apart
+_ODD = re.compile(r"[^A-Za-z0-9._+-]")
 _READERS_ETC = ("ld.so.cache", "mke2fs.conf", "mtab", "passwd", "group")
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # a package script changes owners and ids; it mounts nothing, makes no device, sees no raw hardware
@@ -88,6 +93,17 @@ class Window:
         self._ours.close()
 
 
+def place_in_cage(path: Path) -> Path:
+    """Where a path of the host is in a builder's cage: there too, if its letters are plain ones."""
+
+    def name(part: str) -> str:
+        if not _ODD.search(part):
+            return part
+        return f"{_ODD.sub('_', part)[:40]}-{hashlib.sha256(os.fsencode(part)).hexdigest()[:8]}"
+
+    return Path("/", *map(name, path.parts[1:]))
+
+
 def make_room(folder: Path) -> Path:
     """Make a folder that a builder's cage may write to: what it leaves there is not to be trusted.
 
@@ -124,17 +140,19 @@ def caged(
 ) -> Walled:
     """The command line that runs `argv` in a builder's cage, as root of nothing but itself.
 
-    It may write to `room` and read `readable`, both where they are on the host. `mounts` are made
-    in it first, then the commands of `before` run; the first that fails ends it. Without
-    `shares_network` its only connection is `window`. `mounts_files` is for file systems that only
-    the machine's root may mount: it stays that root, sees the machine's devices, and runs our own
-    programs alone, on files that strangers made.
+    It may write to `room` and read `readable`; wherever it is told of them, they become their
+    places in the cage. `mounts` are made in it first, then the commands of `before` run, of which
+    `cd` is one; the first that fails ends it. Without `shares_network` its only connection is
+    `window`. `mounts_files` is for file systems that only the machine's root may mount: it stays
+    that root, sees the machine's devices, and runs our own programs alone, on files that strangers
+    made.
     """
-    steps = [shlex.join(mount.argv()) for mount in mounts]
+    given = [*readable, *_own_program()]
+    rename = _renamer([room, *given])
+    first: list[Sequence[object]] = [mount.argv() for mount in mounts]
     if window is not None:
-        listen = [sys.executable, "-I", "-S", "-c", _LISTEN, str(window.descriptor)]
-        steps.append(shlex.join(listen))
-    steps += [shlex.join(map(str, step)) for step in before]
+        first.append([sys.executable, "-I", "-S", "-c", _LISTEN, str(window.descriptor)])
+    steps = [shlex.join(map(rename, step)) for step in (*first, *before)]
     etc = _write_etc(shares_network=shares_network)
     walled = [
         *("unshare", *(() if is_root() else MAP_OWN), "--mount", "--pid", "--fork"),
@@ -143,24 +161,44 @@ def caged(
         *(() if shares_network else ("--unshare-net",)),
         *("--cap-add", "ALL", *_root(shares_network=shares_network), "--bind", "/proc", "/proc"),
         *(("--dev-bind", "/dev", "/dev") if mounts_files else ()),
-        *_binds([*readable, *_own_program()], "--ro-bind"),
+        *_binds(given, "--ro-bind"),
         *_binds([room], "--bind"),
         *("--", "sh", "-c", f'{etc}exec "$@"', "sh"),
         *("unshare", *(() if mounts_files else _own_ids()), "--mount", "--uts", "--ipc", "--pid"),
         *("--fork", "--kill-child=KILL", "--mount-proc", "--"),
-        *("sh", "-c", " && ".join([*_LIMITS, *steps, 'exec "$@"']), "sh", *map(str, argv)),
+        *("sh", "-c", " && ".join([*_LIMITS, *steps, 'exec "$@"']), "sh", *map(rename, argv)),
     ]
-    return Walled(walled, argv)
+    return Walled(walled, argv, rename)
+
+
+def _renamer(paths: Iterable[Path]) -> Callable[[object], str]:
+    """What gives a text with any of these paths as it is for a cage."""
+    places = {str(path): str(place_in_cage(path)) for path in paths}
+    odd = sorted((path for path in places if path != places[path]), key=len, reverse=True)
+
+    def rename(text: object) -> str:
+        told = str(text)
+        for path in odd:
+            told = told.replace(path, places[path])
+        return told
+
+    return rename
 
 
 def caged_reader(
-    argv: Sequence[object], *, readable: Iterable[Path] = (), writable: Iterable[Path] = ()
+    argv: Sequence[object],
+    *,
+    readable: Iterable[Path] = (),
+    writable: Iterable[Path] = (),
+    folder: Path = Path("/"),
 ) -> Walled:
     """The command line of one tool that reads what strangers made, with no right but to do that.
 
     `readable` and `writable` are files, folders or block devices; nothing else of the host is there
-    but its programs.
+    but its programs. It starts in `folder`.
     """
+    given, changed = list(readable), list(writable)
+    rename = _renamer([*given, *changed])
     user = [] if is_root() else ["--unshare-user"]
     walled = [
         *("bwrap", "--die-with-parent", *user, "--unshare-pid", "--unshare-net", "--unshare-ipc"),
@@ -168,11 +206,11 @@ def caged_reader(
         *(word for name in ("null", "urandom") for word in ("--dev-bind", *[f"/dev/{name}"] * 2)),
         # as root's own id it could write to /proc/sys, whose files ask for the owner alone
         *("--proc", "/proc", "--remount-ro", "/proc"),
-        *_binds(readable, "--ro-bind"),
-        *_binds(writable, "--bind"),
-        *("--", *map(str, argv)),
+        *_binds(given, "--ro-bind"),
+        *_binds(changed, "--bind"),
+        *("--chdir", str(place_in_cage(folder)), "--", *map(rename, argv)),
     ]
-    return Walled(walled, argv)
+    return Walled(walled, argv, rename)
 
 
 def caged_script(
@@ -234,11 +272,12 @@ def _programs(etc: Iterable[str]) -> Iterator[str]:
 
 
 def _binds(paths: Iterable[Path], how: str) -> Iterator[str]:
-    """bwrap's words for paths at their own place; folders above them may be passed through."""
+    """bwrap's words for paths at their place; folders above them may be passed through."""
     for path in paths:
-        for parent in reversed(path.parents[:-1]):
+        place = place_in_cage(path)
+        for parent in reversed(place.parents[:-1]):
             yield from ("--perms", "0755", "--dir", str(parent))
-        yield from ("--dev-bind" if path.is_block_device() else how, str(path), str(path))
+        yield from ("--dev-bind" if path.is_block_device() else how, str(path), str(place))
 
 
 def _own_program() -> list[Path]:

@@ -23,7 +23,7 @@ from pipeline.errors import (
     VerificationError,
 )
 from pipeline.namespace import Mount
-from pipeline.walls.cage import caged
+from pipeline.walls.cage import caged, place_in_cage
 
 _TOKEN = "token"  # noqa: S105 - a key of the order
 _KEYS = ("brief", "details", "hint", "exit_code")
@@ -55,10 +55,7 @@ def send(
     PipelineError that it ended with, or CommandFailed.
     """
     token = f"{secrets.token_hex(16)} "
-    file.write_text(json.dumps({**order, _TOKEN: token}))
-    if not mounts_files:
-        file.chmod(0o644)  # the cage's root is nobody here
-    steps = [[*rights, sys.executable, "-m", module, file], *after]
+    steps = [["cd", place_in_cage(ROOT)], [*rights, sys.executable, "-m", module, file], *after]
     words = caged(
         steps[-1],
         room=room,
@@ -67,8 +64,11 @@ def send(
         before=steps[:-1],
         mounts_files=mounts_files,
     )
+    file.write_text(json.dumps({**_rename(order, words.rename), _TOKEN: token}))
+    if not mounts_files:
+        file.chmod(0o644)  # the cage's root is nobody here
     try:
-        run(words, cwd=ROOT, on_line=on_line, keep_open=keep_open)
+        run(words, on_line=on_line, keep_open=keep_open)
     except CommandFailed as error:
         last = error.details.splitlines()[-1:] or [""]
         if not last[0].startswith(token):
@@ -76,6 +76,15 @@ def send(
         table = json.loads(last[0].removeprefix(token))
         kind = _KINDS.get(table["exit_code"], PipelineError)
         raise kind(table["brief"], details=table["details"], hint=table["hint"]) from error
+
+
+def _rename(value: Any, rename: Callable[[str], str]) -> Any:
+    """The same order with paths as they are in the cage."""
+    if isinstance(value, str):
+        return rename(value)
+    if isinstance(value, Mapping):
+        return {key: _rename(inner, rename) for key, inner in value.items()}
+    return [_rename(inner, rename) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def carry_out(work: Callable[[dict[str, Any]], None]) -> int:

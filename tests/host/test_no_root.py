@@ -1,4 +1,7 @@
-"""An ordinary user with subordinate ids builds a whole guest, and the same bytes as root."""
+"""An ordinary user with subordinate ids builds a whole guest, and the same bytes as root.
+
+The checkout's path has letters that sources.list, PATH and shells take apart.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -21,6 +25,7 @@ from tests.workshop import ROOT, Workshop
 pytestmark = [pytest.mark.integration, pytest.mark.build]
 
 USER = f"domu-{os.getpid()}"
+CHECKOUT = "Xen Gäste, ñ (1) & $x; [a]"
 SYSTEM_PYTHON = "/usr/bin/python3"
 RUNUSER = shutil.which("runuser", path="/usr/sbin:/sbin") or "runuser"
 
@@ -70,22 +75,24 @@ def test_an_ordinary_user_builds_the_same_golden_image_as_root(
     home: Path, workshop: Workshop
 ) -> None:
     assert shutil.which("sudo", path="/usr/bin:/bin") is None, "this test is about having no sudo"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(home / "domu")], check=True)
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(home / CHECKOUT)], check=True)
     snapshot = workshop.built("test-drbd").parent.parent / "store" / "mirror"
-    shutil.copytree(snapshot, home / "domu/output/store/mirror", copy_function=shutil.copy2)
+    shutil.copytree(snapshot, home / CHECKOUT / "output/store/mirror", copy_function=shutil.copy2)
     subprocess.run(["chown", "-R", f"{USER}:", str(home)], check=True)
     closed = as_user("test ! -r /dev/loop0 && test ! -w /dev/loop-control && test ! -r /dev/kvm")
     assert closed.returncode == 0, "this user has what a CI job has not"
-    done = as_user("cd domu && ci/build test-drbd")
+    done = as_user(f"cd {quote(CHECKOUT)} && ci/build test-drbd")
     print(done.stdout)
     assert done.returncode == 0
-    ours, theirs = workshop.output / "guests/test-drbd", home / "domu/output/guests/test-drbd"
+    ours, theirs = workshop.output / "guests/test-drbd", home / CHECKOUT / "output/guests/test-drbd"
     for stage in ("kernel", "rootfs", "image"):
         mine, users = files_of(ours, stage), files_of(theirs, stage)
         assert mine == users, f"{stage}: root and user made different files"
     disk = theirs / "disk.img"
     assert disk.stat().st_uid != 0
-    owner = as_user(f"/usr/sbin/debugfs -R 'stat /etc/shadow' {disk} 2>/dev/null").stdout
+    owner = as_user(
+        f"/usr/sbin/debugfs -R 'stat /etc/shadow' {quote(str(disk))} 2>/dev/null"
+    ).stdout
     assert "User:     0   Group:    42" in owner
 
 
@@ -96,8 +103,8 @@ def test_an_ordinary_users_cage_holds_as_roots_does(home: Path) -> None:
         prepare = (
             "mkdir room witness && echo mine > witness/file && cp -r /proc/sys/vm/swappiness ."
         )
-        attempt = f"cd domu && .venv/bin/python -m tests.host.cage_attempts ~/room ~/witness {port}"
-        done = as_user(f"{prepare} && {attempt}")
+        attempt = f".venv/bin/python -m tests.host.cage_attempts ~/room ~/witness {port}"
+        done = as_user(f"{prepare} && cd {quote(CHECKOUT)} && {attempt}")
         assert done.returncode == 0, done.stdout
         listener.settimeout(0)
         with pytest.raises(BlockingIOError):
@@ -109,7 +116,7 @@ def test_an_ordinary_users_cage_holds_as_roots_does(home: Path) -> None:
 
 
 def test_what_a_ci_job_keeps_is_the_artifact_the_events_and_the_logs(home: Path) -> None:
-    kept = home / "domu/ci-output"
+    kept = home / CHECKOUT / "ci-output"
     with tarfile.open(kept / "test-drbd.tar") as archive:
         names = {Path(name).name for name in archive.getnames()}
     assert {"disk.img", "vmlinuz", "initrd.img", "test-drbd.cfg", "SHA256SUMS"} <= names
@@ -126,7 +133,7 @@ def test_where_user_namespaces_are_forbidden_one_message_says_so(home: Path) -> 
     limit = "echo 0 > /proc/sys/user/max_user_namespaces"
     within = [sys.executable, str(ROOT / "tests/elements/user_namespace.py")]
     done = as_user(
-        "cd domu && ./doit build name=test-drbd packages=less",
+        f"cd {quote(CHECKOUT)} && ./doit build name=test-drbd packages=less",
         before=[*within, "sh", "-c", f'{limit} && exec "$@"', "sh"],
     )
     print(done.stdout)
@@ -137,7 +144,7 @@ def test_where_user_namespaces_are_forbidden_one_message_says_so(home: Path) -> 
         done.stdout
     )
     assert "sysctl user.max_user_namespaces=10000" in done.stdout
-    assert not list((home / "domu/output/scratch").iterdir())
+    assert not list((home / CHECKOUT / "output/scratch").iterdir())
 
 
 def test_without_subordinate_ids_one_clear_message_says_so(home: Path) -> None:
@@ -145,9 +152,9 @@ def test_without_subordinate_ids_one_clear_message_says_so(home: Path) -> None:
     first, count = next(line for line in lines if line.startswith(f"{USER}:")).split(":")[1:]
     ids = f"{first}-{int(first) + int(count) - 1}"
     subprocess.run(["usermod", "--del-subuids", ids, USER], check=True)
-    done = as_user("cd domu && ./doit build name=test-drbd packages=less")
+    done = as_user(f"cd {quote(CHECKOUT)} && ./doit build name=test-drbd packages=less")
     print(done.stdout)
     assert done.returncode == 3
     assert "Traceback" not in done.stdout
     assert "this user has no subordinate ids" in done.stdout
-    assert not list((home / "domu/output/scratch").iterdir())
+    assert not list((home / CHECKOUT / "output/scratch").iterdir())

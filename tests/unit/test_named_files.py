@@ -239,8 +239,8 @@ def test_links_in_an_element_count_by_their_target(tmp_path: Path) -> None:
     assert set(digest_tree(tmp_path)) == {"a", "b"}
 
 
-@pytest.mark.parametrize("sign", [*" \t\n'\"\\`$*?,:;&|<>()[]{}\x1b\u202e", "\udcff"])
-def test_a_folder_that_apt_or_dib_would_read_otherwise_is_refused_before_anything(
+@pytest.mark.parametrize("sign", [*"\t\n'\"\x1b\u202e", "\udcff"])
+def test_a_folder_whose_name_no_line_can_hold_is_refused_before_anything(
     tmp_path: Path, sign: str
 ) -> None:
     """docs/reference/exit-codes.md: 3. In a spec it is a problem of its key."""
@@ -252,18 +252,22 @@ def test_a_folder_that_apt_or_dib_would_read_otherwise_is_refused_before_anythin
         with pytest.raises(EnvironmentFault) as caught:
             project.require_usable_paths()
         assert caught.value.exit_code == 3
-        assert "is read otherwise by apt or diskimage-builder" in caught.value.brief
+        assert "in a path: no configuration can name it" in caught.value.brief
 
 
 def test_a_link_to_such_a_folder_is_no_way_around(tmp_path: Path) -> None:
-    (tmp_path / "a b").mkdir()
-    (tmp_path / "link").symlink_to("a b")
-    with pytest.raises(EnvironmentFault, match="white space"):
+    (tmp_path / "a'b").mkdir()
+    (tmp_path / "link").symlink_to("a'b")
+    with pytest.raises(EnvironmentFault, match="a quote"):
         Project(tmp_path, tmp_path / "link", tmp_path).require_usable_paths()
 
 
 def test_letters_of_any_language_and_most_signs_are_usable(tmp_path: Path) -> None:
-    for name in ("\xfc\xe9\u65e5", "a@b%c+d=e~f#g!h^i.j_k-l"):
+    for name in (
+        "\xfc\xe9\u65e5",
+        "a@b%c+d=e~f#g!h^i.j_k-l",
+        "a b`c$d*e?f,g:h;i&j|k<l>m(n)[o]{p}\\",
+    ):
         Project(tmp_path / name, tmp_path / name / "output", tmp_path).require_usable_paths()
 
 

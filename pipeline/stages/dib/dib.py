@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from pipeline import process
-from pipeline.walls.cage import SCRIPT_WALLS
+from pipeline.walls.cage import SCRIPT_WALLS, place_in_cage
 
 SHIMS = Path(__file__).resolve().parent / "shims"
 _RUN_PARTS = "dib-run-parts"
@@ -39,7 +39,8 @@ def prepare_program(folder: Path) -> list[str | Path]:
     """Make `folder` the library that it runs from; returns the beginning of its command line."""
     folder.mkdir()
     for path in (_package() / "lib").iterdir():
-        (folder / path.name).symlink_to(SHIMS / path.name if path.name == _RUN_PARTS else path)
+        target = SHIMS / path.name if path.name == _RUN_PARTS else path
+        (folder / path.name).symlink_to(place_in_cage(target))
     return ["bash", folder / "disk-image-create"]
 
 

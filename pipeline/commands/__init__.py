@@ -55,6 +55,9 @@ BUILD = (
     Command(
         "test", "run the tests", f"{_ROOM}.build:run_tests", is_single=True, needs_output=False
     ),
+    Command(
+        "docs", "the pages as a site, in output/docs", f"{_ROOM}.docs:build_site", is_single=True
+    ),
 )
 
 PROVE = (

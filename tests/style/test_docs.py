@@ -12,7 +12,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("tutorial", "how-to", "reference", "explanation")
 # what an outline of a page stands at the top for: rules, generators and editors name it
-AT_THE_TOP = {"architecture.md", "doit-domu.1", "rooms.svg", "spec.schema.json", "unbootable.toml"}
+AT_THE_TOP = {
+    "README.md",
+    "conf.py",
+    "architecture.md",
+    "doit-domu.1",
+    "rooms.svg",
+    "spec.schema.json",
+    "unbootable.toml",
+}
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # interop: a folder of QEMU's documentation
 _NAMED = re.compile(r"(?<![\w/.-])docs/(?!interop/)[\w./-]*\w")
@@ -71,3 +79,11 @@ def test_every_page_stands_in_its_kind_of_documentation() -> None:
     assert top == AT_THE_TOP
     folders = {name.split("/")[1] for name in tracked("docs/*") if name.count("/") > 1}
     assert folders <= set(FOLDERS)
+
+
+def test_every_page_stands_in_the_menu() -> None:
+    """docs/README.md is the menu of the site (docs/conf.py)."""
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    listed = {(ROOT / "docs" / target).resolve() for target in _LINK.findall(index)}
+    missing = [page for page in PAGES if page.startswith("docs/") and (ROOT / page) not in listed]
+    assert missing == ["docs/README.md"]

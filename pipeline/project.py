@@ -151,6 +151,12 @@ class Project:
         """The snapshots that lock files name."""
         return self.output / "locked"
 
+    @property
+    def built(self) -> set[str]:
+        """The guests of which something was built here."""
+        folders = [*self.artifacts.glob("[!.]*"), *self.volumes.glob("[!.]*")]
+        return {folder.name for folder in folders if folder.is_dir()}
+
     def artifact(self, guest: str) -> Path:
         """The finished artifact folder of a guest."""
         return self.artifacts / guest

@@ -199,6 +199,12 @@ STORE = (
         clears=True,
         needs_output=False,
     ),
+    _of_host(
+        "delete",
+        "remove what was built of a guest: spec=yes dry=yes",
+        "delete:delete",
+        options.Delete,
+    ),
 )
 
 MIRRORS = (

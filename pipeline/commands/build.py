@@ -142,6 +142,8 @@ def list_guests(recipe: Recipe, specs: Specs, _options: Options) -> None:
     print_table(rows, indent=2)
     for name, problems in sorted(specs.problems.items()):
         print_line(f"  {name}  ", Span("BROKEN", "error"), f": {_describe_problems(problems)}")
+    for name in sorted(recipe.project.built - specs.names):
+        print_line(f"  {name}  built, and has no spec any more: doit delete name={name}")
     if warning := warn_of_closed(specs.values()):
         print_line("\n", Span(warning, "warning"))
     print_line("\nnext:")

@@ -198,9 +198,19 @@ class Install(Guest, Unproven):
 
 
 class Remove(Guest):
-    """doit remove and doit destroy."""
+    """Commands that may lose something."""
 
     yes: StrictBool = Field(False, description="Yes, what would be lost may be lost.")
+
+
+class Delete(Remove):
+    """doit delete."""
+
+    spec: StrictBool = Field(
+        False, description="Also its spec, its lock and its identity (host keys, machine-id)."
+    )
+    published: StrictBool = Field(False, description="Also what was published of it.")
+    dry: StrictBool = Field(False, description="Only say what would go.")
 
 
 class Change(Source):

@@ -17,7 +17,7 @@ from pipeline.locks import try_locked
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.scratch import remove_tree
-from pipeline.spec import Spec
+from pipeline.spec import Spec, Specs
 from pipeline.storage import lvm
 from pipeline.storage.flatten import flatten_guest
 from pipeline.storage.golden import remove_unused
@@ -28,7 +28,7 @@ _MIB = 1 << 20
 _OBSOLETE = "cache/apt"  # apt's own until it was taken from the guests' scripts, which could write
 
 
-def collect_garbage(recipe: Recipe, specs: Mapping[str, Spec], options: Collect) -> None:
+def collect_garbage(recipe: Recipe, specs: Specs, options: Collect) -> None:
     """Remove what no guest and no spec needs, oldest first, until the rest is within keep=SIZE."""
     if options.dry:
         _collect(recipe, specs, options)
@@ -53,7 +53,7 @@ def _remove_leftovers(recipe: Recipe) -> None:
         print_line(f"  removed abandoned {path.relative_to(output)}")
 
 
-def _collect(recipe: Recipe, specs: Mapping[str, Spec], options: Collect) -> None:
+def _collect(recipe: Recipe, specs: Specs, options: Collect) -> None:
     """Nobody else is at work here unless it is dry."""
     entries = list_entries(recipe.project, list_needed(recipe, specs))
     plan = plan_collection(entries, options.keep_mib * _MIB)
@@ -79,6 +79,14 @@ def _collect(recipe: Recipe, specs: Mapping[str, Spec], options: Collect) -> Non
         f"of it {_show_size(needed)} needed by guests and specs; "
         f"keep={options.keep}"
     )
+    for name in sorted(recipe.project.built - specs.names):
+        print_line(
+            f"  {name} has no spec any more and keeps what it needs: doit delete name={name}"
+        )
+    if specs.problems:
+        print_line(
+            f"  not known what these use, their specs are broken: {', '.join(specs.problems)}"
+        )
 
 
 def _collect_volumes(recipe: Recipe, specs: Mapping[str, Spec]) -> None:

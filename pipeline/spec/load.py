@@ -67,6 +67,11 @@ class Specs(dict[str, Spec]):
         self.problems: dict[str, list[Finding]] = {}
 
     @property
+    def names(self) -> set[str]:
+        """Every guest that has a file."""
+        return set(self) | set(self.problems)
+
+    @property
     def broken(self) -> SpecError | None:
         """All that is wrong, as one error."""
         problems = [problem for own in self.problems.values() for problem in own]

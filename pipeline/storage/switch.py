@@ -40,7 +40,9 @@ def site_of(output: Path) -> Site:
     """Where a project's switches are noted: switches/GUEST/switch.json."""
     return Site(
         state=output / "switches",
-        files=(output / "guests",),
+        files=tuple(
+            output / folder for folder in ("guests", "volumes", "identity", "logs", "published")
+        ),
         trees=(output / "switches",),
         tag=GUEST_TAG,
         journal="{}/switch.json",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +42,101 @@ def test_a_broken_spec_is_listed_and_stops_itself_alone(ground: Ground) -> None:
     assert code == 0, said
     for word in ("list", "why", "gc"):
         assert ground.run(word)[0] == (2 if word == "why" else 0)
+
+
+def forget(ground: Ground, name: str) -> None:
+    (ground.root / f"guests/{name}.toml").unlink()
+
+
+def list_left(ground: Ground, name: str) -> list[str]:
+    """What output/ has of a guest."""
+    return sorted(str(path.relative_to(ground.output)) for path in ground.output.glob(f"*/{name}"))
+
+
+def test_a_guest_without_a_spec_is_shown_and_deleted(ground: Ground) -> None:
+    assert ground.run("build")[0] == 0
+    forget(ground, GUEST)
+    line = f"doit delete name={GUEST}"
+    for word in ("guests", "gc"):
+        code, said = ground.run(word)
+        assert code == 0, said
+        assert line in said, said
+        assert "delete name=two" not in said, said
+    code, said = ground.run("delete", f"name={GUEST}", "dry=yes")
+    assert code == 0, said
+    assert f"would remove {ground.output}/guests/{GUEST}" in said
+    assert (ground.output / f"guests/{GUEST}/disk.img").is_file()
+    code, said = ground.run("delete", f"name={GUEST}")
+    assert code == 0, said
+    assert list_left(ground, GUEST) == [f"identity/{GUEST}"]
+    assert (ground.output / "guests/two/disk.img").is_file()
+    assert line not in ground.run("guests")[1]
+    code, said = ground.run("delete", "name=tow")
+    assert code == 2, said
+    assert "did you mean 'two'?" in said
+
+
+def test_what_would_be_lost_for_good_is_asked_for(ground: Ground) -> None:
+    assert ground.run("build", f"name={GUEST}")[0] == 0
+    assert ground.run("publish", f"name={GUEST}", "unproven=yes")[0] == 0
+    disk = ground.output / f"guests/{GUEST}/disk.img"
+    with open(disk, "rb+") as stream:
+        stream.write(b"\0")
+    os.utime(disk)
+    code, said = ground.run("delete", f"name={GUEST}")
+    assert code == 4, said
+    assert "its guest has written to it" in said
+    code, said = ground.run("delete", f"name={GUEST}", "yes=yes")
+    assert code == 0, said
+    assert "stays: what was published of it" in said
+    assert list_left(ground, GUEST) == [f"identity/{GUEST}", f"published/{GUEST}"]
+    everything = ("delete", f"name={GUEST}", "spec=yes", "published=yes")
+    code, said = ground.run(*everything)
+    assert code == 4, said
+    assert f"{ground.root}/guests/{GUEST}.toml" in said
+    code, said = ground.run(*everything, "yes=yes")
+    assert code == 0, said
+    assert list_left(ground, GUEST) == []
+    assert not (ground.root / f"guests/{GUEST}.toml").exists()
+
+
+def test_a_disk_in_use_is_not_deleted(ground: Ground) -> None:
+    assert ground.run("build", f"name={GUEST}")[0] == 0
+    with open(ground.output / f"guests/{GUEST}/disk.img", "rb") as held:
+        code, said = ground.run("delete", f"name={GUEST}", "yes=yes")
+        assert code == 4, said
+        assert f"is in use by process {os.getpid()}" in said
+        assert held.read(1) == b"\0"
+    assert ground.run("delete", f"name={GUEST}")[0] == 0
+
+
+def test_a_deletion_that_is_killed_leaves_the_guest_or_nothing(ground: Ground) -> None:
+    """At any checkpoint; whoever comes next finishes it."""
+    outcomes = set()
+    assert ground.run("build", f"name={GUEST}")[0] == 0
+    shutil.copytree(ground.output, ground.root / "built", symlinks=True)
+    for number in range(1, 40):
+        shutil.rmtree(ground.output)
+        shutil.copytree(ground.root / "built", ground.output, symlinks=True)
+        count = iter(range(1, 1000))
+
+        def kill(
+            _point: str, _path: Path, count: Iterator[int] = count, last: int = number
+        ) -> None:
+            if next(count) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        code, said = ground.start("delete", f"name={GUEST}", watcher=kill).wait()
+        folders = [ground.output / folder / GUEST for folder in ("guests", "volumes")]
+        is_begun = (ground.output / f"switches/{GUEST}/switch.json").exists()
+        if not is_begun:
+            assert len({folder.is_dir() for folder in folders}) == 1, f"{number}: {said}"
+        if code == 0:
+            break
+        code, said = ground.run("delete", f"name={GUEST}")
+        outcomes.add(code)
+        assert code in (0, 2), f"{number}: {said}"
+        assert not any(folder.exists() for folder in folders), f"{number}: {said}"
+        assert not (ground.output / f"switches/{GUEST}").exists(), f"{number}: {said}"
+    assert code == 0, said
+    assert outcomes == {0, 2}

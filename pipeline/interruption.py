@@ -251,6 +251,7 @@ def guard_output() -> None:
                 encoding="utf-8",
                 errors="backslashreplace",
                 line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
             )
             setattr(sys, name, wrapped)
             setattr(sys, f"__{name}__", wrapped)

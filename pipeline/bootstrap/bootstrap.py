@@ -22,7 +22,6 @@ from pipeline.walls.cage import make_room
 from pipeline.walls.errand import send
 
 REVISION = 1  # raise when the same inputs would give a different tree
-_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # debootstrap's for amd64
 _OTHER_WAY = "bootstrap=mmdebstrap makes the same tree, one package after the other"
 
 
@@ -48,9 +47,9 @@ def make_base(
     Raises UsageError for a suite that is not supported, PipelineError for what goes wrong.
     """
     _refuse_other_suites(spec)
-    merges = spec.suite_facts.needs_merged_usr
+    links = spec.suite_facts.merged_folders(spec.arch)
     wanted = list(spec.suite_facts.base_packages(spec.init, spec.arch))
-    wanted += ["usr-is-merged"] if merges else []
+    wanted += ["usr-is-merged"] if links else []
     folder, room = scratch / "bootstrap", make_room(scratch / "room")
     found = resolve(wanted, snapshot, suite=spec.suite, arch=spec.arch, folder=folder, run=run)
     debs = [deb for group in arrivals(found.waves) for deb in group]
@@ -68,7 +67,7 @@ def make_base(
             waves=found.waves,
             automatic=found.automatic,
             sources=tuple(source.one_line() for source in snapshot.sources),
-            links=_LINKS if merges else (),
+            links=links,
             unwanted=unwanted.rules if unwanted else (),
             unwanted_text=unwanted.config(spec.locale) if unwanted else "",
         )

@@ -37,13 +37,23 @@ WITH_ITS_LOG = (
     "exit $code; }"
 )
 PROGRAMS = Path(__file__).with_name("debootstrap")
-MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
+MAN_FOLDERS = tuple(f"usr/share/man/man{section}" for section in range(1, 9))
+# A merged /usr, with a stand-in for usr-is-merged until the real one is installed, so that apt does
+# not take usrmerge and its perl. From trixie on mmdebstrap's own hook no longer makes the links.
+MERGE_USR = (
+    'set -e; for name in {links}; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done; '
+    'printf "%s\\n" "Package: usr-is-merged" "Status: install ok installed" "Version: 1" '
+    '"Architecture: all" "Multi-Arch: foreign" "Maintainer: none" "Description: stand-in" "" '
+    '>>"$1/var/lib/dpkg/status"; touch "$1/var/lib/dpkg/info/usr-is-merged.list"'
+)
 
 
 def inputs(spec: Spec, _project: Project) -> Inputs:
     """The packages that the suite's table names for this init, and the bootstrap tool's version."""
+    folders = empty_folders(spec)
     return {
         "not unpacked": filter_of(spec).options(),
+        **({"empty folders": list(folders)} if folders else {}),
         "base packages": list(spec.suite_facts.base_packages(spec.init, spec.arch)),
         spec.bootstrap: making.version()
         if spec.bootstrap == "parallel"
@@ -56,6 +66,12 @@ def filter_of(spec: Spec) -> PathFilter:
     if not spec.suite_facts.has_path_filters:
         return PathFilter()
     return PathFilter.wanted(documentation=spec.documentation, locale=spec.locale)
+
+
+def empty_folders(spec: Spec) -> Sequence[str]:
+    """Folders that the suite's maintainer scripts write into, though no page is unpacked."""
+    is_needed = spec.suite_facts.needs_man_folders and filter_of(spec).rules
+    return MAN_FOLDERS if is_needed else ()
 
 
 def build(job: Job) -> None:
@@ -104,7 +120,7 @@ def _run_mmdebstrap(job: Job, relay: Relay, room: Path) -> None:
         f"--include={','.join(packages)}",
         "--skip=update",
         f"--setup-hook={give_lists}",
-        *_hooks(job.spec),
+        *hooks_of(job.spec),
         *(f"--dpkgopt={option}" for option in filter_of(job.spec).options()),
         f'--setup-hook=mkdir -p "$1"/etc/dpkg && cp -rT "{config}" "$1"/etc/dpkg/dpkg.cfg.d',
         '--aptopt=Acquire::Languages "none"',
@@ -141,15 +157,16 @@ def _write_filter(job: Job) -> Path:
     return folder
 
 
-def _hooks(spec: Spec) -> list[str]:
+def hooks_of(spec: Spec) -> list[str]:
     """Work that would be done only to be thrown away: SSH host keys, usrmerge with its perl."""
     kinds = ("rsa", "ecdsa", "ed25519")
     keys = " ".join(f'"$1"/etc/ssh/ssh_host_{kind}_key' for kind in kinds)
     hooks = [f'--setup-hook=mkdir -p "$1"/etc/ssh && touch {keys}']
     hooks.append(f"--customize-hook=rm -f {keys}")
-    if spec.suite_facts.needs_merged_usr and MERGED_USR.is_file():
-        # makes the links and a placeholder package, which usr-is-merged below then replaces
-        hooks += [f"--setup-hook={MERGED_USR}", "--include=usr-is-merged"]
+    if folders := " ".join(f'"$1"/{name}' for name in empty_folders(spec)):
+        hooks.append(f"--setup-hook=mkdir -p {folders}")
+    if links := " ".join(spec.suite_facts.merged_folders(spec.arch)):
+        hooks += [f"--setup-hook={MERGE_USR.format(links=links)}", "--include=usr-is-merged"]
     return hooks
 
 
@@ -223,6 +240,7 @@ def _sweep_steps(job: Job, tree: Path) -> list[list[object]]:
         ["mkdir", "-p", *here],
         ["find", *here, "-type", "f", *kept, "-delete"],
         ["find", *here, "-mindepth", "1", "-type", "d", "-empty", "-delete"],
+        *(["mkdir", "-p", tree / name] for name in empty_folders(job.spec)),
     ]
 
 

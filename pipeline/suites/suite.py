@@ -30,6 +30,7 @@ class Suite:
     """The facts of one release.
 
     `needs_merged_usr`: the bootstrap makes the links, else usrmerge brings perl (40 MB, 4 s).
+    `needs_man_folders`: dash's postinst fails where there is no /usr/share/man/man1.
     `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
     `hash_prefixes`: what its crypt() understands.
     `has_parallel_bootstrap`: its tree is known to be mmdebstrap's, on amd64.
@@ -62,6 +63,7 @@ class Suite:
     nic_naming: Literal["eth", "enX"] = "eth"
     has_networkd: bool = False
     needs_merged_usr: bool = False
+    needs_man_folders: bool = False
     password_hash: HashName = "sha512"
     hash_prefixes: tuple[str, ...] = ("$6$", "$5$", "$1$")
     ext4_features: str = EXT4_MODERN
@@ -141,6 +143,11 @@ class Suite:
         if not self.has_inrelease:
             return "debootstrap"
         return "parallel" if self.has_parallel_bootstrap and arch == "amd64" else "mmdebstrap"
+
+    def merged_folders(self, arch: str) -> tuple[str, ...]:
+        """The links into /usr that the bootstrap has to make, as debootstrap does; often none."""
+        extra = {"amd64": ("lib32", "lib64", "libx32"), "i386": ("lib64", "libx32")}.get(arch, ())
+        return ("bin", "sbin", "lib", *extra) if self.needs_merged_usr else ()
 
     def network_tool(self, init: InitName) -> Literal["networkd", "ifupdown"]:
         """What configures the network of a guest with this init."""

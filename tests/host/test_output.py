@@ -346,6 +346,24 @@ def test_a_signal_at_any_moment_of_the_start_is_one_line(
             assert len(said.strip().splitlines()) == 1, f"{delay_ms} ms: {said}"
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_went_to_standard_error_is_out_when_a_run_ends(unbuffered: str) -> None:
+    """With PYTHONUNBUFFERED=1, as in most containers, doit's own traceback was lost."""
+    program = (
+        "import sys; from pipeline import interruption; interruption.guard_output();"
+        "sys.stderr.write('first\\nlast\\n'); interruption.leave(3)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, "first\nlast\n")
+
+
 def test_a_reader_who_has_enough_ends_a_run_quietly(tmp_path: Path) -> None:
     """`./doit guests | head -1`."""
     done = subprocess.run(

@@ -28,7 +28,7 @@ PHASES = ("create", "boot to login")
 
 def boot(recipe: Recipe, image: Path, *, is_swapped: bool) -> float | None:
     """Seconds from `xl create` to the login prompt; None when none came."""
-    spec = load_all(recipe.project.guests, None, {})[GUEST]
+    spec = load_all(recipe.project.guests)[GUEST]
     for stage in STAGES:
         recipe.build(stage.name, spec)
     folder = recipe.project.artifact(GUEST)

@@ -1,4 +1,4 @@
-"""doit for this project: signals are met before anything else is imported."""
+"""The program: signals are met before anything else is imported."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ def main() -> None:
 
 def _run() -> int:
     """Imports take 100 ms and more: a signal must not come in between."""
-    words = sys.argv[1:]
-    if words[:1] == ["help"] or {"-h", "--help"} & set(words):
-        from pipeline.commands.help import DOIT, print_help
+    from pipeline.commands.help import answer
 
-        topics = [word for word in words if word[:1] != "-" and word != "help"]
-        if not DOIT & set(topics):
-            return print_help(topics)
-        sys.argv[1:] = ["help", *(topic for topic in topics if topic != "doit")]
+    status = answer(sys.argv[1:])
+    if status is not None:
+        return status
+    from pipeline.commands.arguments import read_arguments
+    from pipeline.console.terminal import print_error
+    from pipeline.errors import UsageError
+
+    try:
+        sys.argv[1:] = read_arguments(sys.argv[1:])
+    except UsageError as error:
+        print_error(error)
+        return error.exit_code
     from doit.doit_cmd import DoitMain
 
     try:

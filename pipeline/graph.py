@@ -16,6 +16,7 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
+from pipeline.caller import as_typed
 from pipeline.commands import COMMANDS
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import CommandLine, read_command_line
@@ -104,31 +105,48 @@ class Graph:
             _prepare_output(project, line)
             return cls(project, Recipe(project, STAGES), specs, (), line)
         project.require_usable_paths()
-        name, variables = line.guest, line.variables
-        if variables and not name:
+        names, variables = line.guests, line.variables
+        if variables and not names:
             raise UsageError(
                 f"{', '.join(sorted(variables))}: for which guest?",
                 hint="add name=, for example: doit build name=test-drbd size=8G",
             )
         _print_notes(variables)
         if line.is_creating:
-            print(f"wrote {create_spec(name, variables, project.guests)}")
+            if len(names) > 1:
+                raise UsageError("doit create writes one spec", hint="one guest after the other")
+            print(f"wrote {create_spec(''.join(names), variables, project.guests)}")
             variables = {}
-        specs = load_all(project.guests, name or None, variables)
-        if name and specs.problems and not line.only_reads:
+        specs = load_all(project.guests, names, variables)
+        if names and specs.problems and not line.only_reads:
             left_out = ", ".join(f"{project.guests.name}/{guest}.toml" for guest in specs.problems)
-            said = f"warning: {left_out}: broken, and not compared with {name} (doit guests)"
-            print(printable(said), file=sys.stderr, flush=True)
+            said = (
+                f"warning: {left_out}: broken, not compared with {', '.join(names)} (doit guests)"
+            )
+            print(printable(as_typed(said)), file=sys.stderr, flush=True)
         _prepare_output(project, line)
         recipe = Recipe(project, STAGES, options=line.building)
-        chosen = (name,) if name else tuple(sorted(specs))
+        chosen = names or tuple(sorted(specs))
         _prepare_kept(recipe, [specs[guest] for guest in chosen])
-        return cls(project, recipe, specs, chosen, line)
+        graph = cls(project, recipe, specs, chosen, line)
+        graph._require_tasks()
+        return graph
+
+    def _require_tasks(self) -> None:
+        """Of what is asked for as NAME:WHAT."""
+        for word in self.line.tasks:
+            name, _, rest = word.partition(":")
+            if name in self.recipe.stages:
+                known = {self._task_name(name, guest) for guest in self.specs}
+            else:
+                known = set() if COMMANDS[name].is_single else set(self.chosen)
+            if rest not in known:
+                raise UsageError(f"{word}: no such task", hint="doit list --all shows them")
 
     @property
     def _broken(self) -> tuple[PipelineError, ...]:
         """What is wrong with specs, where it is about all guests: said when the others are done."""
-        is_told = self.line.guest or all(command.is_single for command in self.line.commands)
+        is_told = self.line.guests or all(command.is_single for command in self.line.commands)
         return () if is_told or not self.specs.broken else (self.specs.broken,)
 
     @property

@@ -28,7 +28,7 @@ def build(output: Path, store: Path, name: str, words: dict[str, str]) -> Path:
     options = BuildOptions(replace=words.pop("replace", "no") == "yes")
     guests = Path(os.environ.get("DOMU_GUESTS", ROOT / "guests"))
     project = Project(ROOT, output, guests)
-    spec = load_all(project.guests, name, words)[name]
+    spec = load_all(project.guests, [name], words)[name]
     record = json.loads((store.parent / "guests" / name / "stages.json").read_text())
     given = [
         _given(stage, Store(store).location(stage.name, record[stage.name]["fingerprint"]))

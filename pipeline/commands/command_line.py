@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from pipeline.commands import COMMANDS
+from pipeline.commands.arguments import KNOWN, READ_BY_DOIT, RUN_BY_DOIT, read_arguments
 from pipeline.commands.command import Command
 from pipeline.commands.options import Options, variables_of
 from pipeline.errors import Finding, SpecError, UsageError, WrongValueError, suggest_nearest
@@ -19,23 +20,22 @@ from pipeline.spec.explain import explain_mistake
 from pipeline.spec.keys import strip_annotation
 from pipeline.spec.layers import convert_text
 from pipeline.spec.xen_create_image.options import COMMAND_LINE, find_option
-from pipeline.stages import STAGES
 
+_HAVE_TASKS = KNOWN - READ_BY_DOIT - RUN_BY_DOIT
 AnyOptions = TypeVar("AnyOptions", bound=BaseModel)
-READ_BY_DOIT = frozenset({"list", "info", "help", "tabcompletion", "dumpdb"})
-RUN_BY_DOIT = frozenset({"run", "clean", "forget", "ignore", "reset-dep", "strace"})
-_KNOWN = {*COMMANDS, *READ_BY_DOIT, *RUN_BY_DOIT, *(stage.name for stage in STAGES)}
 
 
 @dataclass(frozen=True)
 class CommandLine:
     """What is asked for: `words` are commands, stages and doit's own, without a guest's name.
+    `tasks` are those that are asked for as STAGE:NAME or COMMAND:NAME.
 
     `commands` are those of ours; a stage, or a word of doit's, takes what `build` takes. `given`
     are the variables of commands, `variables` those that say what a guest is to be.
     """
 
     words: tuple[str, ...]
+    tasks: tuple[str, ...]
     commands: tuple[Command, ...]
     given: Mapping[str, str]
     variables: Mapping[str, str]
@@ -63,9 +63,10 @@ class CommandLine:
         return COMMANDS["create"] in self.commands
 
     @property
-    def guest(self) -> str:
-        """The guest that name= or hostname= names."""
-        return self.given.get("name") or self.variables.get("hostname", "").partition(".")[0]
+    def guests(self) -> tuple[str, ...]:
+        """The guests that name= or hostname= names; none where all are meant."""
+        named = self.given.get("name") or self.variables.get("hostname", "").partition(".")[0]
+        return tuple(dict.fromkeys(named.split(","))) if named else ()
 
     @property
     def building(self) -> BuildOptions:
@@ -86,8 +87,9 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
 
     A variable must be one of at least one command; each command gets its own.
     """
-    plain = [text for text in arguments if text[:1] != "-"]
+    plain = [text for text in read_arguments(arguments) if text[:1] != "-"]
     words = tuple(text.partition(":")[0] for text in plain if "=" not in text)
+    tasks = tuple(text for text in plain if ":" in text and text.partition(":")[0] in _HAVE_TASKS)
     texts = dict(text.split("=", 1) for text in plain if "=" in text)
     commands = _commands_of(words)
     own = {name for command in commands for name in command.variables}
@@ -110,7 +112,7 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
     problems += [problem for problem in wrong if not problems or problem.subject in given]
     if problems:
         raise _refusal(list(dict.fromkeys(problems)))
-    return CommandLine(words, commands, given, variables)
+    return CommandLine(words, tasks, commands, given, variables)
 
 
 def _commands_of(words: Sequence[str]) -> tuple[Command, ...]:
@@ -119,10 +121,9 @@ def _commands_of(words: Sequence[str]) -> tuple[Command, ...]:
     Raises UsageError for what cannot be on one line.
     """
     commands = [COMMANDS[word] for word in dict.fromkeys(words) if word in COMMANDS]
-    others = [word for word in words if word not in COMMANDS]
-    known = [word for word in others if word in _KNOWN]
-    if known or (others and not commands):
-        commands.append(replace(COMMANDS["build"], name=(known or others)[0]))
+    others = [word for word in words if word not in COMMANDS and word in KNOWN]
+    if others:
+        commands.append(replace(COMMANDS["build"], name=others[0]))
     of_host = [command.name for command in commands if command.is_of_host]
     of_specs = [command.name for command in commands if not command.is_of_host]
     if of_host and of_specs:
@@ -178,10 +179,6 @@ def _refusal(problems: list[Finding]) -> UsageError:
 
 def _unknown(name: str, commands: Sequence[Command]) -> Finding:
     """A variable that none of the commands has: what they have, and which command has it."""
-    strange = [command.name for command in commands if command.name not in _KNOWN]
-    if strange:
-        nearest = suggest_nearest(strange[0], _KNOWN) or "doit help lists them"
-        return _mistake(strange[0], "no such command", nearest)
     key = name.replace("-", "_")
     own = dict.fromkeys(option for command in commands for option in command.variables)
     takes_spec = any(command.takes_spec for command in commands)

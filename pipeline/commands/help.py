@@ -1,57 +1,116 @@
-"""`doit help`, `doit help COMMAND` and `doit help KEY`, from the registry and the spec's model."""
+"""What needs no graph: help, the list of commands, the version, a completion.
+
+All of it is made of the registry and the models.
+"""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 
 from pydantic.fields import FieldInfo
 
+from pipeline import ROOT
+from pipeline.caller import as_typed
 from pipeline.commands import COMMANDS, GROUPS
+from pipeline.commands.arguments import KNOWN, READ_BY_DOIT, RUN_BY_DOIT
 from pipeline.commands.command import Command
-from pipeline.commands.command_line import READ_BY_DOIT, RUN_BY_DOIT, takers_of
+from pipeline.commands.command_line import takers_of
 from pipeline.commands.options import variables_of
 from pipeline.console.terminal import print_error
-from pipeline.errors import UsageError, suggest_nearest
+from pipeline.errors import PipelineError, UsageError, suggest_nearest
+from pipeline.process import run
 from pipeline.spec import Spec, known_variables
 from pipeline.spec.model import SECTIONS
 from pipeline.spec.schema import describe_kind
 from pipeline.spec.xen_create_image.options import TITLES, find_option
 from pipeline.stages import STAGES
 
-_MORE = """\
-A variable is one of the command's own, or says what the guest is to be: a key of its spec, or an
-option of xen-create-image. Yes is written yes, true, on, 1 or nothing (dry=), no is no, false, off
-or 0. Lists are separated by commas.
+_FIRST = (
+    ("./doit create name=web1 suite=trixie", "write guests/web1.toml and build it"),
+    ("./doit", "the guests, and what to type next"),
+    ("./doit help build", "what build does and takes"),
+)
+_MORE = (
+    ("./doit list", "every command in a line"),
+    ("./doit help COMMAND", "what it does and takes"),
+    ("./doit help KEY", "a variable, or a key of a spec"),
+    ("man -l docs/domu.7", "all of it"),
+)
+_FORMS = """\
+A variable is one of the command's own, or says what the guest is to be: a key of its spec, or an \
+option of xen-create-image. size=8G, --size=8G and --size 8G are the same. Yes is written yes, \
+true, on, 1 or nothing (dry=, --dry), no is no, false, off or 0. Lists are separated by commas."""
+_STAGES = "the stages of a build, which can be asked for alone"
+_WIDEST, _NARROW, _COLUMN = 100, 60, 40
 
-  doit help COMMAND    what it does and takes
-  doit help KEY        a variable, or a key of a spec
-  doit list            every task; doit info TASK: why it would run
-  doit help doit       doit's own help, of tasks and of the options that begin with -"""
-_WIDEST = 100
-DOIT = {"doit", *READ_BY_DOIT, *RUN_BY_DOIT} - {"help"}  # what doit's own help is about
+
+def answer(words: Sequence[str]) -> int | None:
+    """The exit code of what was answered here; None for all that needs the graph."""
+    first, topics = "".join(words[:1]), [word for word in words if word[:1] != "-"]
+    is_help = first == "help" or bool({"-h", "--help"} & set(words))
+    topics = topics[1:] if first == "help" else [word for word in topics if word in KNOWN]
+    if is_help and topics[:1] == ["doit"]:
+        sys.argv[1:] = ["help", *topics[1:]]
+        return None
+    if is_help:
+        return _print(topics)
+    if "--version" in words or first == "version":
+        print(render_version())
+    elif list(words) == ["list"]:
+        print(render_list())
+    elif first == "info" and (command := "".join(words[1:2]).partition(":")[0]) in COMMANDS:
+        return _print([command])
+    else:
+        return None
+    return 0
 
 
-def print_help(topics: Sequence[str]) -> int:
-    """Print what is known of each topic, or the commands; the exit code."""
+def _print(topics: Sequence[str]) -> int:
     try:
         texts = [render_topic(topic) for topic in topics] or [render_overview()]
     except UsageError as error:
         print_error(error)
         return error.exit_code
-    print("\n\n".join(texts))
+    print(as_typed("\n\n".join(texts)))
     return 0
 
 
 def render_overview() -> str:
-    """The commands in groups, and the stages."""
-    lines = ["doit COMMAND name=GUEST variable=value..."]
-    for title, commands in GROUPS.items():
-        lines += ["", title, *(f"  {one.name:<14} {one.doc}" for one in commands)]
-    lines += ["", "the stages of a build, which can be asked for alone"]
-    lines += [f"  {stage.name:<14} {stage.summary}" for stage in STAGES]
-    return "\n".join([*lines, "", _MORE])
+    """A screen for who comes new: what it is, what to type first, what there is."""
+    title = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["description"]
+    lines = [_wrapped(f"{title}.", 0), "", *(_entry(*each) for each in _FIRST)]
+    for group, commands in GROUPS.items():
+        lines += ["", _wrapped(group, 0), _wrapped(", ".join(one.name for one in commands), 2)]
+    return "\n".join([*lines, "", *(_entry(*each) for each in _MORE)])
+
+
+def render_list() -> str:
+    """Every command and stage with what it does."""
+    groups = {title: [(one.name, one.doc) for one in group] for title, group in GROUPS.items()}
+    groups[_STAGES] = [(stage.name, stage.summary) for stage in STAGES]
+    blocks = [_wrapped("doit COMMAND name=GUEST variable=value...", 0)]
+    for title, entries in groups.items():
+        lines = [_entry(name, doc, column=16) for name, doc in entries]
+        blocks.append("\n".join([_wrapped(title, 0), *lines]))
+    tasks = "doit list --all shows every task, doit why name=GUEST why a stage would run."
+    return "\n\n".join([*blocks, _wrapped(_FORMS, 0), _wrapped(tasks, 0)])
+
+
+def render_version() -> str:
+    """Ours with the commit, for whoever reports a fault, and that of what we stand on."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    others = ", ".join(f"{name} {metadata.version(name)}" for name in ("doit", "diskimage-builder"))
+    try:
+        commit = f" ({run(['git', '-C', ROOT, 'describe', '--always', '--dirty']).strip()})"
+    except PipelineError:
+        commit = ""  # no checkout, no git, or the checkout of another user
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"domu-pipeline {version}{commit}\n{others}, Python {python}"
 
 
 def render_topic(topic: str) -> str:
@@ -64,6 +123,8 @@ def render_topic(topic: str) -> str:
             what = f"{topic}: a stage of a build: {stage.summary}"
             texts.append(_filled(what, f"Of the spec it depends on: {keys}"))
     texts += _variable(key)
+    if topic in READ_BY_DOIT | RUN_BY_DOIT:
+        texts.append(_filled(f"{topic}: a command of doit's own", "its help: doit help doit"))
     if not texts:
         known = {*COMMANDS, *known_variables(), *(stage.name for stage in STAGES)}
         known.update(name for command in COMMANDS.values() for name in command.variables)
@@ -100,8 +161,7 @@ def _command(command: Command) -> Iterator[str]:
         yield f"\n  doit {command.name} {command.example}"
     yield ""
     for name, field in variables_of(command.options).items():
-        yield f"  {name + '=':<15} {describe(field)}"
-        yield _wrapped(meaning(field), 18)
+        yield _entry(f"{name}=", f"{describe(field)}. {meaning(field)}", column=18)
     if command.takes_spec:
         yield _wrapped(
             "and every key of a spec and option of xen-create-image: docs/reference/spec.md", 2
@@ -136,11 +196,22 @@ def _filled(head: str, *paragraphs: str) -> str:
     return "\n".join([_wrapped(head, 0), *(_wrapped(text, 2) for text in paragraphs)])
 
 
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, _WIDEST)
+
+
+def _entry(name: str, text: str, *, column: int = _COLUMN) -> str:
+    """A line of two columns; on a narrow terminal the second one is below the first."""
+    name = as_typed(name)
+    if _width() < _NARROW or len(name) + 4 > column:
+        return f"  {name}\n{_wrapped(text, 6)}"
+    return _wrapped(text, column).replace(" " * column, f"  {name:<{column - 2}}", 1)
+
+
 def _wrapped(text: str, indent: int) -> str:
-    width = min(shutil.get_terminal_size().columns, _WIDEST)
     return textwrap.fill(
-        text,
-        width,
+        as_typed(text),
+        _width(),
         initial_indent=" " * indent,
         subsequent_indent=" " * max(indent, 2),
         break_on_hyphens=False,

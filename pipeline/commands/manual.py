@@ -1,4 +1,4 @@
-"""The manual page docs/doit-domu.1: `python -m pipeline.commands.manual --write` writes it."""
+"""The manual page docs/domu.7: `python -m pipeline.commands.manual --write` writes it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from pipeline.spec.model import SECTIONS
 from pipeline.spec.schema import refresh_documents
 from pipeline.stages import STAGES
 
-NAME = "doit-domu.1"
+NAME = "domu.7"
 _HEAD = """\
 .\\" generated: python -m pipeline.commands.manual --write
-.TH DOIT-DOMU 1 "" "DomU pipeline" "DomU pipeline"
+.TH DOMU 7 "" "DomU pipeline" "DomU pipeline"
 .SH NAME
-doit-domu \\- from a short text file to a Xen guest that is known to boot
+domu \\- from a short text file to a Xen guest that is known to boot
 .SH SYNOPSIS
 .B ./doit
 .RI [ COMMAND ]
+.RI [ GUEST ...]
 .RI [ VARIABLE = VALUE ...]
 .br
 .B ./doit help
 .RI [ COMMAND | KEY ]
+.br
+.B ./doit \\-\\-version
 .SH DESCRIPTION
 .B ./doit
 of the DomU pipeline builds guests from the files in guests/, proves them under real Xen, installs
@@ -38,6 +41,9 @@ A variable is one of the command's own, or says what the guest is to be: a key o
 option of
 .BR xen\\-create\\-image (8).
 Commands that take those are marked (spec).
+size=8G, \\-\\-size=8G and \\-\\-size 8G are the same; a guest may stand without name=, several are
+separated by commas or blanks, and all means all of them: build web1 web2. Options of one letter,
+and those after a command of doit's own, as in doit run \\-\\-continue build, are doit's.
 Yes is written yes, true, on, 1 or nothing, as in dry=; no is no, false, off or 0. Lists are
 separated by commas. What is not understood ends the command with exit status 2 before anything is
 run or made."""
@@ -74,6 +80,12 @@ where everything is made; by default output/ beside doit
 .TP
 .B DOMU_GUESTS
 the folder of specs; by default guests/
+.TP
+.B DOMU_SITE
+a folder with guests/, mirrors/, elements/ and output/ of one's own
+.TP
+.B PIP_INDEX_URL, PIP_CERT, PIP_NO_INDEX, PIP_FIND_LINKS
+where the first start gets its Python packages
 .TP
 .B PYTHON
 the Python that makes the environment

@@ -35,6 +35,13 @@ def _check_target(text: str) -> str:
     return text
 
 
+def _check_names(text: str) -> str:
+    for name in text.split(","):
+        values.check_guest_name(name)
+    return text
+
+
+GuestNames = Annotated[str, BeforeValidator(_check_names)]
 NamedPath = Annotated[Path, BeforeValidator(_read_path)]
 
 
@@ -70,8 +77,10 @@ def variables_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
 class Guests(Options):
     """Guests of guests/."""
 
-    name: values.GuestName | None = Field(
-        None, description="Which guest; all of them without it.", examples=["test-drbd"]
+    name: GuestNames | None = Field(
+        None,
+        description="Which guest, or several by comma; all of them without it.",
+        examples=["test-drbd"],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import (
@@ -79,19 +79,19 @@ class Specs(dict[str, Spec]):
 
 
 def load_all(
-    guests_dir: Path, overrides_for: str | None = None, overrides: Mapping[str, str] = _NOTHING
+    guests_dir: Path, overrides_for: Collection[str] = (), overrides: Mapping[str, str] = _NOTHING
 ) -> Specs:
-    """Every guest's spec, by name; the overrides and the checks of files are for one of them.
+    """Every guest's spec, by name; the overrides and the checks of files are for some of them.
 
-    A mistake stops its own guest alone: raises SpecError with those of the guest that is asked
+    A mistake stops its own guest alone: raises SpecError with those of the guests that are asked
     for, UsageError when there is none of that name.
     """
     names = list_guests(guests_dir)
-    if overrides_for is not None:
-        _require_guest(overrides_for, names)
+    for name in overrides_for:
+        _require_guest(name, names)
     specs = Specs()
     for name in names:
-        is_asked = name == overrides_for
+        is_asked = name in overrides_for
         problems: list[Finding] = []
         layers = _read_layers(name, guests_dir, overrides if is_asked else {}, problems)
         spec = _validate(name, layers, problems, checks_files=is_asked)
@@ -103,8 +103,8 @@ def load_all(
         for name in guests:
             specs.pop(name, None)
             specs.problems.setdefault(name, []).append(problem)
-    if overrides_for in specs.problems:
-        raise SpecError(_without_repetition(specs.problems[overrides_for]))
+    if mistakes := [each for name in overrides_for for each in specs.problems.get(name, ())]:
+        raise SpecError(_without_repetition(mistakes))
     return specs
 
 

@@ -36,7 +36,7 @@ class Prover:
 
     def spec(self, name: str, **overrides: str) -> Spec:
         keys = {"authorized_keys": f"{self.key}.pub", **overrides}
-        return load_all(self.workshop.guests, name, keys)[name]
+        return load_all(self.workshop.guests, [name], keys)[name]
 
     def build(self, name: str, **overrides: str) -> Path:
         words = [f"{key}={value}" for key, value in overrides.items()]

@@ -80,13 +80,13 @@ def step(what: str) -> Iterator[None]:
 def second_kernel(workshop: Workshop) -> tuple[Path, str]:
     """The cloud kernel of another ABI than the newest, as the stage kernel makes it."""
     project = Project(ROOT, workshop.output, workshop.guests)
-    spec = load_all(workshop.guests, NAME, {})[NAME]
+    spec = load_all(workshop.guests, [NAME], {})[NAME]
     mirror = Recipe(project, STAGES).build("mirror", spec).folder
     text = (mirror / "Packages-security-main").read_text()
     text += (mirror / "Packages-main-main").read_text()
     abis = set(re.findall(r"^Package: linux-image-(6\.1\.0-\d+-cloud-amd64)$", text, re.MULTILINE))
     abi = sorted(abis, key=lambda name: int(name.split("-")[1]))[-2]
-    spec = load_all(workshop.guests, NAME, {"kernel": f"linux-image-{abi}"})[NAME]
+    spec = load_all(workshop.guests, [NAME], {"kernel": f"linux-image-{abi}"})[NAME]
     return Recipe(project, STAGES).build("kernel", spec).folder, abi
 
 

@@ -205,7 +205,7 @@ def test_a_newer_e2fsprogs_writes_the_same_golden_image_and_the_same_disk(
     monkeypatch.setattr(process, "PATH", f"{newer}:{process.PATH}")
     before = os.umask(0o022)
     project = Project(ROOT, output, workshop.guests)
-    spec = load_all(project.guests, None, {})[GUEST]
+    spec = load_all(project.guests)[GUEST]
     recipe = Recipe(project, STAGES)
     image = recipe.build("image", spec).folder / "golden.img"
     volume = recipe.build("volume", spec).folder / "disk.img"

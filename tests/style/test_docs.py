@@ -16,7 +16,7 @@ AT_THE_TOP = {
     "README.md",
     "conf.py",
     "architecture.md",
-    "doit-domu.1",
+    "domu.7",
     "rooms.svg",
     "spec.schema.json",
     "unbootable.toml",

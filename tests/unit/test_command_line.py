@@ -118,6 +118,18 @@ def test_a_target_is_there_and_takes_the_options_of_its_command(command: Command
     assert (hints[subject] is Spec) is command.takes_spec
 
 
+def spellings(line: list[str], *, is_truth: bool) -> Iterator[list[str]]:
+    """The same line in each way that people write it."""
+    yield line
+    yield [text if "=" not in text else f"--{text}" for text in line]
+    yield [text if "=" not in text else f"--{text.replace('_', '-')}" for text in line]
+    parts = [f"--{text}".split("=", 1) if "=" in text else [text] for text in line]
+    if all(len(pair) == 1 or pair[1] for pair in parts):
+        yield [part for pair in parts for part in pair]
+    if is_truth:
+        yield ["=".join(pair).removesuffix("=") for pair in parts]
+
+
 TAKEN: list[Options] = []
 
 
@@ -130,6 +142,7 @@ def take(_recipe: Recipe, _subject: object, options: Options) -> None:
 def test_a_right_value_reaches_the_target_typed(
     command: Command, name: str, tmp_path: Path
 ) -> None:
+    """However it is spelled: key=value, --key=value, --key value."""
     recipe = Recipe(Project(tmp_path, tmp_path, tmp_path), ())
     attribute = next(
         own for own, field in command.options.model_fields.items() if (field.alias or own) == name
@@ -138,12 +151,13 @@ def test_a_right_value_reaches_the_target_typed(
         words = line_of(command, name, text)
         if command.name == "shutdown" and name == "all":
             words = [command.name, "name=web1", f"all={text}"]
-        line = read_command_line(words)
-        assert line.commands == (command,)
-        there = replace(command, target=f"{__name__}:take")
-        there.run(recipe, None, line.options_of(command))
-        found = getattr(TAKEN.pop(), attribute)
-        assert (found, type(found)) == (value, type(value)), words
+        for spelled in spellings(words, is_truth=isinstance(value, bool)):
+            line = read_command_line(spelled)
+            assert line.commands == (command,)
+            there = replace(command, target=f"{__name__}:take")
+            there.run(recipe, None, line.options_of(command))
+            found = getattr(TAKEN.pop(), attribute)
+            assert (found, type(found)) == (value, type(value)), spelled
         if name in BuildOptions.model_fields and command.takes_spec:
             assert getattr(line.building, name) == value
 
@@ -217,7 +231,6 @@ def test_a_dry_build_is_called_plan() -> None:
 def test_a_misspelt_variable_is_told_with_the_nearest() -> None:
     assert "did you mean 'size'?" in refusal("build", "name=web1", "siez=8G").hint
     assert "did you mean 'unproven'?" in refusal("install", "name=web1", "unprooven=yes").hint
-    assert "did you mean 'install'?" in refusal("insxtall", "name=web1", "from=/srv").hint
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -243,7 +256,7 @@ def test_each_of_several_commands_gets_its_own_variables() -> None:
     build, gc = (line.options_of(command) for command in line.commands)
     assert build.model_dump(exclude_defaults=True) == {"name": "web1", "locked": True}
     assert gc.model_dump(exclude_defaults=True) == {"keep": "5G"}
-    assert (line.guest, line.variables, line.building.locked) == ("web1", {"size": "8G"}, True)
+    assert (line.guests, line.variables, line.building.locked) == (("web1",), {"size": "8G"}, True)
     assert "not a variable of doit build or doit gc" in str(refusal("build", "gc", "live=yes"))
 
 
@@ -275,7 +288,8 @@ def test_who_may_only_look_may_ask_what_only_reads() -> None:
         ("info", "volume:web1"): True,
         ("why", "build", "name=web1"): False,
         ("volume:web1",): False,
-        ("-n", "2"): False,
+        ("-n", "2"): True,
+        ("-n", "2", "build"): False,
         ("run", "why"): False,
     }.items():
         assert read_command_line(words).only_reads is reads, words
@@ -295,5 +309,5 @@ def test_any_line_is_read_or_refused(words: list[str]) -> None:
 
 @given(GUEST_NAMES)
 def test_the_guest_is_that_of_name_or_of_hostname(name: str) -> None:
-    assert read_command_line(["build", f"name={name}"]).guest == name
-    assert read_command_line(["create", f"hostname={name}.example.org"]).guest == name
+    assert read_command_line(["build", f"name={name}"]).guests == (name,)
+    assert read_command_line(["create", f"hostname={name}.example.org"]).guests == (name,)

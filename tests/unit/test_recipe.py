@@ -38,7 +38,7 @@ class Kitchen:
 
     def add(self, name: str, text: str = GUEST) -> Spec:
         (self.root / f"guests/{name}.toml").write_text(text)
-        return load_all(self.root / "guests", None, {})[name]
+        return load_all(self.root / "guests")[name]
 
     def recipe(self) -> Recipe:
         project = Project(self.root, self.root / "output", self.root / "guests")

@@ -139,7 +139,7 @@ def test_an_unknown_guest_is_answered_with_the_nearest_and_the_list(
 
 @pytest.mark.parametrize("name", ["../../x", "-x", "a/b", "", "defaults"])
 def test_a_name_cannot_leave_the_folder(guests: Path, name: str) -> None:
-    for call in (lambda: load_guest(name, guests_dir=guests), lambda: load_all(guests, name)):
+    for call in (lambda: load_guest(name, guests_dir=guests), lambda: load_all(guests, [name])):
         with pytest.raises(SpecError, match="name"):
             call()
     with pytest.raises(SpecError, match="name"):
@@ -200,7 +200,7 @@ def test_all_guests_are_loaded_and_one_of_them_with_the_command_line(
     write("defaults", 'size = "8G"\n')
     write("tiny")
     write("web1", 'kernel = "/none/vmlinuz"\n')
-    specs = load_all(guests, "tiny", {"size": "2G"})
+    specs = load_all(guests, ["tiny"], {"size": "2G"})
     assert {name: spec.size for name, spec in specs.items()} == {"tiny": "2G", "web1": "8G"}
 
 
@@ -218,12 +218,12 @@ def test_a_broken_file_stops_its_own_guest_alone(guests: Path, write: Write) -> 
     write("bad", 'suit = "bookworm"\n')
     write("worse", "[[")
     write("tiny")
-    for specs in (load_all(guests, "tiny"), load_all(guests)):
+    for specs in (load_all(guests, ["tiny"]), load_all(guests)):
         assert list(specs) == ["tiny"]
         assert set(specs.problems) == {"bad", "worse"}
     assert "did you mean 'suite'?" in str(specs.problems["bad"][0])
     with pytest.raises(SpecError, match="suit: ") as caught:
-        load_all(guests, "bad")
+        load_all(guests, ["bad"])
     assert len(caught.value.problems) == 1
 
 
@@ -236,12 +236,12 @@ def test_two_guests_do_not_share_a_mac(guests: Path, write: Write) -> None:
     for name in ("tiny", "web1"):
         write(name, 'mac = "00:16:3E:00:00:01"\n')
     write("web2")
-    specs = load_all(guests, "web2")
+    specs = load_all(guests, ["web2"])
     assert list(specs) == ["web2"]
     assert "already that of tiny" in str(specs.broken)
     for name in ("tiny", "web1"):
         with pytest.raises(SpecError, match="already that of tiny"):
-            load_all(guests, name)
+            load_all(guests, [name])
 
 
 def test_variables_are_the_keys_and_the_options_of_xen_create_image() -> None:

@@ -28,15 +28,6 @@ def _run() -> int:
     status = answer(sys.argv[1:])
     if status is not None:
         return status
-    from pipeline.commands.arguments import read_arguments
-    from pipeline.console.terminal import print_error
-    from pipeline.errors import UsageError
-
-    try:
-        sys.argv[1:] = read_arguments(sys.argv[1:])
-    except UsageError as error:
-        print_error(error)
-        return error.exit_code
     from doit.doit_cmd import DoitMain
 
     try:

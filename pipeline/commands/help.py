@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pipeline import ROOT
 from pipeline.caller import as_typed
 from pipeline.commands import COMMANDS, GROUPS
-from pipeline.commands.arguments import KNOWN, READ_BY_DOIT, RUN_BY_DOIT
+from pipeline.commands.arguments import KNOWN, READ_BY_DOIT, RUN_BY_DOIT, read_arguments
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import takers_of
 from pipeline.commands.options import variables_of
@@ -50,7 +50,18 @@ _WIDEST, _NARROW, _COLUMN = 100, 60, 40
 
 
 def answer(words: Sequence[str]) -> int | None:
-    """The exit code of what was answered here; None for all that needs the graph."""
+    """The exit code of what was answered here; None for all that needs the graph.
+
+    What it needs is then in sys.argv, in its plain form.
+    """
+    try:
+        return _answer(words)
+    except UsageError as error:
+        print_error(error)
+        return error.exit_code
+
+
+def _answer(words: Sequence[str]) -> int | None:
     first, topics = "".join(words[:1]), [word for word in words if word[:1] != "-"]
     is_help = first == "help" or bool({"-h", "--help"} & set(words))
     topics = topics[1:] if first == "help" else [word for word in topics if word in KNOWN]
@@ -66,16 +77,13 @@ def answer(words: Sequence[str]) -> int | None:
     elif first == "info" and (command := "".join(words[1:2]).partition(":")[0]) in COMMANDS:
         return _print([command])
     else:
+        sys.argv[1:] = read_arguments(words)
         return None
     return 0
 
 
 def _print(topics: Sequence[str]) -> int:
-    try:
-        texts = [render_topic(topic) for topic in topics] or [render_overview()]
-    except UsageError as error:
-        print_error(error)
-        return error.exit_code
+    texts = [render_topic(topic) for topic in topics] or [render_overview()]
     print(as_typed("\n\n".join(texts)))
     return 0
 
@@ -85,13 +93,13 @@ def render_overview() -> str:
     title = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["description"]
     lines = [_wrapped(f"{title}.", 0), "", *(_entry(*each) for each in _FIRST)]
     for group, commands in GROUPS.items():
-        lines += ["", _wrapped(group, 0), _wrapped(", ".join(one.name for one in commands), 2)]
+        lines += ["", _wrapped(group, 0), _wrapped(", ".join(each.name for each in commands), 2)]
     return "\n".join([*lines, "", *(_entry(*each) for each in _MORE)])
 
 
 def render_list() -> str:
     """Every command and stage with what it does."""
-    groups = {title: [(one.name, one.doc) for one in group] for title, group in GROUPS.items()}
+    groups = {title: [(each.name, each.doc) for each in group] for title, group in GROUPS.items()}
     groups[_STAGES] = [(stage.name, stage.summary) for stage in STAGES]
     blocks = [_wrapped("doit COMMAND name=GUEST variable=value...", 0)]
     for title, entries in groups.items():

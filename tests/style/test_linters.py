@@ -115,4 +115,4 @@ def test_every_element_hook_name_is_run_by_diskimage_builder() -> None:
 def test_the_manual_page_is_rendered_without_a_warning() -> None:
     result = run("groff", "-man", "-ww", "-Tutf8", "docs/domu.7")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "DOIT-DOMU(1)" in result.stdout
+    assert "DOMU(7)" in result.stdout

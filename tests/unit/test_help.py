@@ -73,8 +73,10 @@ def test_a_question_is_answered_without_the_graph(
 
 
 @pytest.mark.parametrize("line", ["", "build", "list --all", "info volume:web1", "why x", "run x"])
-def test_all_else_is_for_the_graph(line: str) -> None:
+def test_all_else_is_for_the_graph(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["doit"])
     assert help.answer(line.split()) is None
+    assert sys.argv == ["doit", *line.replace("why x", "why name=x").split()]
 
 
 def test_doits_own_help_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:

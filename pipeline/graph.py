@@ -20,16 +20,18 @@ from pipeline.caller import as_typed
 from pipeline.commands import COMMANDS
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import CommandLine, read_command_line
+from pipeline.commands.create import create
 from pipeline.console.events import Events
 from pipeline.console.reporter import StageFailed, StageReporter
 from pipeline.console.terminal import print_error, printable
 from pipeline.diagnosis import explain_os_error
 from pipeline.errors import PipelineError, UsageError
+from pipeline.guest.passwords import ask_root_hashes
 from pipeline.lockfile import prepare_locked
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.spec import Spec, Specs, create_spec, load_all, translate_options
+from pipeline.spec import Spec, Specs, load_all, translate_options
 from pipeline.stages import STAGES
 from pipeline.store.gc import remove_leftovers
 from pipeline.walls.privacy import tighten
@@ -112,10 +114,11 @@ class Graph:
                 hint="add name=, for example: doit build name=test-drbd size=8G",
             )
         _print_notes(variables)
+        hashes: Mapping[str, str] = {}
         if line.is_creating:
             if len(names) > 1:
                 raise UsageError("doit create writes one spec", hint="one guest after the other")
-            print(f"wrote {create_spec(''.join(names), variables, project.guests)}")
+            hashes = create("".join(names), variables, project.guests)
             variables = {}
         specs = load_all(project.guests, names, variables)
         if names and specs.problems and not line.only_reads:
@@ -125,8 +128,10 @@ class Graph:
             )
             print(printable(as_typed(said)), file=sys.stderr, flush=True)
         _prepare_output(project, line)
-        recipe = Recipe(project, STAGES, options=line.building)
         chosen = names or tuple(sorted(specs))
+        if line.makes_disks:
+            hashes = hashes or ask_root_hashes(specs[guest] for guest in chosen)
+        recipe = Recipe(project, STAGES, options=line.building, root_hashes=hashes)
         _prepare_kept(recipe, [specs[guest] for guest in chosen])
         graph = cls(project, recipe, specs, chosen, line)
         graph._require_tasks()

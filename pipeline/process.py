@@ -270,15 +270,18 @@ def start_daemon(argv: Sequence[str | Path], *, log: Path, is_tethered: bool) ->
         )
 
 
-def become(argv: Sequence[str]) -> None:
-    """Replace this process by a program that talks with the person at the terminal (execve(2))."""
+def become(argv: Sequence[str], *, keep: Sequence[str] = ()) -> None:
+    """Replace this process by a program that talks with the person at the terminal (execve(2)).
+
+    `keep` are further variables of the environment that it gets.
+    """
     program = find_tool(argv[0])
     if program is None:
         raise EnvironmentFault(f"{argv[0]} is not installed")
-    terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
+    kept = {name: os.environ[name] for name in ("TERM", *keep) if name in os.environ}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    os.execve(program, [*argv], environment(terminal))
+    os.execve(program, [*argv], environment(kept))
 
 
 def end_all() -> None:

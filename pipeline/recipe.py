@@ -179,7 +179,7 @@ class Job:
     """One run of a stage: what it may read and the scratch folder it may write to.
 
     `spec` raises UndeclaredKey for a key that the stage has not declared; `record` has every key
-    with its value, to be written down.
+    with its value, to be written down. `root_hash` is that of a password that was asked for.
     """
 
     spec: Spec
@@ -189,6 +189,7 @@ class Job:
     log: Path
     artifacts: Mapping[str, Path]
     may_replace: bool = False
+    root_hash: str = field(default="", repr=False)
 
     def upstream(self, stage: str) -> Path:
         """The artifact folder of an earlier stage."""
@@ -203,11 +204,17 @@ class Recipe:
     """The stages in order, over one project."""
 
     def __init__(
-        self, project: Project, stages: Sequence[Stage], *, options: BuildOptions | None = None
+        self,
+        project: Project,
+        stages: Sequence[Stage],
+        *,
+        options: BuildOptions | None = None,
+        root_hashes: Mapping[str, str] | None = None,
     ) -> None:
         self.project = project
         self.stages = {stage.name: stage for stage in stages}
         self.options = options or BuildOptions()
+        self._root_hashes = root_hashes or {}
         self._store = Store.of(project)
         self._just_built: set[Path] = set()
         self._hold: ExitStack | None = None
@@ -379,7 +386,16 @@ class Recipe:
             name = f"{stage.name}-{spec.name}"
             scratch = stack.enter_context(scratch_folder(scratch_root, name, mode=mode))
             started = time.monotonic()
-            job = Job(view, record, self.project, scratch, log, artifacts, self.options.replace)
+            job = Job(
+                view,
+                record,
+                self.project,
+                scratch,
+                log,
+                artifacts,
+                self.options.replace,
+                "" if stage.is_shared else self._root_hashes.get(spec.name, ""),
+            )
             stage.build(job)
             seconds = time.monotonic() - started
             self._publish(stage, state, job, seconds)

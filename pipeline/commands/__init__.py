@@ -158,6 +158,14 @@ POWER = (
     _of_host("start", "xl create of an installed or built guest", "power:start"),
     _of_host("console", "its console; Ctrl-] leaves", "power:console"),
     _of_host(
+        "ssh",
+        "log in over SSH: command= address= user=",
+        "ssh:ssh",
+        options.Ssh,
+        "name=web1 command=uptime",
+        only_reads=True,
+    ),
+    _of_host(
         "shutdown", "shut down one guest, or all=yes, and wait", "power:shutdown", options.Shutdown
     ),
     _of_host("reboot", "start it again, kernel as it was", "power:reboot"),

@@ -20,6 +20,7 @@ from pipeline.spec.explain import explain_mistake
 from pipeline.spec.keys import strip_annotation
 from pipeline.spec.layers import convert_text
 from pipeline.spec.xen_create_image.options import COMMAND_LINE, find_option
+from pipeline.stages import STAGES
 
 _HAVE_TASKS = KNOWN - READ_BY_DOIT - RUN_BY_DOIT
 AnyOptions = TypeVar("AnyOptions", bound=BaseModel)
@@ -61,6 +62,13 @@ class CommandLine:
     def is_creating(self) -> bool:
         """Whether a spec is written before the graph is made, so that the graph has its guest."""
         return COMMANDS["create"] in self.commands
+
+    @property
+    def makes_disks(self) -> bool:
+        """Whether a guest's own disks are made: what those need is asked for at the start."""
+        words = {command.name for command in COMMANDS.values() if command.after}
+        words.update(stage.name for stage in STAGES if not stage.is_shared)
+        return not words.isdisjoint(self.words)
 
     @property
     def guests(self) -> tuple[str, ...]:

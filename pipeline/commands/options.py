@@ -5,6 +5,7 @@ one that must be given is what is asked where it is not. (No `from __future__ im
 without it pydantic need not evaluate them as texts, at every start.)
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -42,6 +43,20 @@ def _check_names(text: str) -> str:
 
 
 GuestNames = Annotated[str, BeforeValidator(_check_names)]
+
+
+def _check_user(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", text):
+        raise WrongValueError(f"{text!r} is not a user", "as root")
+    return text
+
+
+def _check_command(text: str) -> str:
+    if not text.isprintable():
+        raise WrongValueError(f"{text!r} is not a line of text", "one line, as a shell takes it")
+    return text
+
+
 NamedPath = Annotated[Path, BeforeValidator(_read_path)]
 
 
@@ -273,6 +288,27 @@ class Shutdown(Options):
         """A guest, or all."""
         if not self.name and not self.all_guests:
             raise WrongValueError("which guest?", "add name=, as name=test-drbd, or all=yes")
+
+
+class Ssh(Guest, Source):
+    """doit ssh."""
+
+    address: Annotated[str, BeforeValidator(_check_target)] | None = Field(
+        None,
+        description="Its address. Default: the fixed one, else it is looked for.",
+        examples=["192.168.1.20"],
+    )
+    user: Annotated[str, BeforeValidator(_check_user)] = Field(
+        "root", description="Who logs in.", examples=["root"]
+    )
+    key: NamedPath | None = Field(
+        None,
+        description="Private SSH key. Default: those of ssh itself.",
+        examples=["~/.ssh/id_ed25519"],
+    )
+    command: Annotated[str, BeforeValidator(_check_command)] = Field(
+        "", description="Command to run there. Default: a shell.", examples=["uptime"]
+    )
 
 
 class Migrate(Guest):

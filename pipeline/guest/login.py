@@ -61,17 +61,18 @@ def find_login(spec: Spec, known_hosts: Path) -> Login:
         return Login(spec.name, console=console)
     fixed = [address for card in spec.cards for address in card.addresses]
     if fixed:
-        ssh = f"ssh -o {quote_option('UserKnownHostsFile', known_hosts)} root@{fixed[0].ip}"
+        option = shlex.quote(ssh_option("UserKnownHostsFile", known_hosts))
+        ssh = f"ssh -o {option} root@{fixed[0].ip}"
         return Login(spec.name, ssh=ssh, console=console)
     macs = ", ".join(card.mac for card in spec.cards)
     address = f"doit ssh name={spec.name}  (its address: by DHCP, MAC {macs})"
     return Login(spec.name, address=address, console=console)
 
 
-def quote_option(name: str, path: Path) -> str:
-    """`-o` and a path for a shell: ssh takes the value apart at spaces, and expands % in it."""
+def ssh_option(name: str, path: Path) -> str:
+    """What follows `-o`: ssh takes a value apart at spaces, and expands % in it."""
     value = str(path).replace("%", "%%")
-    return shlex.quote(f'{name}="{value}"' if " " in value else f"{name}={value}")
+    return f'{name}="{value}"' if " " in value else f"{name}={value}"
 
 
 def warn_of_closed(specs: Iterable[Spec]) -> str:

@@ -1,13 +1,15 @@
 """Root's password: locked, or a crypt(5) hash in the form that the suite understands.
 
-The secret comes from a file, standard input or a ready hash, never from a command line; only its
-hash is written, and only into the guest's own disk.
+The secret comes from a file, the terminal, standard input or a ready hash, never from a command
+line; only its hash is written, and only into the guest's own disk.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterable
+from getpass import getpass
 from pathlib import Path
 
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError
@@ -15,6 +17,43 @@ from pipeline.spec import Spec
 
 LOCKED = "*"
 _PREFIX = {"yescrypt": b"$y$", "sha512": b"$6$", "md5": b"$1$"}
+_TRIES = 3
+_LONGEST = 512  # CRYPT_MAX_PASSPHRASE_SIZE of crypt(3)
+_OTHERWISE = "or name a file: root_password_file=FILE"
+
+
+def ask_root_hashes(specs: Iterable[Spec]) -> dict[str, str]:
+    """The hashes of root's passwords that are to be asked for (`-`), by guest.
+
+    Twice on a terminal, without echo; else a line of standard input each, in order. Raises
+    UsageError where none comes.
+    """
+    return {
+        spec.name: hash_password(_ask_secret(spec.name), spec.suite_facts.password_hash)
+        for spec in specs
+        if spec.root_password_file == "-"
+    }
+
+
+def _ask_secret(guest: str) -> bytes:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raw = sys.stdin.buffer.readline(_LONGEST + 2) if sys.stdin else b""
+        if not raw:
+            raise UsageError(
+                f"{guest}: root's password was to come from standard input, where there is none",
+                hint=f"give it one line there, {_OTHERWISE}",
+            )
+        return _check_secret(raw, "standard input")
+    try:
+        for _ in range(_TRIES):
+            first = getpass(f"root's password in {guest}: ")
+            secret = _check_secret(first.encode(), "the terminal")
+            if getpass("the same again: ") == first:
+                return secret
+            print("they differ")
+    except (EOFError, UnicodeError) as error:
+        raise UsageError(f"{guest}: no password was typed", hint=_OTHERWISE) from error
+    raise UsageError(f"{guest}: the two differed {_TRIES} times", hint=f"again, {_OTHERWISE}")
 
 
 def read_root_hash(spec: Spec, folder: Path) -> str:
@@ -23,10 +62,10 @@ def read_root_hash(spec: Spec, folder: Path) -> str:
     `folder` is what a relative root_password_file is relative to. Raises UsageError for a missing,
     empty or many-lined file.
     """
-    if spec.root_password_hash:
+    if spec.root_password_hash or not spec.root_password_file:
         return spec.root_password_hash
-    if not spec.root_password_file:
-        return ""
+    if spec.root_password_file == "-":
+        return ask_root_hashes([spec])[spec.name]
     return hash_password(
         _read_secret(spec.root_password_file, folder), spec.suite_facts.password_hash
     )
@@ -34,20 +73,24 @@ def read_root_hash(spec: Spec, folder: Path) -> str:
 
 def _read_secret(name: str, folder: Path) -> bytes:
     path = folder / name
-    if name != "-" and path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():
         raise UsageError(
             f"root_password_file {name}: not a file", hint="write - to give it on standard input"
         )
     try:
-        raw = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
+        raw = path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"root_password_file {name}: {error.strerror}", hint="correct root_password_file="
         ) from error
+    return _check_secret(raw, name)
+
+
+def _check_secret(raw: bytes, where: str) -> bytes:
     secret = raw.removesuffix(b"\n").removesuffix(b"\r")
-    if not secret or b"\n" in secret or b"\0" in secret:
+    if not secret or b"\n" in secret or b"\0" in secret or len(secret) > _LONGEST:
         raise UsageError(
-            f"root_password_file {name}: not one line of text",
+            f"root's password from {where}: not one line of text, of {_LONGEST} bytes at most",
             hint="put the password alone on one line",
         )
     return secret

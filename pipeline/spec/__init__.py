@@ -2,7 +2,7 @@
 
 from pipeline.spec.devices import GuestCard, derive_mac
 from pipeline.spec.layers import known_variables, parse_overrides
-from pipeline.spec.load import Specs, create_spec, list_guests, load_all, load_guest
+from pipeline.spec.load import Specs, draft_spec, list_guests, load_all, load_guest
 from pipeline.spec.model import SECRET_KEYS, Spec, values_of
 from pipeline.spec.ssh_keys import read_authorized_keys
 from pipeline.spec.xen_create_image.options import Translation, translate_options
@@ -13,8 +13,8 @@ __all__ = [
     "Spec",
     "Specs",
     "Translation",
-    "create_spec",
     "derive_mac",
+    "draft_spec",
     "known_variables",
     "list_guests",
     "load_all",

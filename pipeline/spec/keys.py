@@ -158,7 +158,8 @@ class Access(Section):
     )
     root_password_file: values.PasswordFile = Field(
         "",
-        description="File whose first line is root's password; '-' reads standard input.",
+        description="File that holds root's password, for the console; '-' asks for it at the"
+        " start (in a pipe: one line).",
         examples=["-", "/root/secrets/web1"],
     )
     root_password_hash: values.PasswordHash = Field(

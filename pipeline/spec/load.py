@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import (
@@ -106,15 +107,6 @@ def load_all(
     if mistakes := [each for name in overrides_for for each in specs.problems.get(name, ())]:
         raise SpecError(_without_repetition(mistakes))
     return specs
-
-
-def validate_layers(name: str, layers: list[Layer], *, checks_files: bool = True) -> Spec:
-    """The spec that these layers make; raises SpecError with every mistake."""
-    problems: list[Finding] = []
-    spec = _validate(name, layers, problems, checks_files=checks_files)
-    if spec is None or problems:
-        raise SpecError(_without_repetition(problems))
-    return spec
 
 
 def read_defaults(guests_dir: Path, problems: list[Finding]) -> list[Layer]:
@@ -231,8 +223,30 @@ def _find_missing(spec: Spec) -> Iterator[tuple[str, str, str, str]]:
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\t": "\\t"}
 
 
-def create_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Path:
-    """Write guests/NAME.toml with the keys that were given; the file that was written.
+@dataclass(frozen=True)
+class Draft:
+    """A new guest's spec, checked and not written yet; `given` are the keys that somebody gave."""
+
+    path: Path
+    spec: Spec
+    given: frozenset[str]
+    layer: Layer
+
+    def write(self, keys: Sequence[str] = ()) -> Path:
+        """Make the file, with these lines as its authorized_keys where there are any."""
+        values = {**self.layer.values, **({"authorized_keys": [*keys]} if keys else {})}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(self.path, "x", encoding="utf-8") as stream:
+                text = render_spec(self.spec.name, replace(self.layer, values=values))
+                stream.write(f"#:schema {find_schema(self.path.parent)}\n{text}")
+        except FileExistsError as error:
+            raise _already_there(self.spec.name, self.path) from error
+        return self.path
+
+
+def draft_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Draft:
+    """What guests/NAME.toml is to hold: the keys that were given.
 
     Raises SpecError when the spec would be wrong, UsageError when the guest exists already.
     """
@@ -243,19 +257,11 @@ def create_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Pa
     problems: list[Finding] = []
     layer = read_command_layer(overrides, problems)
     defaults = read_defaults(guests_dir, problems)
-    try:
-        validate_layers(name, [*defaults, layer])
-    except SpecError as error:
-        problems += error.problems
-    if problems:
-        raise SpecError(list(dict.fromkeys(problems)))
-    guests_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(path, "x", encoding="utf-8") as stream:
-            stream.write(f"#:schema {find_schema(guests_dir)}\n{render_spec(name, layer)}")
-    except FileExistsError as error:
-        raise _already_there(name, path) from error
-    return path
+    spec = _validate(name, [*defaults, layer], problems, checks_files=True)
+    if spec is None or problems:
+        raise SpecError(_without_repetition(problems))
+    given = frozenset(key for given_in in (*defaults, layer) for key in given_in.values)
+    return Draft(path, spec, given, layer)
 
 
 def render_spec(name: str, layer: Layer) -> str:

@@ -69,7 +69,7 @@ def check_key_line(line: str, suite: Suite) -> str:
     line = line.strip()
     if not line.isprintable():
         raise WrongValueError("the line holds control characters", "copy the .pub file as it is")
-    options, key_type, encoded = _split_line(line)
+    options, key_type, encoded = split_key_line(line)
     for option in options:
         if not _OPTION.fullmatch(option):
             raise WrongValueError(
@@ -108,7 +108,7 @@ def _refuse_private(text: str, where: str) -> None:
         )
 
 
-def _split_line(line: str) -> tuple[list[str], str, str]:
+def split_key_line(line: str) -> tuple[list[str], str, str]:
     """Options, type and base64 text of a line; an option's quotes may hold spaces and commas."""
     _refuse_private(line, "this")
     words = re.findall(r'(?:[^\s"]|"(?:\\.|[^"\\])*")+', line)

@@ -101,7 +101,7 @@ def _identity(job: Job) -> list[IdentityFile]:
     """The guest's own files; known_hosts is written beside its disk."""
     spec = job.spec
     kept = keep_identity(job.project.identity(spec.name), spec)
-    root_hash = read_root_hash(spec, job.project.guests)
+    root_hash = job.root_hash or read_root_hash(spec, job.project.guests)
     shadow = _read_shadow(job)
     (job.scratch / KNOWN_HOSTS).write_text(render_known_hosts(spec, kept))
     return list(identity_files(spec, kept, shadow=shadow, root_hash=root_hash))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import SpecError, UsageError
-from pipeline.spec import Spec, create_spec, load_guest
+from pipeline.spec import Spec, draft_spec, load_guest
 from pipeline.spec.layers import Layer
 from pipeline.spec.load import render_spec
 from pipeline.spec.schema import documents
@@ -29,7 +29,7 @@ def guests(tmp_path: Path) -> Path:
 def test_a_created_spec_loads_as_what_was_asked_for(guests: Path) -> None:
     (guests / "defaults.toml").write_text('swap = "1G"\n')
     asked = {"dist": "trixie", "size": "8G", "dhcp": "", "packages": "vim,less", "vcpus": "2"}
-    path = create_spec("web1", {**asked, "description": 'a "quoted" \\ text'}, guests)
+    path = draft_spec("web1", {**asked, "description": 'a "quoted" \\ text'}, guests).write()
     assert path == guests / "web1.toml"
     spec = load_guest("web1", guests_dir=guests)
     assert (spec.suite, spec.size, spec.packages) == ("trixie", "8G", ("vim", "less"))
@@ -43,7 +43,8 @@ def test_a_created_spec_names_the_schema_for_editors(guests: Path) -> None:
         (guests.parent / place).mkdir(exist_ok=True)
         if place:
             (guests.parent / place / "spec.schema.json").touch()
-        path = create_spec(f"web{place.count('.')}{len(place)}", {"size": "8G"}, guests)
+        name = f"web{place.count('.')}{len(place)}"
+        path = draft_spec(name, {"size": "8G"}, guests).write()
         first = path.read_text().splitlines()[0]
         assert first.startswith("#:schema ")
         named = path.parent / first.removeprefix("#:schema ")
@@ -53,7 +54,7 @@ def test_a_created_spec_names_the_schema_for_editors(guests: Path) -> None:
 
 def test_a_spec_that_would_be_wrong_is_not_written(guests: Path) -> None:
     with pytest.raises(SpecError):
-        create_spec("web1", {"size": "4X", "sutie": "sid"}, guests)
+        draft_spec("web1", {"size": "4X", "sutie": "sid"}, guests)
     assert list(guests.iterdir()) == []
 
 
@@ -61,7 +62,7 @@ def test_an_existing_spec_is_never_overwritten(guests: Path) -> None:
     path = guests / "web1.toml"
     path.write_text("# mine\n")
     with pytest.raises(UsageError, match="exists already"):
-        create_spec("web1", {"size": "8G"}, guests)
+        draft_spec("web1", {"size": "8G"}, guests)
     assert path.read_text() == "# mine\n"
 
 

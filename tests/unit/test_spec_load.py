@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Finding, SpecError, UsageError
-from pipeline.spec import create_spec, known_variables, load_all, load_guest, parse_overrides
+from pipeline.spec import draft_spec, known_variables, load_all, load_guest, parse_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 Write = Callable[..., Path]
@@ -143,7 +143,7 @@ def test_a_name_cannot_leave_the_folder(guests: Path, name: str) -> None:
         with pytest.raises(SpecError, match="name"):
             call()
     with pytest.raises(SpecError, match="name"):
-        create_spec(name, {}, guests)
+        draft_spec(name, {}, guests)
 
 
 def test_a_name_in_the_file_must_be_the_name_of_the_file(guests: Path, write: Write) -> None:

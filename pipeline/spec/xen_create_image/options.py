@@ -42,6 +42,12 @@ This page is generated from `pipeline/spec/xen_create_image/table.py`;
     xen-create-image --hostname montest ... --debootstrap --dist etch --mirror monmiroir:9999 ...
 
     doit create name=montest ... debootstrap= dist=etch mirror=monmiroir:9999 ...
+
+## The release, where none is given
+
+xen-create-image takes the host's own release. Here it is bookworm on every host: a spec is to give
+the same bytes wherever it is built, so what it means does not depend on the machine. `doit create`
+says which it took; `dist=`, or `suite` in `guests/defaults.toml`, says another for all.
 """
 
 

@@ -139,7 +139,7 @@ _TABLE = (
         _USE_ELEMENT,
     ),
     _same(_SIZE, "partitions", more="the name of a file, or tables in the spec"),
-    _same(_INSTALL, "dist", "suite"),
+    _same(_INSTALL, "dist", "suite", more="default: bookworm, not the host's own release"),
     _same(_INSTALL, "arch"),
     _same(_INSTALL, "mirror", more="without a scheme too; default: the host's apt sources"),
     _same(_INSTALL, "keyring"),
@@ -241,7 +241,7 @@ _TABLE = (
     _becomes(
         _FILES,
         "passwd",
-        '`root_password_file = "-"`: the password is read from standard input',
+        '`root_password_file = "-"`: asked for twice on a terminal, else a line of standard input',
         lambda value: {"root_password_file": "-"} if is_on(value) else {},
     ),
     _refused(

@@ -1,4 +1,4 @@
-"""What the known complaints of other programs mean, as one cause and one fix.
+"""What other programs say when they fail: the line that counts, known causes, what to do.
 
 Sources: apt-secure(8), gpgv(1), debootstrap(8), debian bug reports on expired Release files.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from pathlib import PurePath
 
 from pipeline.errors import (
     CommandFailed,
@@ -27,7 +28,19 @@ _FULL = re.compile(
     r"No space left on device|ENOSPC|Disk quota exceeded|Wrote only \d+ of \d+ bytes|short write",
     re.IGNORECASE,
 )
-# what the end of a program's output says -> cause and what to do; the first that fits
+# lines that tell nothing of why: the undoing of diskimage-builder, `set -x`, times
+_NOISE = re.compile(
+    r"Unmount /|\++ |dib-run-parts \S+ completed, |tar: Exiting with failure status|\s*$"
+)
+_SCRIPT = re.compile(r"dib-run-parts Running (?:\S*/)?([^/\s]+/[^/\s]+)\s*$")
+_DPKG = re.compile(r"dpkg: error processing (?:package|archive) ")
+# apt, debootstrap (W: where it goes on to its own end), mmdebstrap
+_ERROR = re.compile(r"E: (?!Sub-process )|W: Failure ")
+_SHELLS = ("sh", "bash")
+_LONGEST = 300
+LAST_LINES = 20
+# what the end of a program's output says -> cause, "" for the line itself, and what to do; the
+# first that fits
 _KNOWN = tuple(
     (re.compile(pattern, re.IGNORECASE), cause, hint)
     for pattern, cause, hint in (
@@ -53,9 +66,25 @@ _KNOWN = tuple(
         ),
         (r"404\s+Not Found", "the mirror no longer has a file of this snapshot", _NEXT_SNAPSHOT),
         (
-            r"Unable to locate package (\S+)|has no installation candidate",
-            "a package does not exist in this suite and its components",
+            r"Unable to locate package|has no installation candidate|Couldn't find these debs",
+            "",
             "check `packages`, `elements` and `components` in the spec",
+        ),
+        (
+            r"timezone-locale: no such zone",
+            "",
+            "write timezone as a file below /usr/share/zoneinfo: Europe/Paris",
+        ),
+        (
+            r"timezone-locale: no such locale",
+            "",
+            "write locale as a line of /usr/share/i18n/SUPPORTED: de_DE.UTF-8",
+        ),
+        (
+            _DPKG.pattern,
+            "",
+            "a script of that package failed, what it said stands above; do without the package, "
+            "or give what it needs in an element",
         ),
         (
             r"Could not resolve|Temporary failure (?:in name resolution|resolving)",
@@ -88,14 +117,49 @@ _KNOWN = tuple(
 
 
 def explain_failure(error: CommandFailed) -> None:
-    """Add the first known cause that the end of the program's output names, and what to do."""
+    """Say what counts of a failure: the line that tells why in the headline, or its known cause.
+
+    What only undoes or traces is dropped from the details. There is always something to do next.
+    """
+    lines = error.details.splitlines()
+    shown = [line for line in lines if not _NOISE.match(line)]
+    told, script = _find_telling(shown), _find_script(lines)
+    error.details = "".join(f"{line}\n" for line in shown[-LAST_LINES:])
     known = ((cause, hint) for pattern, cause, hint in _KNOWN if pattern.search(error.details))
     is_full = _FULL.search(error.details) is not None
-    cause, hint = (_DISK_FULL, _MAKE_ROOM) if is_full else next(known, ("", ""))
-    if cause:
-        error.brief, error.hint = f"{error.brief}: {cause}", hint
+    cause, error.hint = (_DISK_FULL, _MAKE_ROOM) if is_full else next(known, ("", ""))
+    ended = f"{script or _program(error.argv)} ended with status {error.status}"
+    error.brief = f"{ended}: {cause}" if cause else f"{told} ({ended})" if told else ended
+    if script and not error.hint:
+        error.hint = "it is a script of one of the elements; the log has all that it said"
+    elif error.log and not error.hint:
+        error.hint = "the log has the whole command and all that it said"
     if is_full:
         error.exit_code = DiskFull.exit_code
+
+
+def _find_telling(shown: list[str]) -> str:
+    """The line that says why: dpkg's or apt's complaint, else the last that the script said."""
+    for at, line in enumerate(shown):
+        if _DPKG.match(line):
+            return ": ".join(part.strip().rstrip(":") for part in shown[at : at + 2])[:_LONGEST]
+    errors = [line for line in shown if _ERROR.match(line)]
+    last = errors[:1] or shown[-1:]
+    return "" if not last or _SCRIPT.match(last[0]) else last[0].strip()[:_LONGEST]
+
+
+def _find_script(lines: list[str]) -> str:
+    """The script of an element that ran last, as phase/name."""
+    matches = filter(None, map(_SCRIPT.match, reversed(lines)))
+    return next((match[1] for match in matches), "")
+
+
+def _program(argv: list[str]) -> str:
+    """A program as people know it: a shell's script, a module of ours, no folder before it."""
+    names = [PurePath(word).name for word in argv]
+    if names[1:] and names[0] in _SHELLS and not argv[1].startswith("-"):
+        return names[1]
+    return argv[2] if "-m" in argv[1:2] and argv[2:] else names[0]
 
 
 def explain_os_error(error: OSError) -> PipelineError | None:

@@ -94,7 +94,7 @@ def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LAST_LINES = 20
+_READ_BACK = 400  # lines of a failure that are searched for its cause
 
 _PASSED_ON = (
     "HOME",
@@ -206,7 +206,7 @@ def run(
             _live.discard(child)
     if status not in accept:
         refuse_if_ending()  # it was killed, it did not fail
-        raise _failure(shown, status, deque(lines, LAST_LINES), log)
+        raise _failure(shown, status, deque(lines, _READ_BACK), log)
     return "".join(lines)
 
 

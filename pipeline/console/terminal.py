@@ -121,7 +121,7 @@ def print_error(error: PipelineError) -> None:
     where = "".join(f" {part}" for part in (error.guest, error.stage) if part)
     brief = f"{where}: {error.brief}" if where else f" {error.brief}"
     lines: list[list[Part]] = [[Span("error:", "error"), as_typed(brief)]]
-    if argv:
+    if argv and not error.log:
         lines.append([Span(f"  command: {' '.join(argv)[:2000]}", "dim")])
     lines += [["  ", Span("|", "dim"), f" {line}"] for line in details.splitlines()]
     if error.log:

@@ -31,7 +31,7 @@ from pipeline.lockfile import prepare_locked
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.spec import Spec, Specs, load_all, translate_options
+from pipeline.spec import Spec, Specs, is_key, load_all, translate_options
 from pipeline.stages import STAGES
 from pipeline.store.gc import remove_leftovers
 from pipeline.walls.privacy import tighten
@@ -259,7 +259,7 @@ def _prepare_output(project: Project, line: CommandLine) -> None:
 
 def _print_notes(variables: Mapping[str, str]) -> None:
     """What is done differently here for options of xen-create-image."""
-    options = {key: text for key, text in variables.items() if key not in Spec.model_fields}
+    options = {key: text for key, text in variables.items() if not is_key(key, text)}
     for note in translate_options(options).notes:
         print(f"note: {note}")
 

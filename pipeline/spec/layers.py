@@ -166,6 +166,11 @@ def known_variables() -> frozenset[str]:
     return frozenset(Spec.model_fields) | frozenset(OPTIONS)
 
 
+def is_key(name: str, text: str) -> bool:
+    """Whether a variable is a key of specs; `boot=0` and `boot=` are xen-create-image's option."""
+    return name in Spec.model_fields and (name != "boot" or text.lower() not in YES | NO)
+
+
 def parse_overrides(given: Mapping[str, str]) -> dict[str, object]:
     """The values that the variables mean, by key; raises SpecError with all that are wrong.
 
@@ -188,7 +193,7 @@ def read_overrides(given: Mapping[str, str]) -> tuple[dict[str, object], list[Fi
             problems.append(
                 Finding("error", ascii(name)[1:-1], "this is not UTF-8", source=COMMAND_LINE)
             )
-        elif key in Spec.model_fields:
+        elif is_key(key, text):
             problems += _refuse_special(name, key)
             own[key] = text
         elif find_option(name):

@@ -100,7 +100,7 @@ def load_all(
             specs[name] = spec
         else:
             specs.problems[name] = problems
-    for guests, problem in _find_shared_macs(specs, guests_dir):
+    for guests, problem in _find_shared(specs, guests_dir):
         for name in guests:
             specs.pop(name, None)
             specs.problems.setdefault(name, []).append(problem)
@@ -160,20 +160,24 @@ def _validate(
     return spec
 
 
-def _find_shared_macs(
+def _find_shared(
     specs: Mapping[str, Spec], guests_dir: Path
 ) -> list[tuple[tuple[str, str], Finding]]:
-    """The guests that have one in common, and what to say of it."""
-    owners: dict[str, str] = {}
+    """The guests that have a MAC, or an address at the same bridge, in common, and what to say."""
+    owners: dict[tuple[str, str, str | None], str] = {}
     problems = []
     for name, spec in specs.items():
-        for mac in (card.mac for card in spec.cards):
-            owner = owners.setdefault(mac, name)
+        own: list[tuple[str, str, str | None]] = []
+        for card in spec.cards:
+            own.append(("mac", card.mac, None))
+            own += [("address", str(at.ip), card.device.bridge) for at in card.addresses]
+        for key in own:
+            owner = owners.setdefault(key, name)
             if owner != name:
-                message = f"{mac} is already that of {owner}"
+                message = f"{key[1]} is already that of {owner}"
                 source = f"{guests_dir.name}/{name}.toml"
-                hint = "give one of them its own mac"
-                problem = Finding("error", "mac", message, hint, source=source)
+                hint = f"give one of them its own {key[0]}"
+                problem = Finding("error", key[0], message, hint, source=source)
                 problems.append(((owner, name), problem))
     return problems
 

@@ -303,7 +303,9 @@ def parse_size(text: str) -> int:
     """MiB in a size such as 4G, 512M, 1.5G or 2000Mb; raises WrongValueError."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise WrongValueError(f"'{text}' is not a size", "write it as 4G, 512M")
+        is_kib = re.fullmatch(r"[0-9]+ ?k(i?b)?", text, re.IGNORECASE)
+        what = "is not a number of MiB: disks have whole ones" if is_kib else "is not a size"
+        raise WrongValueError(f"'{text}' {what}", "write it as 4G, 512M")
     size_mib = Fraction(match["number"]) * _MIB[match["unit"].upper()]
     if size_mib.denominator != 1:
         raise WrongValueError(f"'{text}' is not a whole number of MiB", "write it as 4G, 512M")

@@ -244,6 +244,16 @@ def test_two_guests_do_not_share_a_mac(guests: Path, write: Write) -> None:
             load_all(guests, [name])
 
 
+def test_two_guests_do_not_share_an_address_at_one_bridge(guests: Path, write: Write) -> None:
+    keys = 'dhcp = false\naddress = ["192.168.1.10/24"]\ngateway = "192.168.1.1"\n'
+    for name in ("tiny", "web1"):
+        write(name, f'{keys}bridge = "xenbr0"\n')
+    write("web2", f'{keys}bridge = "xenbr1"\n')
+    specs = load_all(guests, ["web2"])
+    assert list(specs) == ["web2"]
+    assert "192.168.1.10 is already that of tiny" in str(specs.broken)
+
+
 def test_variables_are_the_keys_and_the_options_of_xen_create_image() -> None:
     assert {"name", "size", "dist", "lvm", "role", "hostname", "dhcp"} <= known_variables()
 

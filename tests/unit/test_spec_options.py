@@ -103,6 +103,12 @@ def test_the_older_line_translates_word_by_word() -> None:
         ("force", "", {}),
         ("genpass", "0", {}),
         ("serial_device", "hvc0", {}),
+        ("accounts", "0", {}),
+        ("copyhosts", "no", {}),
+        ("noaccounts", "", {}),
+        ("nopasswd", "", {}),
+        ("no-swap", "", {"swap": "0"}),
+        ("ext4_options", "noatime,nodiratime,errors=remount-ro", {}),
     ],
 )
 def test_an_option_becomes_our_words(option: str, value: str, overrides: dict[str, str]) -> None:
@@ -122,6 +128,8 @@ def test_an_option_becomes_our_words(option: str, value: str, overrides: dict[st
         ("role", "udev,mysite"),
         ("ip", "auto"),
         ("dhcp", "perhaps"),
+        ("accounts", "1"),
+        ("copyhosts", ""),
         ("copyconf", ""),
         ("serial_device", "ttyS0"),
         ("nonsense", "1"),
@@ -137,6 +145,12 @@ def test_what_cannot_be_is_refused_with_what_to_do_instead(option: str, value: s
 def test_what_is_done_differently_is_said() -> None:
     assert translate_options({"role": "udev"}).notes[0].startswith("role: ")
     assert translate_options({"size": "4G"}).notes == []
+
+
+def test_boot_is_a_key_and_an_option_of_xen_create_image() -> None:
+    assert parse_overrides({"boot": "pygrub"}) == {"boot": "pygrub"}
+    assert parse_overrides({"boot": "0"}) == parse_overrides({"boot": ""}) == {}
+    assert translate_options({"boot": "0"}).notes
 
 
 def test_contradicting_options_are_refused() -> None:

@@ -121,7 +121,10 @@ _TABLE = (
     _refused(_TARGET, "dontformat", "a device is written whole", "leave it out"),
     _same(_SIZE, "size"),
     _same(_SIZE, "swap"),
-    _flag(_SIZE, "noswap", {"swap": "0"}, {}, '`swap = "0"`'),
+    _becomes(
+        *(_SIZE, "noswap no_swap", '`swap = "0"`'),
+        lambda value: {"swap": "0"} if is_on(value) else {},
+    ),
     _same(_SIZE, "memory"),
     _same(_SIZE, "maxmem"),
     _same(_SIZE, "vcpus"),
@@ -132,11 +135,10 @@ _TABLE = (
         lambda value: {"image": value},
     ),
     _same(_SIZE, "fs", more="reiserfs has left Linux"),
-    _refused(
+    _noted(
         _SIZE,
         "ext2_options ext3_options ext4_options xfs_options btrfs_options reiserfs_options",
-        "mount options are not settable",
-        _USE_ELEMENT,
+        "fstab has the suite's own; others, as noatime, are `options` of tables [[partitions]]",
     ),
     _same(_SIZE, "partitions", more="the name of a file, or tables in the spec"),
     _same(_INSTALL, "dist", "suite", more="default: bookworm, not the host's own release"),
@@ -257,10 +259,20 @@ _TABLE = (
         accept_only("0 no", "give root_password_file=FILE, or authorized_keys"),
         status="different",
     ),
+    _noted(_FILES, "nopasswd no_passwd", "root is locked unless a password is given"),
     _noted(_FILES, "genpass_len genpass_length", "no password is made up"),
     _noted(_FILES, "hash_method", "by suite: yescrypt, sha512 or md5"),
-    _refused(_FILES, "accounts", "the host's accounts are not copied", _USE_ELEMENT),
-    _refused(_FILES, "copyhosts copy_hosts", "the host's /etc/hosts is not copied", "use hosts"),
+    _becomes(
+        *(_FILES, "accounts", "the host's accounts are not copied; 0 is accepted"),
+        accept_only(" ".join(NO), _USE_ELEMENT),
+        status="different",
+    ),
+    _noted(_FILES, "noaccounts no_accounts", "the host's accounts are never copied"),
+    _becomes(
+        *(_FILES, "copyhosts copy_hosts", "the host's /etc/hosts is not copied; 0 is accepted"),
+        accept_only(" ".join(NO), "write `hosts`"),
+        status="different",
+    ),
     _noted(_FILES, "nohosts no_hosts", "the host's /etc/hosts is never touched"),
     _becomes(
         *(_FILES, "role", "packages; see Roles below", translate_role),

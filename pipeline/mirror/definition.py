@@ -63,7 +63,7 @@ Urls = Annotated[tuple[Url, ...], values.AsList]
 
 
 class Definition(BaseModel):
-    """The keys of mirrors/NAME.toml; docs/how-to/mirrors.md explains them."""
+    """The keys of mirrors/NAME.toml; docs/reference/mirrors.md explains them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

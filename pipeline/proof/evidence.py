@@ -69,7 +69,7 @@ class Evidence:
         self.checks += checks
 
     def to_json(self) -> dict[str, Any]:
-        """proof.json as docs/explanation/proof.md describes it."""
+        """proof.json as docs/reference/proof.md describes it."""
         table = asdict(replace(self, meter=None))
         table["checks"] = [
             {

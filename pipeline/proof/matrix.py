@@ -43,10 +43,10 @@ OTHER = "other"
 MOST_DISKS = 2  # root and swap; more is a kind of its own
 _HEAD = """# What has been booted
 
-Each line is one guest that was booted under real Xen and asked ([proof.md](proof.md) says how). The
-numbers count checks that held; **✗** checks that did not, · nothing was asked. Seconds are those of
-the machine that proved it, whose processor is emulated where it says tcg: `login` from the start of
-`xl create` to the prompt, `all` the whole proof.
+Each line is one guest that was booted under real Xen and asked ([proof](../explanation/proof.md)
+says how). Seconds are those of the machine that proved it, whose processor is emulated where it
+says tcg: `login` from the start of `xl create` to the prompt, `all` the whole proof. In the second
+table numbers count checks that held; **✗** checks that did not, · nothing was asked.
 
 This page is generated from proof.json files: `python -m pipeline.proof.matrix --write`.
 """
@@ -136,19 +136,24 @@ def render(proofs: Sequence[Proof], unbootable: Sequence[tuple[str, str]]) -> st
     if any(proof.cell(OTHER) != "·" for proof in proofs):
         used.append(OTHER)
     lines = [_HEAD, "## Proofs\n"]
-    head = ["guest", "kind", "with", "verdict", *used, "login", "all"]
-    lines += [_row(head), _row(["---"] * len(head))]
+    lines += _head("guest", "kind", "with", "verdict", "login", "all")
     for proof in proofs:
         cells = [f"`{proof.guest}`", proof.kind, proof.host, f"**{proof.record['verdict']}**"]
-        cells += [proof.cell(name) for name in used]
         lines.append(
             _row([*cells, proof.seconds("create", "boot to login"), proof.seconds("total")])
         )
+    lines += ["", "## Checks that held\n", *_head("guest", *used)]
+    for proof in proofs:
+        lines.append(_row([f"`{proof.guest}`", *(proof.cell(name) for name in used)]))
     lines += ["", *_render_failures(proofs), *_render_unasked(proofs), *_render_pictures(proofs)]
     if unbootable:
-        lines += ["## Not booted, and why\n", _row(["guest", "reason"]), _row(["---", "---"])]
-        lines += [_row(entry) for entry in unbootable]
+        lines += ["## Not booted, and why\n"]
+        lines += [f"- {guest}: {reason}." for guest, reason in unbootable]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _head(*names: str) -> list[str]:
+    return [_row(names), _row(["---"] * len(names))]
 
 
 def _row(cells: Sequence[str]) -> str:

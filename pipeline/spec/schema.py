@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -43,6 +45,8 @@ before it begins (*stops*), or says so (*warns*); what no build could make is a 
 whether this machine answers vsyscalls (releases up to wheezy, amd64) and starts i386 programs, by
 starting some; it names the package of a keyring that is missing, and what a release's age means
 today (`doit suites`)."""
+WIDEST_ROW, WIDTH = 159, 110
+_HANGING: dict[str, Any] = {"subsequent_indent": "  ", "break_on_hyphens": False}
 _NAMES: dict[type, str] = {str: "text", int: "number", Path: "path"}
 _JSON_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer"}
 
@@ -54,12 +58,10 @@ def render_reference() -> str:
         title, _, rest = (section.__doc__ or "").partition(". ")
         lines += [f"\n## {title.rstrip('.')}\n"]
         lines += [f"{rest}\n"] if rest else []
-        lines += ["| key | value | meaning |", "|---|---|---|"]
-        lines += [_render_row(key, section.model_fields[key]) for key in section.model_fields]
-    lines += ["\n## Partitions\n", "| key | value | meaning |", "|---|---|---|"]
-    lines += [_render_row(key, field) for key, field in PartitionKeys.model_fields.items()]
-    lines += ["\n## Further network cards\n", "| key | value | meaning |", "|---|---|---|"]
-    lines.append(_render_row("interfaces", Spec.model_fields["interfaces"]))
+        lines += _render_keys(section.model_fields)
+    lines += ["\n## Partitions\n", *_render_keys(PartitionKeys.model_fields)]
+    cards = {"interfaces": Spec.model_fields["interfaces"]}
+    lines += ["\n## Further network cards\n", *_render_keys(cards)]
     lines += [
         "\n## Releases\n",
         "| suite | release | init | cards | kernel |",
@@ -90,8 +92,8 @@ def render_compatibility() -> str:
         "",
         *_COMPATIBILITY.splitlines(),
         "",
-        "| guest | kernel | Xen | | what happens | what to do |",
-        "|---|---|---|---|---|---|",
+        "| | guest | kernel | Xen | |",
+        "|---|---|---|---|---|",
     ]
     shown = {"linux": "N", "suite": "that release", "kernel": "such a kernel", "xen": "N"}
     shown |= {
@@ -101,9 +103,12 @@ def render_compatibility() -> str:
         "fs": "xfs",
         "on_crash": "coredump-...",
     }
-    for rule in RULES:
-        cells = (rule.guest, rule.kernel, rule.xen, rule.level, rule.text, rule.hint)
+    for number, rule in enumerate(RULES, 1):
+        cells = (str(number), rule.guest, rule.kernel, rule.xen, rule.level)
         lines.append(f"| {' | '.join(cell.format(**shown) for cell in cells)} |")
+    lines += ["", "What happens, and what to do:", ""]
+    for number, rule in enumerate(RULES, 1):
+        lines.append(f"{number}. {rule.text}.\n   Do: {rule.hint}.".format(**shown))
     lines += ["", "What is known to work:", "", "| guest | kernel | Xen |", "|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in WORKS]
     return "\n".join(lines) + "\n"
@@ -168,14 +173,27 @@ def describe_kind(annotation: Any, *, truth: str = "true, false") -> str:
     return truth if kind is bool else _NAMES[kind]
 
 
-def _render_row(key: str, field: FieldInfo) -> str:
-    value = describe_kind(field.annotation)
+def _render_keys(fields: Mapping[str, FieldInfo]) -> list[str]:
+    """A table, and below it in full what is too long for a row."""
+    rows, notes = ["| key | value | meaning |", "|---|---|---|"], []
+    for key, field in fields.items():
+        value, meaning = describe_kind(field.annotation), _describe_key(key, field)
+        row = f"| `{key}` | {value} | {meaning} |"
+        if len(row) > WIDEST_ROW:
+            brief = re.split(r"(?<=[.:;])\s", meaning, maxsplit=1)[0].rstrip(".:;")
+            row = f"| `{key}` | {value} | {brief} (below). |"
+            notes.append(textwrap.fill(f"- `{key}`: {meaning}", WIDTH, **_HANGING))
+        rows.append(row)
+    return [*rows, "", *notes] if notes else rows
+
+
+def _describe_key(key: str, field: FieldInfo) -> str:
     meaning = field.description or ""
     if field.default not in ("", (), None) and not field.is_required() and key != "dhcp":
         meaning += f" Default: {json.dumps(field.default)}."
     if field.examples:
         meaning += " E.g. " + ", ".join(f"`{json.dumps(one)}`" for one in field.examples) + "."
-    return f"| `{key}` | {value} | {meaning} |".replace("\n", " ")
+    return meaning.replace("\n", " ")
 
 
 def refresh_documents(texts: Mapping[str, str], arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The table of faults in docs/how-to/mirrors.md, counted from the tests that cause them.
+"""The table of faults in faults.md, counted from the tests that cause them.
 
 `python -m tests.host.fault_table` prints it, `--write` puts it into the page. A test says what it
 causes with the marker `fault(name=, place=, ending=)`; without a name it is the parameter's.
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs/how-to/mirrors.md"
+PAGE = ROOT / "tests/host/faults.md"
 BEGIN, END = (
     "<!-- faults: python -m tests.host.fault_table --write -->\n",
     "<!-- end of faults -->\n",

@@ -17,6 +17,7 @@ AT_THE_TOP = {
     "conf.py",
     "architecture.md",
     "domu.7",
+    "flow.svg",
     "rooms.svg",
     "spec.schema.json",
     "unbootable.toml",
@@ -87,3 +88,10 @@ def test_every_page_stands_in_the_menu() -> None:
     listed = {(ROOT / "docs" / target).resolve() for target in _LINK.findall(index)}
     missing = [page for page in PAGES if page.startswith("docs/") and (ROOT / page) not in listed]
     assert missing == ["docs/README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_row_of_a_table_can_be_read_in_a_terminal(page: str) -> None:
+    """What is longer stands below the table, as a list."""
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("|") and len(line) >= 160] == []

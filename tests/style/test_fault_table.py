@@ -1,4 +1,4 @@
-"""The table of faults (docs/how-to/mirrors.md) counts the tests that cause them."""
+"""The table of faults (tests/host/faults.md) counts the tests that cause them."""
 
 from __future__ import annotations
 

@@ -108,8 +108,10 @@ def render_options_page() -> str:
         if option.section != section:
             section = option.section
             lines += [f"\n## {section}\n", "| option | here | how |", "|---|---|---|"]
-        names = ", ".join(f"`--{name.replace('_', '-')}`" for name in option.names)
         answer = option.answer.replace("|", "\\|")
-        lines.append(f"| {names} | {TITLES[option.status]} | {answer} |")
+        names = [f"`--{name.replace('_', '-')}`" for name in option.names]
+        lines.append(f"| {', '.join(names[:2])} | {TITLES[option.status]} | {answer} |")
+        if names[2:]:
+            lines.append(f"| {', '.join(names[2:])} | {TITLES[option.status]} | the same |")
     lines += ["\n## Roles\n", "What `--role` does in xen-tools 4.9.2, and what is done here:\n"]
     return "\n".join([*lines, *list_roles()]) + "\n"

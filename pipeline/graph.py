@@ -99,6 +99,8 @@ class Graph:
 
     @classmethod
     def _load(cls, project: Project, line: CommandLine) -> Graph:
+        if not line.makes_site:
+            project.require_site()
         if line.is_of_host:
             # mistakes in specs wait
             specs = Specs()

@@ -111,6 +111,7 @@ def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> 
         *_about_age(spec, machine),
         *_about_machine(spec, machine),
         *_about_keyring(spec, project),
+        *_about_elements(project),
         *_about_sizes(spec, project),
         *_about_paths(spec, project),
         *find_broken(case_of(spec, machine.linux), "stops", "warns"),
@@ -178,6 +179,14 @@ def _about_keyring(spec: Spec, project: Project) -> Iterator[Finding]:
         return
     hint = "correct keyring=" if is_given else f"apt-get install {package}, or give keyring="
     yield Finding("error", "keyring", f"{keyring}: no such file", hint)
+
+
+def _about_elements(project: Project) -> Iterator[Finding]:
+    """Elements of the site that stand in for shipped ones."""
+    names = [{path.name for path in folder.iterdir()} for folder in project.elements]
+    for name in sorted(set.intersection(*names)) if len(names) > 1 else ():
+        seen = f"the site's element '{name}' is used, not the shipped one"
+        yield Finding("warning", "elements", seen, "give it another name, if that is not meant")
 
 
 def _about_paths(spec: Spec, project: Project) -> Iterator[Finding]:

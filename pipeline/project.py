@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import ROOT
-from pipeline.errors import EnvironmentFault
+from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.files import find_unusable
-from pipeline.site import find_folder, find_site
+from pipeline.site import MARKER, find_folder, find_site
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,13 @@ class Project:
         output = find_folder("DOMU_OUTPUT") or home / "output"
         guests = find_folder("DOMU_GUESTS") or home / "guests"
         return cls(ROOT, output, guests, site)
+
+    def require_site(self) -> None:
+        """UsageError where DOMU_SITE names no site."""
+        if self.site and not (self.site / MARKER).is_file():
+            raise UsageError(
+                f"DOMU_SITE={self.site}: no site", hint=f"make it: doit init {self.site}"
+            )
 
     def require_usable_paths(self) -> None:
         """EnvironmentFault where nothing can be built, for a letter in the path of a folder."""

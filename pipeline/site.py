@@ -30,13 +30,11 @@ def find_folder(variable: str) -> Path | None:
 def find_site() -> Path | None:
     """The site in use; None where the checkout serves.
 
-    Raises UsageError where DOMU_SITE names none, EnvironmentFault for one of somebody else's in
-    which the user merely stands: its elements would be run, its paths be read.
+    Raises EnvironmentFault for one of somebody else's in which the user merely stands: its elements
+    would be run, its paths be read.
     """
     named = find_folder("DOMU_SITE")
     if named is not None:
-        if not (named / MARKER).is_file():
-            raise UsageError(f"DOMU_SITE={named}: no site", hint=f"make it: doit init {named}")
         return named
     here = caller_folder()
     site = next((path for path in (here, *here.parents) if (path / MARKER).is_file()), None)

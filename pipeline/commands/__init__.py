@@ -88,6 +88,8 @@ def _of_host(
     *,
     only_reads: bool = False,
     clears: bool = False,
+    needs_output: bool = True,
+    operand: str = "",
 ) -> Command:
     return Command(
         name,
@@ -99,6 +101,8 @@ def _of_host(
         is_of_host=True,
         only_reads=only_reads,
         clears=clears,
+        needs_output=needs_output,
+        operand=operand,
     )
 
 
@@ -215,6 +219,29 @@ STORE = (
     ),
 )
 
+SITE = (
+    _of_host(
+        "init",
+        "make a folder of your own: specs, elements, mirrors, output",
+        "site:init",
+        options.Init,
+        "/srv/site",
+        only_reads=True,
+        needs_output=False,
+        operand="folder",
+    ),
+    _of_host(
+        "import-xen-tools",
+        "its guests/defaults.toml from xen-tools.conf",
+        "site:import_xen_tools",
+        options.ImportXenTools,
+        "/etc/xen-tools/xen-tools.conf dry=yes",
+        only_reads=True,
+        needs_output=False,
+        operand="file",
+    ),
+)
+
 MIRRORS = (
     Command(
         "mirrors",
@@ -251,6 +278,7 @@ GROUPS = {
     "publish guests, install them on a Xen host, and their life there": INSTALL,
     "what runs on this host": POWER,
     "what is kept: the store, the package cache, locks": STORE,
+    "a site: a folder of your own": SITE,
     "mirrors, the caching proxy, releases": MIRRORS,
 }
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

@@ -1,8 +1,9 @@
 """What people type, as `COMMAND name=GUEST variable=value`: the habits of other programs.
 
 `--size=8G`, `--size 8G` and `--dhcp` are size=8G and dhcp=; `build web1 web2` is build
-name=web1,web2; `build all` is build. Options of one letter are doit's own, and so is every option
-after a command of doit's own, as in `doit run --continue build` or `doit list --all`.
+name=web1,web2; `build all` is build; `init FOLDER` is init folder=FOLDER. Options of one letter are
+doit's own, and so is every option after a command of doit's own, as in `doit run --continue build`
+or `doit list --all`.
 """
 
 from __future__ import annotations
@@ -95,11 +96,14 @@ def _read_option(text: str, rest: list[str], fields: Mapping[str, FieldInfo]) ->
 
 
 def _name_guests(words: Sequence[str], variables: list[str]) -> list[str]:
-    """Words that are no command are guests of the commands before them."""
+    """Words that are no command are guests of the commands before them, or a command's operand."""
     strange = [word for word in words if word.partition(":")[0] not in KNOWN]
     known = [word for word in words if word not in strange]
     if not strange:
         return [*words, *variables]
+    operand = "".join(COMMANDS[word].operand for word in known if word in COMMANDS)
+    if operand and [words[0], *strange] == list(words):
+        return [*known, f"{operand}={strange[0]}", *variables]
     fields = _fields_of(known)
     is_named = any(text.startswith(("name=", "hostname=")) for text in variables)
     if words[0] in strange or is_named or "name" not in fields or ":" in "".join(strange):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import process
+from pipeline import ROOT, process
 from pipeline.artifact.record import describe_package_changes
 from pipeline.caller import shorten_path
 from pipeline.commands.options import Build, Look, Options
@@ -140,6 +140,8 @@ def list_guests(recipe: Recipe, specs: Specs, _options: Options) -> None:
         kind = f"{spec.suite} {spec.type} {spec.boot} {spec.size}"
         rows.append((name, state, kind, spec.description))
     print_table(rows, indent=2)
+    if not specs.names:
+        print_line(f"  none yet; examples are in {ROOT / 'guests'}")
     for name, problems in sorted(specs.problems.items()):
         print_line(f"  {name}  ", Span("BROKEN", "error"), f": {_describe_problems(problems)}")
     for name in sorted(recipe.project.built - specs.names):

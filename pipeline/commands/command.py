@@ -16,7 +16,8 @@ class Command:
     `target` is module:function, imported when the command runs; it gets the recipe, the guest's
     spec (all specs by name where the command `is_single`) and the `options`, checked. `after` is
     the stage that must be current first. `elsewhere` says of a variable that is no option of this
-    command what does what is meant.
+    command what does what is meant. `operand` is the variable that a bare word after it
+    means, where that is no guest.
 
     A command that `is_of_host` is single and about guests of this Xen host, which need no spec.
     One that `only_reads` works in an output that another user owns; one that `clears` says itself
@@ -35,6 +36,7 @@ class Command:
     only_reads: bool = False
     clears: bool = False
     needs_output: bool = True
+    operand: str = ""
     elsewhere: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -59,6 +59,11 @@ class CommandLine:
         return any(command.clears for command in self.commands)
 
     @property
+    def makes_site(self) -> bool:
+        """Whether a site is made, which need not be there."""
+        return COMMANDS["init"] in self.commands
+
+    @property
     def is_creating(self) -> bool:
         """Whether a spec is written before the graph is made, so that the graph has its guest."""
         return COMMANDS["create"] in self.commands

@@ -23,7 +23,7 @@ _BITS, _DEPTH = 64, 4
 _TOO_DEEP = "nested too deeply"
 _PATH_KEYS = ("keyring", "root_password_file")
 _PATH_LIST_KEYS = ("elements_path", "authorized_keys")
-_OWN_KEYS = ("name", "hostname", "address", "mac", "vifname", "vncdisplay", "image_dev", "swap_dev")
+OWN_KEYS = ("name", "hostname", "address", "mac", "vifname", "vncdisplay", "image_dev", "swap_dev")
 # a key of a later layer takes those of the earlier ones away that would contradict it
 _REPLACES = {
     "address": ("dhcp", "netmask"),
@@ -73,13 +73,13 @@ def read_file_layer(path: Path, problems: list[Finding]) -> Layer:
     for key in [key for key, value in values.items() if _find_excess(value)]:
         problems.append(Finding("error", key, _find_excess(values.pop(key)), source=source))
     if path.stem == DEFAULTS:
-        for key in _OWN_KEYS:
+        for key in OWN_KEYS:
             if key in values:
                 hint = "write it into the guest's own file"
                 problems.append(
                     Finding("error", key, "belongs to one guest alone", hint, source=source)
                 )
-        values = {key: value for key, value in values.items() if key not in _OWN_KEYS}
+        values = {key: value for key, value in values.items() if key not in OWN_KEYS}
     return Layer(source, path.parent, values)
 
 

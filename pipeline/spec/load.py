@@ -269,12 +269,19 @@ def draft_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Dra
 
 
 def render_spec(name: str, layer: Layer) -> str:
-    """The text of a spec file: each key with what it means, in the order of the reference."""
-    values = merge_layers([layer], []).values
+    """The text of a spec file."""
     lines = [
         f"# Guest {name}: doit build name={name}",
         "# docs/reference/spec.md explains every key.",
+        *render_keys(layer),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def render_keys(layer: Layer) -> list[str]:
+    """The lines of a layer: each key with what it means, in the order of the reference."""
+    values = merge_layers([layer], []).values
+    lines = []
     tables = values.pop("partitions", [])
     for key in (key for section in SECTIONS for key in section.model_fields):
         if key in values and key != "name":
@@ -283,7 +290,7 @@ def render_spec(name: str, layer: Layer) -> str:
     for table in tables if isinstance(tables, list) else []:
         lines += ["", "[[partitions]]"]
         lines += [f"{key} = {_render_value(value)}" for key, value in table.items()]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _already_there(name: str, path: Path) -> UsageError:

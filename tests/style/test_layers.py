@@ -35,6 +35,7 @@ STEMS = {
     "options": "of our commands, of xen-create-image",
     "power": "the commands, what they do",
     "prove": "the command, what it does",
+    "site": "the commands, where it is",
     "ssh": "the command, a proof's way into its guest",
     "store": "the commands, the store",
     "values": "of a spec, of a domain",

@@ -287,8 +287,8 @@ _TABLE = (
     _refused(
         _CONTROL,
         "config dumpconfig",
-        "xen-tools.conf is not read",
-        "write common values into guests/defaults.toml",
+        "xen-tools.conf is read once, by doit import-xen-tools",
+        "it writes guests/defaults.toml, where common values belong",
     ),
     _noted(_CONTROL, "verbose debug", "each stage writes output/logs/NAME/STAGE.log"),
     _refused(_CONTROL, "help manual version", "not a word of a build", "see doit help, README.md"),

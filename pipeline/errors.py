@@ -35,6 +35,12 @@ class PipelineError(Exception):
     def __str__(self) -> str:
         return self.brief
 
+    @property
+    def findings(self) -> list[Finding]:
+        """The same for programs: what failed, its last words, and where the log is."""
+        where = self.stage or self.guest
+        return [Finding("error", where, self.brief, self.hint, seen=self.details, source=self.log)]
+
 
 class UsageError(PipelineError):
     """The command line names something that does not exist or makes no sense (exit code 2)."""
@@ -91,6 +97,11 @@ class SpecError(UsageError):
         details = "" if count == 1 else "\n".join(str(problem) for problem in problems)
         super().__init__(brief, details=details)
         self.problems = problems
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Each mistake."""
+        return self.problems
 
 
 class EnvironmentFault(PipelineError):

@@ -16,14 +16,16 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from pipeline.caller import as_typed
 from pipeline.commands import COMMANDS
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import CommandLine, read_command_line
 from pipeline.commands.create import create
+from pipeline.commands.summary import print_summary
+from pipeline.console.answer import ANSWER
 from pipeline.console.events import Events
+from pipeline.console.progress import WARNING, print_line
 from pipeline.console.reporter import StageFailed, StageReporter
-from pipeline.console.terminal import print_error, printable
+from pipeline.console.terminal import print_error
 from pipeline.diagnosis import explain_os_error
 from pipeline.errors import PipelineError, UsageError
 from pipeline.guest.passwords import ask_root_hashes
@@ -87,14 +89,19 @@ class Graph:
     def load(cls) -> Graph:
         """The graph for this command line; a mistake in it ends the program with exit code 2."""
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold secrets
+        ANSWER.begin()
         try:
             with _explained():
                 line = read_command_line(sys.argv[1:])
+                if line.is_for_programs:
+                    ANSWER.want()
                 graph = cls._load(Project.here(), line)
                 events = line.options_of(line.commands[0]).events
                 return replace(graph, events=Events(str(events or "")))
         except PipelineError as error:
             print_error(error)
+            ANSWER.add_failure((), error)
+            ANSWER.print(error.exit_code, 0.0)
             raise SystemExit(error.exit_code) from None
 
     @classmethod
@@ -125,10 +132,8 @@ class Graph:
         specs = load_all(project.guests, names, variables)
         if names and specs.problems and not line.only_reads:
             left_out = ", ".join(f"{project.guests.name}/{guest}.toml" for guest in specs.problems)
-            said = (
-                f"warning: {left_out}: broken, not compared with {', '.join(names)} (doit guests)"
-            )
-            print(printable(as_typed(said)), file=sys.stderr, flush=True)
+            broken = f"{left_out}: broken, not compared with {', '.join(names)} (doit guests)"
+            print_line(WARNING, f" {broken}")
         _prepare_output(project, line)
         chosen = names or tuple(sorted(specs))
         if line.makes_disks:
@@ -137,6 +142,8 @@ class Graph:
         _prepare_kept(recipe, [specs[guest] for guest in chosen])
         graph = cls(project, recipe, specs, chosen, line)
         graph._require_tasks()
+        if not all(command.is_single for command in line.commands):
+            ANSWER.expect(chosen, is_one=len(names) == 1, is_build=line.is_building)
         return graph
 
     def _require_tasks(self) -> None:
@@ -163,7 +170,7 @@ class Graph:
             # what is current is asked of the artifacts: doit has nothing to keep from run to run
             "backend": "sqlite3",
             "dep_file": ":memory:",
-            "reporter": StageReporter(self.events, self._broken),
+            "reporter": StageReporter(self.events, self._broken, print_summary),
             "num_process": min(MOST_THREADS, os.cpu_count() or 1),
             "par_type": "thread",
             "verbosity": 2,
@@ -263,7 +270,7 @@ def _print_notes(variables: Mapping[str, str]) -> None:
     """What is done differently here for options of xen-create-image."""
     options = {key: text for key, text in variables.items() if not is_key(key, text)}
     for note in translate_options(options).notes:
-        print(f"note: {note}")
+        print_line(f"note: {note}")
 
 
 def _prepare_kept(recipe: Recipe, specs: Iterable[Spec]) -> None:

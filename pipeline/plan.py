@@ -88,7 +88,6 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """For programs, beside the findings."""
         return {
-            "guest": self.guest,
             "stages": [asdict(stage) for stage in self.stages],
             "disks": [asdict(disk) for disk in self.disks],
             "spaces": [asdict(space) for space in self.spaces],

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline import process
-from pipeline.console.progress import print_line
+from pipeline.console.progress import WARNING, print_line
 from pipeline.errors import CommandFailed, PipelineError
 from pipeline.interruption import (
     SCRATCH,
@@ -84,7 +84,7 @@ def remove_dead_parts(folder: Path, name: str = "") -> list[Path]:
             if remove_unlocked(part):
                 gone.append(part)
         except (OSError, PipelineError) as error:
-            print_line(f"warning: not removed: {_describe(part, error)}")
+            print_line(WARNING, f" not removed: {_describe(part, error)}")
     return gone
 
 
@@ -98,7 +98,7 @@ def _reclaim(folder: Path) -> bool:
                 lock.unlink(missing_ok=True)
             return is_removed
     except (OSError, PipelineError) as error:
-        print_line(f"warning: {_describe(lock, error)}: remove it")
+        print_line(WARNING, f" {_describe(lock, error)}: remove it")
         return False
 
 
@@ -131,7 +131,7 @@ def remove_or_warn(folder: Path) -> bool:
     try:
         remove_tree(folder)
     except (OSError, PipelineError) as error:
-        print_line(f"warning: not removed: {_describe(folder, error)}")
+        print_line(WARNING, f" not removed: {_describe(folder, error)}")
         return False
     return True
 

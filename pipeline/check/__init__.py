@@ -15,7 +15,8 @@ from pipeline.artifact.sums import DISK_SUMS, SUMS, digest_as, read_sums
 from pipeline.check import access, configuration, contents, kernels, network, system
 from pipeline.check.contents import check_sums
 from pipeline.check.facts import Facts, read_facts, require_artifact
-from pipeline.console.findings import print_findings, print_json, shorten, summarize
+from pipeline.console.answer import ANSWER
+from pipeline.console.findings import print_findings, shorten, summarize
 from pipeline.console.progress import print_line
 from pipeline.errors import Finding, VerificationError
 from pipeline.files import digest_file
@@ -41,7 +42,7 @@ def check_guest(recipe: Recipe, spec: Spec, *, as_json: bool = False) -> None:
     """Print every finding on a built guest; VerificationError when one fails. Changes nothing."""
     findings = examine(recipe, spec)
     if as_json:
-        print_json(findings, guest=spec.name)
+        ANSWER.add_findings(spec.name, findings)
     else:
         print_findings(findings)
         print_line(f"{spec.name}: {summarize(findings)}")

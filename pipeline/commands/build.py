@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import ROOT, process
 from pipeline.artifact.record import describe_package_changes
+from pipeline.artifact.sums import DISK_SUMS, SUMS, read_sum_file
 from pipeline.caller import shorten_path
-from pipeline.commands.options import Build, Look, Options
-from pipeline.commands.options import Plan as PlanOptions
-from pipeline.console.findings import print_findings, print_json
+from pipeline.commands.options import Build, Check, Options
+from pipeline.commands.summary import show_size
+from pipeline.console.answer import ANSWER
+from pipeline.console.findings import print_findings
 from pipeline.console.progress import print_line, print_table
 from pipeline.console.terminal import Part, Span
 from pipeline.errors import CommandFailed, Finding, UsageError
@@ -23,7 +26,6 @@ from pipeline.plan import Plan, plan_build
 from pipeline.recipe import KNOWN_HOSTS, Recipe
 from pipeline.spec import Spec, Specs
 
-_MIB = 1 << 20
 _NEXT = (
     ("doit build name=NAME", "build a guest"),
     ("doit why name=NAME", "what would run, and why"),
@@ -33,11 +35,11 @@ _NEXT = (
 )
 
 
-def say_planned(recipe: Recipe, spec: Spec, options: PlanOptions) -> None:
+def say_planned(recipe: Recipe, spec: Spec, options: Build) -> None:
     """Stages, disks, room and time; raises what the build would raise, with its exit code."""
     plan = plan_build(recipe, spec, process.run)
     if options.json_form:
-        print_json(plan.findings, **plan.as_json())
+        ANSWER.add_findings(spec.name, plan.findings, **plan.as_json())
     else:
         _show(plan)
     if plan.refusals:
@@ -56,20 +58,25 @@ def _show(plan: Plan) -> None:
     )
     for disk in plan.disks:
         extents = f", {disk.extents} extents" if disk.extents else ""
-        writes = "as much as the golden image has" if disk.writes is None else _size(disk.writes)
+        writes = (
+            "as much as the golden image has" if disk.writes is None else show_size(disk.writes)
+        )
         old = "; the one that is there goes when it is whole" if disk.replaces else ""
         print_line(
             f"  {disk.part:<8} ",
             Span(disk.path, "dim"),
-            f" ({disk.kind}), {_size(disk.size)}{extents}, {writes} written{old}",
+            f" ({disk.kind}), {show_size(disk.size)}{extents}, {writes} written{old}",
         )
     for space in plan.spaces:
         left = max(space.free - space.takes, 0)
-        units = f" ({left // space.extent} of {_size(space.extent)} each)" if space.extent else ""
+        units = (
+            f" ({left // space.extent} of {show_size(space.extent)} each)" if space.extent else ""
+        )
         print_line(
             "  ",
             Span(space.name, "dim"),
-            f": {_size(space.free)} free, {_size(space.takes)} taken, {_size(left)} left{units}",
+            f": {show_size(space.free)} free, {show_size(space.takes)} taken, "
+            f"{show_size(left)} left{units}",
         )
     if any(stage.reason for stage in plan.stages):
         expected = (
@@ -85,50 +92,55 @@ def _why(reason: str) -> Span:
     return Span(reason) if reason else Span("current", "dim")
 
 
-def _size(count: int) -> str:
-    if count >= 1 << 30:
-        return f"{count / (1 << 30):.2f} GiB"
-    return f"{count / _MIB:.0f} MiB" if count >= _MIB else f"{count >> 10} KiB"
-
-
 def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
-    """Where the artifact is and how to start it."""
+    """Where the artifact is, what it is and how it is entered: the summary and json=yes say it."""
     folder = recipe.require_artifact(spec)
     if options.locked:
         compare_with_lock(read_lock(recipe.project, spec.name), folder / "manifest")
     shown = shorten_path(folder)
-    print_line(f"{spec.name} is ready in {shown}")
-    print_line(f"  start it:  xl create {shown / (spec.name + '.cfg')}")
-    login = find_login(spec, shown / KNOWN_HOSTS)
-    for line in login.lines:
-        print_line(f"  log in:    {line}")
-    if login.finding.level != "ok":
-        print_line(f"  next:      {login.finding.hint}")
+    files = [path for path in folder.iterdir() if path.is_file()]
+    sums = [folder / name for name in (SUMS, DISK_SUMS) if (folder / name).is_file()]
+    ANSWER.add(
+        spec.name,
+        folder=str(folder if options.json_form else shown),
+        bytes=sum(path.lstat().st_blocks * 512 for path in files),
+        digests={name: text for path in sums for name, text in read_sum_file(path).items()},
+        start=shlex.join(["xl", "create", str(shown / f"{spec.name}.cfg")]),
+        login=find_login(spec, shown / KNOWN_HOSTS).as_json(),
+    )
 
 
-def explain(recipe: Recipe, spec: Spec, _options: Look) -> None:
+def explain(recipe: Recipe, spec: Spec, options: Check) -> None:
     """Why each stage would or would not run now."""
-    print_line(f"{spec.name}:")
     states = {name: recipe.state(name, spec) for name in recipe.stages}
+    changes = _find_package_changes(recipe, spec)
+    if options.json_form:
+        stages = [
+            {"stage": name, "fingerprint": state.fingerprint, "reason": state.reason}
+            for name, state in states.items()
+        ]
+        ANSWER.add(spec.name, stages=stages, packages=changes)
+        return
+    print_line(f"{spec.name}:")
     print_table(
         [(name, state.fingerprint[:12], _why(state.reason)) for name, state in states.items()],
         indent=2,
     )
-    _explain_packages(recipe, spec)
+    if changes:
+        print_line(f"  the mirror has {len(changes)} of its packages in another version:")
+    for change in changes:
+        print_line(f"    {change}")
 
 
-def _explain_packages(recipe: Recipe, spec: Spec) -> None:
+def _find_package_changes(recipe: Recipe, spec: Spec) -> list[str]:
     """What another state of the mirror means for the packages of the guest that was built."""
     last, now = recipe.last_built(recipe.stages["mirror"], spec), recipe.state("mirror", spec)
     manifest = recipe.project.artifact(spec.name) / "manifest"
     if last is None or now.buildinfo is None or not manifest.is_file():
-        return
+        return []
     if last.identity == now.identity:
-        return
-    changes = describe_package_changes(manifest.read_text(), read_snapshot(now.folder))
-    print_line(f"  the mirror has {len(changes)} of its packages in another version:")
-    for change in changes:
-        print_line(f"    {change}")
+        return []
+    return describe_package_changes(manifest.read_text(), read_snapshot(now.folder))
 
 
 def list_guests(recipe: Recipe, specs: Specs, _options: Options) -> None:

@@ -64,6 +64,17 @@ class CommandLine:
         return COMMANDS["init"] in self.commands
 
     @property
+    def is_building(self) -> bool:
+        """Whether stages are built for its guests."""
+        return any(command.after for command in self.commands)
+
+    @property
+    def is_for_programs(self) -> bool:
+        """Whether a program wants the answer, by json=yes."""
+        asked = (self.options_of(command) for command in self.commands)
+        return any(getattr(options, "json_form", False) for options in asked)
+
+    @property
     def is_creating(self) -> bool:
         """Whether a spec is written before the graph is made, so that the graph has its guest."""
         return COMMANDS["create"] in self.commands

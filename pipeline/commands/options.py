@@ -99,16 +99,16 @@ class Guests(Options):
     )
 
 
+class _Printed(_Part):
+    json_form: StrictBool = Field(False, alias="json", description="As JSON, for programs.")
+
+
 class Look(Guests, SourceOptions):
     """Commands that read what was built."""
 
 
-class Build(Guests, BuildOptions):
+class Build(Guests, BuildOptions, _Printed):
     """Commands that build, and the stages."""
-
-
-class _Printed(_Part):
-    json_form: StrictBool = Field(False, alias="json", description="As JSON, for programs.")
 
 
 class Listing(Options, _Printed):
@@ -116,11 +116,7 @@ class Listing(Options, _Printed):
 
 
 class Check(Look, _Printed):
-    """doit check."""
-
-
-class Plan(Build, _Printed):
-    """doit plan."""
+    """doit check and doit why."""
 
 
 class Login(_Printed):
@@ -343,7 +339,7 @@ class Migrate(Guest):
     dry: StrictBool = Field(False, description="Only say what would move and what must be there.")
 
 
-class Collect(Options):
+class Collect(Options, _Printed):
     """doit gc."""
 
     keep: Annotated[str, BeforeValidator(_check_bound)] = Field(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pipeline.check import check_guest
 from pipeline.commands.options import Check, Login, Prove, ProveCfg
-from pipeline.console.progress import leave_stdout
 from pipeline.proof import prove as proofs
 from pipeline.proof.session import Asked
 from pipeline.recipe import Recipe
@@ -32,8 +31,6 @@ def prove_foreign(recipe: Recipe, _specs: object, options: ProveCfg) -> None:
 
 
 def _ask(options: Login, password: Path | None) -> Asked:
-    if options.json_form:
-        leave_stdout()
     own = options if isinstance(options, Prove) else None
     return Asked(
         options.prove_key,

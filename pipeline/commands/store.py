@@ -9,6 +9,8 @@ from pathlib import Path
 from pipeline import process
 from pipeline.artifact.record import read_record
 from pipeline.commands.options import Build, Collect, Guests
+from pipeline.commands.summary import show_size
+from pipeline.console.answer import ANSWER
 from pipeline.console.progress import print_line
 from pipeline.dom0.inventory import list_installed
 from pipeline.dom0.layout import Layout
@@ -38,6 +40,7 @@ def collect_garbage(recipe: Recipe, specs: Specs, options: Collect) -> None:
         if is_alone:
             _collect(recipe, specs, options)
         else:
+            ANSWER.add("", keep=options.keep, dry=False, busy=True, removed=[])
             print_line("a build or another command uses this output folder: nothing was removed")
             print_line("  doit gc again when it has ended")
 
@@ -60,7 +63,7 @@ def _collect(recipe: Recipe, specs: Specs, options: Collect) -> None:
 
     def show(entry: Entry, verb: str = "removed") -> None:
         name = entry.path.relative_to(recipe.project.output)
-        print_line(f"  {verb} {_show_size(entry.size):>9}  {name}")
+        print_line(f"  {verb} {show_size(entry.size):>9}  {name}")
 
     if options.dry:
         for entry in plan.doomed:
@@ -73,10 +76,21 @@ def _collect(recipe: Recipe, specs: Specs, options: Collect) -> None:
         show(entry, "in use, left")
     needed = sum(entry.size for entry in plan.kept)
     freed = plan.freed - sum(entry.size for entry in busy)
+    ANSWER.add(
+        "",
+        keep=options.keep,
+        dry=options.dry,
+        busy=False,
+        removed=[_as_json(entry) for entry in plan.doomed if entry not in busy],
+        left=[_as_json(entry) for entry in (*plan.spared, *plan.kept, *busy)],
+        freed_bytes=freed,
+        left_bytes=plan.left + plan.freed - freed,
+        needed_bytes=needed,
+    )
     print_line(
-        f"{_show_size(freed)} {'would go' if options.dry else 'removed'}, "
-        f"{_show_size(plan.left + plan.freed - freed)} left, "
-        f"of it {_show_size(needed)} needed by guests and specs; "
+        f"{show_size(freed)} {'would go' if options.dry else 'removed'}, "
+        f"{show_size(plan.left + plan.freed - freed)} left, "
+        f"of it {show_size(needed)} needed by guests and specs; "
         f"keep={options.keep}"
     )
     for name in sorted(recipe.project.built - specs.names):
@@ -87,6 +101,10 @@ def _collect(recipe: Recipe, specs: Specs, options: Collect) -> None:
         print_line(
             f"  not known what these use, their specs are broken: {', '.join(specs.problems)}"
         )
+
+
+def _as_json(entry: Entry) -> dict[str, object]:
+    return {"path": str(entry.path), "bytes": entry.size, "needed_by": entry.needed_by}
 
 
 def _collect_volumes(recipe: Recipe, specs: Mapping[str, Spec]) -> None:
@@ -104,7 +122,7 @@ def lock(recipe: Recipe, spec: Spec, _options: Build) -> None:
     made = make_lock(recipe, spec)
     print_line(
         f"{lock_path(recipe.project, spec.name).name}: {len(made.packages)} packages, "
-        f"{_show_size(sum(package.size for package in made.packages))}; suites "
+        f"{show_size(sum(package.size for package in made.packages))}; suites "
         + ", ".join(f"{suite} {digest[:12]}" for suite, digest in sorted(made.sources.items()))
     )
     for name in made.unknown:
@@ -117,10 +135,6 @@ def flatten(recipe: Recipe, spec: Spec, _options: Guests) -> None:
     backing = flatten_guest(recipe.project, spec)
     print_line(f"{spec.name}: it stands on its own; it rested on {backing}")
     print_line("  write clone = 'full' into its spec, or the next new build shares blocks again")
-
-
-def _show_size(size: int) -> str:
-    return f"{size / _MIB / 1024:.2f} GiB" if size >= 1024 * _MIB else f"{size / _MIB:.1f} MiB"
 
 
 def list_needed(recipe: Recipe, specs: Mapping[str, Spec]) -> dict[Path, str]:

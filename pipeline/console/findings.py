@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -25,12 +24,6 @@ def print_findings(findings: Sequence[Finding]) -> None:
     """The table on standard output; on a terminal no line is wider than that."""
     for line, indent in _rows(findings, line_width()):
         print_line(*line, indent=indent)
-
-
-def print_json(findings: Sequence[Finding], **further: object) -> None:
-    """One JSON object on standard output: `findings`, and what else the command has to say."""
-    shown = [finding.as_json() for finding in findings]
-    print(json.dumps({"findings": shown, **further}, indent=1))
 
 
 def render_table(findings: Sequence[Finding], *, width: int = 0) -> list[str]:

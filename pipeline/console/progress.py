@@ -13,6 +13,7 @@ from typing import Protocol, TextIO
 from pipeline.console.terminal import Part, Span, mark_typed, printable, render, width_of
 
 PLAIN_EVERY_S = 15.0
+WARNING = Span("warning:", "warning")
 
 
 class Bar(Protocol):
@@ -89,6 +90,7 @@ class _Lines:
     """Where lines and plain bars go, and how."""
 
     are_errors = False
+    warnings = 0
     lock = threading.Lock()  # a bar that is being drawn for the first time is a line too
     write: Callable[..., None] = staticmethod(print)
 
@@ -127,8 +129,14 @@ def print_line(*parts: Part, indent: int | None = None) -> None:
     """One line that does not tear a bar apart; on a terminal it is wrapped (`terminal.render`)."""
     text = render([mark_typed(part) for part in parts], _lines.stream, indent=indent)
     with _lines.lock:
+        _lines.warnings += any(getattr(part, "style", "") == "warning" for part in parts)
         _lines.write(text, file=_lines.stream)
     _lines.stream.flush()
+
+
+def count_warnings() -> int:
+    """How many lines had a part that is marked as a warning."""
+    return _lines.warnings
 
 
 def line_width() -> int:

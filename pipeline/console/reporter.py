@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from doit.exceptions import BaseFail, TaskFailed
 
 from pipeline import interruption
+from pipeline.console.answer import ANSWER
 from pipeline.console.events import Events
 from pipeline.console.progress import print_line
 from pipeline.console.terminal import Span, print_error
@@ -31,9 +32,18 @@ class StageReporter:
 
     desc = "a line a stage"
 
-    def __init__(self, events: Events, errors: Sequence[PipelineError] = ()) -> None:
-        """`errors` are known before anything runs, and printed at the end with the others."""
+    def __init__(
+        self,
+        events: Events,
+        errors: Sequence[PipelineError] = (),
+        summarize: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        """`errors` are known before anything runs, and printed at the end with the others.
+
+        `summarize` is called when all has run, for a person, with the seconds that it took.
+        """
         self._events = events
+        self._summarize = summarize
         self._started: dict[str, float] = {}
         self._errors = list(errors)
         self._exit_code = self._errors[0].exit_code if errors else 0
@@ -70,6 +80,13 @@ class StageReporter:
         if task.meta:
             made = task.meta["current"].facts() if outcome in ("built", "reused") else {}
             self._events.emit("ended", {**_named(task), "outcome": outcome, **made, **facts})
+            guests = _guests_of(task)
+            if _is_stage(task):
+                told = {"stage": task.meta["stage"], "outcome": outcome}
+                told["reason"] = task.meta["current"].reason
+                ANSWER.add_stage(guests, {**told, **made, **facts})
+            elif outcome == "done":
+                ANSWER.end(guests, self._events.seconds)
 
     def skip_uptodate(self, task: Any) -> None:
         """A stage's artifact is current."""
@@ -88,9 +105,12 @@ class StageReporter:
         self._end(task, "failed", **_failure_facts(fail))
         if isinstance(fail, StageFailed):
             self._errors.append(fail.error)
+            ANSWER.add_failure(_guests_of(task), fail.error)
             self._exit_code = self._exit_code or fail.error.exit_code
         elif fail.report:
             self._exit_code = self._exit_code or 1
+            bug = PipelineError("a bug of the pipeline", details=str(fail.get_msg()))
+            ANSWER.add_failure(_guests_of(task), bug)
             print_line(
                 f"{task.name}: this is a bug of the pipeline, please report it\n{fail.get_msg()}"
             )
@@ -110,6 +130,8 @@ class StageReporter:
     def complete_run(self) -> None:
         """The end: errors last, and the exit code of the first of them."""
         # what fails beside a full disk mostly fails because of it
+        if not ANSWER.is_wanted:
+            self._summarize(self._events.seconds)
         full = [error for error in self._errors if isinstance(error, DiskFull)]
         for error in full[:1] or self._errors:
             print_error(error)
@@ -121,6 +143,7 @@ class StageReporter:
         self._is_complete = True
         facts = {"exit_code": self._exit_code, "seconds": self._events.seconds}
         self._events.emit("run ended", facts)
+        ANSWER.print(self._exit_code, self._events.seconds)
         if self._exit_code:
             sys.stdout.flush()
             raise SystemExit(self._exit_code)
@@ -133,11 +156,14 @@ class StageReporter:
             self._events.emit("run ended", {**facts, "signal": why.cause})
 
 
+def _guests_of(task: Any) -> list[str]:
+    return list(task.meta.get("guests", ())) if task.meta else []
+
+
 def _named(task: Any) -> dict[str, object]:
     """What a task is, for events."""
     kind = "stage" if _is_stage(task) else "word"
-    guests = task.meta.get("guests", [])
-    return {"task": task.name, kind: task.meta[kind], "guests": guests}
+    return {"task": task.name, kind: task.meta[kind], "guests": _guests_of(task)}
 
 
 def _failure_facts(fail: BaseFail) -> dict[str, object]:

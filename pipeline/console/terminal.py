@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Literal, NamedTuple, TextIO
 
 from pipeline.caller import as_typed
@@ -108,7 +109,8 @@ def wrap(parts: Sequence[Part], width: int, *, indent: int | None = None) -> lis
             gap = " " * min(indent, max(width - length, 0))
             lines.append([])
             column = 0
-        lines[-1] += [Span(gap), *word]
+        goes_on = lines[-1] and lines[-1][-1].style == word[0].style
+        lines[-1] += [Span(gap, word[0].style if goes_on else ""), *word]
         column += len(gap) + length
         gap = ""
     return lines
@@ -163,7 +165,8 @@ def _words(spans: Sequence[Span]) -> Iterator[list[Span]]:
 
 
 def _paint(spans: Sequence[Span], *, is_coloured: bool) -> str:
+    texts = ((style, plain([*same])) for style, same in groupby(spans, lambda span: span.style))
     return "".join(
         f"\x1b[{_SGR[style]}m{text}\x1b[0m" if style and text and is_coloured else text
-        for text, style in spans
+        for style, text in texts
     )

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.console.findings import print_findings, print_json, render_table, summarize
+from pipeline.console.answer import ANSWER
+from pipeline.console.findings import print_findings, render_table, summarize
 from pipeline.console.progress import print_line
 from pipeline.errors import Broken, GuestFailed, PipelineError, UsageError
 from pipeline.mirror.snapshot import read_snapshot
@@ -116,8 +117,8 @@ def tell(evidence: Evidence, path: Path, *, as_json: bool) -> None:
     """What was found, for a program; for a person what an error does not say."""
     if as_json:
         record = evidence.to_json()
-        del record["checks"], record["digests"]
-        print_json(evidence.checks, **record, evidence=str(path))
+        del record["checks"], record["digests"], record["guest"]
+        ANSWER.add_findings(evidence.guest, evidence.checks, **record, evidence=str(path))
         return
     if evidence.verdict != "proven":
         return

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from pipeline.console.findings import print_json, render_table, summarize
+from pipeline.console.answer import Answer
+from pipeline.console.findings import render_table, summarize
 from pipeline.errors import Finding
 
 FINDINGS = [
@@ -57,7 +58,10 @@ def test_what_a_guest_says_does_not_flood_the_screen() -> None:
 
 
 def test_a_program_gets_every_key_of_every_finding(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json(FINDINGS, guest="web1")
+    answer = Answer()
+    answer.is_wanted = True
+    answer.add_findings("web1", FINDINGS)
+    answer.print(0, 1.5)
     told = json.loads(capsys.readouterr().out)
     assert told["guest"] == "web1"
     assert {tuple(finding) for finding in told["findings"]} == {

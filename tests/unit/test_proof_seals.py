@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.console.answer import Answer
 from pipeline.proof.checks import equal, holds, unasked
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.names import FOLDER, FORM, PROOF
@@ -134,11 +135,15 @@ def test_a_proof_on_disk_has_the_form_that_older_ones_have(tmp_path: Path) -> No
 
 
 def test_a_program_is_told_of_a_proof_whatever_its_verdict(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answer = Answer()
+    answer.is_wanted = True
+    monkeypatch.setattr("pipeline.proof.prove.ANSWER", answer)
     evidence = Evidence("web1", verdict="failed", reason="1 of 1 checks do not hold")
     evidence.add(equal("swap", "64 MiB", ""))
     tell(evidence, Path("proof.json"), as_json=True)
+    answer.print(5, 1.0)
     told = json.loads(capsys.readouterr().out)
     assert (told["guest"], told["verdict"]) == ("web1", "failed")
     assert [finding["level"] for finding in told["findings"]] == ["error"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.console.findings import print_findings, print_json
+from pipeline.console.answer import ANSWER
+from pipeline.console.findings import print_findings
 from pipeline.console.progress import print_line
 from pipeline.dom0.doctor.facts import read_facts
 from pipeline.dom0.doctor.guests import find_guest_trouble
@@ -38,7 +39,7 @@ def examine(
     ]
     leftovers = list_leftovers(project, layout) if only_looks else remove_leftovers(project, layout)
     if as_json:
-        print_json(findings, is_dom0=facts.is_dom0, leftovers=leftovers)
+        ANSWER.add_findings("", findings, is_dom0=facts.is_dom0, leftovers=leftovers)
     else:
         where = "this host" if facts.is_dom0 else "this machine, which is no dom0"
         print_line(f"{where}:" if findings else f"{where}: nothing to say")

@@ -56,6 +56,15 @@ BUILD = (
         "test", "run the tests", f"{_ROOM}.build:run_tests", is_single=True, needs_output=False
     ),
     Command(
+        "completion",
+        'completion of commands, guests and values: eval "$(./doit completion bash)"',
+        f"{_ROOM}.completion:print_completion",
+        options.Completion,
+        example="bash",
+        is_single=True,
+        only_reads=True,
+    ),
+    Command(
         "docs", "the pages as a site, in output/docs", f"{_ROOM}.docs:build_site", is_single=True
     ),
 )

@@ -85,14 +85,21 @@ def _read_option(text: str, rest: list[str], fields: Mapping[str, FieldInfo]) ->
         raise UsageError(f"{text} is an option of doit's own", hint=f"doit run {text} COMMAND ...")
     following = rest[0] if rest else "--"
     kind = strip_annotation(field.annotation) if field else None
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
-    if kind is bool or (key in _FLAGS and (field is None or choices)):
+    if not takes_value(key, field):
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
         words = {*YES, *NO, *choices} - {""}
         return f"{name}={rest.pop(0) if following.lower() in words else ''}"
     if following.startswith("--") or (field is None and following in KNOWN):
         example = field.examples[0] if field and field.examples else "VALUE"
         raise UsageError(f"{text} needs a value", hint=f"{text}={example}, or {name}={example}")
     return f"{name}={rest.pop(0)}"
+
+
+def takes_value(key: str, field: FieldInfo | None) -> bool:
+    """Whether the word after `--key` is its value, whatever it is."""
+    kind = strip_annotation(field.annotation) if field else None
+    is_free = field is not None and get_origin(kind) is not Literal
+    return kind is not bool and (key not in _FLAGS or is_free)
 
 
 def _name_guests(words: Sequence[str], variables: list[str]) -> list[str]:

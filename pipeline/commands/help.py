@@ -72,6 +72,10 @@ def _answer(words: Sequence[str]) -> int | None:
         return _print(topics)
     if "--version" in words or first == "version":
         print(render_version())
+    elif first == "completion":
+        from pipeline.commands.completion import complete  # at every Tab, and nowhere else
+
+        return complete(words[1:])
     elif list(words) == ["list"]:
         print(render_list())
     elif first == "info" and (command := "".join(words[1:2]).partition(":")[0]) in COMMANDS:

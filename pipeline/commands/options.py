@@ -355,6 +355,14 @@ class Collect(Options, _Printed):
         return 0 if self.keep == "0" else values.parse_size(self.keep)
 
 
+class Completion(Options):
+    """doit completion."""
+
+    shell: Literal["bash", "zsh", "fish"] = Field(
+        title="for which shell?", description="Which shell.", examples=["bash"]
+    )
+
+
 class Releases(Listing):
     """doit suites."""
 

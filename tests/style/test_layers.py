@@ -44,6 +44,7 @@ STEMS = {
 LATE = {
     "__main__.py": (2, "doit, which help does without"),
     "artifact/record.py": (1, "python-debian"),
+    "commands/help.py": (1, "what a Tab asks, and nobody else"),
     "compression.py": (3, "zstandard, lz4: few packages and kernels need them"),
     "console/progress.py": (1, "tqdm"),
     "guest/identity.py": (1, "cryptography"),

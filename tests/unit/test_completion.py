@@ -45,7 +45,7 @@ def test_every_command_is_offered_with_its_meaning() -> None:
         ("build name=web1,w", {"name=web1,web1"}),
         ("build ", {"web1", "name=", "replace="}),
         ("build sui", {"suite="}),
-        ("build --no-sw", set()),
+        ("build --zz", set()),
         ("create --nosw", {"--noswap"}),
         ("create --dis", {"--dist=", "--disk-device="}),
         ("create suite=", {f"suite={name}" for name in SUITES}),

@@ -61,6 +61,7 @@ BUILD = (
         f"{_ROOM}.completion:print_completion",
         options.Completion,
         example="bash",
+        operand="shell",
         is_single=True,
         only_reads=True,
     ),

@@ -24,6 +24,9 @@ _DOCUMENTATION = (
     ("include", "/usr/share/doc/*/copyright"),
     *(("exclude", f"/usr/share/{name}/*") for name in ("man", "info", "lintian", "linda")),
 )
+# links into these are made by scripts of packages, whether pages are unpacked or not: dash's in
+# focal, Java's and PostgreSQL's everywhere, through update-alternatives
+_MAN = tuple(f"usr/share/man/man{section}" for section in range(1, 9))
 _TRANSLATIONS = (("exclude", "/usr/share/locale/*"), ("include", "/usr/share/locale/locale.alias"))
 _FOLDER, _LINK = "5", "2"
 
@@ -50,6 +53,11 @@ class PathFilter:
     def options(self) -> list[str]:
         """As dpkg takes them."""
         return [f"path-{kind}={pattern}" for kind, pattern in self.rules]
+
+    @property
+    def empty_folders(self) -> tuple[str, ...]:
+        """What the tree has all the same, with nothing in it."""
+        return _MAN if self.rules else ()
 
     def config(self, locale: str) -> str:
         """The text of `CONFIG`."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.bootstrap.filters import CONFIG
+from pipeline.bootstrap.filters import CONFIG, PathFilter
 from pipeline.bootstrap.order import Order
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.walls.beneath import Beneath
@@ -42,7 +42,7 @@ def lay_out(root: Path, order: Order) -> None:
         for name in order.links:
             tree.make_folders(f"usr/{name}")
             tree.symlink(f"usr/{name}", name)
-        for folder in _FOLDERS:
+        for folder in (*_FOLDERS, *PathFilter(order.unwanted).empty_folders):
             tree.make_folders(folder)
         tree.chmod("tmp", 0o1777)
         _write(tree, "etc/fstab", "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n")

@@ -37,7 +37,6 @@ WITH_ITS_LOG = (
     "exit $code; }"
 )
 PROGRAMS = Path(__file__).with_name("debootstrap")
-MAN_FOLDERS = tuple(f"usr/share/man/man{section}" for section in range(1, 9))
 # A merged /usr, with a stand-in for usr-is-merged until the real one is installed, so that apt does
 # not take usrmerge and its perl. From trixie on mmdebstrap's own hook no longer makes the links.
 MERGE_USR = (
@@ -50,10 +49,10 @@ MERGE_USR = (
 
 def inputs(spec: Spec, _project: Project) -> Inputs:
     """The packages that the suite's table names for this init, and the bootstrap tool's version."""
-    folders = empty_folders(spec)
+    unwanted = filter_of(spec)
     return {
-        "not unpacked": filter_of(spec).options(),
-        **({"empty folders": list(folders)} if folders else {}),
+        "not unpacked": unwanted.options(),
+        "empty folders": list(unwanted.empty_folders),
         "base packages": list(spec.suite_facts.base_packages(spec.init, spec.arch)),
         spec.bootstrap: making.version()
         if spec.bootstrap == "parallel"
@@ -66,12 +65,6 @@ def filter_of(spec: Spec) -> PathFilter:
     if not spec.suite_facts.has_path_filters:
         return PathFilter()
     return PathFilter.wanted(documentation=spec.documentation, locale=spec.locale)
-
-
-def empty_folders(spec: Spec) -> Sequence[str]:
-    """Folders that the suite's maintainer scripts write into, though no page is unpacked."""
-    is_needed = spec.suite_facts.needs_man_folders and filter_of(spec).rules
-    return MAN_FOLDERS if is_needed else ()
 
 
 def build(job: Job) -> None:
@@ -163,7 +156,7 @@ def hooks_of(spec: Spec) -> list[str]:
     keys = " ".join(f'"$1"/etc/ssh/ssh_host_{kind}_key' for kind in kinds)
     hooks = [f'--setup-hook=mkdir -p "$1"/etc/ssh && touch {keys}']
     hooks.append(f"--customize-hook=rm -f {keys}")
-    if folders := " ".join(f'"$1"/{name}' for name in empty_folders(spec)):
+    if folders := " ".join(f'"$1"/{name}' for name in filter_of(spec).empty_folders):
         hooks.append(f"--setup-hook=mkdir -p {folders}")
     if links := " ".join(spec.suite_facts.merged_folders(spec.arch)):
         hooks += [f"--setup-hook={MERGE_USR.format(links=links)}", "--include=usr-is-merged"]
@@ -240,7 +233,7 @@ def _sweep_steps(job: Job, tree: Path) -> list[list[object]]:
         ["mkdir", "-p", *here],
         ["find", *here, "-type", "f", *kept, "-delete"],
         ["find", *here, "-mindepth", "1", "-type", "d", "-empty", "-delete"],
-        *(["mkdir", "-p", tree / name] for name in empty_folders(job.spec)),
+        *(["mkdir", "-p", tree / name] for name in unwanted.empty_folders),
     ]
 
 

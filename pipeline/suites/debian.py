@@ -90,7 +90,6 @@ _BUSTER = replace(
     _BULLSEYE,
     name="buster",
     has_parallel_bootstrap=False,
-    needs_man_folders=True,  # dash 0.5.10
     supported_until="2024-06-30",
     kernel_version=(4, 19),
     version="10",

@@ -30,7 +30,6 @@ class Suite:
     """The facts of one release.
 
     `needs_merged_usr`: the bootstrap makes the links, else usrmerge brings perl (40 MB, 4 s).
-    `needs_man_folders`: dash's postinst fails where there is no /usr/share/man/man1.
     `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
     `hash_prefixes`: what its crypt() understands.
     `has_parallel_bootstrap`: its tree is known to be mmdebstrap's, on amd64.
@@ -63,7 +62,6 @@ class Suite:
     nic_naming: Literal["eth", "enX"] = "eth"
     has_networkd: bool = False
     needs_merged_usr: bool = False
-    needs_man_folders: bool = False
     password_hash: HashName = "sha512"
     hash_prefixes: tuple[str, ...] = ("$6$", "$5$", "$1$")
     ext4_features: str = EXT4_MODERN

@@ -48,7 +48,6 @@ _JAMMY = replace(
 _FOCAL = replace(
     _JAMMY,
     name="focal",
-    needs_man_folders=True,  # dash 0.5.10
     version="20.04",
     supported_until="2025-05-31",
     kernel_version=(5, 4),

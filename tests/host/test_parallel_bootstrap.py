@@ -252,12 +252,12 @@ def test_apt_answers_from_the_selected_lists_as_from_all(bench: Bench, tmp_path:
     packages = bench.spec.suite_facts.base_packages(bench.spec.init)
     said: list[str] = []
 
-    def run(argv: list[str], env: dict[str, str]) -> str:
-        said.append(process.run(argv, env=env))
+    def run(argv: list[str], env: dict[str, str], cwd: Path) -> str:
+        said.append(process.run(argv, env=env, cwd=cwd))
         if len(said) == 1:
             shutil.rmtree(tmp_path / "lists")
             write_lists(bench.snapshot, "amd64", tmp_path / "lists")
-            said.append(process.run(argv, env=env))
+            said.append(process.run(argv, env=env, cwd=cwd))
         return said[0]
 
     resolution.resolve(

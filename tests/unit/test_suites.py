@@ -90,12 +90,6 @@ def test_the_links_into_usr_are_ours_to_make_in_bookworm_alone() -> None:
     assert "lib32" not in SUITES["bookworm"].merged_folders("i386")
 
 
-def test_dash_before_0_5_11_wants_the_folder_of_its_page() -> None:
-    asked = {name for name in ALL if SUITES[name].needs_man_folders}
-    older = {"buster", "stretch", "jessie", "wheezy", "squeeze", "lenny", "etch"}
-    assert asked == {"focal", *older}
-
-
 def test_resolved_is_asked_for_where_it_is_a_package_of_its_own() -> None:
     with_package = {
         name

@@ -107,7 +107,7 @@ def render_list() -> str:
     groups[_STAGES] = [(stage.name, stage.summary) for stage in STAGES]
     blocks = [_wrapped("doit COMMAND name=GUEST variable=value...", 0)]
     for title, entries in groups.items():
-        lines = [_entry(name, doc, column=19) for name, doc in entries]
+        lines = [_entry(name, doc, column=20) for name, doc in entries]
         blocks.append("\n".join([_wrapped(title, 0), *lines]))
     tasks = "doit list --all shows every task, doit why name=GUEST why a stage would run."
     return "\n\n".join([*blocks, _wrapped(_FORMS, 0), _wrapped(tasks, 0)])

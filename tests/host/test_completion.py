@@ -21,7 +21,7 @@ SHELLS = {
 }
 # what is typed, and what the line is after a Tab: {} is the program
 LINES = {
-    "{} buil": "{} build ",
+    "{} publ": "{} publish ",
     "{} build name=mon": "{} build name=montest ",
     "{} build name=montest,no": "{} build name=montest,noble ",
     "{} check mon": "{} check montest ",

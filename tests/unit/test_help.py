@@ -42,7 +42,7 @@ def test_the_list_has_a_line_for_every_command_and_stage(monkeypatch: pytest.Mon
     shown = {command.name: command.doc for command in COMMANDS.values()}
     shown |= {stage.name: stage.summary for stage in STAGES}
     for name, what in shown.items():
-        assert any(line.startswith(f"  {name:<17}{what[:60]}") for line in said), name
+        assert any(line.startswith(f"  {name:<18}{what[:60]}") for line in said), name
     monkeypatch.setenv("COLUMNS", "40")
     assert max(map(len, render_list().splitlines())) <= 40
 

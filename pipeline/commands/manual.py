@@ -1,10 +1,13 @@
-"""The manual page docs/domu.7: `python -m pipeline.commands.manual --write` writes it."""
+"""The manual page docs/domu.7 and docs/reference/commands.md, made of the registry.
+
+`python -m pipeline.commands.manual --write` writes both.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from pydantic.fields import FieldInfo
 
@@ -13,10 +16,22 @@ from pipeline.commands.command import Command
 from pipeline.commands.help import describe, meaning
 from pipeline.commands.options import Options, variables_of
 from pipeline.spec.model import SECTIONS
-from pipeline.spec.schema import refresh_documents
+from pipeline.spec.schema import fill_item, refresh_documents
 from pipeline.stages import STAGES
 
 NAME = "domu.7"
+_PAGE = """\
+# Commands
+
+    ./doit COMMAND name=GUEST variable=value...
+
+`./doit help COMMAND` says the same at the prompt, and `man -l docs/domu.7` all of it. Yes is
+written `yes`, `true`, `on`, `1` or nothing, as in `dry=`; no is `no`, `false`, `off` or `0`.
+Lists are separated by commas. What is not understood ends the command with exit code 2 before
+anything is run or made.
+
+This page is generated: `python -m pipeline.commands.manual --write`.
+"""
 _HEAD = """\
 .\\" generated: python -m pipeline.commands.manual --write
 .TH DOMU 7 "" "DomU pipeline" "DomU pipeline"
@@ -128,6 +143,34 @@ def render_manual() -> str:
     return "\n".join([*lines, _TAIL]) + "\n"
 
 
+def render_page() -> str:
+    """docs/reference/commands.md: the same for readers of the pages."""
+    lines = [_PAGE]
+    for title, commands in GROUPS.items():
+        lines.append(f"## {title[0].upper()}{title[1:]}\n")
+        for command in commands:
+            example = f" {command.example}" if command.example else ""
+            takes = " It takes [the keys of a spec](spec.md) too." if command.takes_spec else ""
+            lines.append(f"### {command.name}\n\n    ./doit {command.name}{example}\n")
+            lines.append(f"{command.doc[0].upper()}{command.doc[1:]}.{takes}\n")
+            lines += _listed(command.options, without=Options.model_fields)
+    lines += ["## Variables of every command\n", *_listed(Options, without={})]
+    lines.append("## Stages\n\nWhat a build does, each on its own: `./doit STAGE name=GUEST`.\n")
+    lines += [f"- `{stage.name}`: {stage.summary}" for stage in STAGES]
+    return "\n".join(lines) + "\n"
+
+
+def documents() -> dict[str, str]:
+    """What is written, by its place in docs/."""
+    return {NAME: render_manual(), "reference/commands.md": render_page()}
+
+
+def _listed(options: type[Options], *, without: Container[str]) -> list[str]:
+    fields = {key: field for key, field in variables_of(options).items() if key not in without}
+    texts = (f"- `{key}=` ({describe(field)}): {meaning(field)}" for key, field in fields.items())
+    return [*map(fill_item, texts), ""] if fields else []
+
+
 def _command(command: Command) -> Iterator[str]:
     yield ".TP"
     mark = ' " (spec)"' if command.takes_spec else ""
@@ -157,4 +200,4 @@ def _quoted(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(refresh_documents({NAME: render_manual()}, sys.argv[1:]))
+    sys.exit(refresh_documents(documents(), sys.argv[1:]))

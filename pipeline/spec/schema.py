@@ -45,8 +45,7 @@ before it begins (*stops*), or says so (*warns*); what no build could make is a 
 whether this machine answers vsyscalls (releases up to wheezy, amd64) and starts i386 programs, by
 starting some; it names the package of a keyring that is missing, and what a release's age means
 today (`doit suites`)."""
-WIDEST_ROW, WIDTH = 159, 110
-_HANGING: dict[str, Any] = {"subsequent_indent": "  ", "break_on_hyphens": False}
+WIDEST_ROW = 159
 _NAMES: dict[type, str] = {str: "text", int: "number", Path: "path"}
 _JSON_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer"}
 
@@ -182,9 +181,14 @@ def _render_keys(fields: Mapping[str, FieldInfo]) -> list[str]:
         if len(row) > WIDEST_ROW:
             brief = re.split(r"(?<=[.:;])\s", meaning, maxsplit=1)[0].rstrip(".:;")
             row = f"| `{key}` | {value} | {brief} (below). |"
-            notes.append(textwrap.fill(f"- `{key}`: {meaning}", WIDTH, **_HANGING))
+            notes.append(fill_item(f"- `{key}`: {meaning}"))
         rows.append(row)
     return [*rows, "", *notes] if notes else rows
+
+
+def fill_item(text: str) -> str:
+    """An item of a list in Markdown, its lines not too long."""
+    return textwrap.fill(text, 110, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _describe_key(key: str, field: FieldInfo) -> str:

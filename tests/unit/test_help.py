@@ -10,7 +10,7 @@ from pipeline.caller import as_typed
 from pipeline.commands import COMMANDS, help
 from pipeline.commands.command import Command
 from pipeline.commands.help import render_list, render_overview, render_topic
-from pipeline.commands.manual import NAME, render_manual
+from pipeline.commands.manual import documents
 from pipeline.commands.options import variables_of
 from pipeline.errors import UsageError
 from pipeline.spec import Spec, known_variables
@@ -122,6 +122,15 @@ def test_what_there_is_not_is_told_with_the_nearest(capsys: pytest.CaptureFixtur
     assert "error: nothing is called bxild" in capsys.readouterr().err
 
 
-def test_the_manual_page_is_current() -> None:
-    written = (ROOT / "docs" / NAME).read_text()
-    assert written == render_manual(), "python -m pipeline.commands.manual --write"
+@pytest.mark.parametrize("name", documents())
+def test_the_manual_pages_are_current(name: str) -> None:
+    written = (ROOT / "docs" / name).read_text()
+    assert written == documents()[name], "python -m pipeline.commands.manual --write"
+
+
+def test_the_page_of_commands_has_each_with_its_variables() -> None:
+    page = documents()["reference/commands.md"]
+    for name, command in COMMANDS.items():
+        part = page.partition(f"### {name}\n")[2].partition("\n### ")[0]
+        own = [key for key in command.variables if key != "events"]
+        assert part and all(f"- `{key}=`" in part for key in own), name

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from pipeline.errors import (
     CommandFailed,
@@ -22,7 +22,10 @@ _NOT_PLAIN = (errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR, errno.ENOTDI
 _NEXT_SNAPSHOT = "build again with snapshot_max_age=0 to take the mirror's present state"
 
 _DISK_FULL = "the disk is full"
-_MAKE_ROOM = "free some space (`df -h`); `doit gc keep=5G` removes what no guest needs"
+MAKE_ROOM = (
+    "free some space (`df -h`); `doit gc keep=5G` removes what no guest needs; "
+    "DOMU_OUTPUT=/another/folder builds elsewhere"
+)
 # tar and e2fsprogs speak of what was written, not of why it was less
 _FULL = re.compile(
     r"No space left on device|ENOSPC|Disk quota exceeded|Wrote only \d+ of \d+ bytes|short write",
@@ -127,7 +130,7 @@ def explain_failure(error: CommandFailed) -> None:
     error.details = "".join(f"{line}\n" for line in shown[-LAST_LINES:])
     known = ((cause, hint) for pattern, cause, hint in _KNOWN if pattern.search(error.details))
     is_full = _FULL.search(error.details) is not None
-    cause, error.hint = (_DISK_FULL, _MAKE_ROOM) if is_full else next(known, ("", ""))
+    cause, error.hint = (_DISK_FULL, MAKE_ROOM) if is_full else next(known, ("", ""))
     ended = f"{script or _program(error.argv)} ended with status {error.status}"
     error.brief = f"{ended}: {cause}" if cause else f"{told} ({ended})" if told else ended
     if script and not error.hint:
@@ -162,6 +165,20 @@ def _program(argv: list[str]) -> str:
     return argv[2] if "-m" in argv[1:2] and argv[2:] else names[0]
 
 
+def describe_room(folder: Path) -> str:
+    """What the file system of a folder has now: what was half made may have been removed since."""
+    while not folder.exists() or not folder.is_mount():
+        folder = folder.parent
+    state = os.statvfs(folder)
+    free, size = (blocks * state.f_frsize >> 20 for blocks in (state.f_bavail, state.f_blocks))
+    return f"{folder} has {free} of {size} MiB free"
+
+
+def is_disk_full(error: PipelineError) -> bool:
+    """Whether there was no room, whoever met that."""
+    return isinstance(error, DiskFull) or _DISK_FULL in error.brief
+
+
 def explain_os_error(error: OSError) -> PipelineError | None:
     """What a person can mend, as such; else None.
 
@@ -172,7 +189,8 @@ def explain_os_error(error: OSError) -> PipelineError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or (
         not error.errno and _FULL.search(str(error))
     ):
-        return DiskFull(f"{_DISK_FULL}: {what}" if place else _DISK_FULL, hint=_MAKE_ROOM)
+        brief = f"{_DISK_FULL}: {what}" if place else _DISK_FULL
+        return DiskFull(brief, hint=MAKE_ROOM)
     if error.errno in (errno.EACCES, errno.EROFS):
         return EnvironmentFault(what, hint="be the user whose it is, or let that user give way")
     if place and error.errno in _NOT_PLAIN:

@@ -26,7 +26,7 @@ from pipeline.console.events import Events
 from pipeline.console.progress import WARNING, print_line
 from pipeline.console.reporter import StageFailed, StageReporter
 from pipeline.console.terminal import print_error
-from pipeline.diagnosis import explain_os_error
+from pipeline.diagnosis import describe_room, explain_os_error, is_disk_full
 from pipeline.errors import PipelineError, UsageError
 from pipeline.guest.passwords import ask_root_hashes
 from pipeline.lockfile import prepare_locked
@@ -214,7 +214,7 @@ class Graph:
             state = self.recipe.build(stage, spec)
             current.came_from_elsewhere = not self.recipe.has_built(state)
 
-        return _guarded(build)
+        return _guarded(self.project, build)
 
     def command_tasks(self) -> Tasks:
         """The commands, each under its own name: one task a guest, or a single one."""
@@ -252,7 +252,7 @@ class Graph:
                 self.recipe.hold()
             command.run(self.recipe, subject, options)
 
-        return _guarded(act)
+        return _guarded(self.project, act)
 
 
 def _prepare_output(project: Project, line: CommandLine) -> None:
@@ -283,11 +283,14 @@ def _prepare_kept(recipe: Recipe, specs: Iterable[Spec]) -> None:
             prepare_locked(recipe, spec)
 
 
-def _guarded(action: Callable[[], None]) -> TaskFailed | None:
+def _guarded(project: Project, action: Callable[[], None]) -> TaskFailed | None:
     try:
         with _explained():
             action()
     except PipelineError as error:
+        if is_disk_full(error):
+            room = describe_room(project.output)
+            error.details = "\n".join(filter(None, (error.details.rstrip(), room)))
         return StageFailed(error)
     return None
 

@@ -14,7 +14,6 @@ from typing import Any
 from pipeline.errors import EnvironmentFault, Finding, PipelineError
 from pipeline.guest.login import find_login
 from pipeline.preflight import look_ahead, refusal_of
-from pipeline.project import Project
 from pipeline.recipe import KNOWN_HOSTS, Recipe
 from pipeline.spec import Spec
 from pipeline.storage import lvm
@@ -122,7 +121,7 @@ def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run) -> Plan:
     except PipelineError as error:
         plan.refuse("disks", error)
     plan.disks = [_plan_disk(run, target, golden, spec) for target in targets]
-    plan.spaces = [*_plan_groups(run, targets, plan), *_plan_files(recipe.project, targets, plan)]
+    plan.spaces = [*_plan_groups(run, targets, plan), *_plan_files(recipe, targets, plan)]
     for space in plan.spaces:
         if space.takes > space.free and not plan.refusals:
             plan.refuse("room", _too_little(space))
@@ -132,7 +131,8 @@ def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run) -> Plan:
 def _too_little(space: PlannedSpace) -> EnvironmentFault:
     return EnvironmentFault(
         f"{space.name} has {space.free // MIB} MiB free, the build needs {space.takes // MIB} MiB",
-        hint="make room, or ask for less: size=",
+        hint="make room (doit gc keep=5G), build elsewhere (DOMU_OUTPUT=/another/folder), or ask "
+        "for less: size=",
     )
 
 
@@ -202,22 +202,27 @@ def _plan_groups(run: lvm.Run, targets: tuple[Target, ...], plan: Plan) -> Itera
             yield PlannedSpace(f"{group}/{pool}", free, takes, found.chunk)
 
 
-def _plan_files(
-    project: Project, targets: tuple[Target, ...], plan: Plan
-) -> Iterator[PlannedSpace]:
+def _plan_files(recipe: Recipe, targets: tuple[Target, ...], plan: Plan) -> Iterator[PlannedSpace]:
     """output/: image files stay there, what goes onto a volume passes through it."""
+    project, rooms = (
+        recipe.project,
+        {stage.name: stage.room_mib * MIB for stage in recipe.stages.values()},
+    )
     place = project.output
     while not place.exists():
         place = place.parent
     state = os.statvfs(place)
     sizes = {disk.part: disk for disk in plan.disks}
     kept = [
-        (sizes[one.part.name].writes or 0) * (2 if one.format != "raw" else 1)
-        for one in targets
+        (rooms["image"] if writes is None else writes) * (2 if one.format != "raw" else 1)
+        for one, writes in ((target, sizes[target.part.name].writes) for target in targets)
         if one.kind == "file"
     ]
-    passing = [_golden_bytes(project.store) for one in targets if one.kind != "file"][:1]
-    takes = sum(kept) + sum(passing) + _SPARE
+    passing = [
+        _golden_bytes(project.store) or rooms["image"] for one in targets if one.kind != "file"
+    ]
+    making = sum(rooms[stage.name] for stage in plan.stages if stage.reason)
+    takes = making + sum(kept) + sum(passing[:1]) + _SPARE
     yield PlannedSpace(str(place), state.f_bavail * state.f_frsize, takes)
 
 

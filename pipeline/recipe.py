@@ -126,7 +126,8 @@ class Stage:
     (`ages`), locked=yes and offline=yes do without.
     `folder` is set for the guest half, whose artifacts live outside the store; `publish` puts such
     a finished folder in its place where a rename is not all. Files matching `mutable` may change
-    after the build: a guest writes to its disk.
+    after the build: a guest writes to its disk. `room_mib` is what its artifact and what is fetched
+    for it take in output/, as measured for bookworm.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Stage:
     publish: Callable[[Job, Path], None] | None = None
     mutable: tuple[str, ...] = ()
     ages: bool = False
+    room_mib: int = 0
     tools: Mapping[str, str] = field(default_factory=dict)
 
     @property

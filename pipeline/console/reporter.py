@@ -14,7 +14,8 @@ from pipeline.console.answer import ANSWER
 from pipeline.console.events import Events
 from pipeline.console.progress import print_line
 from pipeline.console.terminal import Span, print_error
-from pipeline.errors import DiskFull, PipelineError
+from pipeline.diagnosis import is_disk_full
+from pipeline.errors import PipelineError
 
 _BUILT, _REUSED = Span("built", "ok"), Span("reused", "dim")
 
@@ -132,7 +133,7 @@ class StageReporter:
         # what fails beside a full disk mostly fails because of it
         if not ANSWER.is_wanted:
             self._summarize(self._events.seconds)
-        full = [error for error in self._errors if isinstance(error, DiskFull)]
+        full = [error for error in self._errors if is_disk_full(error)]
         for error in full[:1] or self._errors:
             print_error(error)
         if full:

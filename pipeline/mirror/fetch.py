@@ -17,7 +17,8 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pipeline.console.progress import progress_bar
-from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
+from pipeline.diagnosis import MAKE_ROOM
+from pipeline.errors import DiskFull, EnvironmentFault, PipelineError, VerificationError
 from pipeline.files import CHUNK, digest_file
 from pipeline.interruption import gate, passing
 from pipeline.locks import make_locked
@@ -77,9 +78,9 @@ def fetch_file(url: str, target: Path, *, size: int, sha256: str, way: Way = _PL
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise EnvironmentFault(
+        raise DiskFull(
             f"no space left for {target.name} ({size} bytes) in {target.parent}",
-            hint="free some space (`df -h`), old store entries below output/store/ can go",
+            hint=MAKE_ROOM,
         ) from error
     return target
 

@@ -282,6 +282,7 @@ STAGE = Stage(
     summary="minimal tree of the suite",
     build=build,
     revision=REVISION,
+    room_mib=210,
     after=("mirror",),
     keys=("suite", "arch", "init", "bootstrap", "documentation", "locale"),
     checks=(require_feasible, require_proxy),

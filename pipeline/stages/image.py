@@ -154,6 +154,7 @@ STAGE = Stage(
     summary="golden image, no identity in it",
     build=build,
     revision=REVISION,
+    room_mib=250,
     after=("rootfs",),
     keys=("suite", "arch", "fs", "layout"),
     inputs=inputs,

@@ -212,6 +212,7 @@ STAGE = Stage(
     summary="kernel, initrd and modules of one ABI",
     build=build,
     revision=REVISION,
+    room_mib=105,
     after=("mirror",),
     keys=("arch", "boot", "kernel", "initrd", "modules", "fs"),
     reads={"suite": "the mirror's identity names it"},

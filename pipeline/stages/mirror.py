@@ -110,6 +110,7 @@ STAGE = Stage(
     summary="the mirror's signed state, verified",
     build=build,
     revision=REVISION,
+    room_mib=60,
     keys=("suite", "arch", "mirror", "components", "updates", "security", "keyring"),
     reads={"snapshot_max_age": "it says when to ask again"},
     checks=(require_feasible, require_proxy),

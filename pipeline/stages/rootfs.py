@@ -289,6 +289,7 @@ STAGE = Stage(
     summary="base tree plus the guest's elements",
     build=build,
     revision=REVISION,
+    room_mib=225,
     after=("base", "kernel"),
     keys=(
         "suite",

@@ -164,7 +164,7 @@ def expect_full_or_done(code: int, said: str, where: str) -> None:
 
 def test_a_cold_build_on_a_full_disk_is_one_line_at_any_step(ground: Ground) -> None:
     require(is_root(), "mounts a tmpfs")
-    codes = []
+    codes, told = [], 0
     for size in (
         "16k",
         "64k",
@@ -181,11 +181,13 @@ def test_a_cold_build_on_a_full_disk_is_one_line_at_any_step(ground: Ground) -> 
         with small_disk(ground.output, size):
             code, said = ground.run(*BUILD)
             expect_full_or_done(code, said, size)
+            told += f"{ground.output} has 0 of" in said
             assert not find_half(ground)
             assert not find_leftovers(ground)
             codes.append(code)
         ground.output.rmdir()
     assert codes[0] == 3
+    assert told > 0
     assert codes[-1] == 0
 
 

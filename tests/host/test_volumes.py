@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.namespace import isolated
 from pipeline.plan import Plan, plan_build
 from pipeline.process import run
 from pipeline.project import Project
+from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.storage.flatten import flatten_guest
 from tests import small
@@ -163,6 +165,21 @@ def test_the_plan_tells_disks_room_and_time_and_touches_nothing(tmp_path: Path) 
     assert root.writes is not None and root.writes < 20 * MIB
     assert json.loads(json.dumps(plan.as_json()))["disks"][0]["path"].endswith("web2/disk.img")
     assert not planned(project, "web1").disks, "everything is current"
+
+
+def test_the_plan_of_a_first_build_knows_what_its_stages_take(tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1")
+    spec = load_all(project.guests)["web1"]
+    refusals = []
+    for room_mib in (0, 1 << 40):
+        stages = [
+            replace(stage, room_mib=room_mib) if stage.name == "rootfs" else stage
+            for stage in small._stages("1")
+        ]
+        refusals.append(plan_build(Recipe(project, stages), spec, run).refusals)
+    assert refusals[0] == []
+    assert refusals[1][0].exit_code == 3
+    assert "MiB free, the build needs" in refusals[1][0].brief
 
 
 def test_the_plan_refuses_what_cannot_fit(tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ from pipeline.mirror.proxy.units import (
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.suites import SUITES, Suite, describe_age, facts_of
+from pipeline.suites.accounts import NEVER, read_accounts, read_proven
 
 # what fits in a terminal
-_SHORT = ("suite", "version", "state", "until", "init", "kernel", "fs", "console", "hash")
+_SHORT = ("suite", "version", "state", "until", "init", "kernel", "fs", "built", "proven")
 _HEAD = ("", "mirror", "suite", "dated", "valid until", "lag", "answer", "speed", "signed by")
 
 
@@ -97,7 +98,7 @@ def suites(_recipe: Recipe, _specs: object, options: Releases) -> None:
     """The releases: what differs between them, and how old they are."""
     today = datetime.now(UTC).date()
     chosen = [SUITES[name] for name in options.suites or SUITES]
-    rows = [facts_of(suite, today) for suite in chosen]
+    rows = [{**facts_of(suite, today), **_dates(suite.name)} for suite in chosen]
     if options.json_form:
         print(json.dumps({row["suite"]: row for row in rows}, indent=1))
         return
@@ -112,6 +113,12 @@ def suites(_recipe: Recipe, _specs: object, options: Releases) -> None:
         note = describe_age(suite, today)
         if note:
             print_line(f"  {suite.name}: {note}")
+
+
+def _dates(suite: str) -> dict[str, str]:
+    account, booted = read_accounts().get(suite), read_proven().get(suite)
+    built = account.built if account else ""
+    return {"built": built or NEVER, "proven": booted[0] if booted else NEVER}
 
 
 def mirror_proxy(recipe: Recipe, _specs: object, options: MirrorProxy) -> None:

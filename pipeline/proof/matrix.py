@@ -1,8 +1,8 @@
 """The table of proofs in docs/reference/proof-matrix.md, made from proof.json files.
 
 `python -m pipeline.proof.matrix [--write] [FOLDER...]` looks for them below the folders (output/ if
-none is named). The newest proof of each kind of guest counts. What cannot be booted stands in
-docs/unbootable.toml with the reason.
+none is named), and adds them to those that it knows, in proof-matrix/proofs.json. The newest proof
+of each kind of guest counts. What cannot be booted stands in docs/unbootable.toml with the reason.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import ROOT
 from pipeline.proof.names import FOLDER, PROOF, SCREENSHOT
+from pipeline.suites.accounts import PROOFS as KNOWN
 
 PAGE = ROOT / "docs" / "reference" / "proof-matrix.md"
 UNBOOTABLE = ROOT / "docs" / "unbootable.toml"
@@ -54,55 +55,101 @@ This page is generated from proof.json files: `python -m pipeline.proof.matrix -
 
 @dataclass(frozen=True)
 class Proof:
-    """One proof.json, and the folder that it lies in."""
+    """What the page keeps of one proof.json; `folder` is where it lay, if it was read just now.
 
-    record: dict[str, Any]
-    folder: Path
+    `kind` is the guest in words, `counts` checks that held and that did not, for each column.
+    """
+
+    guest: str
+    kind: str
+    suite: str
+    xen: str
+    accelerator: str
+    verdict: str
+    reason: str
+    proven_at: float
+    counts: dict[str, list[int]]
+    login: str
+    total: str
+    failed: list[str]
+    causes: list[str]
+    unasked: list[str]
+    has_picture: bool
+    folder: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Proof:
+        """Raises OSError, ValueError, KeyError or TypeError for what is no proof.json."""
+        record = json.loads(path.read_bytes())
+        facts, checks = dict(record["facts"]), record["checks"]
+        counts: dict[str, list[int]] = {}
+        for check in checks:
+            if check["ok"] is not None:
+                counts.setdefault(column_of(check["name"]), [0, 0])[not check["ok"]] += 1
+        is_proven = record["verdict"] == "proven"
+        return cls(
+            guest=str(record["guest"]),
+            kind=_kind_of(facts),
+            suite="" if facts.get("foreign") else str(facts.get("suite", "")),
+            xen=str(facts.get("xen", "?")),
+            accelerator=str(facts.get("accelerator", "xl")),
+            verdict=str(record["verdict"]),
+            reason=str(record["reason"]),
+            proven_at=record["proven_at"],
+            counts=counts,
+            login=_seconds(record["seconds"], "create", "boot to login"),
+            total=_seconds(record["seconds"], "total"),
+            failed=[_failure(check) for check in checks if check["ok"] is False and not is_proven],
+            causes=[] if is_proven else list(record.get("causes", [])),
+            unasked=[
+                f"{check['name']}: {check['seen']}" for check in checks if check["ok"] is None
+            ],
+            has_picture=bool(facts.get("screenshot")),
+            folder=str(path.parent),
+        )
 
     @property
-    def guest(self) -> str:
-        return str(self.record["guest"])
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return dict(self.record["facts"])
-
-    @property
-    def kind(self) -> str:
-        """The kind of guest in words: what makes two proofs lines of their own."""
-        facts = self.facts
-        words = [str(facts.get("type", "")).upper(), str(facts.get("boot", ""))]
-        words += [str(facts[key]) for key in ("suite", "init", "format") if facts.get(key)]
-        words += ["not built here"] if facts.get("foreign") else []
-        if "dhcp" in facts:
-            words.append("DHCP" if facts["dhcp"] else "fixed address")
-        words += [str(facts["fs"])] if facts.get("fs", "ext4") != "ext4" else []
-        words += ["copy-on-write"] if facts.get("clone") == "cow" else []
-        words += ["all blocks taken"] if facts.get("image") == "full" else []
-        words += [f"{facts['disks']} disks"] if facts.get("disks", 0) > MOST_DISKS else []
-        words += ["no swap"] if facts.get("swap") == "0" else []
-        words += ["screen"] if facts.get("vnc") else []
-        return ", ".join(words)
+    def key(self) -> tuple[str, str, str]:
+        """What makes two proofs lines of their own, in their order."""
+        return (self.kind, self.host, self.guest)
 
     @property
     def host(self) -> str:
         """What it was proven with."""
-        facts = self.facts
-        return f"Xen {facts.get('xen', '?')}, {facts.get('accelerator', 'xl')}"
+        return f"Xen {self.xen}, {self.accelerator}"
 
     def cell(self, column: str) -> str:
         """What a column of the table shows."""
-        checks = [one for one in self.record["checks"] if column_of(one["name"]) == column]
-        held = sum(one["ok"] is True for one in checks)
-        failed = sum(one["ok"] is False for one in checks)
+        held, failed = self.counts.get(column, (0, 0))
         if failed:
             return f"**✗** {failed}" + (f", {held}" if held else "")
         return str(held) if held else "·"
 
-    def seconds(self, *phases: str) -> str:
-        """The sum of the phases, if it came so far."""
-        found = [self.record["seconds"].get(name) for name in phases]
-        return "" if None in found else f"{sum(found):.0f}"
+
+def _kind_of(facts: dict[str, Any]) -> str:
+    words = [str(facts.get("type", "")).upper(), str(facts.get("boot", ""))]
+    words += [str(facts[key]) for key in ("suite", "init", "format") if facts.get(key)]
+    words += ["not built here"] if facts.get("foreign") else []
+    if "dhcp" in facts:
+        words.append("DHCP" if facts["dhcp"] else "fixed address")
+    words += [str(facts["fs"])] if facts.get("fs", "ext4") != "ext4" else []
+    words += ["copy-on-write"] if facts.get("clone") == "cow" else []
+    words += ["all blocks taken"] if facts.get("image") == "full" else []
+    words += [f"{facts['disks']} disks"] if facts.get("disks", 0) > MOST_DISKS else []
+    words += ["no swap"] if facts.get("swap") == "0" else []
+    words += ["screen"] if facts.get("vnc") else []
+    return ", ".join(words)
+
+
+def _seconds(taken: dict[str, float], *phases: str) -> str:
+    """The sum of the phases, if it came so far."""
+    known = [taken.get(name) for name in phases]
+    return "" if None in known else f"{sum(filter(None, known)):.0f}"
+
+
+def _failure(check: dict[str, Any]) -> str:
+    seen = " ".join(check["seen"].split())[:200] or "nothing"
+    return f"{check['name']}: expected {check['expected']}, seen {seen}"
 
 
 def column_of(check: str) -> str:
@@ -110,24 +157,27 @@ def column_of(check: str) -> str:
     return next((name for name, starts in COLUMNS if check.startswith(starts)), OTHER)
 
 
-def read_proofs(folders: Iterable[Path]) -> list[Proof]:
-    """The newest proof of each guest and kind, in the order of kinds.
+def read_proofs(folders: Iterable[Path], known: Iterable[Proof] = ()) -> list[Proof]:
+    """The newest proof of each guest and kind, of those that are known and those in the folders.
 
     Left out are unreadable ones and broken ones, which say nothing about the guest.
     """
-    newest: dict[tuple[str, str], Proof] = {}
+    newest = {proof.key: proof for proof in known}
     for path in sorted(path for folder in folders for path in folder.rglob(f"{FOLDER}/{PROOF}")):
         try:
-            proof = Proof(json.loads(path.read_bytes()), path.parent)
-            key = (proof.kind + proof.host, proof.guest)
-            at = proof.record["proven_at"]
-            if proof.record["verdict"] == "broken":
-                continue
+            proof = Proof.read(path)
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if key not in newest or at > newest[key].record["proven_at"]:
-            newest[key] = proof
+        former = newest.get(proof.key)
+        if proof.verdict != "broken" and (former is None or proof.proven_at > former.proven_at):
+            newest[proof.key] = proof
     return [newest[key] for key in sorted(newest)]
+
+
+def read_known(path: Path = KNOWN) -> list[Proof]:
+    """The proofs of earlier runs."""
+    table = json.loads(path.read_bytes()) if path.is_file() else []
+    return [Proof(**facts) for facts in table]
 
 
 def render(proofs: Sequence[Proof], unbootable: Sequence[tuple[str, str]]) -> str:
@@ -138,10 +188,8 @@ def render(proofs: Sequence[Proof], unbootable: Sequence[tuple[str, str]]) -> st
     lines = [_HEAD, "## Proofs\n"]
     lines += _head("guest", "kind", "with", "verdict", "login", "all")
     for proof in proofs:
-        cells = [f"`{proof.guest}`", proof.kind, proof.host, f"**{proof.record['verdict']}**"]
-        lines.append(
-            _row([*cells, proof.seconds("create", "boot to login"), proof.seconds("total")])
-        )
+        cells = [f"`{proof.guest}`", proof.kind, proof.host, f"**{proof.verdict}**"]
+        lines.append(_row([*cells, proof.login, proof.total]))
     lines += ["", "## Checks that held\n", *_head("guest", *used)]
     for proof in proofs:
         lines.append(_row([f"`{proof.guest}`", *(proof.cell(name) for name in used)]))
@@ -164,30 +212,20 @@ def _render_failures(proofs: Sequence[Proof]) -> list[str]:
     """What did not hold: expected against seen, and the likely cause."""
     lines: list[str] = []
     for proof in proofs:
-        if proof.record["verdict"] == "proven":
-            continue
-        lines += [f"### {proof.guest}: {proof.record['verdict']}\n", f"{proof.record['reason']}\n"]
-        for check in proof.record["checks"]:
-            if check["ok"] is False:
-                seen = " ".join(check["seen"].split())[:200] or "nothing"
-                lines.append(f"- {check['name']}: expected {check['expected']}, seen {seen}")
-        lines += [f"- likely cause: {cause}" for cause in proof.record.get("causes", [])]
-        lines.append("")
+        if proof.verdict != "proven":
+            lines += [f"### {proof.guest}: {proof.verdict}\n", f"{proof.reason}\n"]
+            lines += [f"- {failure}" for failure in proof.failed]
+            lines += [*(f"- likely cause: {cause}" for cause in proof.causes), ""]
     return ["## What failed\n", *lines] if lines else []
 
 
 def _render_unasked(proofs: Sequence[Proof]) -> list[str]:
-    found = {
-        f"- `{proof.guest}`, {check['name']}: {check['seen']}": None
-        for proof in proofs
-        for check in proof.record["checks"]
-        if check["ok"] is None
-    }
-    return ["## What was not asked\n", *found, ""] if found else []
+    listed = {f"- `{proof.guest}`, {name}": None for proof in proofs for name in proof.unasked}
+    return ["## What was not asked\n", *listed, ""] if listed else []
 
 
 def _render_pictures(proofs: Sequence[Proof]) -> list[str]:
-    shown = [proof for proof in proofs if proof.facts.get("screenshot")]
+    shown = [proof for proof in proofs if proof.has_picture]
     lines = [f"![the screen of {proof.guest}]({PICTURES}/{proof.guest}.png)\n" for proof in shown]
     return ["## Screens, as a VNC client sees them\n", *lines] if lines else []
 
@@ -201,14 +239,16 @@ def read_unbootable(path: Path) -> list[tuple[str, str]]:
 
 
 def write_page(page: Path, proofs: Sequence[Proof], text: str) -> None:
-    """The page, and the pictures that it shows beside it."""
-    pictures = page.parent / PICTURES
+    """The page; beside it the pictures that it shows, and the proofs for the next time."""
+    beside = page.parent / PICTURES
+    beside.mkdir(exist_ok=True)
     for proof in proofs:
-        picture = proof.folder / SCREENSHOT
-        if proof.facts.get("screenshot") and picture.is_file():
-            pictures.mkdir(exist_ok=True)
+        picture = Path(proof.folder, SCREENSHOT)
+        if proof.folder and proof.has_picture and picture.is_file():
             name = re.sub(r"[^\w.-]", "_", proof.guest)
-            shutil.copyfile(picture, pictures / f"{name}.png")
+            shutil.copyfile(picture, beside / f"{name}.png")
+    lines = (json.dumps(asdict(replace(proof, folder=""))) for proof in proofs)
+    (beside / KNOWN.name).write_text("[\n{}\n]\n".format(",\n".join(lines)))
     page.write_text(text)
 
 
@@ -216,11 +256,9 @@ def main() -> None:
     """Parse the command line, print the page or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
-    parser.add_argument("--write", action="store_true", help="into docs/reference/proof-matrix.md")
+    parser.add_argument("--write", action="store_true", help=f"into {PAGE.relative_to(ROOT)}")
     options = parser.parse_args()
-    proofs = read_proofs(options.folders or [ROOT / "output"])
-    if not proofs:
-        parser.error("no proof.json there: doit prove name=... first")
+    proofs = read_proofs(options.folders or [ROOT / "output"], read_known())
     text = render(proofs, read_unbootable(UNBOOTABLE))
     if not options.write:
         print(text, end="")

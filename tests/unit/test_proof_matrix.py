@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.proof.matrix import column_of, read_proofs, read_unbootable, render, write_page
+from pipeline.proof.matrix import (
+    PAGE,
+    UNBOOTABLE,
+    column_of,
+    read_known,
+    read_proofs,
+    read_unbootable,
+    render,
+    write_page,
+)
 from pipeline.proof.names import FOLDER, PROOF, SCREENSHOT
 
 HELD = [("login prompt on hvc0", True), ("SSH with the key", True), ("swap", True)]
@@ -85,7 +94,30 @@ def test_the_newest_proof_of_a_guest_counts_and_damaged_and_broken_ones_do_not(
 
     (proof,) = read_proofs([tmp_path])
 
-    assert proof.record["verdict"] == "failed"
+    assert proof.verdict == "failed"
+
+
+def test_proofs_of_earlier_runs_stay_until_there_is_a_newer_one(tmp_path: Path) -> None:
+    for number, guest in enumerate(("web1", "web2"), 1):
+        put(tmp_path / "first", guest, [*HELD, ("apt-get update", None)], proven_at=number)
+    page = tmp_path / "page.md"
+    first = read_proofs([tmp_path / "first"])
+    write_page(page, first, render(first, []))
+    put(tmp_path / "second", "web2", HELD, proven_at=9, verdict="failed", reason="later")
+    put(tmp_path / "second", "web1", HELD, proven_at=0, verdict="failed", reason="before")
+
+    proofs = read_proofs([tmp_path / "second"], read_known(tmp_path / "proof-matrix/proofs.json"))
+
+    assert [(proof.guest, proof.verdict) for proof in proofs] == [
+        ("web1", "proven"),
+        ("web2", "failed"),
+    ]
+    assert render(proofs[:1], []) == render(first[:1], [])
+
+
+def test_the_page_in_docs_is_made_of_the_proofs_beside_it() -> None:
+    made = render(read_known(), read_unbootable(UNBOOTABLE))
+    assert PAGE.read_text() == made, "python -m pipeline.proof.matrix --write"
 
 
 def test_a_picture_is_put_beside_the_page(tmp_path: Path) -> None:

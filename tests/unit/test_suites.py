@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from pipeline.suites import SUITES, nearest_suite
+from pipeline.suites.accounts import (
+    BUILT,
+    NEVER,
+    PAGE,
+    Account,
+    read_accounts,
+    read_proven,
+    render_page,
+)
 
 ALL = sorted(SUITES)
 
@@ -125,3 +136,34 @@ def test_sshd_learned_ed25519_in_jessie_and_fido_in_bullseye() -> None:
 def test_the_nearest_suite_of_a_misspelling() -> None:
     assert nearest_suite("bokworm") == "bookworm"
     assert nearest_suite("zzzz") == ""
+
+
+def test_the_page_of_releases_is_made_of_what_was_built_and_booted() -> None:
+    accounts = read_accounts()
+    assert list(accounts) == list(SUITES), f"{BUILT}: python -m tests.suites --write"
+    page = render_page(SUITES, accounts, read_proven())
+    assert PAGE.read_text() == page, "python -m tests.suites --page"
+
+
+def test_the_last_proof_that_held_is_the_one_that_counts(tmp_path: Path) -> None:
+    proofs = [
+        {"suite": "jammy", "verdict": "proven", "proven_at": 86400 * 3, "xen": "4.20"},
+        {"suite": "jammy", "verdict": "proven", "proven_at": 86400, "xen": "4.17"},
+        {"suite": "focal", "verdict": "failed", "proven_at": 86400, "xen": "4.17"},
+        {"suite": "", "verdict": "proven", "proven_at": 86400, "xen": "4.17"},
+    ]
+    table = tmp_path / "proofs.json"
+    table.write_text(json.dumps(proofs))
+    assert read_proven(table) == {"jammy": ("1970-01-04", "4.20")}
+    assert read_proven(tmp_path / "none") == {}
+
+
+def test_a_release_that_nobody_built_is_told_with_what_the_mirror_said() -> None:
+    built = Account(asked="2026-11-29", built="2026-11-28", kernel="6.1", packages=140)
+    accounts = {"bookworm": built, "etch": Account(asked="2026-11-29", answer="not found (404)")}
+    page = render_page({name: SUITES[name] for name in ("bookworm", "etch", "sid")}, accounts, {})
+    built_rows, _, others = page.partition("## Never built")
+    assert "| `bookworm` | Debian 12 | 2026-11-28 |" in built_rows
+    assert f"| {NEVER} |" in built_rows  # no proof of it
+    assert "| `etch` | 2026-11-29 | not found (404) |" in others
+    assert f"| `sid` | {NEVER} |" in others

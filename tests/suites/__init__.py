@@ -1,0 +1,1 @@
+"""Each release, built as a user builds it."""

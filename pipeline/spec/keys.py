@@ -101,14 +101,27 @@ class Origin(Section):
 
 
 class Software(Section):
-    """Software."""
+    """Software. What is installed besides the release's base.
+
+    A lean guest boots, serves SSH and installs packages. It has no editor, pager, ping, cron,
+    logrotate, rsync or manual pages, and with sysvinit no system log. `profile = "comfort"` adds
+    vim-tiny, less, iputils-ping, cron, logrotate, lsof, rsync and tcpdump, with sysvinit rsyslog
+    (etch: sysklogd): 12 packages and 5.3 MiB of disk in bookworm. Manual pages come with
+    `documentation`.
+    """
 
     init: Literal["systemd", "sysvinit"] = Field(
         "",  # type: ignore[arg-type]
         description="The guest's init. Default by suite: systemd from jessie on.",
     )
+    profile: Literal["lean", "comfort"] = Field(
+        "lean",
+        description="How much is in it besides: lean nothing, comfort a day's tools.",
+    )
     packages: Annotated[tuple[values.PackageName, ...], values.AsList] = Field(
-        (), description="Packages to install besides the base.", examples=[["drbd-utils", "vim"]]
+        (),
+        description="Packages to install besides the base and those of the profile.",
+        examples=[["drbd-utils", "vim"]],
     )
     elements: Annotated[tuple[values.ElementName, ...], values.AsList] = Field(
         (), description="Further diskimage-builder elements.", examples=[["drbd"]]

@@ -201,7 +201,21 @@ def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
         filled["vncunused"] = filled.get("vncdisplay") is None
     named = filled.get("suite", "bookworm")
     suite = SUITES.get(named) if isinstance(named, str) else None
-    return _suite_defaults(suite, filled) | filled if suite else filled
+    if suite is None:
+        return filled
+    filled = _suite_defaults(suite, filled) | filled
+    if filled.get("profile") == "comfort":
+        _add_comfort(suite, filled)
+    return filled
+
+
+def _add_comfort(suite: Suite, filled: dict[str, Any]) -> None:
+    """The profile's packages before those that are named: what is built knows no profile."""
+    given = filled.get("packages", ())
+    given = [given] if isinstance(given, str) else given
+    if isinstance(given, list | tuple):
+        wanted = suite.comfort_packages(filled["init"])
+        filled["packages"] = [*wanted, *(name for name in given if name not in wanted)]
 
 
 def _suite_defaults(suite: Suite, filled: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Mapping
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -54,7 +55,7 @@ def render_reference() -> str:
     """docs/reference/spec.md: every key, section by section."""
     lines = [_INTRODUCTION.rstrip("\n")]
     for section in SECTIONS:
-        title, _, rest = (section.__doc__ or "").partition(". ")
+        title, _, rest = cleandoc(section.__doc__ or "").partition(". ")
         lines += [f"\n## {title.rstrip('.')}\n"]
         lines += [f"{rest}\n"] if rest else []
         lines += _render_keys(section.model_fields)

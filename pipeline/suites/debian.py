@@ -179,6 +179,7 @@ _ETCH = replace(
     console="tty1",  # 2.6.18-xen: the console is tty1, hvc0 came with 2.6.26
     disk_device="sda",
     own_xen="3.0",
+    log_package="sysklogd",
     password_hash="md5",  # glibc 2.3.6; SHA-crypt came with 2.7
     hash_prefixes=("$1$",),
     openssh=(4, 3),

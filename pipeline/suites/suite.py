@@ -24,6 +24,12 @@ EXT4_OLD = (
 EXT3 = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
 EXT2 = "none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
 
+# for every day, and for the day on which nothing can be installed any more
+COMFORT = (
+    *("vim-tiny", "less", "iputils-ping", "cron", "logrotate"),
+    *("lsof", "rsync", "tcpdump"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
@@ -38,6 +44,7 @@ class Suite:
     modules of its Xen kernel, where that is one of its own. `has_inrelease` is false where the
     signature is apart, in Release.gpg. `script` is debootstrap's.
     `own_xen` is the Xen that it shipped where that was xend's (3.0, 3.2). `has_run`: there is /run.
+    `log_package` is the syslog daemon of sysvinit's guests with comfort.
     `has_old_tools`: module-init-tools before 3.5 (modules.dep names whole paths), mktemp without
     long options, find without -executable.
     """
@@ -81,6 +88,7 @@ class Suite:
     own_xen: str = ""
     has_run: bool = True
     has_old_tools: bool = False
+    log_package: str = "rsyslog"
 
     def partition(self, number: int) -> str:
         """The name that its kernel gives a DomU's disk: /dev/xvda1, or /dev/sda1 in etch."""
@@ -166,6 +174,13 @@ class Suite:
         """
         extra = (self.libc_xen_package,) if self.libc_xen_package and arch == "i386" else ()
         return self.system_packages[init] + extra
+
+    def comfort_packages(self, init: object) -> tuple[str, ...]:
+        """What `profile = "comfort"` adds: of the same name in every release from etch on.
+
+        Under systemd the journal is the log.
+        """
+        return (*COMFORT, self.log_package) if init == "sysvinit" else COMFORT
 
     def mke2fs_features(self, fs: str) -> str:
         """The argument of `mke2fs -O` for ext2, ext3 or ext4; raises KeyError otherwise."""

@@ -279,8 +279,7 @@ def become(argv: Sequence[str], *, keep: Sequence[str] = ()) -> None:
     if program is None:
         raise EnvironmentFault(f"{argv[0]} is not installed")
     kept = {name: os.environ[name] for name in ("TERM", *keep) if name in os.environ}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    # handlers of signals go with execve(2); in a thread, where this runs, none can be set
     os.execve(program, [*argv], environment(kept))
 
 

@@ -176,6 +176,10 @@ class Project:
         """What makes the guest itself and is kept: host keys, machine-id; mode 0700."""
         return self.output / "identity" / guest
 
+    def report(self, guest: str) -> Path:
+        """The page that `doit report` writes."""
+        return self.output / "reports" / guest / "index.html"
+
     def log(self, guest: str, stage: str) -> Path:
         """The log of a stage, from its last run for this guest."""
         return self.output / "logs" / guest / f"{stage}.log"

@@ -44,6 +44,12 @@ BUILD = (
         options.Check,
         only_reads=True,
     ),
+    Command(
+        "report",
+        "write a page about a built guest: packages, boot, proof, how it was made",
+        f"{_ROOM}.report:report",
+        options.Guests,
+    ),
     Command("check", "verify the finished image", f"{_ROOM}.prove:check", options.Check),
     Command(
         "guests",

@@ -81,6 +81,7 @@ def _alone(project: Project, name: str) -> Iterator[None]:
 def _find(project: Project, asked: Delete) -> Doomed:
     name = asked.name
     folders = [project.artifact(name), project.volume(name), project.output / "logs" / name]
+    folders.append(project.report(name).parent)
     volumes = [disk for disk in read_record(project.volume(name)) if disk.uuid and _is_there(disk)]
     written = [
         *_written_files(project.volume(name)),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifact.record import describe_values, read_record
 from pipeline.console.progress import print_line
-from pipeline.errors import PipelineError, UsageError
-from pipeline.files import fingerprint
+from pipeline.errors import UsageError
+from pipeline.files import Damaged, fingerprint, read_table
 from pipeline.guest.host_keys import derive_public_key
 from pipeline.guest.identity import authorized_lines
 from pipeline.recipe import INDIFFERENT, Recipe
@@ -26,9 +25,9 @@ def choose_spec(recipe: Recipe, spec: Spec, *, as_is: bool) -> Spec:
     does not exist, or was built from another spec and nobody asked to prove it as it is.
     """
     folder = recipe.project.artifact(spec.name)
-    recorded = _read_spec(folder, spec.name)
     if as_is:
-        return Spec.model_validate(_without_digests(recorded))
+        return read_built_spec(folder, spec.name)
+    recorded = _read_spec(folder, spec.name)
     changes = find_changes(recorded, spec)
     if not _are_keys_the_same(folder, recorded, spec):
         changes.append(f"{_KEYS} changed")
@@ -41,6 +40,11 @@ def choose_spec(recipe: Recipe, spec: Spec, *, as_is: bool) -> Spec:
         )
     _note_older_recipe(recipe, spec)
     return spec
+
+
+def read_built_spec(folder: Path, name: str) -> Spec:
+    """The spec that an artifact was built from, without secrets. Raises as choose_spec does."""
+    return Spec.model_validate(_without_digests(_read_spec(folder, name)))
 
 
 def find_changes(recorded: dict[str, Any], spec: Spec) -> list[str]:
@@ -83,16 +87,14 @@ def read_public_half(key: bytes, path: Path) -> str:
 
 def _read_spec(folder: Path, name: str) -> dict[str, Any]:
     try:
-        recorded: dict[str, Any] = json.loads((folder / "spec.json").read_bytes())
+        return read_table(folder / "spec.json", "a spec")
     except FileNotFoundError as error:
         raise UsageError(
             f"{name}: there is no artifact to prove", hint=f"build it first: doit build name={name}"
         ) from error
-    except (OSError, ValueError) as error:
-        raise PipelineError(
-            f"{folder / 'spec.json'}: {error}", hint=f"build it again: doit build name={name}"
-        ) from error
-    return recorded
+    except Damaged as error:
+        error.hint = f"build it again: doit build name={name}"
+        raise
 
 
 def _without_digests(recorded: dict[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ are kept beside it: a glance trusts them, publishing does not.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifact.sums import measure_file
-from pipeline.files import digest_file
+from pipeline.errors import PipelineError
+from pipeline.files import digest_file, read_table
 from pipeline.proof.names import FOLDER, FORM, PROOF
 
 SHA256, VERITY = "sha256", "fs-verity"
@@ -90,11 +90,11 @@ def read_verdict(folder: Path, *, is_glance: bool = False) -> Verdict:
     """
     path = folder / FOLDER / PROOF
     try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
+        record = read_table(path, "a proof")
     except FileNotFoundError:
         return Verdict("it was never proven")
-    except (OSError, ValueError) as error:
-        return Verdict(f"{path} cannot be read: {error}")
+    except PipelineError as error:
+        return Verdict(f"its proof cannot be read: {error}")
     if record.get("form") != FORM:
         return Verdict(f"its proof is of form {record.get('form')}, this pipeline writes {FORM}")
     at = int(record["proven_at"])

@@ -19,6 +19,7 @@ AT_THE_TOP = {
     "domu.7",
     "flow.svg",
     "rooms.svg",
+    "site.css",
     "spec.schema.json",
     "unbootable.toml",
 }

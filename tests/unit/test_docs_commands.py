@@ -107,3 +107,14 @@ def test_every_documented_guest_is_a_spec_without_a_mistake(page: Path, tmp_path
             text = re.sub(r'"~/\.ssh/\w+\.pub"', f'"{tmp_path}/key.pub"', text)
             (tmp_path / f"guests/{named[1]}.toml").write_text(text)
     load_all(tmp_path / "guests")
+
+
+def test_the_picture_in_readme_names_every_stage_and_true_commands() -> None:
+    picture = (ROOT / "docs/flow.svg").read_text(encoding="utf-8")
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+    names = [stage.name for stage in STAGES]
+    assert sorted(set(words) & set(names)) == sorted(names)
+    drawn = re.findall(r"\./doit ([\w, ]+)", " ".join(words))
+    asked = {name for text in drawn for name in re.findall(r"^\w+|(?<=, )\w+", text)}
+    assert asked >= {"build", "install", "start", "ssh", "prove"}
+    assert asked <= set(COMMANDS)

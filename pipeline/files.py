@@ -105,7 +105,7 @@ def read_named_text(path: Path, *, most: int = TEXT_BYTES) -> str:
             f"{path}: longer than {most >> 10} KiB", hint="name a text that a person wrote"
         )
     try:
-        return content.decode("utf-8-sig")
+        return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not a UTF-8 text") from error
 

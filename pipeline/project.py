@@ -106,6 +106,8 @@ class Project:
                 f"{self.output} belongs to {owner}: root writes nothing there",
                 hint=f"build as {owner}; or {other}, and `from=FOLDER` installs what is here",
             )
+        if os.statvfs(self.output).f_flag & os.ST_RDONLY:
+            raise EnvironmentFault(f"{self.output}: Read-only file system", hint=other)
         if not os.access(self.output, os.W_OK | os.X_OK):
             raise EnvironmentFault(
                 f"{self.output} belongs to {owner}: {_name_of(os.geteuid())} may not write there",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import (
+    EnvironmentFault,
     Finding,
     SpecError,
     UsageError,
@@ -239,13 +241,20 @@ class Draft:
     def write(self, keys: Sequence[str] = ()) -> Path:
         """Make the file, with these lines as its authorized_keys where there are any."""
         values = {**self.layer.values, **({"authorized_keys": [*keys]} if keys else {})}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "x", encoding="utf-8") as stream:
                 text = render_spec(self.spec.name, replace(self.layer, values=values))
                 stream.write(f"#:schema {find_schema(self.path.parent)}\n{text}")
         except FileExistsError as error:
             raise _already_there(self.spec.name, self.path) from error
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS):
+                raise
+            raise EnvironmentFault(
+                f"{self.path.parent}: no file can be written there: {error.strerror}",
+                hint="make a folder of your own: doit init FOLDER; or name one: DOMU_GUESTS=FOLDER",
+            ) from error
         return self.path
 
 

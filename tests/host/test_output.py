@@ -103,6 +103,30 @@ def test_root_writes_nothing_into_the_output_of_somebody_else(ground: Ground) ->
     assert not (ground.root / "made").exists()
 
 
+def test_a_read_only_output_is_said_by_what_writes_alone(ground: Ground) -> None:
+    require(is_root(), "mounts a tmpfs")
+    with small_disk(ground.output, "1m"):
+        subprocess.run(["mount", "-o", "remount,ro", ground.output], check=True)
+        for argv in READING:
+            assert ground.run(*argv)[0] == 0
+        for argv in WRITING:
+            code, said = ground.run(*argv)
+            expect_one_line(code, said, 3, f"{ground.output}: Read-only file system")
+            assert "DOMU_OUTPUT=/another/folder" in said
+
+
+def test_a_spec_that_cannot_be_written_is_one_line(ground: Ground) -> None:
+    require(is_root(), "mounts a tmpfs")
+    guests = ground.root / "guests"
+    (guests / "one.toml").unlink()
+    guests.rmdir()
+    with small_disk(guests, "1m"):
+        subprocess.run(["mount", "-o", "remount,ro", guests], check=True)
+        code, said = ground.run("create", "name=web1", "size=256M")
+        expect_one_line(code, said, 3, f"{guests}: no file can be written there")
+        assert "doit init FOLDER" in said
+
+
 def test_a_log_is_never_written_through_a_link_nor_into_a_fifo(ground: Ground) -> None:
     log = ground.output / "logs" / GUEST / "mirror.log"
     victim = ground.root / "victim"

@@ -53,7 +53,7 @@ BUILD = (
     Command("check", "verify the finished image", f"{_ROOM}.prove:check", options.Check),
     Command(
         "guests",
-        "list the guests and what to type next",
+        "the specs, which are built, and what to type next",
         f"{_ROOM}.build:list_guests",
         is_single=True,
         only_reads=True,
@@ -139,7 +139,7 @@ INSTALL = (
     _of_host("remove", "take a guest off this Xen host", "install:remove", options.Remove),
     _of_host(
         "list-guests",
-        "what is installed, runs, and is out of date",
+        "the guests of this Xen host: installed, running, out of date",
         "install:list_guests",
         options.Listing,
         "json=yes",

@@ -95,10 +95,14 @@ def _print(topics: Sequence[str]) -> int:
 def render_overview() -> str:
     """A screen for who comes new: what it is, what to type first, what there is."""
     title = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["description"]
-    lines = [_wrapped(f"{title}.", 0), "", *(_entry(*each) for each in _FIRST)]
-    for group, commands in GROUPS.items():
-        lines += ["", _wrapped(group, 0), _wrapped(", ".join(each.name for each in commands), 2)]
-    return "\n".join([*lines, "", *(_entry(*each) for each in _MORE)])
+    first = "\n".join([_wrapped(f"{title}.", 0), "", *(_entry(*each) for each in _FIRST)])
+    groups = (
+        f"{_wrapped(group, 0)}\n{_wrapped(', '.join(each.name for each in commands), 2)}"
+        for group, commands in GROUPS.items()
+    )
+    more = "\n".join(_entry(*each) for each in _MORE)
+    gap = "\n\n" if _width() >= _NARROW else "\n"
+    return "\n\n".join([first, gap.join(groups), more])
 
 
 def render_list() -> str:
@@ -122,7 +126,7 @@ def render_version() -> str:
     except PipelineError:
         commit = ""  # no checkout, no git, or the checkout of another user
     python = ".".join(map(str, sys.version_info[:3]))
-    return f"domu-pipeline {version}{commit}\n{others}, Python {python}"
+    return f"domu-pipeline {version}{commit}\n{others}\nPython {python}"
 
 
 def render_topic(topic: str) -> str:

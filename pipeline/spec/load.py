@@ -280,7 +280,7 @@ def draft_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Dra
 def render_spec(name: str, layer: Layer) -> str:
     """The text of a spec file."""
     lines = [
-        f"# Guest {name}: doit build name={name}",
+        f"# Guest {name}: ./doit build name={name}",
         "# docs/reference/spec.md explains every key.",
         *render_keys(layer),
     ]

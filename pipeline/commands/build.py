@@ -63,7 +63,7 @@ def _show(plan: Plan) -> None:
         )
         old = "; the one that is there goes when it is whole" if disk.replaces else ""
         print_line(
-            f"  {disk.part:<8} ",
+            f"  {disk.part:<6}  ",
             Span(disk.path, "dim"),
             f" ({disk.kind}), {show_size(disk.size)}{extents}, {writes} written{old}",
         )

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from pipeline.commands.options import MirrorProxy, Mirrors, Releases
 from pipeline.console.progress import print_line, print_table
 from pipeline.errors import PipelineError, UsageError
@@ -128,11 +130,11 @@ def mirror_proxy(recipe: Recipe, _specs: object, options: MirrorProxy) -> None:
     settings = read_settings(recipe.project.mirrors)
     try:
         settings = ProxySettings.model_validate({**settings.model_dump(), **given})
-    except ValueError as error:
+    except ValidationError as error:
+        reasons = (str(mistake["msg"]).removeprefix("Value error, ") for mistake in error.errors())
         raise UsageError(
-            f"mirror-proxy: {', '.join(sorted(given))}: not understood",
-            details=str(error),
-            hint="proxy=approx or apt-cacher-ng, port=1 to 65535, upstream= any form of mirror=",
+            f"mirror-proxy: {'; '.join(reasons)}",
+            hint=f"another {' or '.join(f'{key}=' for key in sorted(given))}",
         ) from None
     if options.units:
         _write_units(recipe, settings, options.units)

@@ -152,6 +152,13 @@ def test_the_plan_of_a_guest_on_volumes_is_refused_where_there_is_no_group(shop:
     assert not (shop.output / "volumes").exists()
 
 
+def test_the_proxy_refuses_what_cannot_be_in_our_words(shop: Workshop) -> None:
+    said = refused(shop.doit("mirror-proxy", "proxy=apt-cacher-ng", "port=40000"))
+    assert "mirror-proxy: apt-cacher-ng cannot listen on ports above 32767" in said
+    assert "another port= or proxy=" in said
+    assert "pydantic" not in said
+
+
 def test_prove_cfg_wants_a_configuration_that_it_can_read(shop: Workshop, tmp_path: Path) -> None:
     assert "which configuration" in refused(shop.doit("prove-cfg"))
     assert "No such file" in refused(shop.doit("prove-cfg", "cfg=/nonexistent.cfg"))

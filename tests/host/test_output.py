@@ -404,6 +404,27 @@ def test_a_reader_who_has_enough_ends_a_run_quietly(tmp_path: Path) -> None:
     assert done.stdout == "guests:\n"
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_words_of_any_language_are_printed_whatever_the_locale(
+    tmp_path: Path, encoding: str
+) -> None:
+    (tmp_path / "guests").mkdir()
+    spec = 'suite = "bookworm"\ndescription = "Prüfgerät für 漢字"\n'
+    (tmp_path / "guests/one.toml").write_text(spec)
+    folders = {"DOMU_OUTPUT": str(tmp_path / "output"), "DOMU_GUESTS": str(tmp_path / "guests")}
+    locale = {"PYTHONIOENCODING": encoding, "LANG": "C", "LC_ALL": "C"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "guests"],
+        cwd=ROOT,
+        env={**os.environ, **folders, **locale},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Prüfgerät für 漢字" in done.stdout.decode()
+    assert done.stderr == b""
+
+
 def test_nohup_is_heard(ground: Ground) -> None:
     """A run that is to outlive its terminal does."""
     assert sys.executable

@@ -42,14 +42,16 @@ def _make_environment(project: Project) -> Path:
     print_line(f"making {folder} from {_LOCK}")
     mark.unlink(missing_ok=True)
     settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    settings = {"PIP_RETRIES": "2", "PIP_DEFAULT_TIMEOUT": "15", **settings}
     try:
-        process.run([sys.executable, "-m", "venv", folder])
+        if not (folder / "bin/pip").exists():
+            process.run([sys.executable, "-m", "venv", folder])
         pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         process.run([*pip, "--require-hashes", "-r", project.root / _LOCK], env=settings)
     except CommandFailed as error:
         raise EnvironmentFault(
-            f"what builds the pages cannot be installed: {error.brief}",
-            details=error.details,
+            f"what {_LOCK} names cannot be installed",
+            details="\n".join(error.details.splitlines()[-2:]),
             hint="is PyPI reachable? PIP_INDEX_URL, PIP_CERT, or PIP_FIND_LINKS and PIP_NO_INDEX=1",
         ) from error
     write_durably(mark, lock)

@@ -56,6 +56,7 @@ VARIANTS = [
             ("trixie", "systemd"),
             ("trixie", "sysvinit"),
             ("noble", "systemd"),
+            ("resolute", "systemd"),
             ("bullseye", "systemd"),
             ("bullseye", "sysvinit"),
         )

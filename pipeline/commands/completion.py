@@ -58,7 +58,7 @@ _EVER = {
 _SCRIPTS = {
     "bash": """\
 _domu() {
-    local program=$1 text IFS=$'\\n'
+    local program=${1//\\\\/} text IFS=$'\\n'
     [[ $program != '~/'* ]] || program=$HOME/${program:2}
     COMPREPLY=()
     while IFS=$'\\t' read -r text _; do

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.commands.delete import delete
+from pipeline.commands.options import Delete
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError
 from pipeline.process import run
+from pipeline.spec import load_all
 from pipeline.storage import lvm
 from pipeline.storage.golden import list_golden, remove_golden
 from tests import small
@@ -31,6 +34,32 @@ def test_a_guest_gets_its_volumes_and_its_configuration_names_them(
     assert not list(folder.glob("disk*"))
     assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
     remove_guests(project)
+
+
+def asked(name: str, *yes: str) -> Delete:
+    return Delete.model_validate({"name": name, **dict.fromkeys(yes, True)})
+
+
+def test_a_deleted_guest_takes_its_volumes_along_and_no_others(group: str, tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1", "web2", text='lvm = "VG0"\n')
+    for name in ("web1", "web2"):
+        small.build(project, name)
+    recipe, specs = small.make_recipe(project), load_all(project.guests)
+    disk, point = Path("/dev/VG0/web1-disk"), tmp_path / "mnt"
+    point.mkdir()
+    run(["mount", disk, point])
+    with pytest.raises(InUseError, match="file system mounted on"):
+        delete(recipe, specs, asked("web1", "yes"))
+    run(["umount", point])
+    with pytest.raises(InUseError, match="lose what cannot be made again") as caught:
+        delete(recipe, specs, asked("web1"))
+    assert f"{disk}: its guest has written to it" in caught.value.details
+    assert small.version_of(disk) == "1"
+    delete(recipe, specs, asked("web1", "yes"))
+    assert {found.name for found in lvm.list_volumes(run)} == {"web2-disk", "web2-swap"}
+    assert not project.artifact("web1").exists()
+    delete(recipe, specs, asked("web2"))
+    assert not lvm.list_volumes(run)
 
 
 def test_a_rebuilt_guest_takes_the_place_of_the_old_one_if_nobody_minds(

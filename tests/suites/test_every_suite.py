@@ -49,4 +49,5 @@ def test_a_release_is_built_or_the_mirror_says_why_not(releases: Releases, name:
         return
     outcome = releases.doit("build", f"name={name}")
     assert outcome.code != 0 and "Traceback" not in outcome.said
-    assert "404" in outcome.said and "next: " in outcome.said
+    reason = "devtmpfs" if SUITES[name].own_xen else "404"  # those want dom0's kernel first
+    assert reason in outcome.said and "next: " in outcome.said

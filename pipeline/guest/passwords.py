@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from getpass import getpass
 from pathlib import Path
 
+from pipeline.console.progress import print_line
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError
 from pipeline.spec import Spec
 
@@ -50,7 +51,7 @@ def _ask_secret(guest: str) -> bytes:
             secret = _check_secret(first.encode(), "the terminal")
             if getpass("the same again: ") == first:
                 return secret
-            print("they differ")
+            print_line("they differ")
     except (EOFError, UnicodeError) as error:
         raise UsageError(f"{guest}: no password was typed", hint=_OTHERWISE) from error
     raise UsageError(f"{guest}: the two differed {_TRIES} times", hint=f"again, {_OTHERWISE}")

@@ -41,7 +41,7 @@ def test_a_broken_spec_is_listed_and_stops_itself_alone(ground: Ground) -> None:
     assert code == 2, said
     assert (ground.output / "guests/two/disk.img").is_file()
     assert said.count("error: ") == 1
-    assert said.index("two is ready") < said.index("error: guests/bad.toml: suit: no such key")
+    assert said.index("2 of 2 guests are ready") < said.index("error: guests/bad.toml: suit: no such key")
     code, said = ground.run("create", "name=three", "size=256M")
     assert code == 0, said
     for word in ("list", "why", "gc"):
@@ -211,7 +211,7 @@ def test_two_sites_are_apart_until_they_name_one_output(ground: Ground) -> None:
 
     code, said = ground.start("build", "name=three", plug=share).wait()
     assert code == 0, said
-    assert said.count("reused") == 5  # the golden half of the other site
+    assert said.count("reused  ") == 5  # the golden half of the other site
     assert (one / "output/guests/three/disk.img").is_file()
 
 

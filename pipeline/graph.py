@@ -125,8 +125,6 @@ class Graph:
         _print_notes(variables)
         hashes: Mapping[str, str] = {}
         if line.is_creating:
-            if len(names) > 1:
-                raise UsageError("doit create writes one spec", hint="one guest after the other")
             hashes = create("".join(names), variables, project.guests)
             variables = {}
         specs = load_all(project.guests, names, variables)

@@ -25,7 +25,7 @@ BUILD = (
         "create",
         "write a spec, build it",
         f"{_ROOM}.build:say_built",
-        options.Build,
+        options.Create,
         example="name=web2 suite=bookworm ip=192.168.1.11/24 gateway=192.168.1.1",
         after="config",
         elsewhere={"dry": _PLAN},

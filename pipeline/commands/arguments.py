@@ -27,7 +27,7 @@ from pipeline.stages import STAGES
 READ_BY_DOIT = frozenset({"list", "info", "help", "dumpdb"})
 RUN_BY_DOIT = frozenset({"run", "clean", "forget", "ignore", "reset-dep", "strace"})
 KNOWN = frozenset({*COMMANDS, *READ_BY_DOIT, *RUN_BY_DOIT, *(stage.name for stage in STAGES)})
-_LETTERS_WITH_VALUE = frozenset({"-n", "-v", "-r", "-o", "-P", "-f", "-d"})
+_LETTERS, _WITH_VALUE = "acsknvroPfd", "nvroPfd"
 _LONG_OF_DOIT = frozenset(
     "always-execute continue no-continue verbosity reporter output-file process parallel-type pdb "
     "single auto-delayed-regex failure-verbosity db-file backend file seek-file".split()
@@ -58,9 +58,7 @@ def read_arguments(arguments: Sequence[str]) -> list[str]:
         if text.startswith("--") and len(text) > 2:
             variables.append(_read_option(text, rest, fields))
         elif text.startswith("-"):
-            own.append(text)
-            if text in _LETTERS_WITH_VALUE and rest:
-                own.append(rest.pop(0))
+            own += _read_letter(text, rest)
         else:
             (variables if "=" in text else words).append(text)
     return [*own, *_name_guests(words, variables)]
@@ -72,6 +70,13 @@ def _fields_of(arguments: Sequence[str]) -> Mapping[str, FieldInfo]:
     return {
         name: field for command in commands for name, field in variables_of(command.options).items()
     }
+
+
+def _read_letter(text: str, rest: list[str]) -> list[str]:
+    """An option of doit's own, with its value where that is the next word."""
+    if text[1:2] not in tuple(_LETTERS):
+        raise UsageError(f"{text}: no such option", hint="doit help COMMAND says what it takes")
+    return [text, *(rest.pop(0) for _ in rest[:1] if text[1:] in tuple(_WITH_VALUE))]
 
 
 def _read_option(text: str, rest: list[str], fields: Mapping[str, FieldInfo]) -> str:

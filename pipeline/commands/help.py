@@ -78,6 +78,8 @@ def _answer(words: Sequence[str]) -> int | None:
         return complete(words[1:])
     elif list(words) == ["list"]:
         print(render_list())
+    elif list(words) == ["info"]:
+        raise UsageError("info: of which task?", hint="doit list --all shows them")
     elif first == "info" and (command := "".join(words[1:2]).partition(":")[0]) in COMMANDS:
         return _print([command])
     else:

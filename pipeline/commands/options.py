@@ -111,6 +111,14 @@ class Build(Guests, BuildOptions, _Printed):
     """Commands that build, and the stages."""
 
 
+class Create(Build):
+    """doit create."""
+
+    name: values.GuestName | None = Field(
+        None, description="The new guest; hostname= names it too.", examples=["web1"]
+    )
+
+
 class Listing(Options, _Printed):
     """Commands that print a table."""
 

@@ -41,7 +41,8 @@ def test_a_broken_spec_is_listed_and_stops_itself_alone(ground: Ground) -> None:
     assert code == 2, said
     assert (ground.output / "guests/two/disk.img").is_file()
     assert said.count("error: ") == 1
-    assert said.index("2 of 2 guests are ready") < said.index("error: guests/bad.toml: suit: no such key")
+    error = said.index("error: guests/bad.toml: suit: no such key")
+    assert said.index("2 of 2 guests are ready") < error
     code, said = ground.run("create", "name=three", "size=256M")
     assert code == 0, said
     for word in ("list", "why", "gc"):

@@ -33,7 +33,9 @@ _LEASES = (
 _DHCPD = ("var/lib/dhcp/dhcpd.leases", "var/lib/dhcpd/dhcpd.leases")
 _NETWORKD = "var/lib/systemd/network/dhcp-server-lease/*"
 # xe-guest-utilities: attr/vif/0/ipv4/0, older ones attr/eth0/ip
-_ATTRIBUTE = re.compile(r'/attr/\S*/(?:ip|ipv[46]/\d+)\s+= "([^"]*)"')
+_ATTRIBUTE = re.compile(
+    r'^/local/domain/\d+/attr/\S*/(?:ip|ipv[46]/\d+) = "([^"\\]*)"', re.MULTILINE
+)
 _BLOCK = re.compile(r"^lease (\S+) \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 _HARDWARE = re.compile(r"^\s+hardware ethernet ([0-9A-Fa-f:]{17});$", re.MULTILINE)
 _ACTIVE = re.compile(r"^\s+binding state active;$", re.MULTILINE)
@@ -124,7 +126,7 @@ def _ask_xenstore(name: str, toolstack: Toolstack | None) -> Look:
         said = process.run(["xenstore-ls", "-f", f"/local/domain/{number}/attr"])
     except (PipelineError, ValueError) as error:
         return Look("xenstore", note=f"its guest's attr cannot be read ({error})")
-    return Look("xenstore", tuple(_ATTRIBUTE.findall(said)), "its guest says no address")
+    return Look("xenstore", tuple(read_xenstore(said)), "its guest says no address")
 
 
 def _read_leases(
@@ -136,6 +138,11 @@ def _read_leases(
         return Look(str(path), tuple(dict.fromkeys(reversed([*read(text, macs)]))))
     except (PipelineError, OSError, ValueError, RecursionError) as error:
         return Look(str(path), note=f"cannot be read ({error})")
+
+
+def read_xenstore(text: str) -> list[str]:
+    """The addresses in a guest's attr, as `xenstore-ls -f` prints it: `/path = "value"`."""
+    return _ATTRIBUTE.findall(text)
 
 
 def read_dnsmasq(text: str, macs: set[str]) -> Iterator[str]:

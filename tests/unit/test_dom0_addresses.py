@@ -15,6 +15,7 @@ from pipeline.dom0.addresses import (
     read_dhcpd,
     read_dnsmasq,
     read_networkd,
+    read_xenstore,
 )
 from pipeline.dom0.layout import Layout
 from pipeline.errors import PipelineError
@@ -66,6 +67,17 @@ def test_networkd_leases_are_lists_of_bytes() -> None:
     contents: list[object] = [{"Leases": strange}, {"Leases": 1}, {"Leases": {"a": 1}}, [], 7]
     for content in contents:
         assert list(read_networkd(json.dumps(content), {MAC})) == []
+
+
+def test_xenstore_has_addresses_under_their_own_keys_alone() -> None:
+    attr = "/local/domain/3/attr"
+    text = (
+        f'{attr} = ""\n{attr}/vif = ""\n{attr}/vif/0/ipv4/0 = "10.0.0.7"\n'
+        f'{attr}/vif/0/ipv6/0 = "fd00::7"\n{attr}/eth0/ip = "10.0.0.8"\n'
+        f'{attr}/os/name = "x\\" {attr}/eth1/ip = \\"10.0.0.9"\n'
+        f'{attr}/os/ip = "a\\"b"\n/local/domain/3/device/vif/0/ip = "10.0.0.10"\n'
+    )
+    assert read_xenstore(text) == ["10.0.0.7", "fd00::7", "10.0.0.8"]
 
 
 @pytest.mark.parametrize(

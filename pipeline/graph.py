@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from doit.exceptions import TaskFailed
 
+from pipeline import interruption, process
 from pipeline.commands import COMMANDS
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import CommandLine, read_command_line
@@ -31,6 +33,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.guest.passwords import ask_root_hashes
 from pipeline.lockfile import prepare_locked
 from pipeline.mirror.fetch import OFFLINE
+from pipeline.plan import require_buildable
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec, Specs, is_key, load_all, translate_options
@@ -51,6 +54,7 @@ class IsCurrent:
         self._stage = stage
         self._spec = spec
         self.reason = ""
+        self.early_s = 0.0  # it was built for so long before its task
         self.came_from_elsewhere = False  # another run built it while this one waited
 
     def __call__(self, *_arguments: object) -> bool:
@@ -69,7 +73,10 @@ class IsCurrent:
     def _find_reason(self) -> str:
         """A mistake in the inputs is a reason too: the build that follows reports it."""
         try:
-            return self._recipe.state(self._stage, self._spec).reason
+            state = self._recipe.state(self._stage, self._spec)
+            early = self._recipe.find_early(state)
+            self.early_s = early.seconds if early else 0.0
+            return early.reason if early else state.reason
         except PipelineError as error:
             return error.brief
 
@@ -83,6 +90,7 @@ class Graph:
     specs: Specs
     chosen: tuple[str, ...]
     line: CommandLine
+    unfit: tuple[PipelineError, ...] = ()
     events: Events = field(default_factory=Events)
 
     @classmethod
@@ -95,6 +103,7 @@ class Graph:
                 line = read_command_line(sys.argv[1:])
                 if line.is_for_programs:
                     ANSWER.want()
+                interruption.install()
                 graph = cls._load(Project.here(), line)
                 events = line.options_of(line.commands[0]).events
                 return replace(graph, events=Events(str(events or "")))
@@ -123,22 +132,23 @@ class Graph:
                 hint="add name=, for example: doit build name=test-drbd size=8G",
             )
         _print_notes(variables)
-        hashes: Mapping[str, str] = {}
+        recipe = Recipe(project, STAGES, options=line.building)
         if line.is_creating:
-            hashes = create("".join(names), variables, project.guests)
+            _prepare_output(project, line)
+            require = partial(_require, recipe)
+            recipe.root_hashes = create("".join(names), variables, project.guests, require)
             variables = {}
         specs = load_all(project.guests, names, variables)
         if names and specs.problems and not line.only_reads:
             left_out = ", ".join(f"{project.guests.name}/{guest}.toml" for guest in specs.problems)
             broken = f"{left_out}: broken, not compared with {', '.join(names)} (doit guests)"
             print_line(WARNING, f" {broken}")
-        _prepare_output(project, line)
+        if not line.is_creating:
+            _prepare_output(project, line)
         chosen = names or tuple(sorted(specs))
-        if line.makes_disks:
-            hashes = hashes or ask_root_hashes(specs[guest] for guest in chosen)
-        recipe = Recipe(project, STAGES, options=line.building, root_hashes=hashes)
-        _prepare_kept(recipe, [specs[guest] for guest in chosen])
-        graph = cls(project, recipe, specs, chosen, line)
+        unfit = _prepare_guests(recipe, line, [specs[guest] for guest in chosen])
+        chosen = tuple(guest for guest in chosen if guest not in unfit)
+        graph = cls(project, recipe, specs, chosen, line, tuple(unfit.values()))
         graph._require_tasks()
         if not all(command.is_single for command in line.commands):
             ANSWER.expect(chosen, is_one=len(names) == 1, is_build=line.is_building)
@@ -159,7 +169,8 @@ class Graph:
     def _broken(self) -> tuple[PipelineError, ...]:
         """What is wrong with specs, where it is about all guests: said when the others are done."""
         is_told = self.line.guests or all(command.is_single for command in self.line.commands)
-        return () if is_told or not self.specs.broken else (self.specs.broken,)
+        told = () if is_told or not self.specs.broken else (self.specs.broken,)
+        return (*told, *self.unfit)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -251,6 +262,42 @@ class Graph:
             command.run(self.recipe, subject, options)
 
         return _guarded(self.project, act)
+
+
+def _require(recipe: Recipe, spec: Spec) -> None:
+    _prepare_kept(recipe, [spec])
+    require_buildable(recipe, spec, process.run)
+
+
+def _prepare_guests(
+    recipe: Recipe, line: CommandLine, specs: Sequence[Spec]
+) -> dict[str, PipelineError]:
+    """What has to be there and said before anything runs; the guests that cannot be built.
+
+    Raises where none can.
+    """
+    if not line.makes_disks:
+        _prepare_kept(recipe, specs)
+        return {}
+    unfit = {} if line.is_creating else _find_unfit(recipe, specs)
+    if not line.is_creating:
+        recipe.root_hashes = ask_root_hashes(spec for spec in specs if spec.name not in unfit)
+    return unfit
+
+
+def _find_unfit(recipe: Recipe, specs: Sequence[Spec]) -> dict[str, PipelineError]:
+    unfit = {}
+    for spec in specs:
+        try:
+            _require(recipe, spec)
+        except PipelineError as error:
+            unfit[spec.name] = error
+    if specs and len(unfit) == len(specs):
+        *others, last = unfit.values()
+        for other in others:
+            print_error(other)
+        raise last
+    return unfit
 
 
 def _prepare_output(project: Project, line: CommandLine) -> None:

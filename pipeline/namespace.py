@@ -99,6 +99,12 @@ def _explain_refusal(said: str) -> tuple[str, str]:
     if re.search("subuid|subgid|newuidmap|newgidmap", said):
         ids = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
         return "this user has no subordinate ids", f"as root: apt-get install uidmap; {ids}"
+    if _is_chroot():
+        return (
+            "this is a chroot, in which Linux makes no user namespace, not even for root",
+            "enter the tree by pivot_root: systemd-nspawn -D FOLDER; or bwrap --bind FOLDER / "
+            "--dev-bind /dev /dev --proc /proc --cap-add ALL sh",
+        )
     if re.search("mount.*/proc", said):
         return (
             "this container hides parts of /proc, so no namespace here may have its own",
@@ -110,6 +116,15 @@ def _explain_refusal(said: str) -> tuple[str, str]:
         if path.is_file() and path.read_text().strip() == value:
             return f"{forbidden}: {name} is {value}", f"as root: sysctl {name}={better}"
     return forbidden, "allow this container to make them, see docs/how-to/ci.md"
+
+
+def _is_chroot() -> bool:
+    """Whether / is not that of process 1, or no mount point (user_namespaces(7), EPERM)."""
+    try:
+        return not os.path.samestat(os.stat("/proc/1/root/."), os.stat("/."))
+    except OSError:  # an ordinary user may not look
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return all(line.split()[4] != "/" for line in lines)
 
 
 def has_memory_for_tmpfs(need_mib: int) -> bool:

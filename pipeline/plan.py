@@ -6,18 +6,25 @@ Nothing here writes. Times are those of earlier runs, from the buildinfo of what
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import EnvironmentFault, Finding, PipelineError
+from pipeline.console.findings import render_table
+from pipeline.console.progress import print_line
+from pipeline.errors import EnvironmentFault, Finding, PipelineError, UsageError
 from pipeline.guest.login import find_login
-from pipeline.preflight import look_ahead, refusal_of
-from pipeline.recipe import KNOWN_HOSTS, Recipe
+from pipeline.guest.passwords import read_root_hash
+from pipeline.mirror.snapshot import Snapshot, read_snapshot
+from pipeline.namespace import require_namespace
+from pipeline.preflight import find_unknown_names, look_ahead
+from pipeline.process import require_tools
+from pipeline.recipe import KNOWN_HOSTS, Recipe, Stage
 from pipeline.spec import Spec
 from pipeline.storage import lvm
 from pipeline.storage.disks import MIB, Target, targets_of
+from pipeline.storage.filesystems import TOOLS, require_mounting
 from pipeline.storage.images import golden_name, refuse_too_small
 from pipeline.storage.lvm import Group
 from pipeline.storage.refusals import refuse_targets
@@ -78,6 +85,34 @@ class Plan:
         self.refusals.append(error)
         self.findings.append(Finding("error", subject, error.brief, error.hint))
 
+    def require(self, subject: str, check: Callable[[], object]) -> None:
+        """Note what a check raises."""
+        try:
+            check()
+        except PipelineError as error:
+            self.refuse(subject, error)
+
+    @property
+    def refused(self) -> list[Finding]:
+        """The findings that stop the build."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    @property
+    def fault(self) -> PipelineError | None:
+        """One error for all that would stop the build, with the exit code of the first."""
+        if len(self.refusals) < 2:
+            for refusal in self.refusals:
+                refusal.guest = self.guest
+            return self.refusals[0] if self.refusals else None
+        told = [finding for finding in self.findings if finding.level != "ok"]
+        fault = PipelineError(
+            f"{len(self.refusals)} reasons why it cannot be built; nothing was begun",
+            details="\n".join(render_table(told)),
+            hint="mend them all, and ask again",
+        )
+        fault.exit_code, fault.guest = self.refusals[0].exit_code, self.guest
+        return fault
+
     @property
     def seconds(self) -> float | None:
         """The stages that would run, one after the other; None when one has never run."""
@@ -98,34 +133,103 @@ class Plan:
         }
 
 
-def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run) -> Plan:
-    """What `doit build` of this guest would do and take now."""
+def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run, *, fetches: bool = False) -> Plan:
+    """What `doit build` of this guest would do and take now.
+
+    With `fetches` the mirror's state is fetched where that is due, to ask it for packages.
+    """
     known_hosts = recipe.project.artifact(spec.name) / KNOWN_HOSTS
     plan = Plan(spec.name, findings=[find_login(spec, known_hosts).finding])
-    for name in recipe.stages:
-        state = recipe.state(name, spec)
-        plan.stages.append(PlannedStage(name, state.reason, _expected_seconds(recipe, name, spec)))
-    if not any(stage.reason for stage in plan.stages):
-        return plan
-    plan.findings += look_ahead(spec, recipe.project)
-    fault = refusal_of(plan.findings)
-    plan.refusals += [fault] if fault else []
-    targets = targets_of(spec, recipe.project)
-    last = recipe.project.volume(spec.name)
-    golden = recipe.state("image", spec).folder
+    golden = Path(os.devnull)
     try:
-        for part in spec.parts:
-            if part.has_files and (golden / golden_name(part.mountpoint)).is_file():
-                refuse_too_small(part, golden / golden_name(part.mountpoint))
-        refuse_targets(run, targets, last, read_record(last), may_replace=recipe.options.replace)
-    except PipelineError as error:
-        plan.refuse("disks", error)
+        for name in recipe.stages:
+            reason = recipe.state(name, spec).reason
+            seconds = _expected_seconds(recipe, name, spec)
+            plan.stages.append(PlannedStage(name, reason, seconds))
+        golden = recipe.state("image", spec).folder
+    except PipelineError as error:  # of a stage's inputs, such as an element that is not there
+        plan.refuse("elements" if name == "rootfs" else name, error)
+    current = {stage.name for stage in plan.stages if not stage.reason}
+    waiting = [stage for stage in recipe.stages.values() if stage.name not in current]
+    if not waiting:
+        return plan
+    _foresee(recipe, spec, run, plan, waiting, fetches=fetches)
+    targets = targets_of(spec, recipe.project)
+    if "volume" not in current:
+        plan.require("disks", lambda: _refuse_disks(recipe, spec, run, targets, golden))
     plan.disks = [_plan_disk(run, target, golden, spec) for target in targets]
     plan.spaces = [*_plan_groups(run, targets, plan), *_plan_files(recipe, targets, plan)]
+    spare = _SPARE if fetches else 0  # a build is refused for what is sure to be needed
     for space in plan.spaces:
-        if space.takes > space.free and not plan.refusals:
+        if space.takes - spare > space.free and not any(
+            told.subject == "disks" for told in plan.refused
+        ):
             plan.refuse("room", _too_little(space))
     return plan
+
+
+def require_buildable(recipe: Recipe, spec: Spec, run: lvm.Run) -> None:
+    """Raises one error with all that would stop a build; what only warns of packages is printed."""
+    plan = plan_build(recipe, spec, run, fetches=True)
+    if plan.fault:
+        raise plan.fault
+    for finding in plan.findings:
+        if finding.level == "warning" and finding.subject == "packages":
+            print_line(f"     {spec.name}: {finding.text}; {finding.hint}")
+
+
+def _foresee(
+    recipe: Recipe, spec: Spec, run: lvm.Run, plan: Plan, waiting: Sequence[Stage], *, fetches: bool
+) -> None:
+    """All that can be known of the stages that would run, at once."""
+    project, names = recipe.project, {stage.name for stage in waiting}
+    lacks = list(look_ahead(spec, project))
+    unknown = list(find_unknown_names(spec)) if "rootfs" in names else []
+    if any(stage.is_shared for stage in waiting):
+        snapshot = _find_snapshot(recipe, spec, plan, fetches=fetches)
+        for stage in waiting:
+            for foresee in stage.foresees:
+                unknown += foresee(spec, project, snapshot)
+        plan.require("namespaces", lambda: require_namespace(run))
+    kinds = {part.fs for part in spec.parts if part.has_files}
+    tools = dict(item for stage in waiting for item in stage.tools.items())
+    for kind in kinds & TOOLS.keys():
+        tools |= TOOLS[kind]
+    for findings, fault in ((lacks, EnvironmentFault), (unknown, UsageError)):
+        plan.findings += findings
+        errors = [finding for finding in findings if finding.level == "error"]
+        plan.refusals += [fault(f"{each.subject}: {each.text}", hint=each.hint) for each in errors]
+    plan.require("programs", lambda: require_tools(tools))
+    if "image" in names or "volume" in names:
+        plan.require("fs", lambda: require_mounting(kinds))
+    if "volume" in names and spec.root_password_file not in ("", "-"):
+        plan.require("root_password_file", lambda: read_root_hash(spec, project.guests))
+
+
+def _find_snapshot(recipe: Recipe, spec: Spec, plan: Plan, *, fetches: bool) -> Snapshot | None:
+    """The archive's state that would be used, to ask it; without one the plan says so."""
+    why = "the mirror's index is not here; a build fetches it first"
+    try:
+        state = recipe.state("mirror", spec)
+        if fetches:
+            state = recipe.build_early("mirror", spec)
+        if state.buildinfo is not None:
+            return read_snapshot(state.folder)
+    except PipelineError as error:
+        why = error.brief
+    plan.findings.append(Finding("skipped", "packages", f"not asked: {why}"))
+    return None
+
+
+def _refuse_disks(
+    recipe: Recipe, spec: Spec, run: lvm.Run, targets: Sequence[Target], golden: Path
+) -> None:
+    """Raises for the first disk that must not be written or is too small."""
+    last = recipe.project.volume(spec.name)
+    for part in spec.parts:
+        if part.has_files and (golden / golden_name(part.mountpoint)).is_file():
+            refuse_too_small(part, golden / golden_name(part.mountpoint))
+    refuse_targets(run, targets, last, read_record(last), may_replace=recipe.options.replace)
 
 
 def _too_little(space: PlannedSpace) -> EnvironmentFault:

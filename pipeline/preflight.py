@@ -19,7 +19,13 @@ from pathlib import Path
 from pipeline import process
 from pipeline.console.findings import render_table
 from pipeline.console.progress import print_line
-from pipeline.errors import CommandFailed, EnvironmentFault, Finding, WrongValueError
+from pipeline.errors import (
+    CommandFailed,
+    EnvironmentFault,
+    Finding,
+    WrongValueError,
+    suggest_nearest,
+)
 from pipeline.guest.domains import domain_of
 from pipeline.mirror.keyrings import choose_keyring
 from pipeline.mirror.mirrors import HOST, find_archive
@@ -37,6 +43,10 @@ _EXIT_32 = bytes.fromhex("31c0 40 31db cd80")  # xor eax,eax; inc eax; xor ebx,e
 _CALL = bytes.fromhex("4883ec10 4889e7 31f6 48c7c0000060ff ffd0 31ff b83c000000 0f05")
 
 
+_ZONES = Path("/usr/share/zoneinfo/tzdata.zi")
+_ZONE = re.compile(r"^(?:Z|L \S+) (\S+)", re.MULTILINE)
+_LOCALES = Path("/usr/share/i18n/SUPPORTED")
+_BUILT_IN = ("C", "POSIX", "C.UTF-8")
 _said: set[str] = set()
 
 
@@ -223,6 +233,23 @@ def _about_sizes(spec: Spec, project: Project) -> Iterator[Finding]:
                 f"{part.size_mib} MiB: no file of {project.output}'s file system can be so large",
                 f"write {_MIB_OF_32 - 1}M or less (ext4's limit), or put output/ on xfs or btrfs",
             )
+
+
+def find_unknown_names(spec: Spec) -> Iterator[Finding]:
+    """A time zone and a locale that this machine does not know; where it has no list, none.
+
+    Debian keeps both lists up to date in every release that it supports.
+    """
+    if _ZONES.is_file():
+        zones = set(_ZONE.findall(_ZONES.read_text()))
+        if spec.timezone not in zones and not (_ZONES.parent / spec.timezone).is_file():
+            hint = suggest_nearest(spec.timezone, sorted(zones)) or f"a file below {_ZONES.parent}"
+            yield Finding("error", "timezone", f"no such zone: {spec.timezone}", hint)
+    if _LOCALES.is_file() and spec.locale not in _BUILT_IN:
+        locales = {line.partition(" ")[0] for line in _LOCALES.read_text().splitlines()}
+        if spec.locale not in locales:
+            hint = suggest_nearest(spec.locale, sorted(locales)) or f"one of {_LOCALES}"
+            yield Finding("error", "locale", f"no such locale: {spec.locale}", hint)
 
 
 def _fits_a_file(folder: Path, size: int) -> bool:

@@ -10,7 +10,7 @@ import errno
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from inspect import getattr_static
@@ -22,10 +22,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from pipeline import process
 from pipeline.artifact.record import describe_changes, read_record
 from pipeline.console.progress import print_line
-from pipeline.errors import PipelineError
+from pipeline.errors import Finding, PipelineError
 from pipeline.files import fingerprint, write_durably
 from pipeline.interruption import checkpoint
 from pipeline.locks import locked
+from pipeline.mirror.snapshot import Snapshot
 from pipeline.project import Project
 from pipeline.scratch import remove_abandoned, remove_or_warn, scratch_folder
 from pipeline.spec import Spec, values_of
@@ -119,6 +120,7 @@ class Stage:
     `keys` are the spec keys that change its bytes, `reads` those that it reads although they do
     not, each with the reason; it sees them and the keys of the stages before it, no others.
     `checks` are shown the whole spec before a build: they refuse it, and nothing comes of them.
+    `foresees` tell before any stage runs what would fail, of the archive's state where it is known.
     `inputs` adds what is not in the spec (files, tool versions). `outputs` are the names or
     patterns of files without which its artifact is neither published nor current. `identity` reads
     from an artifact what later stages depend on, where that is more than the fingerprint.
@@ -138,6 +140,7 @@ class Stage:
     keys: tuple[str, ...] = ()
     reads: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[Callable[[Spec, Project], None], ...] = ()
+    foresees: tuple[Callable[[Spec, Project, Snapshot | None], Iterable[Finding]], ...] = ()
     inputs: Callable[[Spec, Project], Inputs] = _no_inputs
     outputs: Callable[[Spec, Project], Sequence[str]] = _no_outputs
     identity: Callable[[Path], str] | None = None
@@ -174,6 +177,15 @@ class State:
     def identity(self) -> str:
         """What later stages depend on."""
         return (self.buildinfo and self.buildinfo.identity) or self.fingerprint
+
+
+@dataclass(frozen=True)
+class Early:
+    """A stage that was built before its task: why, how long it took, how it failed."""
+
+    reason: str
+    seconds: float
+    error: PipelineError | None = None
 
 
 @dataclass(frozen=True)
@@ -216,9 +228,10 @@ class Recipe:
         self.project = project
         self.stages = {stage.name: stage for stage in stages}
         self.options = options or BuildOptions()
-        self._root_hashes = root_hashes or {}
+        self.root_hashes = root_hashes or {}
         self._store = Store.of(project)
         self._just_built: set[Path] = set()
+        self._early: dict[Path, Early] = {}
         self._hold: ExitStack | None = None
         self._holding = threading.Lock()
         self._inputs: dict[tuple[str, str], Inputs] = {}
@@ -351,11 +364,32 @@ class Recipe:
         changes = describe_changes(last, stage.revision, inputs, upstream)
         return "; ".join(changes) if changes else "its artifact is gone or damaged"
 
+    def build_early(self, name: str, spec: Spec) -> State:
+        """Build a stage before its task, which then tells of it, or raises what was raised here."""
+        state, started = self.state(name, spec), time.monotonic()
+        if state.is_current or state.folder in self._early:
+            return state
+        failure = None
+        try:
+            return self.build(name, spec)
+        except PipelineError as error:
+            failure = error
+            raise
+        finally:
+            self._early[state.folder] = Early(state.reason, time.monotonic() - started, failure)
+
+    def find_early(self, state: State) -> Early | None:
+        """How it was built before its task, if it was."""
+        return self._early.get(state.folder)
+
     def build(self, name: str, spec: Spec) -> State:
         """Build a stage unless another process just did; returns its state afterwards."""
         self.hold()
         stage = self.stages[name]
         state = self.state(name, spec)
+        early = self.find_early(state)
+        if early is not None and early.error is not None:
+            raise early.error
         process.require_tools(stage.tools)
         with self._store.lock(name, state.fingerprint if stage.is_shared else spec.name):
             state = self.state(name, spec)
@@ -396,7 +430,7 @@ class Recipe:
                 log,
                 artifacts,
                 self.options.replace,
-                "" if stage.is_shared else self._root_hashes.get(spec.name, ""),
+                "" if stage.is_shared else self.root_hashes.get(spec.name, ""),
             )
             stage.build(job)
             seconds = time.monotonic() - started

@@ -7,7 +7,7 @@ import hashlib
 import os
 import pwd
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline import process
@@ -22,12 +22,18 @@ _AGENT_PATIENCE_S = 5
 _NONE = ("none", "no", "n", "0")
 
 
-def create(name: str, variables: Mapping[str, str], guests_dir: Path) -> Mapping[str, str]:
+def create(
+    name: str,
+    variables: Mapping[str, str],
+    guests_dir: Path,
+    require_buildable: Callable[[Spec], None],
+) -> Mapping[str, str]:
     """Write the spec; the hashes of passwords that were asked for, by guest.
 
-    Raises what draft_spec and ask_root_hashes do, before there is a file.
+    Raises what draft_spec, `require_buildable` and ask_root_hashes do, before there is a file.
     """
     draft = draft_spec(name, variables, guests_dir)
+    require_buildable(draft.spec)
     if "suite" not in draft.given:
         print_line(f"suite: {draft.spec.suite}, the default (suite=; doit suites lists them)")
     keys = [] if "authorized_keys" in draft.given else offer_keys(draft.spec)

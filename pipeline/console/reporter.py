@@ -69,6 +69,7 @@ class StageReporter:
     def add_success(self, task: Any) -> None:
         """A task ended well."""
         seconds = time.monotonic() - self._started.get(task.name, time.monotonic())
+        seconds += task.meta["current"].early_s if _is_stage(task) else 0
         if _is_stage(task) and task.meta["current"].came_from_elsewhere:
             self._end(task, "reused", seconds=round(seconds, 3))
             _print_stage(task, _REUSED, "", "another run has just built it")

@@ -13,12 +13,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.compression import SUFFIXES, unpack
-from pipeline.errors import PipelineError, VerificationError
+from pipeline.errors import PipelineError, VerificationError, suggest_nearest
 from pipeline.mirror.apt_sources import Source
 from pipeline.mirror.credentials import Way, without_credentials
 from pipeline.mirror.fetch import NotFound, fetch_file
 from pipeline.mirror.release import IndexFile, Release
-from pipeline.mirror.stanzas import find_stanzas, read_fields
+from pipeline.mirror.stanzas import find_lines, find_stanzas, read_fields
 from pipeline.walls.package_names import (
     require_architecture,
     require_package,
@@ -139,6 +139,20 @@ class PackageIndex:
     def has(self, name: str) -> bool:
         """Whether there is any version of a package."""
         return bool(self._all(name))
+
+    def knows(self, name: str) -> bool:
+        """Whether apt could install something of that name: a package, or one that provides it."""
+        provided = re.compile(rb"(?:^|[ ,])" + re.escape(name.encode()) + rb"(?:[ ,(:]|$)")
+        texts = [text for _, text in (*self._read(), *PackageIndex(self._spare)._read())]
+        return any(next(find_stanzas(text, name), None) for text in texts) or any(
+            provided.search(line) for text in texts for _, line in find_lines(text, b"Provides: ")
+        )
+
+    def suggest(self, name: str) -> str:
+        """`did you mean 'less'?`, or nothing."""
+        names = re.compile(rb"^Package: (" + re.escape(name[:2].encode()) + rb".*)$", re.MULTILINE)
+        known = {match.decode() for _, text in self._read() for match in names.findall(text)}
+        return suggest_nearest(name, sorted(known))
 
     def _all(self, name: str) -> list[Package]:
         return [

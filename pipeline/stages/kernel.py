@@ -6,12 +6,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UsageError
+from pipeline.errors import Finding, PipelineError, UsageError
 from pipeline.files import digest_file, digest_tree, fingerprint
 from pipeline.kernel.assembly import FACTS, Order
 from pipeline.kernel.initrd import INIT
@@ -151,6 +151,18 @@ def resolve_parts(packages: PackageIndex, name: str, version: str) -> list[Packa
     return list(parts.values())
 
 
+def foresee(spec: Spec, _project: Project, snapshot: Snapshot | None) -> Iterator[Finding]:
+    """A kernel that the archive has not."""
+    if snapshot is None or spec.is_kernel_inside or spec.kernel_source != "package":
+        return
+    name, _, version = spec.kernel.partition("=")
+    try:
+        resolve_parts(snapshot.packages, name, version)
+    except PipelineError as error:
+        hint = snapshot.packages.suggest(name) or error.hint
+        yield Finding("error", "kernel", error.brief, error.hint if version else hint)
+
+
 def _find_files(spec: Spec) -> KernelFiles:
     if spec.kernel_source == "host":
         abi = os.uname().release
@@ -217,6 +229,7 @@ STAGE = Stage(
     keys=("arch", "boot", "kernel", "initrd", "modules", "fs"),
     reads={"suite": "the mirror's identity names it"},
     checks=(require_feasible, require_proxy),
+    foresees=(foresee,),
     inputs=inputs,
     outputs=outputs,
     tools={**CAGE, "dpkg-deb": "dpkg", "nice": "coreutils", "depmod": "kmod", "tar": "tar"},

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.console.progress import progress_bar
-from pipeline.errors import UsageError, WrongValueError
+from pipeline.errors import Finding, UsageError, WrongValueError, suggest_nearest
 from pipeline.files import digest_tree, read_named_text
 from pipeline.mirror.apt_lists import write_lists, write_selected_lists
 from pipeline.mirror.mirrors import find_archive, render_guest_sources
@@ -62,8 +62,9 @@ def _search_path(spec: Spec, project: Project) -> list[Path]:
 
 
 def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
-    """Each element and those that it depends on, name -> folder; UsageError for an unknown one."""
+    """Each element and those that it depends on, name -> folder; UsageError for unknown ones."""
     folders: dict[str, Path] = {}
+    unknown: list[str] = []
     waiting = list(names)
     while waiting:
         name = waiting.pop()
@@ -71,13 +72,38 @@ def _find_all(names: Iterable[str], path: list[Path]) -> dict[str, Path]:
             continue
         folder = next((root / name for root in path if os.path.isdir(root / name)), None)
         if folder is None:
-            raise UsageError(
-                f"element '{name}': not found in {', '.join(map(str, path))}",
-                hint="correct `elements`, or add its folder's parent to `elements_path`",
-            )
+            unknown.append(name)
+            continue
         folders[name] = folder
         waiting += _dependencies(folder)
+    if unknown:
+        names = ", ".join(f"'{name}'" for name in sorted(unknown))
+        raise UsageError(
+            f"element{'s' if unknown[1:] else ''} {names}: not found in "
+            f"{', '.join(map(str, path))}",
+            hint=_suggest_elements(unknown, path)
+            or "correct `elements`, or add its folder's parent to `elements_path`",
+        )
     return folders
+
+
+def _suggest_elements(unknown: Iterable[str], path: list[Path]) -> str:
+    known = [folder.name for root in path if root.is_dir() for folder in root.iterdir()]
+    return "; ".join(filter(None, (suggest_nearest(name, known) for name in sorted(unknown))))
+
+
+def foresee(spec: Spec, _project: Project, snapshot: Snapshot | None) -> Iterator[Finding]:
+    """The packages that the archive has not; an element might bring a source of its own."""
+    if snapshot is None:
+        return
+    inside = [spec.kernel] if spec.is_kernel_inside and spec.kernel_source == "package" else []
+    index = snapshot.packages
+    for key, names in (("packages", spec.packages), ("kernel", inside)):
+        for name in names:
+            if not index.knows(name.partition("=")[0]):
+                text = f"{name}: {spec.suite} has no such package in {' '.join(spec.components)}"
+                hint = index.suggest(name) or f"correct `{key}`, or add to `components`"
+                yield Finding("warning" if spec.elements else "error", key, text, hint)
 
 
 def _digest_element(folder: Path) -> dict[str, str]:
@@ -317,6 +343,7 @@ STAGE = Stage(
         "type": "it is hvm where boot is firmware, and only there with a kernel inside",
     },
     checks=(require_proxy,),
+    foresees=(foresee,),
     inputs=inputs,
     outputs=outputs,
     tools={**CAGE, "tar": "tar", "getopt": "util-linux", "bash": "bash"},

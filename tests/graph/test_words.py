@@ -72,12 +72,59 @@ def test_both_classic_command_lines_become_specs_and_fail_at_their_mirror_alone(
     classic = ["dist=bookworm", "mirror=http://monmiroir:9999/debian/", "dhcp=", "size=4G"]
     older = ["debootstrap=", "dist=bookworm", "mirror=monmiroir:9999", "dhcp=", "size=4G"]
     for name, words in {"test-drbd": [*classic, "role=udev"], "montest": older}.items():
-        outcome = shop.doit("create", f"hostname={name}", *words, "lvm=VG0")
+        outcome = shop.doit("create", f"hostname={name}", *words)
         assert outcome.code == 1, outcome.said
-        assert "monmiroir:9999/debian/dists/bookworm/InRelease" in outcome.said
-        spec = (shop.guests / f"{name}.toml").read_text()
-        assert 'lvm = "VG0"' in spec
-        assert 'size = "4G"' in spec
+        assert outcome.said.count("monmiroir:9999/debian/dists/bookworm/InRelease") == 1
+        assert 'size = "4G"' in (shop.guests / f"{name}.toml").read_text()
+
+
+def test_all_that_can_be_known_is_told_in_one_table_before_anything_is_made(
+    shop: Workshop, workshop: Workshop, tmp_path: Path
+) -> None:
+    workshop.built("test-drbd")  # the archive's state is there
+    (tmp_path / "empty").touch()
+    words = {
+        "packages": "lesss,nosuchpkg-xyz",
+        "kernel": "linux-image-amd65",
+        "timezone": "Europe/Pariss",
+        "locale": "de_DE.UTF8",
+        "lvm": "VG-NOT-HERE",
+        "root_password_file": str(tmp_path / "empty"),
+    }
+    bench = Workshop(workshop.output, shop.guests)
+    given = ["suite=bookworm", *(f"{key}={text}" for key, text in words.items())]
+    outcome = bench.doit("create", "name=web2", *given)
+    assert outcome.code in (2, 3), outcome.said
+    print(outcome.said)
+    assert "error: web2: 7 reasons why it cannot be built; nothing was begun" in outcome.said
+    assert outcome.said.count("| FAIL ") == 7
+    for told in (
+        "lesss: bookworm has no such package in main",
+        "did you mean 'less'?",
+        "nosuchpkg-xyz: bookworm has no such package",
+        "package linux-image-amd65: not in this suite",
+        "did you mean 'linux-image-amd64'?",
+        "no such zone: Europe/Pariss",
+        "did you mean 'Europe/Paris'?",
+        "no such locale: de_DE.UTF8",
+        "did you mean 'de_DE.UTF-8'?",
+        "root's password from",
+    ):
+        assert told in outcome.said
+    assert not (shop.guests / "web2.toml").exists()
+    (shop.guests / "web2.toml").write_text(
+        'suite = "bookworm"\nelements = ["timezone-local"]\ntimezone = "Europe/Pariss"\n'
+    )
+    for command in ("plan", "build"):
+        outcome = bench.doit(command, "name=web2")
+        assert outcome.code == 2
+        assert "did you mean 'timezone-locale'?" in outcome.said
+        assert "no such zone: Europe/Pariss" in outcome.said
+    assert not (workshop.output / "logs/web2").exists()
+    (shop.guests / "web2.toml").unlink()
+    outcome = bench.doit("create", "name=web2", *given[:1])
+    assert outcome.code == 0, outcome.said
+    assert bench.doit("delete", "name=web2", "yes=yes").code == 0
 
 
 def test_a_password_in_a_mirrors_url_is_refused_and_not_repeated(shop: Workshop) -> None:

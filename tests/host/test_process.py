@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline import process
+from pipeline import ROOT, process
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
 from pipeline.namespace import isolated, tmpfs
 from pipeline.storage.ext import IdentityFile, read_text, write_files
@@ -118,3 +119,28 @@ def test_a_file_that_does_not_fit_is_an_error_not_a_silent_loss(
     huge = IdentityFile("/etc/huge", bytes(64 << 20).replace(b"\0", b"x"))
     with pytest.raises(PipelineError):
         write_files(process.run, image, [huge], work=work, epoch=EPOCH)
+
+
+def test_a_chroot_is_told_from_a_machine_that_forbids_user_namespaces(tmp_path: Path) -> None:
+    """Linux makes none in a chroot, bound onto itself or not: the real kernel says so here."""
+    for name in ("usr", "proc", "dev", "source"):
+        (tmp_path / name).mkdir()
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (tmp_path / name).symlink_to(f"usr/{name}")
+    prepare = (
+        'for name in usr dev; do mount --bind "/$name" "$1/$name"; done; '
+        'mount -t proc proc "$1/proc"; mount --bind "$2" "$1/source"; '
+        'shift 2; exec chroot "$@"'
+    )
+    ask = (
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
+        "from pipeline import process\nfrom pipeline.namespace import require_namespace\n"
+        "require_namespace(process.run)"
+    )
+    packages = next(Path(path).resolve() for path in sys.path if path.endswith("site-packages"))
+    with pytest.raises(CommandFailed) as caught:
+        process.run(
+            ["unshare", "--mount", "sh", "-euc", prepare, "sh", tmp_path, "/", tmp_path]
+            + ["/usr/bin/python3", "-c", ask, f"/source{ROOT}", f"/source{packages}"]
+        )
+    assert "this is a chroot, in which Linux makes no user namespace" in caught.value.details

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.preflight import Machine, look_ahead
+from pipeline import preflight
+from pipeline.mirror.index import PackageIndex
+from pipeline.preflight import Machine, find_unknown_names, look_ahead
 from pipeline.project import Project
 from pipeline.spec import Spec
 
@@ -65,3 +67,43 @@ def test_32_bit_pv_ended_with_linux_5_9_and_needs_pae_before(tmp_path: Path) -> 
     assert "no 32-bit PV guests any more" in texts(suite="bullseye")
     assert "no 32-bit" not in texts(suite="buster")
     assert "has no PAE" in texts(suite="wheezy", kernel="linux-image-486")
+
+
+def test_a_zone_and_a_locale_that_nobody_knows_are_told_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tzdata.zi").write_text(
+        "# version 2025b\nZ Europe/Paris 0:9 -\nL Europe/Paris Zulu\n"
+    )
+    (tmp_path / "SUPPORTED").write_text("de_DE.UTF-8 UTF-8\nde_DE@euro ISO-8859-15\n")
+    monkeypatch.setattr(preflight, "_ZONES", tmp_path / "tzdata.zi")
+    monkeypatch.setattr(preflight, "_LOCALES", tmp_path / "SUPPORTED")
+
+    def told(**keys: str) -> list[str]:
+        spec = Spec.model_validate({"name": "web1", **keys})
+        return [f"{one.subject}: {one.text}; {one.hint}" for one in find_unknown_names(spec)]
+
+    for zone in ("Europe/Paris", "Zulu"):
+        assert told(timezone=zone, locale="de_DE@euro") == []
+    assert told(timezone="Europe/Paris", locale="C.UTF-8") == []
+    assert told(timezone="Europe/Pariss", locale="de_DE.UTF8") == [
+        "timezone: no such zone: Europe/Pariss; did you mean 'Europe/Paris'?",
+        "locale: no such locale: de_DE.UTF8; did you mean 'de_DE.UTF-8'?",
+    ]
+    monkeypatch.setattr(preflight, "_ZONES", tmp_path / "none")
+    monkeypatch.setattr(preflight, "_LOCALES", tmp_path / "none")
+    assert told(timezone="Europe/Pariss", locale="xx_XX.UTF-8") == []
+
+
+def test_an_index_knows_packages_and_what_they_provide(tmp_path: Path) -> None:
+    (tmp_path / "Packages").write_bytes(
+        b"Package: exim4\nProvides: mail-transport-agent, smtp (= 1)\n\nPackage: less\n"
+        b"Depends: nothing-of-this\n\n"
+    )
+    index = PackageIndex([("http://m", tmp_path / "Packages")])
+    assert [index.knows(name) for name in ("exim4", "less", "smtp", "mail-transport-agent")] == [
+        *[True] * 4
+    ]
+    assert not any(map(index.knows, ("exim", "mail", "nothing-of-this", "transport-agent")))
+    assert index.suggest("lesss") == "did you mean 'less'?"
+    assert index.suggest("zzz") == ""

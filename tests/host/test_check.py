@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.check import check_guest
+from pipeline.console.answer import Answer
 from pipeline.errors import InUseError, PipelineError, VerificationError
 from pipeline.project import Project
 from pipeline.recipe import Recipe
@@ -86,11 +87,15 @@ def test_a_changed_file_is_found_by_its_sum(
 
 
 def test_a_program_is_told_of_every_check(
-    witness: Witness, capsys: pytest.CaptureFixture[str]
+    witness: Witness, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answer = Answer()
+    answer.is_wanted = True
+    monkeypatch.setattr("pipeline.check.ANSWER", answer)
     witness.put("/etc/hostname", "other\n")
     with pytest.raises(VerificationError, match="failed"):
         check_guest(Recipe(witness.project, STAGES), witness.spec, as_json=True)
+    answer.print(5, 1.0)
     told = json.loads(capsys.readouterr().out)
     assert told["guest"] == NAME
     (wrong,) = [finding for finding in told["findings"] if finding["subject"] == "hostname"]

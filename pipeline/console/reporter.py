@@ -55,6 +55,8 @@ class StageReporter:
         interruption.install()
         interruption.at_interruption(self._note_ending, interruption.WORDS)
         self._events.emit("run started", {"tasks": list(selected_tasks or ())})
+        for error in self._errors:
+            ANSWER.add_failure((), error)
 
     def get_status(self, task: Any) -> None:
         """Called when doit looks whether a task is up to date."""

@@ -151,7 +151,10 @@ class Graph:
         graph = cls(project, recipe, specs, chosen, line, tuple(unfit.values()))
         graph._require_tasks()
         if not all(command.is_single for command in line.commands):
-            ANSWER.expect(chosen, is_one=len(names) == 1, is_build=line.is_building)
+            every = (*chosen, *unfit)
+            ANSWER.expect(every, is_one=len(names) == 1, is_build=line.is_building)
+            for guest, error in unfit.items():
+                ANSWER.add_failure([guest], error)
         return graph
 
     def _require_tasks(self) -> None:

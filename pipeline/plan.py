@@ -104,14 +104,7 @@ class Plan:
             for refusal in self.refusals:
                 refusal.guest = self.guest
             return self.refusals[0] if self.refusals else None
-        told = [finding for finding in self.findings if finding.level != "ok"]
-        fault = PipelineError(
-            f"{len(self.refusals)} reasons why it cannot be built; nothing was begun",
-            details="\n".join(render_table(told)),
-            hint="mend them all, and ask again",
-        )
-        fault.exit_code, fault.guest = self.refusals[0].exit_code, self.guest
-        return fault
+        return Unbuildable(self)
 
     @property
     def seconds(self) -> float | None:
@@ -131,6 +124,24 @@ class Plan:
                 for error in self.refusals
             ],
         }
+
+
+class Unbuildable(PipelineError):
+    """All that stops the build of a guest, as one error with the exit code of the first."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._findings = [finding for finding in plan.findings if finding.level != "ok"]
+        super().__init__(
+            f"{len(plan.refusals)} reasons why it cannot be built; nothing was begun",
+            details="\n".join(render_table(self._findings)),
+            hint="mend them all, and ask again",
+        )
+        self.exit_code, self.guest = plan.refusals[0].exit_code, plan.guest
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Each of them."""
+        return self._findings
 
 
 def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run, *, fetches: bool = False) -> Plan:

@@ -202,7 +202,7 @@ def test_a_size_smaller_than_the_content_is_refused(bench: Workshop) -> None:
     refused = bench.doit("build", "name=tiny", "size=300M")
     assert refused.code == 1, refused.said
     assert "size=300M: the guest's files and journal need" in refused.said
-    assert "error: tiny: size=300M" in refused.said
+    assert "error: tiny" in refused.said
 
 
 def test_qcow2_is_written_and_whole(bench: Workshop) -> None:

@@ -72,12 +72,12 @@ def is_on(value: str) -> bool:
     return value.lower() in YES
 
 
-def accept_only(words: str, instead: str) -> Callable[[str], dict[str, str]]:
+def accept_only(words: str, instead: str, why: str = "") -> Callable[[str], dict[str, str]]:
     """A translator that takes these words as saying nothing and refuses every other."""
 
     def translate(value: str) -> dict[str, str]:
         if value not in words.split():
-            raise WrongValueError(f"'{value}' is not done", instead)
+            raise WrongValueError(why or f"'{value}' is not done", instead)
         return {}
 
     return translate
@@ -264,13 +264,13 @@ _TABLE = (
     _noted(_FILES, "hash_method", "by suite: yescrypt, sha512 or md5"),
     _becomes(
         *(_FILES, "accounts", "the host's accounts are not copied; 0 is accepted"),
-        accept_only(" ".join(NO), _USE_ELEMENT),
+        accept_only(" ".join(NO), _USE_ELEMENT, "the host's accounts are not copied"),
         status="different",
     ),
     _noted(_FILES, "noaccounts no_accounts", "the host's accounts are never copied"),
     _becomes(
         *(_FILES, "copyhosts copy_hosts", "the host's /etc/hosts is not copied; 0 is accepted"),
-        accept_only(" ".join(NO), "write `hosts`"),
+        accept_only(" ".join(NO), "write `hosts`", "the host's /etc/hosts is not copied"),
         status="different",
     ),
     _noted(_FILES, "nohosts no_hosts", "the host's /etc/hosts is never touched"),

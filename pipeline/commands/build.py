@@ -147,8 +147,12 @@ def list_guests(recipe: Recipe, specs: Specs, _options: Options) -> None:
     """The guests, whether each is built, and what to type next."""
     print_line("guests:")
     rows: list[tuple[Part, ...]] = []
+    built = []
     for name, spec in sorted(specs.items()):
-        state = Span("built", "ok") if recipe.state("config", spec).is_current else Span("")
+        state = Span("")
+        if recipe.state("config", spec).is_current:
+            state = Span("built", "ok")
+            built.append(spec)
         kind = f"{spec.suite} {spec.type} {spec.boot} {spec.size}"
         rows.append((name, state, kind, spec.description))
     print_table(rows, indent=2)
@@ -158,7 +162,7 @@ def list_guests(recipe: Recipe, specs: Specs, _options: Options) -> None:
         print_line(f"  {name}  ", Span("BROKEN", "error"), f": {_describe_problems(problems)}")
     for name in sorted(recipe.project.built - specs.names):
         print_line(f"  {name}  built, and has no spec any more: doit delete name={name}")
-    if warning := warn_of_closed(specs.values()):
+    if warning := warn_of_closed(built):
         print_line("\n", Span(warning, "warning"))
     print_line("\nnext:")
     print_table(_NEXT, indent=2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -63,4 +64,4 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters.update(size=_size, time=show_time)
+_ENVIRONMENT.filters.update(size=_size, time=show_time, quote=shlex.quote)

@@ -139,7 +139,7 @@ def test_what_is_no_sound_key_is_told_and_not_offered(person: Person) -> None:
 def test_a_release_is_offered_only_what_its_sshd_knows(person: Person) -> None:
     person.make_key("id_new")
     old = person.make_key("id_old", "rsa")
-    run = person.create("suite=lenny")
+    run = person.create("suite=wheezy")
     run.expect(ASKED)
     assert "knows no ed25519 keys" in str(run.before)
     run.send("\n")

@@ -122,7 +122,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(host: Host) -> None:
         refusals.refuse_impossible(host.plan(ABIS[0], "VG9"), host.layout, None)
     foreign = lvm.create_volume(run, GROUP, f"{NAME}-disk", size_bytes=4 << 20)
     try:
-        with pytest.raises(InUseError, match="was not installed by doit"):
+        with pytest.raises(InUseError, match="was not made for this guest"):
             host.install(ABIS[0])
     finally:
         lvm.remove_volume(run, foreign)

@@ -29,8 +29,8 @@ class GuestNight:
     """One guest's night.
 
     `failed` is the guest's fault, `broken` the machine's or the mirror's; `unchanged`: its bytes
-    would be those of the last version. `version` is where its channel `nightly` leads now,
-    and `before` where it led, "" for nowhere; `folder` and `folder_before` are those versions' folders.
+    would be those of the last version. `version` is where its channel `nightly` leads now, and
+    `before` where it led, "" for nowhere; `folder` and `folder_before` are those versions' folders.
     `built` is the artifact that was built this night, published or not. `channels` are all of
     its channels with their versions afterwards. `seconds` is by step: build, check, prove,
     describe, publish.

@@ -126,6 +126,11 @@ class Project:
         return (self.site or self.root) / "mirrors"
 
     @property
+    def keys(self) -> Path:
+        """What signs artifacts and the image repository; mode 0700."""
+        return (self.site or self.root) / "keys"
+
+    @property
     def cache(self) -> Cache:
         """What is kept of the network."""
         return Cache(self.output / "cache")

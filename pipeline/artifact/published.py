@@ -20,7 +20,7 @@ from pipeline.artifact.folder import Source, read_source
 from pipeline.artifact.sums import DISK_SUMS, SUMS, copy_disk, is_as_summed, read_sum_file
 from pipeline.console.progress import print_line, progress_bar
 from pipeline.errors import PipelineError, UsageError, VerificationError
-from pipeline.files import read_table, sync_folder, write_durably
+from pipeline.files import read_bytes, read_table, sync_folder, write_durably
 from pipeline.interruption import gate, passing
 from pipeline.locks import locked
 from pipeline.project import Project
@@ -31,6 +31,8 @@ from pipeline.walls.privacy import PRIVATE_FILE, PRIVATE_FOLDER, make_private_fo
 
 CURRENT = "current"
 FACTS = "published.json"
+MOST_STATEMENT_BYTES = 64 << 20
+NOTHING: Mapping[str, bytes] = {}
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -79,9 +81,12 @@ def current_version(project: Project, guest: str) -> Version | None:
     return next((version for version in versions if version.name == target), None)
 
 
-def publish(project: Project, source: Source, *, proof: str) -> Version:
+def publish(
+    project: Project, source: Source, *, proof: str, statements: Mapping[str, bytes] = NOTHING
+) -> Version:
     """Publish an artifact and make it current; a published one is made current again.
 
+    `statements` are files that speak of it, by name; they are written beside the artifact's own.
     Raises VerificationError for other bytes than were built, InUseError when a disk is open.
     """
     root = published(project, source.name)
@@ -97,9 +102,9 @@ def publish(project: Project, source: Source, *, proof: str) -> Version:
         same = [version for version in versions if version.fingerprint == fingerprint]
         version = same[-1] if same and _is_same(same[-1], source) else None
         if version is None:
-            version = _copy_version(project, source, versions, fingerprint, proof)
-        elif proof == "proven" != version.proof:
-            version = _note_proof(version, source)
+            version = _copy_version(project, source, versions, fingerprint, proof, statements)
+        elif _is_to_renew(version, proof, statements):
+            version = _renew(version, source, proof, statements)
         point_current(root, version)
     return version
 
@@ -125,8 +130,25 @@ def _is_same(version: Version, source: Source) -> bool:
     return False
 
 
+def _is_to_renew(version: Version, proof: str, statements: Mapping[str, bytes]) -> bool:
+    """Whether it is proven since, or what is said of it is not what was said; it stays proven."""
+    if "proven" in (proof, version.proof) and proof != version.proof:
+        return proof == "proven"
+    with suppress(FileNotFoundError):
+        return any(
+            read_bytes(version.folder / name, limit=MOST_STATEMENT_BYTES) != content
+            for name, content in statements.items()
+        )
+    return True
+
+
 def _copy_version(
-    project: Project, source: Source, versions: list[Version], fingerprint: str, proof: str
+    project: Project,
+    source: Source,
+    versions: list[Version],
+    fingerprint: str,
+    proof: str,
+    statements: Mapping[str, bytes],
 ) -> Version:
     for disk in source.disks:
         refuse_if_used(source.folder / disk)
@@ -150,8 +172,7 @@ def _copy_version(
             raise VerificationError(
                 f"{source.name}: {damaged} changed while it was copied", hint="publish again"
             )
-        facts = {"form": 1, "fingerprint": fingerprint, "proof": proof}
-        write_durably(scratch / FACTS, f"{json.dumps(facts)}\n".encode())
+        _write_facts(scratch, fingerprint, proof, statements)
         _forbid_writing(scratch, source.disks)
         with gate("publish", final):
             os.rename(scratch, final)
@@ -196,21 +217,36 @@ def _forbid_writing(folder: Path, disks: Mapping[str, str]) -> None:
             os.close(descriptor)
 
 
-def _note_proof(version: Version, source: Source) -> Version:
-    """The same bytes, proven since: the evidence joins them, in one exchange of folders."""
+def _write_facts(
+    folder: Path, fingerprint: str, proof: str, statements: Mapping[str, bytes]
+) -> None:
+    for name, content in statements.items():
+        write_durably(folder / name, content)
+    facts = {"form": 1, "fingerprint": fingerprint, "proof": proof}
+    write_durably(folder / FACTS, f"{json.dumps(facts)}\n".encode())
+
+
+def _renew(
+    version: Version, source: Source, proof: str, statements: Mapping[str, bytes]
+) -> Version:
+    """The same bytes, and what is known of them now, evidence too, in one exchange of folders."""
     aside = version.folder.with_name(f".{version.name}.new")
     shutil.rmtree(aside, ignore_errors=True)
     make_private_folder(aside)
     shutil.copytree(version.folder, aside, copy_function=os.link, dirs_exist_ok=True)
     aside.chmod(PRIVATE_FOLDER)
+    own = {*_sums_of(version.folder), SUMS, DISK_SUMS, BUILDINFO, "proof"}
+    for path in aside.iterdir():
+        if path.name not in own:
+            path.unlink()
     shutil.rmtree(aside / "proof", ignore_errors=True)
-    shutil.copytree(source.folder / "proof", aside / "proof")
-    facts = {"form": 1, "fingerprint": version.fingerprint, "proof": "proven"}
-    write_durably(aside / FACTS, f"{json.dumps(facts)}\n".encode(), mode=0o444)
+    if (source.folder / "proof").is_dir():
+        shutil.copytree(source.folder / "proof", aside / "proof")
+    _write_facts(aside, version.fingerprint, proof, statements)
     _forbid_writing(aside, source.disks)
     exchange(aside, version.folder)
     shutil.rmtree(aside)
-    return Version(version.folder, version.fingerprint, "proven")
+    return Version(version.folder, version.fingerprint, proof)
 
 
 def point_current(root: Path, version: Version) -> None:

@@ -81,8 +81,8 @@ def fresh(tmp_path: Path) -> Path:
     """A checkout that was never used."""
     folder = tmp_path / "fresh"
     folder.mkdir()
-    for name in ("doit", "requirements.lock", "requirements-test.lock", "system-packages.txt"):
-        shutil.copy(ROOT / name, folder)
+    for path in (ROOT / "doit", ROOT / "system-packages.txt", *ROOT.glob("requirements*.lock")):
+        shutil.copy(path, folder)
     return folder
 
 
@@ -107,3 +107,30 @@ def test_a_half_made_venv_is_mended_by_the_next_run(fresh: Path) -> None:
     done = call("./doit", "help", cwd=fresh, PYTHON=shutil.which("python3", path="/usr/bin") or "")
     assert (done.returncode, done.stdout) == (0, f"ran {fresh}/.venv\n"), done.stderr
     assert (fresh / ".venv/bin/pip").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "installed", "is_enough"),
+    [
+        ("build", "requirements.lock", True),
+        ("build", "requirements-supply.lock", True),
+        ("publish name=web1", "requirements.lock", False),
+        ("publish name=web1", "requirements-supply.lock", True),
+        ("publish name=web1", "requirements-test.lock", True),
+        ("install name=web1 from=/srv/web1", "requirements.lock", True),
+        ("install name=web1 from=https://images.example.org", "requirements.lock", False),
+        ("test", "requirements-supply.lock", False),
+    ],
+)
+def test_what_signs_is_installed_for_those_who_sign(
+    fresh: Path, words: str, installed: str, is_enough: bool
+) -> None:
+    (fresh / ".venv/bin").mkdir(parents=True)
+    python = fresh / ".venv/bin/python"
+    python.write_text('#!/bin/sh\necho "python $*"\n')
+    python.chmod(0o755)
+    shutil.copy(fresh / installed, fresh / ".venv/installed.lock")
+    done = call("./doit", *words.split(), cwd=fresh, PYTHON="/bin/false")
+    assert ("making .venv" not in done.stderr) == is_enough, done.stderr
+    if is_enough:
+        assert done.stdout == f"python -m pipeline {words}\n"

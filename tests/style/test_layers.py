@@ -27,7 +27,7 @@ STEMS = {
     "image": "check reads one, the stage makes one; kernel/ has the kernel's",
     "install": "the command, what it does",
     "kernels": "check reads those of an image, dom0 keeps those of guests",
-    "keys": "of a spec, of xl's configuration",
+    "keys": "of a spec, of xl's configuration, those that sign",
     "leftovers": "dom0's doctor tells of them, storage removes its own",
     "mirror": "the stage, the proof's own",
     "mirrors": "the commands, the definitions",

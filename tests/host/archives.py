@@ -21,7 +21,7 @@ def missing_tools() -> list[str]:
     return [tool for tool in TOOLS if shutil.which(tool) is None]
 
 
-def _run(
+def run_tool(
     argv: Iterable[object], *, cwd: Path | None = None, env: dict[str, str] | None = None
 ) -> bytes:
     words = [str(word) for word in argv]
@@ -91,13 +91,13 @@ class Keys:
 
     def close(self) -> None:
         """End the agent that gpg started."""
-        _run(["gpgconf", "--homedir", self._home, "--kill", "all"])
+        run_tool(["gpgconf", "--homedir", self._home, "--kill", "all"])
 
     def _gpg(self, argv: Iterable[object], *, days_ago: int = 0) -> str:
         options: list[object] = ["gpg", "--homedir", self._home, "--batch", "--yes", "--quiet"]
         if days_ago:
             options += ["--faked-system-time", f"{_ago(days_ago):%Y%m%dT%H%M%S}"]
-        return _run([*options, *argv]).decode()
+        return run_tool([*options, *argv]).decode()
 
 
 def _ago(days: float) -> datetime:
@@ -163,7 +163,7 @@ class SmallArchive:
         pool = self.root / area / "pool/main"
         pool.mkdir(parents=True, exist_ok=True)
         deb = pool / f"{name}_{version}_{self.arch}.deb"
-        _run(["dpkg-deb", "--root-owner-group", "-Zxz", "-b", tree, deb])
+        run_tool(["dpkg-deb", "--root-owner-group", "-Zxz", "-b", tree, deb])
         shutil.rmtree(self.root / "build")
         return deb
 
@@ -173,9 +173,9 @@ class SmallArchive:
         binary = suite / "main" / f"binary-{self.arch}"
         shutil.rmtree(binary, ignore_errors=True)
         binary.mkdir(parents=True)
-        packages = _run(["apt-ftparchive", "packages", "pool"], cwd=home)
+        packages = run_tool(["apt-ftparchive", "packages", "pool"], cwd=home)
         (binary / "Packages").write_bytes(form.change_index(packages))
-        _run([form.packer, "-k", binary / "Packages"])
+        run_tool([form.packer, "-k", binary / "Packages"])
         packed = next(binary.glob("Packages.*"))
         packed.write_bytes(form.change_packed(packed.read_bytes()))
         text = form.change_release(self._release(suite, form).encode())
@@ -206,7 +206,7 @@ class SmallArchive:
             for key, value in options.items()
             for word in ("-o", f"APT::FTPArchive::Release::{key}={value}")
         ]
-        text = _run(["apt-ftparchive", *argv, "release", "."], cwd=suite).decode()
+        text = run_tool(["apt-ftparchive", *argv, "release", "."], cwd=suite).decode()
         made = [line for line in text.splitlines() if not line.startswith("Date:")]
         dates = [f"Date: {_date(_ago(form.dated_days_ago))}"]
         if form.valid_days:

@@ -103,6 +103,8 @@ class Graph:
                 line = read_command_line(sys.argv[1:])
                 if line.is_for_programs:
                     ANSWER.want()
+                if line.junit:
+                    ANSWER.want_junit(line.junit, " ".join(line.words))
                 interruption.install()
                 graph = cls._load(Project.here(), line)
                 events = line.options_of(line.commands[0]).events
@@ -110,6 +112,8 @@ class Graph:
         except PipelineError as error:
             print_error(error)
             ANSWER.add_failure((), error)
+            with suppress(PipelineError):
+                ANSWER.write_junit(0.0)
             ANSWER.print(error.exit_code, 0.0)
             raise SystemExit(error.exit_code) from None
 

@@ -41,9 +41,8 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 def check_guest(recipe: Recipe, spec: Spec, *, as_json: bool = False) -> None:
     """Print every finding on a built guest; VerificationError when one fails. Changes nothing."""
     findings = examine(recipe, spec)
-    if as_json:
-        ANSWER.add_findings(spec.name, findings)
-    else:
+    ANSWER.add_findings(spec.name, findings)
+    if not as_json:
         print_findings(findings)
         print_line(f"{spec.name}: {summarize(findings)}")
     failed = [finding for finding in findings if finding.level == "error"]

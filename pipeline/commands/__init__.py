@@ -41,7 +41,7 @@ BUILD = (
         "why",
         "say why each stage would run",
         f"{_ROOM}.build:explain",
-        options.Check,
+        options.Why,
         only_reads=True,
     ),
     Command(

@@ -12,7 +12,7 @@ from pipeline import ROOT, process
 from pipeline.artifact.record import describe_package_changes
 from pipeline.artifact.sums import DISK_SUMS, SUMS, read_sum_file
 from pipeline.caller import shorten_path
-from pipeline.commands.options import Build, Check, Options
+from pipeline.commands.options import Build, Options, Why
 from pipeline.commands.summary import show_size
 from pipeline.console.answer import ANSWER
 from pipeline.console.findings import print_findings
@@ -110,7 +110,7 @@ def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
     )
 
 
-def explain(recipe: Recipe, spec: Spec, options: Check) -> None:
+def explain(recipe: Recipe, spec: Spec, options: Why) -> None:
     """Why each stage would or would not run now."""
     states = {name: recipe.state(name, spec) for name in recipe.stages}
     changes = _find_package_changes(recipe, spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -73,6 +74,12 @@ class CommandLine:
         """Whether a program wants the answer, by json=yes."""
         asked = (self.options_of(command) for command in self.commands)
         return any(getattr(options, "json_form", False) for options in asked)
+
+    @property
+    def junit(self) -> Path | None:
+        """The file that junit= names."""
+        asked = (getattr(self.options_of(command), "junit", None) for command in self.commands)
+        return next(filter(None, asked), None)
 
     @property
     def is_creating(self) -> bool:

@@ -103,6 +103,14 @@ class _Printed(_Part):
     json_form: StrictBool = Field(False, alias="json", description="As JSON, for programs.")
 
 
+class _Judged(_Part):
+    junit: NamedPath | None = Field(
+        None,
+        description="File that gets what was found as JUnit XML, for CI systems.",
+        examples=["check.xml"],
+    )
+
+
 class Look(Guests, SourceOptions):
     """Commands that read what was built."""
 
@@ -123,11 +131,15 @@ class Listing(Options, _Printed):
     """Commands that print a table."""
 
 
-class Check(Look, _Printed):
-    """doit check and doit why."""
+class Why(Look, _Printed):
+    """doit why."""
 
 
-class Login(_Printed):
+class Check(Why, _Judged):
+    """doit check."""
+
+
+class Login(_Printed, _Judged):
     """How a guest is entered and asked in a proof."""
 
     prove_key: NamedPath | None = Field(

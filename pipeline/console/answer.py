@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from pipeline.console import junit
 from pipeline.console.progress import leave_stdout
 from pipeline.errors import Finding, PipelineError
 
@@ -28,11 +30,19 @@ class Answer:
         self.is_wanted = False
         self.guests: dict[str, dict[str, Any]] = {}
         self._is_one = True
+        self._junit: Path | None = None
+        self._command = ""
 
     def want(self) -> None:
         """From here on standard output is for the object alone."""
         self.is_wanted = True
         leave_stdout()
+
+    def want_junit(self, path: Path, command: str) -> None:
+        """When the run ends, what was found goes into this file too. Raises UsageError."""
+        self._command = command
+        junit.prepare(path)
+        self._junit = path
 
     def expect(self, guests: Iterable[str], *, is_one: bool, is_build: bool) -> None:
         """Which guests the run is about. Facts of a single one stand at the top of the object."""
@@ -45,8 +55,10 @@ class Answer:
         self.guests.setdefault(guest, {"guest": guest} if guest else {}).update(facts)
 
     def add_findings(self, guest: str, findings: Iterable[Finding], **facts: object) -> None:
-        """The same, with what was found."""
-        self.add(guest, findings=[finding.as_json() for finding in findings], **facts)
+        """The same, with what was found, beside what another command of the line has found."""
+        self.add(guest, **facts)
+        known = self.guests[guest].setdefault("findings", [])
+        known += (finding.as_json() for finding in findings)
 
     def add_stage(self, guests: Iterable[str], facts: Mapping[str, object]) -> None:
         """Note how a stage ended that serves these guests, and others perhaps."""
@@ -69,6 +81,11 @@ class Answer:
             self.guests[guest].setdefault("failures", []).extend(mistakes)
             if "state" in self.guests[guest]:
                 self.add(guest, state="failed")
+
+    def write_junit(self, seconds: float) -> None:
+        """The file, if somebody wants it. Raises EnvironmentFault where it cannot be written."""
+        if self._junit is not None:
+            junit.write(self._junit, junit.render(self._command, self.guests, seconds))
 
     def print(self, exit_code: int, seconds: float) -> None:
         """The object, if somebody wants it and there is something to say."""

@@ -144,6 +144,11 @@ class StageReporter:
         if self._events.trouble is not None:
             print_error(self._events.trouble)
             self._exit_code = self._exit_code or self._events.trouble.exit_code
+        try:
+            ANSWER.write_junit(self._events.seconds)
+        except PipelineError as error:
+            print_error(error)
+            self._exit_code = self._exit_code or error.exit_code
         self._is_complete = True
         facts = {"exit_code": self._exit_code, "seconds": self._events.seconds}
         self._events.emit("run ended", facts)

@@ -115,12 +115,10 @@ def prove_artifact(
 
 def tell(evidence: Evidence, path: Path, *, as_json: bool) -> None:
     """What was found, for a program; for a person what an error does not say."""
-    if as_json:
-        record = evidence.to_json()
-        del record["checks"], record["digests"], record["guest"]
-        ANSWER.add_findings(evidence.guest, evidence.checks, **record, evidence=str(path))
-        return
-    if evidence.verdict != "proven":
+    record = evidence.to_json()
+    del record["checks"], record["digests"], record["guest"]
+    ANSWER.add_findings(evidence.guest, evidence.checks, **record, evidence=str(path))
+    if as_json or evidence.verdict != "proven":
         return
     print_findings(evidence.checks)
     held, total = summarize(evidence.checks), evidence.seconds["total"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,29 @@ def test_a_check_that_fails_is_told_with_all_that_it_found(ground: Ground) -> No
     assert {"ok", "error"} <= levels
     assert "failed" in texts(told["failures"])
     assert "error: one: " in said
+
+
+@pytest.mark.parametrize("guests", [["one"], ["one", "two"]])
+def test_a_ci_system_reads_each_check_of_each_guest(ground: Ground, guests: list[str]) -> None:
+    assert ground.run("build")[0] == 0
+    path = ground.root / "check.xml"
+    code, said = ground.run("check", f"name={','.join(guests)}", f"junit={path}")
+    assert code == 5, said
+    schema = Path(__file__).with_name("junit.rng")
+    subprocess.run(["xmllint", "--noout", "--relaxng", schema, path], check=True)
+    suites = list(ET.parse(path).getroot())
+    assert [suite.get("name") for suite in suites] == guests
+    for suite, guest in zip(suites, guests, strict=True):
+        assert len(suite) > 20
+        cases = {case.get("name", ""): case for case in suite}
+        assert len(cases) == len(suite)
+        assert f"{guest}: " in (cases["doit check"].findtext("failure") or "")
+    code, said = ground.run("check", "name=nosuch", f"junit={path}")
+    assert code == 2
+    subprocess.run(["xmllint", "--noout", "--relaxng", schema, path], check=True)
+    assert "nosuch" in path.read_text()
+    assert ground.run("check", "name=one", f"junit={ground.root}/no/such.xml")[0] == 2
+    assert ground.run("why", "name=one", f"junit={path}")[0] == 2
 
 
 @pytest.mark.parametrize(

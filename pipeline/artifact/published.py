@@ -1,7 +1,8 @@
-"""Published versions of a guest: immutable, the newest under the link `current`.
+"""Published versions of a guest: immutable, each channel a link to one of them.
 
 output/published/NAME/20261124T193000Z-1f2e3d4c/   the artifact as it was proven, read only
 output/published/NAME/current -> 20261124T193000Z-1f2e3d4c
+output/published/NAME/stable -> 20261121T033000Z-9d8c7b6a
 """
 
 from __future__ import annotations
@@ -11,17 +12,27 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifact.channels import (
+    LINKS,
+    NIGHTLY,
+    STABLE,
+    Channel,
+    point_link,
+    read_link,
+    read_notes,
+    write_notes,
+)
 from pipeline.artifact.folder import Source, read_source
 from pipeline.artifact.sums import DISK_SUMS, SUMS, copy_disk, is_as_summed, read_sum_file
 from pipeline.console.progress import print_line, progress_bar
 from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.files import read_bytes, read_table, sync_folder, write_durably
-from pipeline.interruption import gate, passing
+from pipeline.interruption import gate
 from pipeline.locks import locked
 from pipeline.project import Project
 from pipeline.scratch import remove_abandoned, remove_tree, scratch_folder
@@ -29,7 +40,6 @@ from pipeline.storage.in_use import refuse_if_used
 from pipeline.store.store import BUILDINFO, exchange, read_buildinfo
 from pipeline.walls.privacy import PRIVATE_FILE, PRIVATE_FOLDER, make_private_folder
 
-CURRENT = "current"
 FACTS = "published.json"
 MOST_STATEMENT_BYTES = 64 << 20
 NOTHING: Mapping[str, bytes] = {}
@@ -73,12 +83,25 @@ def _read_version(folder: Path) -> Version:
         return Version(folder, made.fingerprint if made else "", "not known", why)
 
 
+def channels(project: Project, guest: str) -> dict[Channel, Version]:
+    """Where each channel leads that leads to a version."""
+    root = published(project, guest)
+    versions = {version.name: version for version in list_versions(project, guest)}
+    targets = {channel: read_link(root, channel) for channel in LINKS}
+    return {channel: versions[name] for channel, name in targets.items() if name in versions}
+
+
 def current_version(project: Project, guest: str) -> Version | None:
     """What `current` leads to."""
-    link = published(project, guest) / CURRENT
-    target = os.readlink(link) if link.is_symlink() else ""
-    versions = list_versions(project, guest)
-    return next((version for version in versions if version.name == target), None)
+    return channels(project, guest).get(NIGHTLY)
+
+
+@contextmanager
+def _alone(project: Project, guest: str) -> Iterator[Path]:
+    """Its published folder, which nobody else changes meanwhile."""
+    root = published(project, guest)
+    with locked(root.parent / ".locks" / guest):
+        yield root
 
 
 def publish(
@@ -89,9 +112,8 @@ def publish(
     `statements` are files that speak of it, by name; they are written beside the artifact's own.
     Raises VerificationError for other bytes than were built, InUseError when a disk is open.
     """
-    root = published(project, source.name)
-    make_private_folder(root)
-    with locked(root.parent / ".locks" / source.name):
+    make_private_folder(published(project, source.name))
+    with _alone(project, source.name) as root:
         _clear(project, root)
         fingerprint = source.origin()["config"]
         versions = list_versions(project, source.name)
@@ -105,13 +127,13 @@ def publish(
             version = _copy_version(project, source, versions, fingerprint, proof, statements)
         elif _is_to_renew(version, proof, statements):
             version = _renew(version, source, proof, statements)
-        point_current(root, version)
+        _point(root, NIGHTLY, version)
     return version
 
 
 def _clear(project: Project, root: Path) -> None:
     """What killed commands left: here under their lock, and in scratch."""
-    for pattern in (".2*.new", ".2*.gone", f".{CURRENT}.*"):
+    for pattern in (".2*.new", ".2*.gone", *(f".{link}.*" for link in LINKS.values())):
         for path in root.glob(pattern):
             if path.is_symlink() or path.is_file():
                 path.unlink()
@@ -249,30 +271,93 @@ def _renew(
     return Version(version.folder, version.fingerprint, proof)
 
 
-def point_current(root: Path, version: Version) -> None:
-    """Switch the link, by one rename."""
-    aside = root / f".{CURRENT}.{os.getpid()}"
-    aside.unlink(missing_ok=True)
-    with passing(aside), gate("point", root / CURRENT):
-        aside.symlink_to(version.name)
-        os.replace(aside, root / CURRENT)
-    sync_folder(root)
+def _point(root: Path, channel: Channel, version: Version) -> None:
+    """Switch a channel: what is chosen by hand or built anew is not withdrawn any more."""
+    write_notes(root, read_notes(root).restore(channel, version.name))
+    point_link(root, channel, version.name)
 
 
-def roll_back(project: Project, guest: str) -> Version:
-    """Make the version before the current one current; raises UsageError where there is none."""
-    root = published(project, guest)
-    with locked(root.parent / ".locks" / guest):
-        now = current_version(project, guest)
-        older = [v for v in list_versions(project, guest) if now and v.name < now.name]
+def promote(
+    project: Project,
+    guest: str,
+    *,
+    channel: Channel = STABLE,
+    wanted: str = "",
+    unproven: bool = False,
+) -> Version:
+    """Move a channel to a version, without a name to that of `nightly`.
+
+    Raises UsageError where there is no such version, VerificationError for one that is not proven
+    or not whole.
+    """
+    with _alone(project, guest) as root:
+        known = {version.name: version for version in list_versions(project, guest)}
+        name = wanted or read_link(root, NIGHTLY)
+        if name not in known:
+            raise UsageError(
+                f"{guest} has no published version {wanted}".rstrip(),
+                hint=f"there are: {', '.join(known)}" if known else f"doit publish name={guest}",
+            )
+        version = known[name]
+        if version.proof != "proven" and not unproven:
+            raise VerificationError(
+                f"{guest}: {name} is not proven: {version.proof}",
+                hint="promote one that is, or go on without: unproven=yes",
+            )
+        if why := _find_fault(version, guest):
+            raise VerificationError(f"{guest}: {why}", hint="promote another: version=")
+        _point(root, channel, version)
+    return version
+
+
+def note_night(project: Project, guest: str, night: str, *, stable_after: int) -> Version | None:
+    """Count a good night for what `nightly` leads to; returns where `stable` was moved, if it was.
+
+    `stable` goes to the newest proven version that came into `nightly` so many good nights ago,
+    this one included, and was not rolled back; never to an older one than it is at; 0: not by
+    itself.
+    """
+    with _alone(project, guest) as root:
+        name = read_link(root, NIGHTLY)
+        notes = read_notes(root).add_night(night, name)
+        write_notes(root, notes)
+        ages, stable = notes.ages(), read_link(root, STABLE)
+        fit = [
+            version
+            for version in list_versions(project, guest)
+            if 0 < stable_after <= ages.get(version.name, 0)
+            and version.proof == "proven"
+            and version.name > stable
+            and not notes.is_withdrawn(STABLE, version.name)
+        ]
+        if not fit:
+            return None
+        point_link(root, STABLE, fit[-1].name)
+    return fit[-1]
+
+
+def roll_back(project: Project, guest: str, channel: Channel = NIGHTLY) -> Version:
+    """Move a channel to the version before; raises UsageError where there is none.
+
+    The channel goes to the one that it led to neither by itself nor by another rollback any more.
+    """
+    with _alone(project, guest) as root:
+        versions, now = list_versions(project, guest), read_link(root, channel)
+        notes = read_notes(root)
+        older = [
+            version
+            for version in versions
+            if version.name < now and not notes.is_withdrawn(channel, version.name)
+        ]
         while older and (why := _find_fault(older[-1], guest)):
             print_line(f"  {older.pop().name} is passed over: {why}")
         if not older:
             raise UsageError(
-                f"{guest} has no published version before {now.name if now else 'the first'}",
+                f"{guest} has no published version before {now or 'the first'}",
                 hint="doit publish keeps as many as keep= says",
             )
-        point_current(root, older[-1])
+        write_notes(root, notes.withdraw(channel, now))
+        point_link(root, channel, older[-1].name)
     return older[-1]
 
 
@@ -285,15 +370,47 @@ def _find_fault(version: Version, guest: str) -> str:
     return version.note
 
 
-def prune(project: Project, guest: str, keep: int) -> list[Version]:
-    """Remove the oldest versions but for `keep`, never the current one; returns what went."""
-    root = published(project, guest)
-    with locked(root.parent / ".locks" / guest):
-        now = current_version(project, guest)
+def prune(
+    project: Project,
+    guest: str,
+    *,
+    keep: int,
+    keep_bytes: int = 0,
+    needed: Collection[str] = (),
+) -> list[Version]:
+    """Remove the oldest versions but for `keep`, then while they take more than `keep_bytes`.
+
+    0 bytes is no bound. What a channel leads to stays, and those with one of the fingerprints
+    `needed`. Returns what went.
+    """
+    with _alone(project, guest) as root:
         versions = list_versions(project, guest)
-        doomed = [v for v in versions[: max(0, len(versions) - keep)] if v != now]
+        kept_names = {read_link(root, channel) for channel in LINKS}
+        removable = [
+            version
+            for version in versions
+            if version.name not in kept_names and version.fingerprint not in needed
+        ]
+        doomed = [version for version in removable if version in versions[: -keep or None]]
+        left = [version for version in versions if version not in doomed]
+        while keep_bytes and measure(left) > keep_bytes:
+            spare = [version for version in left if version in removable]
+            if not spare:
+                break
+            left.remove(spare[0])
+            doomed.append(spare[0])
         for version in doomed:
             grave = root / f".{version.name}.gone"
             os.rename(version.folder, grave)
             remove_tree(grave)
     return doomed
+
+
+def measure(versions: Sequence[Version]) -> int:
+    """Bytes that versions take on disk together; a file that several share counts once."""
+    states = {}
+    for version in versions:
+        for path in version.folder.rglob("*"):
+            state = path.lstat()
+            states[state.st_dev, state.st_ino] = state.st_blocks * 512
+    return sum(states.values())

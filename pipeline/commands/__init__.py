@@ -5,7 +5,7 @@ Nothing of a command is imported here but its options: its target is when it run
 
 from __future__ import annotations
 
-from pipeline.commands import options
+from pipeline.commands import night_options, options
 from pipeline.commands.command import Command
 
 _ROOM = "pipeline.commands"
@@ -128,6 +128,12 @@ INSTALL = (
         "an immutable copy of the proven guest: keep=7 rollback=yes",
         f"{_ROOM}.install:publish",
         options.Publish,
+    ),
+    _of_host(
+        "promote",
+        "move a channel of published versions: version= channel=stable rollback=yes",
+        "nightly:promote",
+        night_options.Promote,
     ),
     _of_host(
         "install",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.artifact import published as versions
+from pipeline.artifact.channels import LINKS
 from pipeline.artifact.folder import read_source, require_backing
 from pipeline.artifact.published import current_version
 from pipeline.commands import options
@@ -24,7 +25,12 @@ from pipeline.dom0.doctor.examine import examine
 from pipeline.dom0.guest_list import print_guests
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.install import refuse_impossible, refuse_replacing
-from pipeline.dom0.inventory import Installed, read_installed, require_installed
+from pipeline.dom0.inventory import (
+    Installed,
+    list_used_versions,
+    read_installed,
+    require_installed,
+)
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack, find_toolstack
 from pipeline.errors import UsageError
@@ -46,8 +52,8 @@ def _publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
     for text in recover_all(site_of(Layout.here())):
         print_line(f"  {text}")
     if asked.rollback:
-        version = versions.roll_back(project, spec.name)
-        print_line(f"{spec.name}: current is {version.name} again")
+        version = versions.roll_back(project, spec.name, asked.channel)
+        print_line(f"{spec.name}: {LINKS[asked.channel]} is {version.name} again")
         return
     folder = project.artifact(spec.name)
     with reading_artifact(recipe, folder, spec.name):
@@ -57,7 +63,8 @@ def _publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
     print_line(f"{spec.name} is published: {version.folder}")
     if not recipe.state("config", spec).is_current:
         print_line(f"  its spec asks for something else by now: doit why name={spec.name}")
-    for old in versions.prune(project, spec.name, asked.keep):
+    needed = list_used_versions(Layout.here())
+    for old in versions.prune(project, spec.name, keep=asked.keep, needed=needed):
         print_line(f"  removed {old.name}")
 
 

@@ -194,6 +194,9 @@ class Publish(Look, Unproven):
     rollback: StrictBool = Field(
         False, description="Make the version before the current one again, publish nothing."
     )
+    channel: Literal["nightly", "stable"] = Field(
+        "nightly", description="With rollback: the channel that goes back; nightly is `current`."
+    )
 
 
 class Guest(Options):

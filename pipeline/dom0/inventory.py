@@ -132,6 +132,13 @@ def list_installed(layout: Layout) -> dict[str, Installed]:
     return found
 
 
+def list_used_versions(layout: Layout) -> set[str]:
+    """Fingerprints of what the guests of this host were installed from, or can go back to."""
+    records = survey(layout)[0].values()
+    before = (record.previous for record in records if record.previous)
+    return {record.origin.get("config", "") for record in (*records, *before)} - {""}
+
+
 def survey(layout: Layout) -> tuple[dict[str, Installed], list[PipelineError]]:
     """Every installed guest whose record can be read, and what is wrong with the others."""
     found: dict[str, Installed] = {}

@@ -43,6 +43,7 @@ WRONG_TEXTS = {
     "user": ("", "-oProxyCommand=x", "a b", "a@b", "\udc80"),
     "command": ("a\nb", "\x1b[2J", "\udc80"),
     "upstream": ("", "a b", "http://me:Kanari3@m/", "../x"),
+    "version": ("", "current", "../x", "20261124T193000Z-1f2e3d4c/", "\udc80"),
     "suites": ("bookwurm", "bookworm,nosuch", "../x"),
     "mirrors": ("a b", "host,../x"),
 }

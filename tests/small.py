@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from pipeline import process
+from pipeline.bootstrap.epoch import write_epoch
 from pipeline.errors import PipelineError
 from pipeline.project import Project
 from pipeline.recipe import BuildOptions, Job, Recipe, Stage
@@ -81,6 +82,7 @@ def _make(name: str):  # type: ignore[no-untyped-def]
     def make(job: Job) -> None:
         facts = {"epoch": EPOCH, "identity": _IDENTITY, "sources": [], "indexes": []}
         (job.scratch / "snapshot.json").write_text(json.dumps(facts))
+        write_epoch(job.scratch, EPOCH)
         for file in ("vmlinuz", "initrd.img"):
             (job.scratch / file).write_text(name)
         (job.scratch / "kernel.json").write_text(json.dumps({"abi": "6.1.0-1-test"}))

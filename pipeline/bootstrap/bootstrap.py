@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.bootstrap.delivery import Delivery
+from pipeline.bootstrap.delivery import CONNECTIONS, Delivery
+from pipeline.bootstrap.epoch import find_epoch
 from pipeline.bootstrap.filters import PathFilter
 from pipeline.bootstrap.order import Deb, Order, arrivals
-from pipeline.bootstrap.resolution import TREE_MIB, resolve
+from pipeline.bootstrap.resolution import TREE_MIB, Resolution, resolve
 from pipeline.console.progress import progress_bar
 from pipeline.errors import PipelineError, UsageError
 from pipeline.mirror.apt_sources import installed_version
@@ -21,7 +23,7 @@ from pipeline.walls.beneath import take
 from pipeline.walls.cage import make_room
 from pipeline.walls.errand import send
 
-REVISION = 1  # raise when the same inputs would give a different tree
+REVISION = 2  # raise when the same inputs would give a different tree
 _OTHER_WAY = "bootstrap=mmdebstrap makes the same tree, one package after the other"
 
 
@@ -39,19 +41,16 @@ def make_base(
     cache: Path,
     run: Callable[..., str],
     unwanted: PathFilter | None = None,
-) -> None:
-    """Make the base tree of a spec as `tar`, with `scratch` for what is needed meanwhile.
+) -> int:
+    """Make the base tree of a spec as `tar`; returns its epoch. `scratch` is for the meantime.
 
     `unwanted` says what is not unpacked; `cache` keeps packages by digest; `run` starts commands
     with the stage's log. Packages are fetched here and unpacked in a cage without a network.
     Raises UsageError for a suite that is not supported, PipelineError for what goes wrong.
     """
     _refuse_other_suites(spec)
-    links = spec.suite_facts.merged_folders(spec.arch)
-    wanted = list(spec.suite_facts.base_packages(spec.init, spec.arch))
-    wanted += ["usr-is-merged"] if links else []
     folder, room = scratch / "bootstrap", make_room(scratch / "room")
-    found = resolve(wanted, snapshot, suite=spec.suite, arch=spec.arch, folder=folder, run=run)
+    found = resolve_base(spec, snapshot, folder=folder, run=run)
     debs = [deb for group in arrivals(found.waves) for deb in group]
 
     def fetch(deb: Deb) -> Path:
@@ -63,11 +62,10 @@ def make_base(
             tar=str(room / tar.name),
             delivery=delivery.descriptor,
             arch=spec.arch,
-            epoch=snapshot.epoch,
             waves=found.waves,
             automatic=found.automatic,
             sources=tuple(source.one_line() for source in snapshot.sources),
-            links=links,
+            links=spec.suite_facts.merged_folders(spec.arch),
             unwanted=unwanted.rules if unwanted else (),
             unwanted_text=unwanted.config(spec.locale) if unwanted else "",
         )
@@ -75,6 +73,33 @@ def make_base(
     take(room, tar.name, tar, mode=0o644)
     remove_tree(room)
     remove_tree(folder)
+    return find_epoch(cache / deb.sha256 for deb in debs)
+
+
+def is_resolved_here(spec: Spec) -> bool:
+    """Whether the packages of its base are known beforehand: docs/explanation/bootstrap.md."""
+    is_known = spec.suite_facts.default_bootstrap(spec.arch) == "parallel"
+    return is_known and spec.bootstrap != "debootstrap"
+
+
+def resolve_base(
+    spec: Spec, snapshot: Snapshot, *, folder: Path, run: Callable[..., str]
+) -> Resolution:
+    """The packages of its base; `folder` is for apt's files."""
+    wanted = list(spec.suite_facts.base_packages(spec.init, spec.arch))
+    wanted += ["usr-is-merged"] if spec.suite_facts.merged_folders(spec.arch) else []
+    return resolve(wanted, snapshot, suite=spec.suite, arch=spec.arch, folder=folder, run=run)
+
+
+def fetch_all(debs: Iterable[Deb], snapshot: Snapshot, cache: Path) -> list[Path]:
+    """The files of these packages, several at once; raises PipelineError."""
+    route = snapshot.route
+
+    def fetch(deb: Deb) -> Path:
+        return route.fetch(deb.url, cache / deb.sha256, size=deb.size, sha256=deb.sha256)
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return list(pool.map(fetch, debs))
 
 
 def _refuse_other_suites(spec: Spec) -> None:

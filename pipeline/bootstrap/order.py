@@ -34,15 +34,13 @@ class Order:
     need; `automatic` are the packages that nobody asked for by name; `sources` are the lines of
     sources.list; `links` are the folders of / that become links into /usr before anything else;
     `delivery` is the descriptor that packages come through; `unwanted` are dpkg's rules for what is
-    not unpacked and `unwanted_text` their file in the tree;
-    `epoch` is SOURCE_DATE_EPOCH in seconds since 1970. Paths are absolute.
+    not unpacked and `unwanted_text` their file in the tree. Paths are absolute.
     """
 
     work: str
     tar: str
     delivery: int
     arch: str
-    epoch: int
     waves: tuple[tuple[Deb, ...], ...]
     automatic: tuple[str, ...]
     sources: tuple[str, ...]

@@ -25,6 +25,7 @@ from pipeline.bootstrap.database import (
 from pipeline.bootstrap.deb import Member, read_deb, read_members
 from pipeline.bootstrap.delivery import Intake
 from pipeline.bootstrap.diversions import apply_diversions
+from pipeline.bootstrap.epoch import find_epoch
 from pipeline.bootstrap.filters import PathFilter
 from pipeline.bootstrap.order import Deb, Order, arrivals, read_order
 from pipeline.bootstrap.scripts import Chroot, keep_from_starting
@@ -52,10 +53,10 @@ def make_tree(table: dict[str, Any]) -> None:
     begin_database(tree)
     mark_automatic(tree, order.automatic, order.arch)
     with Workshop(tree, order) as workshop:
-        workshop.make()
+        epoch = workshop.make()
     tidy(tree)
     with _step("pack"):
-        _pack(tree, order)
+        _pack(tree, order, epoch)
 
 
 class Workshop:
@@ -71,7 +72,8 @@ class Workshop:
         self._place = Tree(tree)
         self._filter = PathFilter.of(order.unwanted)
         self._packages: dict[str, tuple[Control, Sequence[Member]]] = {}
-        self._intake = Intake(order.delivery, sum(order.waves, ()))
+        self._debs = sum(order.waves, ())
+        self._intake = Intake(order.delivery, self._debs)
         self._unpackers = ThreadPoolExecutor(os.cpu_count() or 1)
 
     def __enter__(self) -> Workshop:
@@ -80,8 +82,8 @@ class Workshop:
     def __exit__(self, *_: object) -> None:
         self._unpackers.shutdown(wait=True, cancel_futures=True)
 
-    def make(self) -> None:
-        """Bring all packages into the tree and configure them."""
+    def make(self) -> int:
+        """Bring all packages into the tree and configure them; SOURCE_DATE_EPOCH meanwhile."""
         essential, *others = self._order.waves
         first, rest, later_debs = arrivals(self._order.waves)
         with _step("essential packages, unpacked"):
@@ -91,7 +93,9 @@ class Workshop:
             self._note([*placed, *(one.result() for one in coming)])
         forbid_services(self._tree)
         lent = keep_from_starting(self._tree, Path(self._order.work))
-        chroot = Chroot(self._tree, epoch=self._order.epoch, lent=lent)
+        with _step("all packages, fetched"):
+            epoch = find_epoch(self._intake.await_file(deb).result() for deb in self._debs)
+        chroot = Chroot(self._tree, epoch=epoch, lent=lent)
         with _step("essential packages, configured"):
             self._prepare(chroot, essential)
             chroot.configure([self._label(deb) for deb in essential])
@@ -104,6 +108,7 @@ class Workshop:
                 if wave is not others[-1]:
                     chroot.configure([self._label(deb) for deb in wave])
             chroot.configure_rest()
+        return epoch
 
     def _load(self, deb: Deb) -> Loaded:
         file = self._intake.await_file(deb).result()
@@ -151,9 +156,9 @@ class Workshop:
         apply_diversions(self._tree, self._packages)
 
 
-def _pack(tree: Path, order: Order) -> None:
+def _pack(tree: Path, order: Order, epoch: int) -> None:
     """The tar that mmdebstrap would write: sorted, nothing younger than the epoch."""
-    form = ["--sort=name", f"--mtime=@{order.epoch}", "--clamp-mtime", "--numeric-owner"]
+    form = ["--sort=name", f"--mtime=@{epoch}", "--clamp-mtime", "--numeric-owner"]
     form += ["--one-file-system", "--format=pax", "--xattrs"]
     form += ["--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
     run(["tar", *form, "-C", tree, "-cf", order.tar, "."])

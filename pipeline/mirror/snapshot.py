@@ -19,7 +19,8 @@ KEYRING = "keyring.gpg"
 class Snapshot:
     """What the mirror stage left: read with `read_snapshot`.
 
-    `epoch` is the newest Release date in seconds since 1970: SOURCE_DATE_EPOCH of all that follows.
+    `epoch` is the newest Release date in seconds since 1970: SOURCE_DATE_EPOCH of what is made of
+    it, where its packages do not say (bootstrap/epoch.py).
     """
 
     folder: Path

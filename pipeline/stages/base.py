@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import process
 from pipeline.bootstrap import bootstrap as making
+from pipeline.bootstrap.epoch import EPOCH, find_epoch, write_epoch
 from pipeline.bootstrap.filters import CONFIG, PathFilter
 from pipeline.bootstrap.skeleton import LEFT_OVER
 from pipeline.console.progress import progress_bar
@@ -28,7 +29,7 @@ from pipeline.walls.cage import caged, make_room
 if TYPE_CHECKING:
     from pipeline.mirror.relay import Relay
 
-REVISION = 3
+REVISION = 4
 TREE_MIB = 1500
 TAR = "base.tar"
 # debootstrap says why only in the tree's own log, which goes with the tree
@@ -74,7 +75,7 @@ def build(job: Job) -> None:
     cache = job.project.cache
     if job.spec.bootstrap == "parallel":
         scratch = job.scratch
-        making.make_base(
+        epoch = making.make_base(
             job.spec,
             snapshot,
             scratch=scratch,
@@ -83,20 +84,33 @@ def build(job: Job) -> None:
             run=job.run,
             unwanted=filter_of(job.spec),
         )
+        write_epoch(scratch, epoch)
         return
     from pipeline.mirror.relay import relaying  # an HTTP server: only a build pays for it
 
+    epoch = _find_epoch(job, snapshot)
     room = make_room(job.scratch / "room")
     with relaying(snapshot, cache=cache) as relay:
         run = _run_debootstrap if job.spec.bootstrap == "debootstrap" else _run_mmdebstrap
-        run(job, relay, room)
+        run(job, relay, room, epoch)
     take(room, TAR, job.scratch / TAR, mode=0o644)
     for path in job.scratch.iterdir():
         if path.name != TAR:
             remove_tree(path)
+    write_epoch(job.scratch, epoch)
 
 
-def _run_mmdebstrap(job: Job, relay: Relay, room: Path) -> None:
+def _find_epoch(job: Job, snapshot: Snapshot) -> int:
+    """That of its packages, which are fetched, or of the archive's state where none can tell."""
+    if not making.is_resolved_here(job.spec):
+        return snapshot.epoch
+    folder = job.scratch / "resolution"
+    resolution = making.resolve_base(job.spec, snapshot, folder=folder, run=job.run)
+    debs = [deb for wave in resolution.waves for deb in wave]
+    return find_epoch(making.fetch_all(debs, snapshot, job.project.cache.debs))
+
+
+def _run_mmdebstrap(job: Job, relay: Relay, room: Path, epoch: int) -> None:
     snapshot, work, lists = relay.snapshot, make_room(room / "work"), job.scratch / "lists"
     packages = job.spec.suite_facts.base_packages(job.spec.init, job.spec.arch)
     write_lists(snapshot, job.spec.arch, lists)
@@ -137,7 +151,7 @@ def _run_mmdebstrap(job: Job, relay: Relay, room: Path) -> None:
             elif line.startswith("Setting up "):
                 bar.advance()
 
-        env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(snapshot.epoch), **relay.environment}
+        env = {"TMPDIR": str(work), "SOURCE_DATE_EPOCH": str(epoch), **relay.environment}
         job.run(words, env=env, on_line=count, keep_open=[relay.window.descriptor])
 
 
@@ -167,7 +181,7 @@ def _work_mounts(work: Path) -> list[Mount]:
     return [tmpfs(work, mode="0755")] if has_memory_for_tmpfs(TREE_MIB) else []
 
 
-def _run_debootstrap(job: Job, relay: Relay, room: Path) -> None:
+def _run_debootstrap(job: Job, relay: Relay, room: Path, epoch: int) -> None:
     """debootstrap knows one suite only: updates and security follow with its own apt."""
     snapshot, tree = relay.snapshot, make_room(room / "tree")
     tree.chmod(0o755)
@@ -189,7 +203,7 @@ def _run_debootstrap(job: Job, relay: Relay, room: Path) -> None:
     ]
     given = [job.scratch / name for name in ("lent", "dpkg.cfg.d")]
     words = caged(
-        _pack(tree, room / TAR, snapshot.epoch),
+        _pack(tree, room / TAR, epoch),
         room=room,
         readable=[snapshot.keyring, *(path for path in given if path.exists())],
         mounts=_work_mounts(tree),
@@ -198,7 +212,7 @@ def _run_debootstrap(job: Job, relay: Relay, room: Path) -> None:
     )
     env = {
         "DEBIAN_FRONTEND": "noninteractive",
-        "SOURCE_DATE_EPOCH": str(snapshot.epoch),
+        "SOURCE_DATE_EPOCH": str(epoch),
         "container": "lxc",  # debootstrap does not try whether devices work here
         "PATH": f"{PROGRAMS}:{process.PATH}",
         **relay.environment,
@@ -273,8 +287,8 @@ def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object
 
 
 def outputs(_spec: Spec, _project: Project) -> Sequence[str]:
-    """The tree."""
-    return ("base.tar",)
+    """The tree, and the time of its packages."""
+    return (TAR, EPOCH)
 
 
 STAGE = Stage(

@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.bootstrap.epoch import read_epoch
 from pipeline.console.progress import progress_bar
 from pipeline.mirror.apt_sources import installed_version
-from pipeline.mirror.snapshot import read_snapshot
 from pipeline.namespace import has_memory_for_tmpfs, require_namespace, tmpfs
 from pipeline.project import Project
 from pipeline.recipe import Inputs, Job, Stage
@@ -60,7 +60,7 @@ def build(job: Job) -> None:
     """Unpack the tree, write it into file systems, fix the times that mke2fs took over."""
     require_namespace(job.run)
     rootfs = job.upstream("rootfs") / "rootfs.tar"
-    epoch = read_snapshot(job.upstream("mirror")).epoch
+    epoch = read_epoch(job.upstream("rootfs"))
     layout = read_layout(job.spec)
     require_mounting(fs for _, fs in layout)
     list_all = caged_reader(["tar", "--numeric-owner", "-tvf", rootfs], readable=[rootfs])

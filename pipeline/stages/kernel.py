@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.bootstrap.epoch import find_epoch
 from pipeline.errors import Finding, PipelineError, UsageError
 from pipeline.files import digest_file, digest_tree, fingerprint
 from pipeline.kernel.assembly import FACTS, Order
@@ -28,7 +29,7 @@ from pipeline.walls.cage import TOOLS as CAGE
 from pipeline.walls.cage import make_room
 from pipeline.walls.errand import send
 
-REVISION = 3
+REVISION = 4
 _ASSEMBLY = "pipeline.kernel.assembly"
 _FACTS_BYTES = 1 << 20
 _GIVEN = "given"
@@ -103,16 +104,18 @@ def _plan(job: Job, snapshot: Snapshot, room: Path) -> tuple[Order, list[Package
         names = [f"linux-modules-{given.abi}", f"linux-image-{given.abi}"]
         known = [packages.find(name) for name in names if packages.has(name)]
         parts = [] if given.modules else known
+    debs = tuple(_fetch(job, snapshot, part) for part in parts)
+    busybox = "" if spec.initrd else _fetch(job, snapshot, packages.find("busybox-static"))
     order = Order(
         room=str(room),
-        debs=tuple(_fetch(job, snapshot, part) for part in parts),
+        debs=debs,
         name=spec.kernel,
-        epoch=snapshot.epoch,
+        epoch=find_epoch(Path(deb) for deb in (*debs, busybox) if deb),
         fs=spec.fs,
         abi=given.abi,
         vmlinuz=_give(job, "vmlinuz", given.vmlinuz) if given.abi else "",
         modules=str(given.modules or ""),
-        busybox="" if spec.initrd else _fetch(job, snapshot, packages.find("busybox-static")),
+        busybox=busybox,
         initrd=_give(job, "initrd", Path(spec.initrd)) if spec.initrd else "",
         has_old_tools=spec.suite_facts.has_old_tools,
     )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from pipeline.bootstrap.epoch import EPOCH, read_epoch, write_epoch
 from pipeline.console.progress import progress_bar
 from pipeline.errors import Finding, UsageError, WrongValueError, suggest_nearest
 from pipeline.files import digest_tree, read_named_text
@@ -26,7 +27,7 @@ from pipeline.walls.beneath import take
 from pipeline.walls.cage import TOOLS as CAGE
 from pipeline.walls.cage import caged, caged_reader, make_room, place_in_cage
 
-REVISION = 1
+REVISION = 2
 TAR = "rootfs.tar"
 STATUS = "dpkg-status"
 LIBRARY = "dib-lib"
@@ -221,6 +222,7 @@ def _take(job: Job, room: Path) -> None:
     tar = job.scratch / TAR
     read = ["tar", "-xOf", tar, "./var/lib/dpkg/status"]
     (job.scratch / STATUS).write_text(job.run(caged_reader(read, readable=[tar])))
+    write_epoch(job.scratch, read_epoch(job.upstream("base")))
 
 
 def _readable(job: Job, snapshot: Snapshot) -> list[Path]:
@@ -251,7 +253,7 @@ def _environment(job: Job, snapshot: Snapshot) -> dict[str, str]:
         "USER": "root",
         "TMP_DIR": str(room / "dib"),
         "TMPDIR": str(room / "dib"),
-        "SOURCE_DATE_EPOCH": str(snapshot.epoch),
+        "SOURCE_DATE_EPOCH": str(read_epoch(job.upstream("base"))),
         "ELEMENTS_PATH": ":".join(map(str, _search_path(job.spec, job.project)[:-1])),
         "DIB_NO_TMPFS": "0" if has_memory_for_tmpfs(TREE_MIB) else "1",
         "DIB_MIN_TMPFS": "2",
@@ -306,8 +308,8 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
 
 
 def outputs(_spec: Spec, _project: Project) -> Sequence[str]:
-    """The tree, and what is installed in it."""
-    return ("rootfs.tar", "dpkg-status")
+    """The tree, what is installed in it, and the time of that."""
+    return (TAR, STATUS, EPOCH)
 
 
 STAGE = Stage(

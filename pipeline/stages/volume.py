@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.bootstrap.epoch import read_epoch
 from pipeline.console.progress import progress_bar
 from pipeline.errors import PipelineError
 from pipeline.files import digest_file, fingerprint
@@ -17,7 +18,6 @@ from pipeline.guest.identity import (
     render_known_hosts,
 )
 from pipeline.guest.passwords import read_root_hash
-from pipeline.mirror.snapshot import read_snapshot
 from pipeline.preflight import refuse_places
 from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS, Inputs, Job, Stage
@@ -76,7 +76,7 @@ def build(job: Job) -> None:
         golden=golden,
         scratch=job.scratch,
         work=work,
-        epoch=read_snapshot(job.upstream("mirror")).epoch,
+        epoch=read_epoch(job.upstream("rootfs")),
         files=_identity(job),
         loader=_read_loader(job, work),
     )

@@ -45,7 +45,6 @@ ORDER = Order(
     tar="",
     delivery=-1,
     arch="amd64",
-    epoch=1_600_000_000,
     waves=(),
     automatic=(),
     sources=("deb http://mirror/ x main",),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from pipeline.bootstrap.epoch import write_epoch
 from pipeline.files import digest_file
 from pipeline.project import Project
 from pipeline.recipe import Job
@@ -64,16 +64,14 @@ def write_tree(tar: Path) -> None:
 
 
 def make_image(folder: Path, suite: str) -> Path:
-    mirror, rootfs, scratch = (folder / name for name in ("mirror", "rootfs", "scratch"))
-    for path in (mirror, rootfs, scratch):
+    rootfs, scratch = folder / "rootfs", folder / "scratch"
+    for path in (rootfs, scratch):
         path.mkdir(parents=True)
-    snapshot = {"sources": [], "epoch": EPOCH, "identity": "", "indexes": []}
-    (mirror / "snapshot.json").write_text(json.dumps(snapshot))
+    write_epoch(rootfs, EPOCH)
     write_tree(rootfs / "rootfs.tar")
     spec = Spec.model_validate({"name": "web1", "suite": suite, "security": False})
     project = Project(ROOT, folder / "output", folder / "guests")
-    artifacts = {"mirror": mirror, "rootfs": rootfs}
-    image.build(Job(spec, {}, project, scratch, folder / "log", artifacts))
+    image.build(Job(spec, {}, project, scratch, folder / "log", {"rootfs": rootfs}))
     return next(scratch.glob("golden*.img"))
 
 

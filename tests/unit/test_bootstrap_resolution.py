@@ -116,7 +116,6 @@ ORDER = Order(
     tar="/t",
     delivery=3,
     arch="amd64",
-    epoch=1,
     waves=((Deb("bash", "u", 1, ONE),), ()),
     automatic=("libc6",),
     sources=("deb http://mirror bookworm main",),

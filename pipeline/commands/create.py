@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import pwd
 import sys
@@ -15,7 +13,7 @@ from pipeline.console.progress import print_line
 from pipeline.errors import Finding
 from pipeline.guest.passwords import ask_root_hashes
 from pipeline.spec import Spec, draft_spec
-from pipeline.spec.ssh_keys import find_keys, split_key_line
+from pipeline.spec.ssh_keys import find_keys, fingerprint_key, split_key_line
 
 _AGENT = "SSH_AUTH_SOCK"
 _AGENT_PATIENCE_S = 5
@@ -117,5 +115,4 @@ def _describe(line: str) -> tuple[str, str]:
     """Options, type and comment; the fingerprint as `ssh-keygen -l` shows it."""
     options, kind, encoded = split_key_line(line)
     comment = line.rpartition(encoded)[2].strip()
-    digest = base64.b64encode(hashlib.sha256(base64.b64decode(encoded)).digest())
-    return " ".join([*options, kind, comment]), f"SHA256:{digest.decode().rstrip('=')}"
+    return " ".join([*options, kind, comment]), fingerprint_key(encoded)

@@ -29,7 +29,7 @@ def keep_host_keys(folder: Path, *, old: bool) -> dict[str, bytes]:
         path = folder / f"ssh_host_{kind}_key"
         public = path.with_suffix(".pub")
         if not os.path.lexists(path) and not os.path.lexists(public):
-            private_bytes, public_bytes = _make_key(kind, old=old)
+            private_bytes, public_bytes = make_key(kind, old=old)
             write_durably(path, private_bytes, mode=0o600)
             write_durably(public, public_bytes, mode=0o600)
         keys[path.name], keys[public.name] = _read_pair(path, public)
@@ -93,8 +93,11 @@ def _key_kinds(folder: Path, *, old: bool) -> list[str]:
     return [*kept, "ecdsa", "ed25519"]
 
 
-def _make_key(kind: str, *, old: bool) -> tuple[bytes, bytes]:
-    """A fresh host key: private in OpenSSH's form (PEM where sshd is older than 6.5), public."""
+def make_key(kind: str, *, old: bool) -> tuple[bytes, bytes]:
+    """A fresh rsa, ecdsa or ed25519 key: private, public.
+
+    The private half is in OpenSSH's form, in PEM where sshd is older than 6.5.
+    """
     key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
     if kind == "ed25519":
         key = ed25519.Ed25519PrivateKey.generate()

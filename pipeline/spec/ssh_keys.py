@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,6 +62,12 @@ def find_keys(
                     Finding("error", _KEY, f"{where}{mistake.message}", mistake.hint, source=source)
                 )
     return tuple(lines), problems
+
+
+def fingerprint_key(encoded: str) -> str:
+    """What `ssh-keygen -l` prints of a public key in base64."""
+    digest = base64.b64encode(hashlib.sha256(base64.b64decode(encoded)).digest())
+    return f"SHA256:{digest.decode().rstrip('=')}"
 
 
 def check_key_line(line: str, suite: Suite) -> str:

@@ -82,7 +82,7 @@ PROVE = (
         "boot under real Xen, ask the guest",
         f"{_ROOM}.prove:prove",
         options.Prove,
-        example="name=test-drbd prove_key=~/.ssh/id_ed25519",
+        example="name=test-drbd",
     ),
     Command(
         "prove-cfg",

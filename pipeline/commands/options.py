@@ -143,7 +143,9 @@ class Login(_Printed, _Judged):
     """How a guest is entered and asked in a proof."""
 
     prove_key: NamedPath | None = Field(
-        None, description="Private SSH key to log in with.", examples=["~/.ssh/id_ed25519"]
+        None,
+        description="Your private SSH key to log in with. Default: one of this proof alone.",
+        examples=["~/.ssh/id_ed25519"],
     )
     prove_password: NamedPath | None = Field(
         None,

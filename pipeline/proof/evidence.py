@@ -22,6 +22,8 @@ _OK = {"ok": True, "error": False, "skipped": None}  # in proof.json
 class Evidence:
     """What has been seen so far; `verdict` is proven, failed (the guest) or broken (the host).
 
+    `injected`: what was put into the overlays of the disks for this proof. `is_unchanged`: every
+    digest was the same before that and when the machine was gone.
     `seconds` of the clock by phase; `work` the seconds that an emulator computed in them, read
     from `meter` where there is one.
     """
@@ -34,6 +36,8 @@ class Evidence:
     work: dict[str, float] = field(default_factory=dict)
     checks: list[Finding] = field(default_factory=list)
     digests: dict[str, Seal] = field(default_factory=dict)
+    injected: dict[str, Any] = field(default_factory=dict)
+    is_unchanged: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     console: str = ""
     meter: Callable[[], float] | None = None
@@ -80,9 +84,10 @@ class Evidence:
             }
             for check in self.checks
         ]
-        for name in ("console", "meter", "trend"):
+        for name in ("console", "meter", "trend", "is_unchanged"):
             del table[name]
-        return {"form": FORM, "proven_at": int(time.time()), **table}
+        now = int(time.time())
+        return {"form": FORM, "proven_at": now, "unchanged": self.is_unchanged, **table}
 
     def write(self, folder: Path) -> None:
         """Write both files; the artifact's own are not touched. A picture of another proof goes."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline import process
 from pipeline.errors import Broken
+from pipeline.guest import sshd_config
 from pipeline.proof.artifact import BRIDGE, Artifact
 from pipeline.proof.machine import Machine, make_overlay
 from pipeline.proof.names import HANDED
@@ -27,7 +28,7 @@ BY_ID = "/dev/disk/by-id/virtio-"
 SEEN_S = 30.0
 MIB = 1 << 20
 _VHD_MARK = b"conectix"
-_SCRIPTS = ("network", "questions", "archive")
+_SCRIPTS = ("network", "questions", "archive", "authorize")
 
 
 def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
@@ -85,8 +86,9 @@ def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
     (folder / "known_hosts").write_text(artifact.known_hosts)
     for number, file in enumerate(artifact.boot_files):
         shutil.copyfile(file, folder / f"boot{number}")
-    for name in _SCRIPTS:
-        shutil.copy(HOST / name, folder / name)
+    # the script authorize reads the guest's sshd_config with our own module
+    for script in [*(HOST / name for name in _SCRIPTS), Path(sshd_config.__file__)]:
+        shutil.copy(script, folder / script.name)
     size_mib = sum(path.stat().st_size for path in folder.rglob("*")) // MIB + 8
     process.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", folder, image, f"{size_mib}M"], log=log)
     return image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from pipeline.proof.history import note_proof
 from pipeline.proof.mirror import Supplies
 from pipeline.proof.names import PROOF
 from pipeline.proof.readiness import choose_spec, refuse_wrong_key
+from pipeline.proof.seals import find_change
 from pipeline.proof.session import Asked, Session
 from pipeline.proof.testbed import Place, choose_place
 from pipeline.proof.testhost import SUITES
@@ -101,6 +102,7 @@ def prove_artifact(
     try:
         with scratch_folder(root, f"prove-{artifact.name}") as work:
             _prove(place, Plan(artifact, asked, supplies), work, log, evidence)
+        _see_unchanged(artifact, evidence)
         _judge(evidence)
     except PipelineError as error:
         _conclude(evidence, error)
@@ -124,6 +126,8 @@ def tell(evidence: Evidence, path: Path, *, as_json: bool) -> None:
     held, total = summarize(evidence.checks), evidence.seconds["total"]
     print_line(f"{evidence.guest} is proven: {held}, under Xen in {total:.0f} s")
     print_line(f"  times:     {evidence.describe_times()}")
+    if put := evidence.injected:
+        print_line(f"  key:       of this proof alone, in {put['path']} in {put['into']}")
     print_line(f"  {evidence.trend}")
     print_line(f"  evidence:  {path}")
 
@@ -139,17 +143,16 @@ class Plan:
 
 def _prove(place: Place, plan: Plan, work: Path, log: Path, evidence: Evidence) -> None:
     artifact = plan.artifact
-    digests = threading.Thread(target=lambda: evidence.digests.update(artifact.digests()))
     session: Session | None = None
     try:
         with evidence.phase("total"), ExitStack() as stack:
+            sealing = stack.enter_context(ThreadPoolExecutor(1)).submit(artifact.digests)
             with evidence.phase("resume"):
                 ground = stack.enter_context(place.enter(work, log))
             evidence.meter = ground.meter
             stack.callback(evidence.stop_meter)
-            digests.start()
-            stack.callback(digests.join)
-            session = Session(ground, artifact, evidence, plan.asked, plan.supplies)
+            seal = sealing.result
+            session = Session(ground, artifact, evidence, plan.asked, plan.supplies, seal)
             _run(session, work)
     except GuestFailed:
         if session is not None:
@@ -171,6 +174,18 @@ def _run(session: Session, work: Path) -> None:
             details=str(error.filename or ""),
             hint="it is written where output/scratch is: see that there is space",
         ) from error
+
+
+def _see_unchanged(artifact: Artifact, evidence: Evidence) -> None:
+    """What was booted is what lies there, bit for bit; else Broken: it was a proof of nothing."""
+    with evidence.phase("compare"):
+        change = find_change(artifact.folder, evidence.digests)
+    if change:
+        raise Broken(
+            f"the artifact changed while it was proven: {change}",
+            hint="whoever builds, starts or edits it has to wait: prove it again",
+        )
+    evidence.is_unchanged = True
 
 
 def _judge(evidence: Evidence) -> None:

@@ -68,7 +68,7 @@ def refuse_wrong_key(spec: Spec, key: bytes, path: Path) -> None:
     raise UsageError(
         f"prove_key={path}: this key does not open {spec.name} ({who}: {_KEYS} in the spec)",
         hint=f"name the private half of one of them, build the guest with {_KEYS}={path}.pub, or"
-        " leave prove_key out: what can be seen from outside is proven without it",
+        " leave prove_key out: then the proof makes a key of its own",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +24,22 @@ from pipeline.proof.checks import (
     unasked,
 )
 from pipeline.proof.console import PROMPT, Console
+from pipeline.proof.ephemeral_key import Credential, inject_key
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.handover import BROUGHT, bridges_of, nearest_address
 from pipeline.proof.logins import ConsoleLogin
 from pipeline.proof.mirror import Supplies
 from pipeline.proof.names import ROOM, SCREENSHOT
 from pipeline.proof.screen import look
+from pipeline.proof.seals import Seal
 from pipeline.proof.ssh import Shell
 from pipeline.proof.testbed import Ground
 from pipeline.proof.timeouts import patient
 from pipeline.xen.devices import Framebuffer
 
 QUESTIONS = Path(__file__).with_name("host") / "questions"
-NO_KEY = "no key to enter with: give prove_key=PATH"
+NO_KEY = "nothing is put into a guest on a real dom0: give prove_key=PATH"
+NO_CARD = "the guest has no card"
 LOGIN = r"\blogin: ?$"
 CREATE_S = 180.0
 # Xen's hotplug scripts have bounds of their own, which a busy machine breaks
@@ -86,13 +90,18 @@ def _read(path: Path | None, variable: str, hint: str) -> bytes:
 
 @dataclass
 class Session:
-    """A guest in a running test host, and what was seen of it."""
+    """A guest in a running test host, and what was seen of it.
+
+    `seal` returns the digests of the artifact; nothing is put into its overlays before.
+    """
 
     host: Ground
     artifact: Artifact
     evidence: Evidence
     asked: Asked
     supplies: Supplies | None = None
+    seal: Callable[[], dict[str, Seal]] = dict
+    credential: Credential = Credential()
     create_output: str = ""
     has_login: bool = False
     is_reached: bool = False
@@ -105,6 +114,8 @@ class Session:
         try:
             with self.evidence.phase("hand over"):
                 self._prepare(work)
+            with self.evidence.phase("key"):
+                self.credential = self._find_credential()
             with self.evidence.phase("create"):
                 self._create()
             with self.evidence.phase("boot to login"):
@@ -142,6 +153,19 @@ class Session:
     def _prepare(self, work: Path) -> None:
         self.supplies = mirror.lay_out(self.supplies, work / BROUGHT / mirror.FOLDER)
         self.host.receive(self.artifact, work)
+        self.evidence.digests = self.seal()
+
+    def _find_credential(self) -> Credential:
+        """The given key; else a fresh one, put into the overlays of the guest's disks."""
+        if key := self.asked.read_key():
+            return Credential(key)
+        if not self.artifact.cards:
+            return Credential(reason=NO_CARD)
+        if not self.host.is_alone:
+            return Credential(reason=NO_KEY)
+        credential = inject_key(self.host.agent, self.artifact)
+        self.evidence.injected = credential.injected
+        return credential
 
     def _create(self) -> None:
         words = ["xl", "create", str(self.artifact.configuration)]
@@ -197,11 +221,8 @@ class Session:
             self.evidence.add(equal("host name sent with DHCP", wanted, name))
 
     def _ask(self, shell: Shell, login: ConsoleLogin | None) -> None:
-        key = self.asked.read_key()
-        if key and shell.address:
-            with self.evidence.phase("ssh"):
-                logins.enter(shell, self.evidence, key)
-                self.is_reached = True
+        is_inside = self._enter(shell)
+        if is_inside:
             if login is not None:
                 login.answer()
             with self.evidence.phase("questions"):
@@ -209,24 +230,37 @@ class Session:
                 answers = question(shell, self.artifact, self.evidence, is_alone=alone)
             with self.evidence.phase("apt-get update"):
                 self.evidence.add(self._update(shell, answers))
-        else:
-            note_unasked(self.evidence, NO_KEY if shell.address else "the guest has no card")
         if shell.address:
             with self.evidence.phase("stranger"):
                 logins.knock(shell, self.artifact, self.evidence)
             self.is_reached = True
         if login is not None:
             with self.evidence.phase("console login"):
-                if not (key and shell.address):
+                if not is_inside:
                     login.answer()
                 self.evidence.add(login.finish())
         if self.artifact.domain.framebuffer is not None:
             with self.evidence.phase("screen"):
                 self._look(self.artifact.domain.framebuffer)
-        if key and shell.address and self.asked.thorough:
+        if is_inside and self.asked.thorough:
             kernel = self.supplies.kernel if self.supplies else ""
             lifecycle.run_long_checks(self.evidence, self.console, shell, kernel)
         shell.leave()
+
+    def _enter(self, shell: Shell) -> bool:
+        """Whether the guest can be asked; why not is in the evidence."""
+        credential = self.credential
+        reason = credential.reason if shell.address else NO_CARD
+        if not reason:
+            is_strange = bool(credential.injected) and self.artifact.spec is None
+            with self.evidence.phase("ssh"):
+                key = credential.key
+                said = logins.enter(shell, self.evidence, key, may_refuse=is_strange)
+            reason = f"the guest lets no root in by key: {said}" if said else ""
+            self.is_reached = True
+        if reason:
+            note_unasked(self.evidence, reason)
+        return not reason
 
     def _look(self, screen: Framebuffer) -> None:
         found = look(self.host.agent, self.artifact.name, screen, self.artifact.evidence)
@@ -301,5 +335,5 @@ def expectation(
 
 def note_unasked(evidence: Evidence, why: str) -> None:
     """Say what could not be asked: nobody is let in without a credential."""
-    for name in ("SSH with the key", "system state", "kernel, modules, mounts, settings"):
+    for name in (logins.WITH_KEY, "system state", "kernel, modules, mounts, settings"):
         evidence.add(unasked(name, why))

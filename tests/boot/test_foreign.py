@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import GuestFailed
 from pipeline.mirror.apt_sources import host_archive
 from pipeline.proof.evidence import Evidence
+from pipeline.proof.session import Asked
 from tests.boot.conftest import Prover
 from tests.boot.faults import copy_artifact
 from tests.conftest import require
@@ -65,9 +66,10 @@ def test_a_sound_guest_is_proven_from_its_configuration_alone(
 ) -> None:
     copied = copy_artifact(prover.build("test-drbd"), tmp_path / "test-drbd")
 
-    evidence: Evidence = prover.prove_foreign(copied.configuration)
+    evidence: Evidence = prover.prove_foreign(copied.configuration, Asked())
 
     assert evidence.verdict == "proven"
+    assert evidence.injected["into"] == "the overlay of disk.img"
     held = {check.subject for check in evidence.checks if check.level == "ok"}
     assert {"SSH with the key", "another key is refused", "default route", "xl shutdown"} <= held
     assert "hostname -f" not in held

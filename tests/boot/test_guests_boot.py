@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from pipeline.files import digest_file
 from pipeline.proof.seals import read_verdict
 from pipeline.proof.session import Asked
 from tests.boot.conftest import Prover
+from tests.boot.faults import copy_artifact
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
 KINDS = {
@@ -21,16 +23,22 @@ KINDS = {
 }
 # proven with every run of the tests; the rest of the kinds: test_matrix.py
 BOOTED = [pytest.param(name, id=kind) for name, kind in KINDS.items()]
+# who may enter: nobody, the key of somebody whose private half is not here, one that is given
+DOORS = {"sysvinit": "locked", "pvh": "locked", "test-drbd": "another's", "pygrub": "own"}
 
 
 @pytest.mark.parametrize("name", BOOTED)
 def test_a_guest_boots_and_answers(prover: Prover, name: str) -> None:
-    folder = prover.build(name)
+    door = DOORS[name]
+    folder = prover.workshop.built(name) if door == "locked" else prover.build(name)
+    spec = prover.spec(name, **({"authorized_keys": ""} if door == "locked" else {}))
     before = {path.name: digest_file(path) for path in folder.iterdir() if path.is_file()}
 
-    evidence = prover.prove(prover.spec(name))
+    evidence = prover.prove(spec, Asked(prover.key if door == "own" else None))
 
     assert evidence.failed == []
+    assert [check for check in evidence.checks if check.level != "ok"] == []
+    assert bool(evidence.injected) is (door != "own")
     assert {check.subject for check in evidence.checks} >= {
         "login prompt on hvc0",
         "SSH with the key",
@@ -47,7 +55,8 @@ def test_a_guest_boots_and_answers(prover: Prover, name: str) -> None:
     after = {path.name: digest_file(path) for path in folder.iterdir() if path.is_file()}
     assert after == before, "the proof changed the artifact"
     record = json.loads((folder / "proof/proof.json").read_bytes())
-    assert record["verdict"] == "proven"
+    assert (record["verdict"], record["unchanged"]) == ("proven", True)
+    assert record["injected"] == evidence.injected
     disk = next(path for path in before if path.startswith("disk."))
     assert record["digests"][disk]["digest"] == measure_file(folder / disk)
     assert record["digests"][f"{name}.cfg"]["digest"] == before[f"{name}.cfg"]
@@ -56,13 +65,19 @@ def test_a_guest_boots_and_answers(prover: Prover, name: str) -> None:
 
 
 @pytest.mark.boot
-def test_a_guest_without_a_key_of_ours_is_proven_from_outside(prover: Prover) -> None:
-    prover.build("test-drbd")
+def test_a_guest_that_lets_no_root_in_is_proven_from_outside_and_says_why(
+    prover: Prover, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings"
+    settings.write_text("PermitRootLogin no\n")
+    path = "/etc/ssh/sshd_config.d/00-own.conf"
+    copied = copy_artifact(prover.build("test-drbd"), tmp_path / "test-drbd")
+    copied.debugfs(f'write "{settings}" {path}')
 
-    evidence = prover.prove(prover.spec("test-drbd"), Asked())
+    evidence = prover.prove_foreign(copied.configuration, Asked())
 
-    assert evidence.verdict == "proven"
+    assert (evidence.verdict, evidence.injected) == ("proven", {})
     unasked = {check.subject: check.seen for check in evidence.checks if check.level == "skipped"}
-    assert "prove_key" in unasked["SSH with the key"]
+    assert unasked["SSH with the key"].endswith("permitrootlogin no")
     held = {check.subject for check in evidence.checks if check.level == "ok"}
-    assert {"host key over SSH", "address by DHCP", "xl shutdown"} <= held
+    assert {"another key is refused", "address by DHCP", "xl shutdown"} <= held

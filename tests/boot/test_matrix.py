@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import digest_file
+from pipeline.proof.session import Asked
 from pipeline.spec import list_guests
 from tests.boot.conftest import Prover
 from tests.workshop import Workshop
@@ -39,9 +40,10 @@ def test_a_kind_of_guest_boots_and_answers(matrix: Prover, name: str) -> None:
     disk = next(path for path in folder.glob("disk.*"))
     before = digest_file(disk)
 
-    evidence = matrix.prove(spec)
+    evidence = matrix.prove(spec, Asked())
 
     assert evidence.failed == []
+    assert evidence.injected["path"] == "/root/.ssh/authorized_keys"
     record = json.loads((folder / "proof/proof.json").read_bytes())
     assert record["verdict"] == "proven"
     assert {check["name"] for check in record["checks"] if check["ok"]} >= {

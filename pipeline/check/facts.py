@@ -128,7 +128,7 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
     project, folder = recipe.project, recipe.project.artifact(spec.name)
     targets = targets_of(spec, project)
     golden = _find_golden(disk, folder, spec)
-    raw = _raw_image(disk, work, spec, [golden.path] if golden else [])
+    raw = raw_image(disk, work, spec, [golden.path] if golden else [])
     zone = f"/usr/share/zoneinfo/{spec.timezone}".rpartition("/")[0]
     with ExtImage(raw) as image:
         reader = ImageReader(image)
@@ -174,7 +174,8 @@ def _find_golden(disk: Path, folder: Path, spec: Spec) -> Golden | None:
     return Golden(backing, str(noted.get("sha256", "")))
 
 
-def _raw_image(disk: Path, work: Path, spec: Spec, backing: list[Path]) -> Path:
+def raw_image(disk: Path, work: Path, spec: Spec, backing: Sequence[Path] = ()) -> Path:
+    """The guest's disk as a raw image: itself, or a copy in `work`."""
     if spec.format == "raw":
         return disk
     raw = work / "disk.raw"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import shlex
+from collections.abc import Sequence
 from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -16,21 +18,18 @@ from markupsafe import Markup
 
 from pipeline.console.terminal import printable
 from pipeline.report.page_contents import Contents, show_time
+from pipeline.report.words import count, growth, seconds, short_version, size
 
 LARGEST = 30  # packages that get a bar
+_CVE = re.compile(r"(CVE-\d{4}-\d{4,7})")
 
 
 def render_page(contents: Contents, *, written_at: float) -> str:
     """The HTML; `written_at` is in seconds since 1970."""
-    style = _read("page.css")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     packages = contents.packages
-    return _ENVIRONMENT.get_template(
-        "page.html.j2"
-    ).render(
-        style=Markup(style),  # noqa: S704 - our own file
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
+    return render_template(
+        "page.html.j2",
+        ("page.css",),
         guest=contents,
         written_at=show_time(written_at),
         largest=packages[:LARGEST],
@@ -39,21 +38,31 @@ def render_page(contents: Contents, *, written_at: float) -> str:
     )
 
 
+def render_template(name: str, styles: Sequence[str], **values: object) -> str:
+    """A page of templates/, with its style sheets, under the policy that forbids it all else."""
+    style = "".join(_read(sheet) for sheet in styles)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return _ENVIRONMENT.get_template(name).render(
+        style=Markup(style),  # noqa: S704 - our own files
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+        **values,
+    )
+
+
 def _read(name: str) -> str:
     return (resources.files(__package__) / "templates" / name).read_text()
 
 
+def _keep_whole(text: str) -> Markup:
+    """The text with the numbers of CVEs as words that no line breaks."""
+    whole = Markup('<span class="nowrap">{}</span>')
+    parts = _CVE.split(printable(text))
+    return Markup("").join(whole.format(part) if at % 2 else part for at, part in enumerate(parts))
+
+
 def _show(value: object) -> object:
     return value if isinstance(value, Markup) else printable(str(value))
-
-
-def _size(count: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"
 
 
 _ENVIRONMENT = Environment(
@@ -64,4 +73,13 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters.update(size=_size, time=show_time, quote=shlex.quote)
+_ENVIRONMENT.filters.update(
+    size=size,
+    growth=growth,
+    seconds=seconds,
+    counted=count,
+    version=short_version,
+    whole=_keep_whole,
+    time=show_time,
+    quote=shlex.quote,
+)

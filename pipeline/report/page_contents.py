@@ -204,10 +204,10 @@ def _read_proof(folder: Path) -> Proof:
         checks, facts = tuple(record["checks"]), record["facts"]
     except (OSError, PipelineError, ValueError, KeyError, TypeError):
         return Proof(verdict)
-    return Proof(verdict, checks, facts, _read_picture(folder / FOLDER / SCREENSHOT))
+    return Proof(verdict, checks, facts, read_picture(folder / FOLDER / SCREENSHOT))
 
 
-def _read_picture(path: Path) -> str:
+def read_picture(path: Path) -> str:
     """A PNG of at most 2 MiB in base64."""
     try:
         picture = read_bytes(path, limit=_PICTURE_BYTES)

@@ -1,0 +1,75 @@
+"""Two disks compared file by file: every byte of what has the same size, nothing by its time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from pipeline.report.disk_contents import Inventory
+from pipeline.report.night_model import FileChange, FileChanges, FileGroup, FileKind
+from pipeline.storage.ext import ExtImage, Inode
+
+MOST_LISTED = 1000
+_FILE_BYTES = 512 << 20
+
+
+def compare_disks(before: ExtImage, old: Inventory, after: ExtImage, new: Inventory) -> FileChanges:
+    """What was added, removed and changed: files by content, links by target, owners and modes."""
+    changes = list(_compare(before, old, after, new))
+    counts = Counter(change.kind for change in changes)
+    return FileChanges(
+        added=counts["added"],
+        removed=counts["removed"],
+        changed=counts["changed"],
+        groups=tuple(group_by_owner(changes)),
+        listed=tuple(changes[:MOST_LISTED]),
+    )
+
+
+def _compare(
+    before: ExtImage, old: Inventory, after: ExtImage, new: Inventory
+) -> Iterator[FileChange]:
+    for path in sorted({*old.files, *new.files}):
+        was, now = old.files.get(path), new.files.get(path)
+        if _is_folder(was) and _is_folder(now):
+            continue
+        kind: FileKind
+        if was is None or now is None:
+            if _is_folder(was) or _is_folder(now):
+                continue  # its files are what is named
+            kind = "added" if was is None else "removed"
+        elif _is_same(before, was, after, now):
+            continue
+        else:
+            kind = "changed"
+        owner = (old if now is None else new).owner_of(path)
+        yield FileChange(path, kind, owner, was.size if was else 0, now.size if now else 0)
+
+
+def _is_folder(inode: Inode | None) -> bool:
+    return inode is not None and inode.kind == "folder"
+
+
+def _is_same(before: ExtImage, was: Inode, after: ExtImage, now: Inode) -> bool:
+    facts = [(inode.mode, inode.owner, inode.group, inode.size) for inode in (was, now)]
+    if facts[0] != facts[1]:
+        return False
+    if was.kind == "link":
+        return before.read_link(was) == after.read_link(now)
+    if was.kind == "file":
+        return before.read(was, limit=_FILE_BYTES) == after.read(now, limit=_FILE_BYTES)
+    return was.block == now.block  # a device: its numbers stand there
+
+
+def group_by_owner(changes: Iterable[FileChange]) -> list[FileGroup]:
+    """One line for each package, the one that grew or shrank most first."""
+    counts: dict[str, Counter[str]] = {}
+    for change in changes:
+        count = counts.setdefault(change.owner, Counter())
+        count[change.kind] += 1
+        count["growth"] += change.bytes_after - change.bytes_before
+    groups = [
+        FileGroup(owner, count["added"], count["removed"], count["changed"], count["growth"])
+        for owner, count in counts.items()
+    ]
+    return sorted(groups, key=lambda group: (-abs(group.growth_bytes), group.owner))

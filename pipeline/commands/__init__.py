@@ -5,7 +5,7 @@ Nothing of a command is imported here but its options: its target is when it run
 
 from __future__ import annotations
 
-from pipeline.commands import night_options, options
+from pipeline.commands import ci_options, night_options, options
 from pipeline.commands.command import Command
 
 _ROOM = "pipeline.commands"
@@ -70,6 +70,16 @@ BUILD = (
         operand="shell",
         is_single=True,
         only_reads=True,
+    ),
+    Command(
+        "ci-matrix",
+        "a CI job a guest: format=gitlab or github",
+        f"{_ROOM}.ci:write_matrix",
+        ci_options.CiMatrix,
+        example="format=gitlab to=guests.yml",
+        is_single=True,
+        only_reads=True,
+        needs_output=False,
     ),
     Command(
         "docs", "the pages as a site, in output/docs", f"{_ROOM}.docs:build_site", is_single=True

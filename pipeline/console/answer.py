@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.console import junit
+from pipeline.console import junit, output_file
 from pipeline.console.progress import leave_stdout
 from pipeline.errors import Finding, PipelineError
 
@@ -41,7 +41,7 @@ class Answer:
     def want_junit(self, path: Path, command: str) -> None:
         """When the run ends, what was found goes into this file too. Raises UsageError."""
         self._command = command
-        junit.prepare(path)
+        output_file.prepare(path, "junit")
         self._junit = path
 
     def expect(self, guests: Iterable[str], *, is_one: bool, is_build: bool) -> None:
@@ -85,7 +85,8 @@ class Answer:
     def write_junit(self, seconds: float) -> None:
         """The file, if somebody wants it. Raises EnvironmentFault where it cannot be written."""
         if self._junit is not None:
-            junit.write(self._junit, junit.render(self._command, self.guests, seconds))
+            report = junit.render(self._command, self.guests, seconds)
+            output_file.write(self._junit, report, "junit")
 
     def print(self, exit_code: int, seconds: float) -> None:
         """The object, if somebody wants it and there is something to say."""

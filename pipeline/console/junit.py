@@ -6,49 +6,16 @@ and attributes are those that Jenkins and GitLab read (GitLab's page "Unit test 
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from pipeline.errors import EnvironmentFault, UsageError
 
 # what no XML may hold (XML 1.0, 2.2), and lone halves of a surrogate pair
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MOST = 8000  # characters of a text that a guest may have made
 _Facts = Mapping[str, Any]
-
-
-def prepare(path: Path) -> None:
-    """Remove the report of an earlier run; raises UsageError for what cannot be written."""
-    hint = "name a file that may be written, in a folder that is there"
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise UsageError(f"junit={path}: that is no plain file", hint=hint)
-        path.unlink()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise UsageError(f"junit={path}: {error.strerror}", hint=hint) from error
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UsageError(f"junit={path}: nothing can be written there", hint=hint)
-
-
-def write(path: Path, report: bytes) -> None:
-    """Whole, or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(report)
-        fresh.rename(path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise EnvironmentFault(
-            f"junit={path}: {error.strerror}", hint="make room, or name another file"
-        ) from error
 
 
 def render(command: str, guests: Mapping[str, _Facts], seconds: float) -> bytes:

@@ -14,14 +14,26 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.integration
 
-# builds and proves a guest of one file; web-bad cannot be built, web-sick is not what it should be
+# builds and judges a guest of one file; web-bad cannot be built, web-odd fails a check, web-sick
+# its proof
 DOIT = """#!/bin/sh
 echo "$PWD: $*" >>"${0%/*}/calls"
 guest=${2#name=}
+for word; do case $word in junit=*) report=${word#junit=} ;; esac; done
+judge() {
+    echo "{}"
+    case $guest in $1) failed='<failure message="a | b">x</failure>' ;; *) failed='' ;; esac
+    echo "<testsuites><testsuite name='$guest' tests='2' failures='0' skipped='0'>
+        <testcase classname='$guest.check' name='fine'/>
+        <testcase classname='$guest.check' name='&lt;b&gt;'>$failed</testcase>
+        </testsuite></testsuites>" >"$report"
+    [ -z "$failed" ] || exit 5
+}
 case $1 in
 build) mkdir -p "${0%/*}/output/guests/$guest" && echo a >"${0%/*}/output/guests/$guest/disk.img"
        [ "$guest" != web-bad ] || exit 1 ;;
-prove) echo '{}' && [ "$guest" != web-sick ] || exit 5 ;;
+check) judge web-odd ;;
+prove) judge web-sick ;;
 esac
 """
 
@@ -30,7 +42,8 @@ esac
 def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "a checkout"
     (folder / "ci").mkdir(parents=True)
-    shutil.copy(ROOT / "ci/build", folder / "ci")
+    for name in ("build", "summary"):
+        shutil.copy(ROOT / "ci" / name, folder / "ci")
     (folder / "doit").write_text(DOIT)
     (folder / "doit").chmod(0o755)
     (folder / "ci-output").mkdir()
@@ -54,28 +67,50 @@ def left(checkout: Path) -> set[str]:
 
 
 def test_a_red_build_leaves_nothing_of_the_one_before(checkout: Path) -> None:
-    for name in ("web-bad.tar", "web-bad-logs.tar.gz", "web-bad-proof.json", "events.jsonl"):
+    old = ("web-bad.tar", "web-bad-logs.tar.gz", "web-bad-proof.json", "web-bad-proof.xml")
+    for name in (*old, "web-bad-check.xml", "events.jsonl"):
         (checkout / "ci-output" / name).write_text("yesterday's")
     assert build(checkout, "web-bad")[0] == 1
     assert left(checkout) == set()
 
 
 def test_a_green_build_leaves_the_artifact_and_is_about_the_callers_folder(checkout: Path) -> None:
-    code, said = build(checkout, "web1", "authorized_keys=k.pub")
+    code, said = build(checkout, "web1", "authorized_keys=k.pub", "replace=yes", "size=8 G")
     assert code == 0, said
     with tarfile.open(checkout / "ci-output/web1.tar") as archive:
         assert "web1/disk.img" in archive.getnames()
-    calls = (checkout / "calls").read_text()
-    assert calls.startswith(f"{checkout.parent}: build name=web1 events={checkout}/ci-output/")
-    assert calls.endswith(" authorized_keys=k.pub\n")
+    built, checked = (checkout / "calls").read_text().splitlines()
+    assert built.startswith(f"{checkout.parent}: build name=web1 events={checkout}/ci-output/")
+    assert built.endswith(" authorized_keys=k.pub replace=yes size=8 G")
+    assert checked.startswith(f"{checkout.parent}: check name=web1 json=yes junit={checkout}/")
+    assert checked.endswith(" authorized_keys=k.pub size=8 G")
 
 
-def test_with_a_proof_a_guest_that_fails_it_is_no_artifact(checkout: Path) -> None:
+def test_a_guest_that_fails_a_check_or_its_proof_is_no_artifact(checkout: Path) -> None:
+    checked = {"web1.tar", "web1-check.json", "web1-check.xml"}
+    proven = {*checked, "web1-proof.json", "web1-proof.xml"}
+    assert build(checkout, "web1")[0] == 0
+    assert left(checkout) == checked
     assert build(checkout, "web1", CI_PROVE="yes")[0] == 0
-    assert left(checkout) == {"web1.tar", "web1-proof.json"}
+    assert left(checkout) == proven
+    assert build(checkout, "web-odd", CI_PROVE="yes")[0] == 5
+    odd = {"web-odd-check.json", "web-odd-check.xml"}
+    assert left(checkout) == proven | odd
     assert build(checkout, "web-sick", "size=8G", CI_PROVE="yes")[0] == 5
-    assert left(checkout) == {"web1.tar", "web1-proof.json", "web-sick-proof.json"}
-    assert "prove name=web-sick prove_as_is=yes json=yes" in (checkout / "calls").read_text()
+    assert "web-sick.tar" not in left(checkout)
+    assert "prove name=web-sick json=yes junit=" in (checkout / "calls").read_text()
+
+
+def test_a_summary_shows_what_failed_first_and_nothing_as_markup(checkout: Path) -> None:
+    assert build(checkout, "web-odd")[0] == 5
+    summary = [checkout / "ci/summary"]
+    done = subprocess.run(summary, capture_output=True, text=True, check=True)
+    title, _, _, _, first, second, _ = done.stdout.splitlines()
+    assert title.startswith("### web-odd: web-odd.check, 2 tests, ")
+    assert first == "| **failed** | &#60;b&#62; | a &#124; b |"
+    assert second == "| ok | fine |  |"
+    (checkout / "ci-output/web-odd-check.xml").unlink()
+    assert subprocess.run(summary, capture_output=True, check=True).stdout == b""
 
 
 @pytest.mark.parametrize("words", [(), ("",), ("../web1",), ("--help",), ("name=web1",)])

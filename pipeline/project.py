@@ -40,6 +40,11 @@ class Cache:
         return self.root / "seen"
 
     @property
+    def images(self) -> Path:
+        """Golden images from image repositories, each named by its digest."""
+        return self.root / "images"
+
+    @property
     def accelerator(self) -> Path:
         """Whether KVM runs Xen on this machine."""
         return self.root / "kvm.json"
@@ -159,6 +164,11 @@ class Project:
     def published(self) -> Path:
         """The published versions of each guest."""
         return self.output / "published"
+
+    @property
+    def repository(self) -> Path:
+        """What a web server may show of them: signed metadata, golden images."""
+        return self.output / "repository"
 
     @property
     def locked(self) -> Path:

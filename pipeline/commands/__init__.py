@@ -5,7 +5,7 @@ Nothing of a command is imported here but its options: its target is when it run
 
 from __future__ import annotations
 
-from pipeline.commands import ci_options, night_options, options
+from pipeline.commands import ci_options, delivery_options, night_options, options
 from pipeline.commands.command import Command
 
 _ROOM = "pipeline.commands"
@@ -190,6 +190,31 @@ INSTALL = (
     ),
 )
 
+DELIVERY = (
+    Command(
+        "keys",
+        "the keys of an image repository: made, rotate=ROLE, sign=yes",
+        f"{_ROOM}.delivery:keys",
+        delivery_options.Keys,
+        example="passphrase=/root/secrets/keys",
+        is_single=True,
+    ),
+    _of_host(
+        "list-images",
+        "what an image repository has",
+        "delivery:list_images",
+        delivery_options.ListImages,
+        "from=https://images.example.org root=/root/root.json",
+    ),
+    _of_host(
+        "update",
+        "the newest image of their channel for guests that came from a repository",
+        "delivery:update",
+        delivery_options.Update,
+        "name=web1 restart=yes",
+    ),
+)
+
 POWER = (
     _of_host("start", "xl create of an installed or built guest", "power:start"),
     _of_host("console", "its console; Ctrl-] leaves", "power:console"),
@@ -308,6 +333,7 @@ GROUPS = {
     "build guests, and ask about them": BUILD,
     "boot them under real Xen": PROVE,
     "publish guests, install them on a Xen host, and their life there": INSTALL,
+    "an image repository, and the hosts that follow it": DELIVERY,
     "what runs on this host": POWER,
     "what is kept: the store, the package cache, locks": STORE,
     "a site: a folder of your own": SITE,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from pipeline.artifact.folder import read_source, require_backing
+from pipeline.artifact.folder import Source, read_source, require_backing
 from pipeline.artifact.kernel_folder import KernelFolder, read_kernel_folder
 from pipeline.commands import options
 from pipeline.commands.host import (
@@ -21,12 +22,13 @@ from pipeline.dom0 import rebuild as rebuilding
 from pipeline.dom0 import refresh as refreshing
 from pipeline.dom0 import resize as resizing
 from pipeline.dom0.guest_root import site_of
-from pipeline.dom0.install import refuse_impossible, render_config
-from pipeline.dom0.inventory import require_installed, survey
+from pipeline.dom0.install import NOWHERE, refuse_impossible, render_config
+from pipeline.dom0.inventory import Installed, require_installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.refresh import Outcome
 from pipeline.dom0.toolstack import Toolstack, find_toolstack
 from pipeline.errors import PipelineError, UsageError
+from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.storage.transaction import working_on
@@ -153,15 +155,29 @@ def rebuild(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Rebuild) -
     folder = _built_folder(recipe, specs, asked)
     with reading_artifact(recipe, folder, name):
         source = read_source(folder, name=name, toolstack=record.toolstack)
-        require_backing(source)
-        plan = rebuilding.plan_rebuild(source, layout, record, proof=require_proven(source, asked))
-        merged, _ = render_config(plan, layout)
-        for note in [*refuse_impossible(plan, layout, toolstack), *merged.notes]:
-            print_line(f"  {note}")
-        log = recipe.project.log(name, "rebuild")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        size_mib = rebuilding.size_to_keep(record)
-        made = rebuilding.rebuild(plan, layout, log=log)
+        replace_root_disk(recipe.project, layout, record, source, require_proven(source, asked))
+
+
+def replace_root_disk(
+    project: Project,
+    layout: Layout,
+    record: Installed,
+    source: Source,
+    proof: str,
+    delivery: Mapping[str, str] = NOWHERE,
+) -> None:
+    """Rebuild an installed guest from an artifact; `delivery` says which repository it is from."""
+    name, toolstack = record.name, find_toolstack()
+    require_backing(source)
+    plan = rebuilding.plan_rebuild(source, layout, record, proof=proof)
+    plan = replace(plan, delivery=delivery)
+    merged, _ = render_config(plan, layout)
+    for note in [*refuse_impossible(plan, layout, toolstack), *merged.notes]:
+        print_line(f"  {note}")
+    log = project.log(name, "rebuild")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    size_mib = rebuilding.size_to_keep(record)
+    made = rebuilding.rebuild(plan, layout, log=log)
     if rebuilding.grow_to(layout, made, size_mib, toolstack):
         print_line(f"  its root disk was resized to {size_mib} MiB once, and is again")
     print_line(f"{name} is rebuilt; start it: doit start name={name}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.artifact import published as versions
 from pipeline.artifact.channels import LINKS
-from pipeline.artifact.folder import read_source, require_backing
+from pipeline.artifact.folder import Source, read_source, require_backing
 from pipeline.artifact.published import current_version
 from pipeline.commands import options
 from pipeline.commands.host import (
@@ -34,6 +35,7 @@ from pipeline.dom0.inventory import (
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack, find_toolstack
 from pipeline.errors import UsageError
+from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.storage.transaction import recover_all
@@ -54,6 +56,7 @@ def _publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
     if asked.rollback:
         version = versions.roll_back(project, spec.name, asked.channel)
         print_line(f"{spec.name}: {LINKS[asked.channel]} is {version.name} again")
+        serve_published(project, asked.passphrase)
         return
     folder = project.artifact(spec.name)
     with reading_artifact(recipe, folder, spec.name):
@@ -66,6 +69,16 @@ def _publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
     needed = list_used_versions(Layout.here())
     for old in versions.prune(project, spec.name, keep=asked.keep, needed=needed):
         print_line(f"  removed {old.name}")
+    serve_published(project, asked.passphrase)
+
+
+def serve_published(project: Project, passphrase: Path | None) -> None:
+    """Bring the image repository up to date, where this site has one."""
+    if (project.keys / "timestamp.pem").is_file():
+        from pipeline.repository import metadata  # its libraries are an extra
+
+        count = metadata.refresh(project, passphrase)
+        print_line(f"  {project.repository}: {count} files are signed")
 
 
 @changing_guest
@@ -78,9 +91,14 @@ def install(recipe: Recipe, _specs: object, asked: options.Install) -> None:
     toolstack = find_toolstack(log)
     before = read_installed(layout, name)
     refuse_replacing(name, before, may_replace=asked.replace)
-    folder = _source_folder(recipe, asked)
-    with reading_artifact(recipe, folder, name):
-        record = _install(folder, layout, before, toolstack, log, asked)
+    place = _Place(layout, before, toolstack, log)
+    if isinstance(asked.source, str) and "://" in asked.source:
+        record = _install_delivered(recipe, asked.source, place, asked)
+    else:
+        folder = _source_folder(recipe, asked)
+        with reading_artifact(recipe, folder, name):
+            source = read_source(folder, name=name, toolstack=place.program(asked))
+            record = _install(source, require_proven(source, asked), place, asked)
     print_line(f"{name} is installed: {layout.config(name)}")
     for disk in record.disks:
         print_line(f"  {disk.vdev:<6} {disk.target}")
@@ -90,31 +108,61 @@ def install(recipe: Recipe, _specs: object, asked: options.Install) -> None:
     print_line(f"  starts {when}; now:  doit start name={name}")
 
 
-def _install(
-    folder: Path,
-    layout: Layout,
-    before: Installed | None,
-    toolstack: Toolstack | None,
-    log: Path,
-    asked: options.Install,
+@dataclass(frozen=True)
+class _Place:
+    """Where a guest is to be, and what is there of it."""
+
+    layout: Layout
+    before: Installed | None
+    toolstack: Toolstack | None
+    log: Path
+
+    def program(self, asked: options.Install) -> str:
+        """What will start it."""
+        return self.toolstack.program if self.toolstack else asked.toolstack
+
+
+def _install_delivered(
+    recipe: Recipe, url: str, place: _Place, asked: options.Install
 ) -> Installed:
-    program = toolstack.program if toolstack else asked.toolstack
-    source = read_source(folder, name=asked.name, toolstack=program)
+    """From a repository; its libraries are not for those who install from a folder."""
+    from pipeline.commands import delivery
+
+    project = recipe.project
+    with delivery.looking_at(project, url, root=asked.root) as (repository, scratch):
+        guest = delivery.fetch_guest(
+            project, repository, scratch, name=asked.name, channel=asked.channel, asked=asked
+        )
+        source = read_source(guest.folder, name=asked.name, toolstack=place.program(asked))
+        record = _install(source, guest.proof, place, asked, guest.origin)
+    delivery.forget_images(project, place.layout)
+    return record
+
+
+def _install(
+    source: Source,
+    proof: str,
+    place: _Place,
+    asked: options.Install,
+    delivery: Mapping[str, str] = installing.NOWHERE,
+) -> Installed:
     require_backing(source)
+    layout, before = place.layout, place.before
     plan = installing.plan_install(
         source,
         layout,
         before=before,
         autostart=asked.autostart,
-        toolstack=program,
-        proof=require_proven(source, asked),
+        toolstack=place.program(asked),
+        proof=proof,
         group=asked.lvm or "",
     )
-    for note in refuse_impossible(plan, layout, toolstack):
+    plan = replace(plan, delivery=delivery)
+    for note in refuse_impossible(plan, layout, place.toolstack):
         print_line(f"  {note}")
     if before is not None and is_edited(layout, before):
         print_line(f"  edits of {layout.config(asked.name)} are not taken over by replace=yes")
-    return installing.install(plan, layout, word="install", log=log)
+    return installing.install(plan, layout, word="install", log=place.log)
 
 
 def _source_folder(recipe: Recipe, asked: options.Install) -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from pipeline.commands.options import Guest, Unproven
+from pipeline.commands.options import Guest, Signing, Unproven
 from pipeline.errors import WrongValueError
 
 
@@ -15,7 +15,7 @@ def _check_version(text: str) -> str:
     return text
 
 
-class Promote(Guest, Unproven):
+class Promote(Guest, Unproven, Signing):
     """doit promote."""
 
     alternatives = ("version", "rollback")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.artifact import published as versions
 from pipeline.commands import night_options
 from pipeline.commands.host import on_host
+from pipeline.commands.install import serve_published
 from pipeline.console.progress import print_line
 from pipeline.recipe import Recipe
 
@@ -22,3 +23,4 @@ def promote(recipe: Recipe, _specs: object, asked: night_options.Promote) -> Non
     for channel, version in versions.channels(project, name).items():
         proof = "" if version.proof == "proven" else f", not proven: {version.proof}"
         print_line(f"{name}: {channel} is {version.name}{proof}")
+    serve_published(project, asked.passphrase)

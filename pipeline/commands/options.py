@@ -60,6 +60,28 @@ def _check_command(text: str) -> str:
 NamedPath = Annotated[Path, BeforeValidator(_read_path)]
 
 
+_SCHEMES = ("https://", "http://", "file:///")
+
+
+def _check_url(text: str) -> str:
+    is_plain = text.isprintable() and text.isascii() and not set(" ?#@\\") & set(text)
+    if not (text.startswith(_SCHEMES) and is_plain and text.partition("://")[2].strip("/")):
+        raise WrongValueError(
+            f"{text!r} is no repository", "https://images.example.org or file:///srv/images"
+        )
+    return text.rstrip("/")
+
+
+def _check_channel(text: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9-]{0,30}", text):
+        raise WrongValueError(f"{text!r} is no channel", "stable or nightly")
+    return text
+
+
+Url = Annotated[str, BeforeValidator(_check_url)]
+ChannelName = Annotated[str, BeforeValidator(_check_channel)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     alternatives: ClassVar[tuple[str, ...]] = ()
@@ -187,7 +209,17 @@ class Unproven(_Part):
     unproven: StrictBool = Field(False, description="Go on with a guest that was not proven.")
 
 
-class Publish(Look, Unproven):
+class Signing(_Part):
+    """Commands that sign, where this site has keys."""
+
+    passphrase: NamedPath | None = Field(
+        None,
+        description="File with the passphrase of the keys that sign, where they have one.",
+        examples=["/root/secrets/keys"],
+    )
+
+
+class Publish(Look, Unproven, Signing):
     """doit publish."""
 
     keep: Annotated[StrictInt, Field(ge=1)] = Field(
@@ -223,11 +255,23 @@ class Source(_Part):
 class Install(Guest, Unproven):
     """doit install."""
 
-    source: Literal["published"] | NamedPath | None = Field(
+    source: Annotated[
+        Literal["published"] | Url | NamedPath | None, Field(union_mode="left_to_right")
+    ] = Field(
         None,
         alias="from",
-        description="`published`, or an artifact folder. Default: what was built here.",
-        examples=["published"],
+        description="`published`, an artifact folder, or the URL of an image repository. "
+        "Default: what was built here.",
+        examples=["published", "https://images.example.org"],
+    )
+    channel: ChannelName = Field(
+        "stable", description="Which channel of the repository.", examples=["nightly"]
+    )
+    root: NamedPath | None = Field(
+        None,
+        description="The repository's root of trust, keys/root.json of who publishes: "
+        "once for each host.",
+        examples=["/root/root.json"],
     )
     autostart: StrictBool | None = Field(
         None,

@@ -106,6 +106,8 @@ def _find_outdated(
     proof = record.origin.get("proof", "")
     if proof not in ("", "proven"):
         yield f"installed without a proof: {proof}"
+    if "repository" in record.origin:
+        return  # doit update knows what is newer
     yield from _newer_build(record, recipe)
     if spec is None:
         yield "no spec of that name here"

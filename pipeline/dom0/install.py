@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline import process
@@ -38,6 +39,8 @@ from pipeline.walls.privacy import make_private_folder
 from pipeline.xen.boot import Direct, Firmware
 from pipeline.xen.devices import Disk
 
+NOWHERE: Mapping[str, str] = {}  # of a guest that is from no repository
+
 
 @dataclass(frozen=True)
 class DiskPlan:
@@ -50,7 +53,10 @@ class DiskPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an installation makes; `before` is the guest that it replaces."""
+    """What an installation makes; `before` is the guest that it replaces.
+
+    `delivery` says which repository it is from, and what was used there.
+    """
 
     source: Source
     disks: tuple[DiskPlan, ...]
@@ -60,6 +66,7 @@ class Plan:
     proof: str = ""
     before: Installed | None = None
     keeps_previous: bool = False
+    delivery: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -225,7 +232,7 @@ def _make_record(plan: Plan, layout: Layout, kernel: Path | None, word: str) -> 
         fs=str(source.spec["fs"]),
         suite=str(source.spec["suite"]),
         toolstack=plan.toolstack,
-        origin={**source.origin(), "proof": plan.proof},
+        origin={**source.origin(), **plan.delivery, "proof": plan.proof},
         previous=before,
     )
 

@@ -215,6 +215,29 @@ def _body(
         yield from answer.pieces()
 
 
+@contextmanager
+def open_at(url: str, start: int, *, limit: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """A file's bytes from `start` on as they come, and where they do begin: there, or at 0.
+
+    `limit` is how many bytes may be left to come; raises VerificationError where more are promised.
+    """
+    if url.startswith("file:"):
+        with open(_local(url), "rb") as stream:
+            stream.seek(start)
+            yield start, iter(lambda: stream.read(CHUNK), b"")
+        return
+    from pipeline.mirror.http_client import ask
+
+    if os.environ.get(OFFLINE) == "1":
+        raise EnvironmentFault("offline=yes: the network is forbidden")
+    with ask(url, way=_PLAIN, limit=limit, start=start) as answer:
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            _check_status(url, answer.status)
+        if answer.start not in (0, start) or (answer.size or 0) > limit + start - answer.start:
+            raise _wrong_bytes(url, f"another part of it, or more than {limit} bytes")
+        yield answer.start, answer.pieces()
+
+
 def is_answering(url: str) -> bool:
     """Whether HTTP is spoken at an address of this machine, whatever is said."""
     from pipeline.mirror.http_client import ask

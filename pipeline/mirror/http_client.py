@@ -32,7 +32,7 @@ from urllib3.exceptions import HTTPError
 
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.mirror.credentials import Way, find_credentials, without_credentials
-from pipeline.mirror.trouble import CHOOSE, MirrorTrouble, name_trouble
+from pipeline.mirror.trouble import CHOOSE, TooSlow, name_trouble
 
 HOST_CAS = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -58,6 +58,7 @@ _REDIRECTS = frozenset(
     }
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-")
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,13 @@ class _Meter:
         if not self._is_body:
             left = bounds.head_s - spent
             if left <= 0:
-                raise MirrorTrouble(
+                raise TooSlow(
                     f"{self._shown}: its answer has not begun after {spent:.0f} s", hint=CHOOSE
                 )
             return min(left, bounds.silent_s)
         left = max(bounds.slow_after_s, self.body / bounds.slow_bytes_per_s) - spent
         if left <= 0:
-            raise MirrorTrouble(
+            raise TooSlow(
                 f"{self._shown}: too slow ({self.body} bytes in {spent:.0f} s)", hint=CHOOSE
             )
         return min(left, bounds.silent_s)
@@ -212,13 +213,19 @@ class _Adapter(HTTPAdapter):
 
 
 class Answer:
-    """An answer whose head has come; `size` is what it promises in bytes, None for nothing."""
+    """An answer whose head has come; `size` is what it promises in bytes, None for nothing.
+
+    `start` is where in the file its body begins, 0 for a whole one.
+    """
 
     def __init__(self, response: requests.Response, meter: _Meter) -> None:
         self._response = response
         self._meter = meter
         self.status = response.status_code
         self.size = _promised(response)
+        given = _RANGE.match(response.headers.get("Content-Range", ""))
+        is_part = self.status == HTTPStatus.PARTIAL_CONTENT and given is not None
+        self.start = int(given[1]) if is_part and given else 0
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes, never decoded: .gz files are called gzip-encoded by some."""
@@ -229,26 +236,29 @@ class Answer:
 
 
 @contextmanager
-def ask(url: str, *, way: Way, limit: int, is_anonymous: bool = False) -> Iterator[Answer]:
+def ask(
+    url: str, *, way: Way, limit: int, is_anonymous: bool = False, start: int = 0
+) -> Iterator[Answer]:
     """GET; `limit` is how long a body is wanted, in bytes: far beyond that the answer ends.
 
+    With `start` what comes before that byte is not asked for; the answer says whether it is so.
     Where `is_anonymous` no password is sent, and no redirect to another host followed.
 
     Raises MirrorTrouble for what may pass, PipelineError for what will not, also while the body is
     read in the `with`. A connection is used again by the thread that has it.
     """
     try:
-        yield from _ask(url, way, limit, is_anonymous)
+        yield from _ask(url, way, limit, is_anonymous, start)
     except (requests.RequestException, HTTPError) as error:
         raise name_trouble(error, url) from None
 
 
-def _ask(url: str, way: Way, limit: int, is_anonymous: bool) -> Iterator[Answer]:
+def _ask(url: str, way: Way, limit: int, is_anonymous: bool, start: int) -> Iterator[Answer]:
     meter = _Meter(url, limit)
     login = None if is_anonymous else find_credentials(url, own=way.credentials)
     asked = url
     for _ in range(BOUNDS.redirects + 1):
-        response = _send(asked, login, way, meter)
+        response = _send(asked, login, way, meter, start)
         try:
             if response.status_code not in _REDIRECTS:
                 yield Answer(response, meter)
@@ -265,12 +275,16 @@ def _ask(url: str, way: Way, limit: int, is_anonymous: bool) -> Iterator[Answer]
     raise PipelineError(f"{without_credentials(url)}: it redirects in a circle", hint=CHOOSE)
 
 
-def _send(url: str, login: tuple[str, str] | None, way: Way, meter: _Meter) -> requests.Response:
+def _send(
+    url: str, login: tuple[str, str] | None, way: Way, meter: _Meter, start: int
+) -> requests.Response:
     """The adapter alone: a requests.Session reads the bodies of redirects, without any bound."""
     if not hasattr(_threads, "adapter"):
         _threads.adapter = _Adapter()
     _threads.meter = meter
     headers = {"Accept-Encoding": "identity", "User-Agent": "domu-pipeline"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
     request = requests.Request("GET", url, headers=headers, auth=login).prepare()
     proxies = get_environ_proxies(url) if way.proxies is None else way.proxies
     adapter: _Adapter = _threads.adapter

@@ -19,6 +19,10 @@ class MirrorTrouble(PipelineError):
     """The mirror answers 5xx or 429, or drips: it may be better in a moment."""
 
 
+class TooSlow(MirrorTrouble):
+    """It sends, but so slowly that it may never end."""
+
+
 # what an error says -> whether it may pass, in words, and what to do; the first that fits
 _TROUBLES: tuple[tuple[str, type[PipelineError], str, str], ...] = (
     (

@@ -21,6 +21,7 @@ TREES = {path: ast.parse(path.read_text()) for path in SOURCES}
 # a stem stands twice only where the folder says the difference
 STEMS = {
     "configuration": "check reads a domain configuration, dom0 places it",
+    "delivery": "of packages into a cage, of images to a host",
     "devices": "of a spec, of a domain",
     "domain": "spec makes one, xen is what it is",
     "facts": "of an image, of a host, of a kernel",
@@ -44,11 +45,12 @@ STEMS = {
 LATE = {
     "__main__.py": (2, "doit, which help does without"),
     "artifact/record.py": (1, "python-debian"),
+    "commands/install.py": (2, "the libraries of the image repository, an extra"),
     "commands/help.py": (1, "what a Tab asks, and nobody else"),
     "compression.py": (3, "zstandard, lz4: few packages and kernels need them"),
     "console/progress.py": (1, "tqdm"),
     "guest/identity.py": (1, "cryptography"),
-    "mirror/fetch.py": (2, "requests"),
+    "mirror/fetch.py": (3, "requests"),
     "mirror/index.py": (1, "python-debian"),
     "spec/ssh_keys.py": (1, "cryptography"),
     "stages/base.py": (1, "an HTTP server"),

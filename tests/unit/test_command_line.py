@@ -42,6 +42,17 @@ WRONG_TEXTS = {
     "address": ("", "-oProxyCommand=x", "a b", "a\nb"),
     "user": ("", "-oProxyCommand=x", "a b", "a@b", "\udc80"),
     "command": ("a\nb", "\x1b[2J", "\udc80"),
+    "channel": ("", "Stable", "../x", "a b", "-x", "\udc80"),
+    "from": (
+        "",
+        "published",
+        "/a/b",
+        "ftp://x/y",
+        "https://",
+        "https://a b/",
+        "file://x/y",
+        "\udc80",
+    ),
     "upstream": ("", "a b", "http://me:Kanari3@m/", "../x"),
     "version": ("", "current", "../x", "20261124T193000Z-1f2e3d4c/", "\udc80"),
     "suites": ("bookwurm", "bookworm,nosuch", "../x"),
@@ -86,7 +97,7 @@ def right_of(command: Command, name: str) -> Mapping[str, object]:
         return {"1": 1, "42": 42, "007": 7}
     if get_origin(kind) is Literal and name != "from":
         return {word: word for word in get_args(kind)}
-    if kind is Path or name == "from":
+    if kind is Path or (name == "from" and command.name != "list-images"):
         return {"/a/b": Path("/a/b"), "a": Path.cwd() / "a", "~/x": Path.home() / "x"}
     assert field.examples, f"{command.name} {name}= needs an example"
     if is_list(field.annotation):
@@ -104,7 +115,7 @@ def wrong_of(command: Command, name: str) -> tuple[str, ...]:
             *(["0"] if name in ("keep", "port") else []),
             *(["65536"] if name == "port" else []),
         )
-    if kind is Path or name == "from":
+    if kind is Path or (name == "from" and command.name != "list-images"):
         return NO_PATH
     if get_origin(kind) is Literal:
         return ("", "nosuch", *(word.upper() for word in get_args(kind)), "\udc80")

@@ -20,8 +20,9 @@ from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from pipeline.namespace import require_namespace
 from pipeline.preflight import find_unknown_names, look_ahead
 from pipeline.process import require_tools
-from pipeline.recipe import KNOWN_HOSTS, Recipe, Stage
+from pipeline.recipe import KNOWN_HOSTS, Recipe
 from pipeline.spec import Spec
+from pipeline.stage import Stage
 from pipeline.storage import lvm
 from pipeline.storage.disks import MIB, Target, targets_of
 from pipeline.storage.filesystems import TOOLS, require_mounting

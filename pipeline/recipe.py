@@ -1,7 +1,7 @@
-"""Stages: what one is, when its artifact is current, and how it is built.
+"""Stages: when an artifact is current, and how it is built.
 
-Planning (`Recipe.state`) only reads; building (`Recipe.build`) writes below a scratch folder and
-publishes by rename. doit is not known here.
+Planning (`Recipe.state`) writes no artifact, it only keeps what it had to ask (cutoff.py); building
+(`Recipe.build`) writes below a scratch folder and publishes by rename. doit is not known here.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ import errno
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from inspect import getattr_static
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from pipeline import process
 from pipeline.artifact.record import describe_changes, read_record
 from pipeline.console.progress import print_line
-from pipeline.errors import Finding, PipelineError
+from pipeline.cutoff import Memory, Offer, Taken
+from pipeline.errors import PipelineError
 from pipeline.files import fingerprint, write_durably
 from pipeline.interruption import checkpoint
 from pipeline.locks import locked
-from pipeline.mirror.snapshot import Snapshot
+from pipeline.mirror.apt_sources import installed_version
 from pipeline.project import Project
 from pipeline.scratch import remove_abandoned, remove_or_warn, scratch_folder
 from pipeline.spec import Spec, values_of
+from pipeline.spec.view import SpecView
+from pipeline.stage import Inputs, Job, Stage, State
 from pipeline.store.store import (
     BUILDINFO,
     BuildInfo,
@@ -47,9 +49,6 @@ DISKS = ("disk.*", "disk-*", "swap.img")
 INDIFFERENT = frozenset(
     {"description", "mirror", "bootstrap", "keyring", "elements_path", "element_hosts"}
 )
-
-
-Inputs = Mapping[str, Any]
 
 
 class NetworkOptions(BaseModel):
@@ -78,107 +77,6 @@ class BuildOptions(SourceOptions):
     )
 
 
-def _no_inputs(_spec: Spec, _project: Project) -> Inputs:
-    return {}
-
-
-def _no_outputs(_spec: Spec, _project: Project) -> Sequence[str]:
-    return ()
-
-
-def _never_stale(_artifact: Path, _spec: Spec) -> str:
-    return ""
-
-
-class UndeclaredKey(Exception):
-    """A stage reads a spec key that is not among its own: a bug, its artifact would be stale."""
-
-
-class SpecView:
-    """A guest's spec as one stage may see it: a key that it has not declared cannot be read.
-
-    Whatever follows from the keys (`spec.fqdn`, `spec.parts`) is worked out from what is seen here.
-    """
-
-    def __init__(self, spec: Spec, stage: str, keys: Collection[str]) -> None:
-        self._spec = spec
-        self._stage = stage
-        self._keys = keys
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self._keys:
-            return getattr(self._spec, name)
-        if name in Spec.model_fields:
-            raise UndeclaredKey(f"stage {self._stage} reads {name}: declare it in keys or reads")
-        return getattr_static(Spec, name).__get__(self, Spec)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step from spec to artifact.
-
-    `keys` are the spec keys that change its bytes, `reads` those that it reads although they do
-    not, each with the reason; it sees them and the keys of the stages before it, no others.
-    `checks` are shown the whole spec before a build: they refuse it, and nothing comes of them.
-    `foresees` tell before any stage runs what would fail, of the archive's state where it is known.
-    `inputs` adds what is not in the spec (files, tool versions). `outputs` are the names or
-    patterns of files without which its artifact is neither published nor current. `identity` reads
-    from an artifact what later stages depend on, where that is more than the fingerprint.
-    `is_stale` gives a reason to build again although no input changed; where that is age alone
-    (`ages`), locked=yes and offline=yes do without.
-    `folder` is set for the guest half, whose artifacts live outside the store; `publish` puts such
-    a finished folder in its place where a rename is not all. Files matching `mutable` may change
-    after the build: a guest writes to its disk. `room_mib` is what its artifact and what is fetched
-    for it take in output/, as measured for bookworm.
-    """
-
-    name: str
-    summary: str
-    build: Callable[[Job], None]
-    revision: int
-    after: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-    reads: Mapping[str, str] = field(default_factory=dict)
-    checks: tuple[Callable[[Spec, Project], None], ...] = ()
-    foresees: tuple[Callable[[Spec, Project, Snapshot | None], Iterable[Finding]], ...] = ()
-    inputs: Callable[[Spec, Project], Inputs] = _no_inputs
-    outputs: Callable[[Spec, Project], Sequence[str]] = _no_outputs
-    identity: Callable[[Path], str] | None = None
-    is_stale: Callable[[Path, Spec], str] = _never_stale
-    folder: Callable[[Project, str], Path] | None = None
-    publish: Callable[[Job, Path], None] | None = None
-    mutable: tuple[str, ...] = ()
-    ages: bool = False
-    room_mib: int = 0
-    tools: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_shared(self) -> bool:
-        """True for the golden half: one artifact serves every guest with the same inputs."""
-        return self.folder is None
-
-
-@dataclass(frozen=True)
-class State:
-    """A stage of a guest as it stands: its inputs today and the artifact, if one is current."""
-
-    inputs: Inputs
-    upstream: dict[str, str]
-    fingerprint: str
-    folder: Path
-    buildinfo: BuildInfo | None
-    reason: str
-
-    @property
-    def is_current(self) -> bool:
-        return not self.reason
-
-    @property
-    def identity(self) -> str:
-        """What later stages depend on."""
-        return (self.buildinfo and self.buildinfo.identity) or self.fingerprint
-
-
 @dataclass(frozen=True)
 class Early:
     """A stage that was built before its task: why, how long it took, how it failed."""
@@ -186,32 +84,6 @@ class Early:
     reason: str
     seconds: float
     error: PipelineError | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a stage: what it may read and the scratch folder it may write to.
-
-    `spec` raises UndeclaredKey for a key that the stage has not declared; `record` has every key
-    with its value, to be written down. `root_hash` is that of a password that was asked for.
-    """
-
-    spec: Spec
-    record: Mapping[str, Any]
-    project: Project
-    scratch: Path
-    log: Path
-    artifacts: Mapping[str, Path]
-    may_replace: bool = False
-    root_hash: str = field(default="", repr=False)
-
-    def upstream(self, stage: str) -> Path:
-        """The artifact folder of an earlier stage."""
-        return self.artifacts[stage]
-
-    def run(self, argv: Sequence[object], **options: Any) -> str:
-        """command.run with this stage's log."""
-        return process.run(argv, log=self.log, **options)
 
 
 class Recipe:
@@ -236,6 +108,8 @@ class Recipe:
         self._holding = threading.Lock()
         self._inputs: dict[tuple[str, str], Inputs] = {}
         self._views: dict[tuple[str, str], Spec] = {}
+        self._taken: dict[str, Taken | PipelineError] = {}
+        self._taking = threading.Lock()
 
     def hold(self) -> None:
         """From here to the end of this run another's gc removes nothing; waits for one that runs.
@@ -274,7 +148,11 @@ class Recipe:
         """Keys whose change is a change of the stage's fingerprint."""
         before = (self.stages[name] for name in stage.after)
         return set(stage.keys).union(
-            *(self.trusted_keys(upper) for upper in before if upper.identity is None)
+            *(
+                self.trusted_keys(upper)
+                for upper in before
+                if upper.identity is None and upper.name not in stage.takes
+            )
         )
 
     def group_of(self, stage: str, spec: Spec) -> str:
@@ -297,21 +175,90 @@ class Recipe:
         stage = self.stages[name]
         before = {upper: self.state(upper, spec) for upper in stage.after}
         inputs = self.inputs_of(stage, spec)
+        waiting = [upper for upper, state in before.items() if not state.is_current]
+        try:
+            taken, trouble = self._take(stage, spec, inputs, before), None
+        except PipelineError as error:
+            taken, trouble = {}, error
         upstream = {upper: state.identity for upper, state in before.items()}
+        upstream |= dict.fromkeys(stage.takes, "")
+        upstream |= {upper: what.identity for upper, what in taken.items()}
         key = fingerprint(
             {"stage": name, "revision": stage.revision, "inputs": inputs, "upstream": upstream}
         )
         folder, buildinfo = self._find(stage, spec, key)
-        waiting = [upper for upper, state in before.items() if not state.is_current]
+        is_open = bool(waiting and buildinfo) and all(
+            upper in stage.takes or before[upper].is_open for upper in waiting
+        )
         if waiting:
-            reason = f"{', '.join(waiting)} will be built first"
+            reason = self._explain_wait(stage, waiting, is_open=is_open)
+        elif buildinfo is None and trouble:
+            reason = trouble.brief
         elif buildinfo is None:
-            reason = self._explain(stage, spec, inputs, upstream)
+            reason = self._explain(stage, spec, inputs, upstream, taken)
         elif self._is_kept(stage, folder):
             reason = ""
         else:
             reason = stage.is_stale(folder, self.view(stage, spec))
-        return State(inputs, upstream, key, folder, buildinfo, reason)
+        return State(inputs, upstream, key, folder, buildinfo, reason, taken, is_open, trouble)
+
+    def _explain_wait(self, stage: Stage, waiting: Sequence[str], *, is_open: bool) -> str:
+        names = ", ".join(waiting)
+        if not is_open:
+            return f"{names} will be built first"
+        if any(upper in stage.takes for upper in waiting):
+            return f"{names} will be built first; then it is known whether its packages changed"
+        return f"{names} may be built first"
+
+    def _take(
+        self, stage: Stage, spec: Spec, inputs: Inputs, before: Mapping[str, State]
+    ) -> dict[str, Taken]:
+        """What it takes of earlier stages, as far as that is known.
+
+        It is found out once all of them are current and whole. Raises PipelineError where it
+        cannot be.
+        """
+        states = {upper: [state.fingerprint, state.identity] for upper, state in before.items()}
+        asked = {"stage": stage.name, "revision": stage.revision, "inputs": inputs, "of": states}
+        taken = {}
+        for upper, say in stage.takes.items():
+            # apt is who knows
+            key = fingerprint({**asked, "what": upper, "apt": installed_version("apt")})
+            with self._taking:
+                known = self._taken.get(key) or Memory(self.project).recall(key)
+                if known is None and not self._find_unready(before):
+                    known = self._ask(stage, spec, key, say, before)
+                if known is not None:
+                    self._taken[key] = known
+            if isinstance(known, PipelineError):
+                raise known
+            if known is not None:
+                taken[upper] = known
+        return taken
+
+    def _find_unready(self, states: Mapping[str, State]) -> str:
+        """The first stage whose artifact nothing must be read from now."""
+        for name, state in states.items():
+            if not state.is_current or self._store.find_damage(name, state.fingerprint):
+                return name
+        return ""
+
+    def _ask(
+        self,
+        stage: Stage,
+        spec: Spec,
+        key: str,
+        say: Callable[[Offer], Taken],
+        before: Mapping[str, State],
+    ) -> Taken | PipelineError:
+        folders = {upper: state.folder for upper, state in before.items()}
+        view = self.view(stage, spec)
+        try:
+            return Memory(self.project).ask(
+                key, lambda scratch: say(Offer(view, self.project, folders, scratch))
+            )
+        except PipelineError as error:
+            return error
 
     def _is_kept(self, stage: Stage, folder: Path) -> bool:
         """Whether age is no reason: it was built a moment ago, or it is the state to build from."""
@@ -356,12 +303,18 @@ class Recipe:
         return record.get(stage.name)
 
     def _explain(
-        self, stage: Stage, spec: Spec, inputs: Inputs, upstream: Mapping[str, str]
+        self,
+        stage: Stage,
+        spec: Spec,
+        inputs: Inputs,
+        upstream: Mapping[str, str],
+        taken: Mapping[str, Taken],
     ) -> str:
         last = self.last_built(stage, spec)
         if last is None:
             return "not built yet"
-        changes = describe_changes(last, stage.revision, inputs, upstream)
+        parts = {upper: what.parts for upper, what in taken.items()}
+        changes = describe_changes(last, stage.revision, inputs, upstream, parts)
         return "; ".join(changes) if changes else "its artifact is gone or damaged"
 
     def build_early(self, name: str, spec: Spec) -> State:
@@ -391,17 +344,30 @@ class Recipe:
         if early is not None and early.error is not None:
             raise early.error
         process.require_tools(stage.tools)
+        if stage.takes:
+            for upper in stage.after:
+                self._mend(upper, spec, self.state(upper, spec))
+            state = self.state(name, spec)
         with self._store.lock(name, state.fingerprint if stage.is_shared else spec.name):
             state = self.state(name, spec)
             if state.is_current:
                 return state
             try:
+                self._require_taken(stage, state)
                 self._build_locked(stage, spec, state)
             except PipelineError as error:
                 error.stage, error.guest = error.stage or name, error.guest or spec.name
                 error.log = error.log or str(self.project.log(spec.name, name))
                 raise
         return self.state(name, spec)
+
+    def _require_taken(self, stage: Stage, state: State) -> None:
+        if state.trouble is not None:
+            raise state.trouble
+        if missing := sorted(stage.takes.keys() - state.taken.keys()):
+            raise PipelineError(
+                f"what it takes of {missing[0]} is not known", hint="build again: that changed"
+            )
 
     def has_built(self, state: State) -> bool:
         """Whether this run made the artifact, not one that it waited for."""
@@ -431,6 +397,7 @@ class Recipe:
                 artifacts,
                 self.options.replace,
                 "" if stage.is_shared else self.root_hashes.get(spec.name, ""),
+                state.taken,
             )
             stage.build(job)
             seconds = time.monotonic() - started
@@ -475,6 +442,7 @@ class Recipe:
             revision=stage.revision,
             inputs=dict(state.inputs),
             upstream=state.upstream,
+            taken={upper: dict(what.parts) for upper, what in state.taken.items()},
             identity=stage.identity(scratch) if stage.identity else "",
             seconds=round(seconds, 3),
             built_at=int(time.time()),

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.project import Project
-from pipeline.recipe import BuildOptions, Job, Recipe, Stage
+from pipeline.recipe import BuildOptions, Recipe
 from pipeline.spec import load_all
+from pipeline.stage import Job, Stage
 from pipeline.stages import STAGES, config, volume
 from pipeline.store.store import BUILDINFO, Store
 

@@ -16,8 +16,9 @@ from pipeline import process
 from pipeline.bootstrap.epoch import write_epoch
 from pipeline.errors import PipelineError
 from pipeline.project import Project
-from pipeline.recipe import BuildOptions, Job, Recipe, Stage
+from pipeline.recipe import BuildOptions, Recipe
 from pipeline.spec import load_all
+from pipeline.stage import Job, Stage
 from pipeline.stages import STAGES, config, volume
 from pipeline.stages import image as image_stage
 from pipeline.storage.ext import fixed_clock

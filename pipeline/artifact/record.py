@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.errors import PipelineError
@@ -66,6 +67,7 @@ def render_manifest(status: str) -> str:
 
 RECORD = "stages.json"
 MOST_SHOWN = 6
+_NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 def read_record(artifact: Path) -> dict[str, BuildInfo]:
@@ -79,20 +81,51 @@ def read_record(artifact: Path) -> dict[str, BuildInfo]:
 
 
 def describe_changes(
-    last: BuildInfo, revision: int, inputs: Mapping[str, Any], upstream: Mapping[str, str]
+    last: BuildInfo,
+    revision: int,
+    inputs: Mapping[str, Any],
+    upstream: Mapping[str, str],
+    taken: Mapping[str, Mapping[str, Any]] = _NOTHING,
 ) -> list[str]:
-    """Each difference between what an artifact was made from and what it would be made from now."""
+    """Each difference between what an artifact was made from and what it would be made from now.
+
+    `taken` is what is taken now of stages before it, where that is not all of them.
+    """
     changes = [] if last.revision == revision else ["this stage's recipe changed"]
-    changes += [
-        f"{name} changed"
-        for name in sorted({*last.upstream, *upstream})
-        if last.upstream.get(name) != upstream.get(name)
+    for name in sorted({*last.upstream, *upstream}):
+        if last.upstream.get(name) == upstream.get(name):
+            continue
+        parts = _describe_taken(last.taken.get(name, {}), taken.get(name, {}))
+        changes += _cut_short(parts) or [f"{name} changed"]
+    return changes + _cut_short(describe_values(last.inputs, inputs))
+
+
+def _cut_short(changes: list[str]) -> list[str]:
+    if len(changes) <= MOST_SHOWN:
+        return changes
+    return [*changes[:MOST_SHOWN], f"and {len(changes) - MOST_SHOWN} more"]
+
+
+def _describe_taken(last: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each package in another version; nothing where the packages are the same, or not known."""
+    if reason := now.get("because"):
+        return [f"the mirror changed, and all of it counts: {reason}"]
+    before, after = last.get("packages"), now.get("packages")
+    if before is None or after is None:
+        return []
+    return [
+        _describe_package(name, before.get(name), after.get(name))
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
     ]
-    changed = describe_values(last.inputs, inputs)
-    if len(changed) > MOST_SHOWN:
-        rest = len(changed) - MOST_SHOWN
-        changed = [*changed[:MOST_SHOWN], f"and {rest} more"]
-    return changes + changed
+
+
+def _describe_package(name: str, before: str | None, now: str | None) -> str:
+    """Of each its version is known, and more that tells one .deb from another."""
+    old, new = ((text or "").partition(" ")[0] for text in (before, now))
+    if not old or not new:
+        return f"+{name} {new}" if new else f"-{name} {old}"
+    return f"{name} {old} -> {new}" if old != new else f"{name} {new}, built anew"
 
 
 def describe_values(last: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -41,16 +41,19 @@ def make_base(
     cache: Path,
     run: Callable[..., str],
     unwanted: PathFilter | None = None,
+    resolution: Resolution | None = None,
 ) -> int:
     """Make the base tree of a spec as `tar`; returns its epoch. `scratch` is for the meantime.
 
-    `unwanted` says what is not unpacked; `cache` keeps packages by digest; `run` starts commands
+    `unwanted` says what is not unpacked; `resolution` is what `resolve_base` gave, if it was asked
+    before; `cache` keeps packages by digest; `run` starts commands
     with the stage's log. Packages are fetched here and unpacked in a cage without a network.
     Raises UsageError for a suite that is not supported, PipelineError for what goes wrong.
     """
     _refuse_other_suites(spec)
     folder, room = scratch / "bootstrap", make_room(scratch / "room")
-    found = resolve_base(spec, snapshot, folder=folder, run=run)
+    found = resolution or resolve_base(spec, snapshot, folder=folder, run=run)
+    folder.mkdir(exist_ok=True)
     debs = [deb for group in arrivals(found.waves) for deb in group]
 
     def fetch(deb: Deb) -> Path:
@@ -73,7 +76,7 @@ def make_base(
     take(room, tar.name, tar, mode=0o644)
     remove_tree(room)
     remove_tree(folder)
-    return find_epoch(cache / deb.sha256 for deb in debs)
+    return find_epoch(cache / deb.sha256 for deb in found.debs)
 
 
 def is_resolved_here(spec: Spec) -> bool:

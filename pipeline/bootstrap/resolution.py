@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.bootstrap.order import Deb
 from pipeline.errors import PipelineError, VerificationError
@@ -25,6 +26,7 @@ _SIZE_KIB = re.compile("[0-9]{1,12}")
 TREE_MIB = 1500  # what a base may take unpacked
 _ADDITIONAL = "The following additional packages will be installed:"
 _FOLDERS = ("etc/apt/preferences.d", "cache/archives/partial")
+Named = tuple[Deb, dict[str, str], bytes]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,17 @@ class Resolution:
 
     waves: tuple[tuple[Deb, ...], ...]
     automatic: tuple[str, ...]
+
+    @property
+    def debs(self) -> tuple[Deb, ...]:
+        """All of them."""
+        return sum(self.waves, ())
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Resolution:
+        """What `asdict` gave, through JSON."""
+        waves = tuple(tuple(Deb(**deb) for deb in wave) for wave in table["waves"])
+        return cls(waves, tuple(table["automatic"]))
 
 
 def resolve(
@@ -49,15 +62,20 @@ def resolve(
 ) -> Resolution:
     """Ask apt; `run` starts it, `folder` is for its files. Raises what `run` raises."""
     stanzas = write_selected_lists(snapshot, arch, packages, folder / "lists")
-    _write_config(snapshot, arch=arch, folder=folder)
+    write_config(snapshot, arch=arch, folder=folder)
+    (folder / "status").touch()
     narrow = f"?or(?archive(^{suite}$),?codename(^{suite}$)),?architecture({arch})"
     wanted = [f"?narrow({narrow},{which})" for which in ("?essential", "?priority(required)")]
-    output = run(
-        ["apt-get", "--yes", "--print-uris", "install", *wanted, *packages],
+    return read_answer(ask_apt([*wanted, *packages], folder, run), stanzas)
+
+
+def ask_apt(packages: Sequence[str], folder: Path, run: Callable[..., str]) -> str:
+    """What apt says that it would do to install these."""
+    return run(
+        ["apt-get", "--yes", "--print-uris", "install", *packages],
         cwd=folder,  # no letter of the path then meets apt's configuration
         env={"APT_CONFIG": "apt.conf"},
     )
-    return read_answer(output, stanzas)
 
 
 def read_answer(output: str, stanzas: Iterable[bytes]) -> Resolution:
@@ -67,23 +85,9 @@ def read_answer(output: str, stanzas: Iterable[bytes]) -> Resolution:
     or more than TREE_MIB.
     """
     lines = output.splitlines()
-    matches = {match["sha256"]: match for match in map(_read_uri, lines) if match}
-    packages: dict[str, dict[str, str]] = {}
-    debs: dict[str, Deb] = {}
-    for stanza in stanzas:
-        try:
-            fields = read_fields(stanza)
-        except ValueError as error:
-            raise VerificationError(f"a package index: {ascii(str(error))} is no field") from None
-        match = matches.get(fields.get("sha256", ""))
-        if match:
-            deb = _read_deb(fields, match)
-            packages[deb.name], debs[deb.name] = fields, deb
-    described = {deb.sha256 for deb in debs.values()}
-    if missing := sorted(
-        match["url"] for sha256, match in matches.items() if sha256 not in described
-    ):
-        raise PipelineError(f"apt names {missing[0]}, which no package index describes")
+    named = find_named(lines, stanzas)
+    packages = {deb.name: fields for deb, fields, _ in named}
+    debs = {deb.name: deb for deb, _, _ in named}
     if sum(deb.installed_kib or 0 for deb in debs.values()) > TREE_MIB * 1024:
         raise PipelineError(f"the packages of the base tree say that they take over {TREE_MIB} MiB")
     if not debs:
@@ -93,8 +97,32 @@ def read_answer(output: str, stanzas: Iterable[bytes]) -> Resolution:
         )
     relations = Relations(packages)
     waves = tuple(tuple(debs[name] for name in sorted(wave)) for wave in relations.waves())
-    automatic = set(_additional(lines)) - relations.essential
+    automatic = set(list_below(lines, _ADDITIONAL)) - relations.essential
     return Resolution(waves, tuple(sorted(automatic)))
+
+
+def find_named(lines: Iterable[str], stanzas: Iterable[bytes]) -> list[Named]:
+    """The packages that apt would fetch, each with the fields of its stanza and the stanza.
+
+    PipelineError for one without a SHA-256, and for one that no stanza describes.
+    """
+    matches = {match["sha256"]: match for match in map(_read_uri, lines) if match}
+    named: dict[str, Named] = {}
+    for stanza in stanzas:
+        try:
+            fields = read_fields(stanza)
+        except ValueError as error:
+            raise VerificationError(f"a package index: {ascii(str(error))} is no field") from None
+        match = matches.get(fields.get("sha256", ""))
+        if match:
+            deb = _read_deb(fields, match)
+            named[deb.name] = (deb, fields, stanza)
+    described = {deb.sha256 for deb, _, _ in named.values()}
+    if missing := sorted(
+        match["url"] for sha256, match in matches.items() if sha256 not in described
+    ):
+        raise PipelineError(f"apt names {missing[0]}, which no package index describes")
+    return list(named.values())
 
 
 def _read_uri(line: str) -> re.Match[str] | None:
@@ -127,22 +155,23 @@ def _read_deb(fields: dict[str, str], match: re.Match[str]) -> Deb:
     )
 
 
-def _additional(lines: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    start = lines.index(_ADDITIONAL) + 1 if _ADDITIONAL in lines else len(lines)
+def list_below(lines: Sequence[str], title: str) -> list[str]:
+    """The names of packages that apt lists below a line."""
+    names: list[str] = []
+    start = lines.index(title) + 1 if title in lines else len(lines)
     for line in lines[start:]:
         if not line.startswith("  "):
             break
-        found += [name.partition(":")[0] for name in line.split()]
-    return found
+        names += [name.rstrip("*").partition(":")[0] for name in line.split()]
+    return names
 
 
-def _write_config(snapshot: Snapshot, *, arch: str, folder: Path) -> None:
+def write_config(snapshot: Snapshot, *, arch: str, folder: Path) -> None:
+    """apt's settings for `ask_apt`; lists and status are beside them."""
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     lines = [source.one_line() for source in snapshot.sources]
     (folder / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in lines))
-    (folder / "status").touch()
     settings = {
         "Dir": "./",
         "Dir::State::Status": "./status",

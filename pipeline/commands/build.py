@@ -88,8 +88,17 @@ def _show(plan: Plan) -> None:
     print_findings(plan.findings)
 
 
-def _why(reason: str) -> Span:
-    return Span(reason) if reason else Span("current", "dim")
+def _why(reason: str, current: str = "current") -> Span:
+    return Span(reason) if reason else Span(current, "dim")
+
+
+def _tell_apart(recipe: Recipe, spec: Spec, name: str) -> str:
+    """What is said of a stage that is current, although the mirror has another state."""
+    stage = recipe.stages["mirror"]
+    last, now = recipe.last_built(stage, spec), recipe.state("mirror", spec)
+    has_moved = last is not None and last.identity != now.identity
+    is_apart = has_moved and "mirror" in recipe.stages[name].takes
+    return "current: its packages are the same" if is_apart else "current"
 
 
 def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
@@ -123,7 +132,10 @@ def explain(recipe: Recipe, spec: Spec, options: Why) -> None:
         return
     print_line(f"{spec.name}:")
     print_table(
-        [(name, state.fingerprint[:12], _why(state.reason)) for name, state in states.items()],
+        [
+            (name, state.fingerprint[:12], _why(state.reason, _tell_apart(recipe, spec, name)))
+            for name, state in states.items()
+        ],
         indent=2,
     )
     if changes:

@@ -61,7 +61,10 @@ def prove_foreign(recipe: Recipe, configuration: Path, xen: str, asked: Asked) -
 
 
 def find_supplies(recipe: Recipe, spec: Spec, *, is_whole: bool) -> Supplies | None:
-    """The state of the mirror that the guest was last built from, when the store still has it."""
+    """The state of its mirror that the store has: the one that it was built from, or a newer one.
+
+    While the guest is current, its packages are in either.
+    """
     last = recipe.last_built(recipe.stages["mirror"], spec)
     if last is None:
         return None

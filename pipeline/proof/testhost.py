@@ -28,9 +28,10 @@ from pipeline.project import Project
 from pipeline.proof import accelerators, machine
 from pipeline.proof.accelerators import TCG, Accelerator
 from pipeline.proof.timeouts import patient
-from pipeline.recipe import Job, Recipe, Stage
+from pipeline.recipe import Recipe
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
+from pipeline.stage import Job, Stage
 from pipeline.suites.ages import state_on
 from pipeline.walls.beneath import take
 from pipeline.walls.cage import caged, make_room

@@ -9,7 +9,7 @@ without any identity or secret. volume and config are the guest half: one per gu
 
 from __future__ import annotations
 
-from pipeline.recipe import Stage
+from pipeline.stage import Stage
 from pipeline.stages import base, config, image, kernel, mirror, rootfs, volume
 
 STAGES: tuple[Stage, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,11 @@ from pipeline import process
 from pipeline.bootstrap import bootstrap as making
 from pipeline.bootstrap.epoch import EPOCH, find_epoch, write_epoch
 from pipeline.bootstrap.filters import CONFIG, PathFilter
+from pipeline.bootstrap.resolution import Resolution
 from pipeline.bootstrap.skeleton import LEFT_OVER
 from pipeline.console.progress import progress_bar
+from pipeline.cutoff import Offer, Taken, name_packages, take_state
+from pipeline.files import fingerprint
 from pipeline.mirror.apt_lists import write_lists
 from pipeline.mirror.apt_sources import installed_version
 from pipeline.mirror.proxy.control import require_proxy
@@ -19,9 +23,10 @@ from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from pipeline.namespace import Mount, has_memory_for_tmpfs, require_namespace, tmpfs
 from pipeline.preflight import require_feasible
 from pipeline.project import Project
-from pipeline.recipe import Inputs, Job, Stage
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
+from pipeline.stage import Inputs, Job, Stage
+from pipeline.stages.package_list import STATUS, keep_status, require_packages
 from pipeline.walls.beneath import take
 from pipeline.walls.cage import TOOLS as CAGE
 from pipeline.walls.cage import caged, make_room
@@ -72,7 +77,7 @@ def build(job: Job) -> None:
     """Bootstrap with the tool that the spec names."""
     require_namespace(job.run)
     snapshot = read_snapshot(job.upstream("mirror"))
-    cache = job.project.cache
+    cache, resolution = job.project.cache, _recall_resolution(job, snapshot)
     if job.spec.bootstrap == "parallel":
         scratch = job.scratch
         epoch = making.make_base(
@@ -83,12 +88,15 @@ def build(job: Job) -> None:
             cache=cache.debs,
             run=job.run,
             unwanted=filter_of(job.spec),
+            resolution=resolution,
         )
-        write_epoch(scratch, epoch)
+        _note(job, epoch, resolution)
         return
     from pipeline.mirror.relay import relaying  # an HTTP server: only a build pays for it
 
-    epoch = _find_epoch(job, snapshot)
+    epoch = snapshot.epoch
+    if resolution is not None:
+        epoch = find_epoch(making.fetch_all(resolution.debs, snapshot, cache.debs))
     room = make_room(job.scratch / "room")
     with relaying(snapshot, cache=cache) as relay:
         run = _run_debootstrap if job.spec.bootstrap == "debootstrap" else _run_mmdebstrap
@@ -97,17 +105,46 @@ def build(job: Job) -> None:
     for path in job.scratch.iterdir():
         if path.name != TAR:
             remove_tree(path)
-    write_epoch(job.scratch, epoch)
+    _note(job, epoch, resolution)
 
 
-def _find_epoch(job: Job, snapshot: Snapshot) -> int:
-    """That of its packages, which are fetched, or of the archive's state where none can tell."""
+def take_packages(offer: Offer) -> Taken:
+    """The packages that apt resolves for it.
+
+    All of the archive's state for the other programs: what they leave open, as the order in which
+    they unpack, was not shown to depend on nothing else.
+    """
+    spec, snapshot = offer.spec, read_snapshot(offer.artifacts["mirror"])
+    whole = take_state(snapshot.identity, f"bootstrap={spec.bootstrap} reads all of it")
+    if not making.is_resolved_here(spec):
+        return whole
+    folder = offer.scratch / "bootstrap"
+    resolution = making.resolve_base(spec, snapshot, folder=folder, run=process.run)
+    if spec.bootstrap != "parallel":
+        return replace(whole, hints=asdict(resolution))
+    parts = {
+        "packages": name_packages(resolution.debs),
+        "automatic": list(resolution.automatic),
+        "waves": fingerprint([[deb.name for deb in wave] for wave in resolution.waves]),
+        # which of them the tree's own apt asks, until the guest's sources take their place
+        "sources": [[it.role, it.suite, list(it.components)] for it in snapshot.sources],
+    }
+    return Taken(parts, asdict(resolution))
+
+
+def _recall_resolution(job: Job, snapshot: Snapshot) -> Resolution | None:
+    """What was resolved for the fingerprint; None where nothing was."""
     if not making.is_resolved_here(job.spec):
-        return snapshot.epoch
-    folder = job.scratch / "resolution"
-    resolution = making.resolve_base(job.spec, snapshot, folder=folder, run=job.run)
-    debs = [deb for wave in resolution.waves for deb in wave]
-    return find_epoch(making.fetch_all(debs, snapshot, job.project.cache.debs))
+        return None
+    return Resolution.from_table(job.taken["mirror"].hints)
+
+
+def _note(job: Job, epoch: int, resolution: Resolution | None) -> None:
+    """What the stages after it ask of the tree: its packages and their time."""
+    write_epoch(job.scratch, epoch)
+    status = keep_status(job, job.scratch / TAR)
+    if resolution is not None:
+        require_packages(status, resolution.debs)
 
 
 def _run_mmdebstrap(job: Job, relay: Relay, room: Path, epoch: int) -> None:
@@ -287,8 +324,8 @@ def _upgrade_steps(job: Job, snapshot: Snapshot, tree: Path) -> list[list[object
 
 
 def outputs(_spec: Spec, _project: Project) -> Sequence[str]:
-    """The tree, and the time of its packages."""
-    return (TAR, EPOCH)
+    """The tree, what is installed in it, and the time of that."""
+    return (TAR, STATUS, EPOCH)
 
 
 STAGE = Stage(
@@ -301,6 +338,7 @@ STAGE = Stage(
     keys=("suite", "arch", "init", "bootstrap", "documentation", "locale"),
     checks=(require_feasible, require_proxy),
     inputs=inputs,
+    takes={"mirror": take_packages},
     outputs=outputs,
     tools={
         "mmdebstrap": "mmdebstrap",

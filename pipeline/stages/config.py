@@ -12,8 +12,9 @@ from pathlib import Path
 from pipeline.artifact.record import RECORD, render_manifest
 from pipeline.artifact.sums import DISK_SUMS, SUMS, write_sums
 from pipeline.project import Project
-from pipeline.recipe import DISKS, KNOWN_HOSTS, Inputs, Job, Stage
+from pipeline.recipe import DISKS, KNOWN_HOSTS
 from pipeline.spec import Spec
+from pipeline.stage import Inputs, Job, Stage
 from pipeline.storage.disks import targets_of
 from pipeline.storage.switch import publish_guest
 from pipeline.storage.written import read_record

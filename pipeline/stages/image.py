@@ -12,9 +12,9 @@ from pipeline.console.progress import progress_bar
 from pipeline.mirror.apt_sources import installed_version
 from pipeline.namespace import has_memory_for_tmpfs, require_namespace, tmpfs
 from pipeline.project import Project
-from pipeline.recipe import Inputs, Job, Stage
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
+from pipeline.stage import Inputs, Job, Stage
 from pipeline.storage.ext import fixed_clock, run_debugfs
 from pipeline.storage.filesystems import (
     MOUNTED,

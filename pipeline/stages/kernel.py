@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bootstrap.epoch import find_epoch
+from pipeline.cutoff import Offer, Taken, name_packages
 from pipeline.errors import Finding, PipelineError, UsageError
 from pipeline.files import digest_file, digest_tree, fingerprint
 from pipeline.kernel.assembly import FACTS, Order
@@ -21,9 +22,9 @@ from pipeline.mirror.proxy.control import require_proxy
 from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from pipeline.preflight import require_feasible
 from pipeline.project import Project
-from pipeline.recipe import Inputs, Job, Stage
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
+from pipeline.stage import Inputs, Job, Stage
 from pipeline.walls.beneath import Beneath, take
 from pipeline.walls.cage import TOOLS as CAGE
 from pipeline.walls.cage import make_room
@@ -51,11 +52,12 @@ def inputs(spec: Spec, _project: Project) -> Inputs:
     if spec.is_kernel_inside:
         return {}
     if spec.kernel_source == "package":
-        return {"initrd recipe": recipe}
+        return {"initrd recipe": recipe, "old tools": spec.suite_facts.has_old_tools}
     files = _find_files(spec)
-    own = {"initrd recipe": recipe}
+    own = {"initrd recipe": recipe, "old tools": spec.suite_facts.has_old_tools}
     if spec.initrd:
-        own = {"initrd": digest_file(Path(spec.initrd), follow=True)}
+        own |= {"initrd": digest_file(Path(spec.initrd), follow=True)}
+        own.pop("initrd recipe")
     return {
         **own,
         "vmlinuz": digest_file(files.vmlinuz, follow=True),
@@ -94,16 +96,9 @@ def build(job: Job) -> None:
 
 def _plan(job: Job, snapshot: Snapshot, room: Path) -> tuple[Order, list[Package]]:
     """What the assembly is told, everything fetched, and the packages that its `debs` are."""
-    spec, packages, given = job.spec, snapshot.packages, KernelFiles("", Path(), None)
+    spec, packages = job.spec, snapshot.packages
     (job.scratch / _GIVEN).mkdir()
-    if spec.kernel_source == "package":
-        name, _, version = spec.kernel.partition("=")
-        parts = resolve_parts(packages, name, version)
-    else:
-        given = _find_files(spec)
-        names = [f"linux-modules-{given.abi}", f"linux-image-{given.abi}"]
-        known = [packages.find(name) for name in names if packages.has(name)]
-        parts = [] if given.modules else known
+    given, parts = _find_parts(spec, packages)
     debs = tuple(_fetch(job, snapshot, part) for part in parts)
     busybox = "" if spec.initrd else _fetch(job, snapshot, packages.find("busybox-static"))
     order = Order(
@@ -120,6 +115,30 @@ def _plan(job: Job, snapshot: Snapshot, room: Path) -> tuple[Order, list[Package
         has_old_tools=spec.suite_facts.has_old_tools,
     )
     return order, parts
+
+
+def _find_parts(spec: Spec, packages: PackageIndex) -> tuple[KernelFiles, list[Package]]:
+    """The files that the spec names, if it does, and the packages."""
+    if spec.kernel_source == "package":
+        name, _, version = spec.kernel.partition("=")
+        return KernelFiles("", Path(), None), resolve_parts(packages, name, version)
+    given = _find_files(spec)
+    if given.modules:
+        return given, []
+    names = [f"linux-modules-{given.abi}", f"linux-image-{given.abi}"]
+    return given, [packages.find(name) for name in names if packages.has(name)]
+
+
+def take_packages(offer: Offer) -> Taken:
+    """The packages that it is made of, in their order."""
+    spec = offer.spec
+    if spec.is_kernel_inside:
+        return Taken({"packages": {}})
+    packages = read_snapshot(offer.artifacts["mirror"]).packages
+    parts = _find_parts(spec, packages)[1]
+    busybox = [] if spec.initrd else [packages.find("busybox-static")]
+    named = name_packages([*parts, *busybox])
+    return Taken({"packages": named, "order": [part.name for part in parts]})
 
 
 def _fetch(job: Job, snapshot: Snapshot, part: Package) -> str:
@@ -230,10 +249,11 @@ STAGE = Stage(
     room_mib=105,
     after=("mirror",),
     keys=("arch", "boot", "kernel", "initrd", "modules", "fs"),
-    reads={"suite": "the mirror's identity names it"},
+    reads={"suite": "what follows, whether its tools are old, is an input"},
     checks=(require_feasible, require_proxy),
     foresees=(foresee,),
     inputs=inputs,
+    takes={"mirror": take_packages},
     outputs=outputs,
     tools={**CAGE, "dpkg-deb": "dpkg", "nice": "coreutils", "depmod": "kmod", "tar": "tar"},
 )

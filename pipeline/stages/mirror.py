@@ -20,8 +20,8 @@ from pipeline.mirror.snapshot import KEYRING, SNAPSHOT, read_snapshot
 from pipeline.mirror.take_snapshot import Taking, Verified
 from pipeline.preflight import require_feasible
 from pipeline.project import Project
-from pipeline.recipe import Inputs, Job, Stage
 from pipeline.spec import Spec
+from pipeline.stage import Inputs, Job, Stage
 
 REVISION = 4
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.bootstrap.epoch import EPOCH, read_epoch, write_epoch
+from pipeline import process
+from pipeline.bootstrap.addition import resolve_addition
+from pipeline.bootstrap.bootstrap import fetch_all, is_resolved_here
+from pipeline.bootstrap.epoch import EPOCH, find_epoch, read_epoch, write_epoch
+from pipeline.bootstrap.order import Deb
 from pipeline.console.progress import progress_bar
+from pipeline.cutoff import Offer, Taken, name_packages, take_state
 from pipeline.errors import Finding, UsageError, WrongValueError, suggest_nearest
 from pipeline.files import digest_tree, read_named_text
 from pipeline.mirror.apt_lists import write_lists, write_selected_lists
@@ -17,19 +23,20 @@ from pipeline.mirror.proxy.control import require_proxy
 from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from pipeline.namespace import has_memory_for_tmpfs, require_namespace
 from pipeline.project import Project
-from pipeline.recipe import Inputs, Job, Stage
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
 from pipeline.spec.domain import command_line
 from pipeline.spec.values import check_element
+from pipeline.stage import Inputs, Job, Stage
 from pipeline.stages.dib.dib import prepare_program, program_environment, stock_elements, version
+from pipeline.stages.dib.requests import find_unforeseen, list_requests
+from pipeline.stages.package_list import STATUS, keep_status, require_packages
 from pipeline.walls.beneath import take
 from pipeline.walls.cage import TOOLS as CAGE
-from pipeline.walls.cage import caged, caged_reader, make_room, place_in_cage
+from pipeline.walls.cage import caged, make_room, place_in_cage
 
 REVISION = 2
 TAR = "rootfs.tar"
-STATUS = "dpkg-status"
 LIBRARY = "dib-lib"
 TREE_MIB = 2000
 # diskimage-builder's, but environment.d, whose files are read by bash
@@ -178,6 +185,8 @@ def build(job: Job) -> None:
     for name in ("dib", "home"):
         make_room(room / name)
     snapshot = read_snapshot(job.upstream("mirror"))
+    debs = [Deb(**table) for table in job.taken["mirror"].hints.get("debs", ())]
+    epoch = _find_epoch(job, snapshot, debs)
     argv = [
         *prepare_program(job.scratch / LIBRARY),
         "-n",
@@ -197,7 +206,7 @@ def build(job: Job) -> None:
         cache, others = job.project.cache, job.spec.element_hosts
         with relaying(snapshot, cache=cache, others=others) as relay:
             _write_lists(job, relay.snapshot)
-            env = {**_environment(job, relay.snapshot), **relay.environment}
+            env = {**_environment(job, relay.snapshot, epoch), **relay.environment}
             words = caged(
                 [*argv, *elements],
                 room=room,
@@ -208,10 +217,53 @@ def build(job: Job) -> None:
             keep_open = [relay.window.descriptor]
             job.run(words, env=env, on_line=count, keep_open=keep_open)
     _take(job, room)
+    write_epoch(job.scratch, epoch)
+    _note_packages(job, debs)
+
+
+def take_packages(offer: Offer) -> Taken:
+    """The packages that come to those of the base.
+
+    All of the archive's state where an element that is not ours may install what it likes.
+    """
+    spec, snapshot = offer.spec, read_snapshot(offer.artifacts["mirror"])
+    elements = _find_all(elements_of(spec), _search_path(spec, offer.project))
+    if name := find_unforeseen(elements, offer.project.root / "elements"):
+        return take_state(snapshot.identity, f"what element {name} installs is not known before")
+    if not is_resolved_here(spec):
+        return take_state(snapshot.identity, f"bootstrap={spec.bootstrap} reads all of it")
+    sources = render_guest_sources(
+        spec, find_archive(spec, offer.project.mirrors), offer.project.mirrors
+    )
+    addition = resolve_addition(
+        list_requests(spec, elements, packages_of(spec, sources)),
+        snapshot,
+        status=(offer.artifacts["base"] / STATUS).read_bytes(),
+        arch=spec.arch,
+        folder=offer.scratch / "apt",
+        run=process.run,
+    )
+    parts = {"packages": name_packages(addition.debs), "removed": list(addition.removed)}
+    return Taken(parts, {"debs": [asdict(deb) for deb in addition.debs]})
+
+
+def _find_epoch(job: Job, snapshot: Snapshot, debs: Sequence[Deb]) -> int:
+    """When the newest package was built; of which there may be any, the archive's state says it."""
+    own = snapshot.epoch
+    if "state" not in job.taken["mirror"].parts:
+        own = find_epoch(fetch_all(debs, snapshot, job.project.cache.debs))
+    return max(own, read_epoch(job.upstream("base")))
+
+
+def _note_packages(job: Job, debs: Sequence[Deb]) -> None:
+    status, parts = keep_status(job, job.scratch / TAR), job.taken["mirror"].parts
+    if "state" not in parts:
+        before = (job.upstream("base") / STATUS).read_text()
+        require_packages(status, debs, before=before, removed=parts["removed"])
 
 
 def _take(job: Job, room: Path) -> None:
-    """The finished tree and its list of packages; everything else goes."""
+    """The finished tree; everything else goes."""
     take(room, TAR, job.scratch / TAR, mode=0o644)
     remove_tree(room)
     for name in ("lists", "short-lists", LIBRARY):
@@ -219,10 +271,6 @@ def _take(job: Job, room: Path) -> None:
     for path in job.scratch.iterdir():
         if path.name != TAR:
             path.unlink()
-    tar = job.scratch / TAR
-    read = ["tar", "-xOf", tar, "./var/lib/dpkg/status"]
-    (job.scratch / STATUS).write_text(job.run(caged_reader(read, readable=[tar])))
-    write_epoch(job.scratch, read_epoch(job.upstream("base")))
 
 
 def _readable(job: Job, snapshot: Snapshot) -> list[Path]:
@@ -244,7 +292,7 @@ def _write_lists(job: Job, snapshot: Snapshot) -> None:
         )
 
 
-def _environment(job: Job, snapshot: Snapshot) -> dict[str, str]:
+def _environment(job: Job, snapshot: Snapshot, epoch: int) -> dict[str, str]:
     """What disk-image-create and the elements are told, and nothing of the caller's environment."""
     room = job.scratch / "room"
     return {
@@ -253,7 +301,7 @@ def _environment(job: Job, snapshot: Snapshot) -> dict[str, str]:
         "USER": "root",
         "TMP_DIR": str(room / "dib"),
         "TMPDIR": str(room / "dib"),
-        "SOURCE_DATE_EPOCH": str(read_epoch(job.upstream("base"))),
+        "SOURCE_DATE_EPOCH": str(epoch),
         "ELEMENTS_PATH": ":".join(map(str, _search_path(job.spec, job.project)[:-1])),
         "DIB_NO_TMPFS": "0" if has_memory_for_tmpfs(TREE_MIB) else "1",
         "DIB_MIN_TMPFS": "2",
@@ -318,7 +366,7 @@ STAGE = Stage(
     build=build,
     revision=REVISION,
     room_mib=225,
-    after=("base", "kernel"),
+    after=("mirror", "base", "kernel"),
     keys=(
         "suite",
         "arch",
@@ -347,6 +395,7 @@ STAGE = Stage(
     checks=(require_proxy,),
     foresees=(foresee,),
     inputs=inputs,
+    takes={"mirror": take_packages},
     outputs=outputs,
     tools={**CAGE, "tar": "tar", "getopt": "util-linux", "bash": "bash"},
 )

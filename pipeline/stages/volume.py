@@ -20,8 +20,9 @@ from pipeline.guest.identity import (
 from pipeline.guest.passwords import read_root_hash
 from pipeline.preflight import refuse_places
 from pipeline.project import Project
-from pipeline.recipe import DISKS, KNOWN_HOSTS, Inputs, Job, Stage
+from pipeline.recipe import DISKS, KNOWN_HOSTS
 from pipeline.spec import Spec
+from pipeline.stage import Inputs, Job, Stage
 from pipeline.storage import make_disks
 from pipeline.storage.disks import targets_of
 from pipeline.storage.ext import IdentityFile, read_text

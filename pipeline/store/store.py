@@ -35,6 +35,7 @@ class BuildInfo:
     """What an artifact was made from and what it holds.
 
     `inputs` is everything that changed its bytes, `upstream` the ids of the artifacts below it,
+    `taken` what it took of those that it does not depend on as a whole (cutoff.py),
     `files` maps each file to its size in bytes and sha256, `seconds` is the build's wall time.
     """
 
@@ -47,6 +48,7 @@ class BuildInfo:
     seconds: float = 0.0
     built_at: int = 0
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    taken: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Readable JSON, keys sorted."""

@@ -13,8 +13,9 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.project import Project
-from pipeline.recipe import Recipe, State
+from pipeline.recipe import Recipe
 from pipeline.spec import Spec
+from pipeline.stage import State
 from pipeline.stages.mirror import STAGE
 from tests.host.archives import Keys, ReleaseForm, SmallArchive
 from tests.host.bad_mirror import MisbehavingMirror

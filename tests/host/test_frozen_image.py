@@ -16,8 +16,8 @@ import pytest
 from pipeline.bootstrap.epoch import write_epoch
 from pipeline.files import digest_file
 from pipeline.project import Project
-from pipeline.recipe import Job
 from pipeline.spec import Spec
+from pipeline.stage import Job
 from pipeline.stages import image
 from tests.conftest import ROOT
 

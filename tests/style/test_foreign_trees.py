@@ -34,6 +34,9 @@ OWN = {
     "bootstrap/epoch.py": "open Path.read_text Path.write_text",
     # apt's lists and settings, in a scratch folder before any package is there
     "bootstrap/resolution.py": "Path.mkdir Path.touch Path.write_text",
+    "bootstrap/addition.py": "Path.write_bytes",
+    # a scratch folder
+    "bootstrap/bootstrap.py": "Path.mkdir",
     # beside the tree: a start-stop-daemon to be lent, the empty folder that becomes the tree
     "bootstrap/scripts.py": "Path.chmod Path.write_text",
     "bootstrap/skeleton.py": "Path.mkdir",

@@ -15,9 +15,11 @@ from pipeline.errors import PipelineError
 from pipeline.guest.configurations import render_all
 from pipeline.guest.network import network_files
 from pipeline.project import Project
-from pipeline.recipe import Job, Recipe, SpecView, Stage, UndeclaredKey
+from pipeline.recipe import Recipe
 from pipeline.spec import Spec, load_all
 from pipeline.spec.rules import find_clashes
+from pipeline.spec.view import SpecView, UndeclaredKey
+from pipeline.stage import Job, Stage
 from pipeline.stages import STAGES
 from pipeline.storage.disks import targets_of
 from tests.specs import make_spec

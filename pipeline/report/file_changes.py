@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from pipeline.report.disk_contents import Inventory
 from pipeline.report.night_model import FileChange, FileChanges, FileGroup, FileKind
-from pipeline.storage.ext import ExtImage, Inode
+from pipeline.storage.ext import DamagedImage, ExtImage, Inode
 
 MOST_LISTED = 1000
-_FILE_BYTES = 512 << 20
+_FILE_BYTES, _ALL_BYTES = 512 << 20, 16 << 30
 
 
 def compare_disks(before: ExtImage, old: Inventory, after: ExtImage, new: Inventory) -> FileChanges:
@@ -29,8 +29,12 @@ def compare_disks(before: ExtImage, old: Inventory, after: ExtImage, new: Invent
 def _compare(
     before: ExtImage, old: Inventory, after: ExtImage, new: Inventory
 ) -> Iterator[FileChange]:
+    room = _ALL_BYTES
     for path in sorted({*old.files, *new.files}):
         was, now = old.files.get(path), new.files.get(path)
+        room -= was.size if was and now and was.size == now.size <= _FILE_BYTES else 0
+        if room < 0:
+            raise DamagedImage("more bytes in its files than a guest has")
         if _is_folder(was) and _is_folder(now):
             continue
         kind: FileKind
@@ -38,7 +42,7 @@ def _compare(
             if _is_folder(was) or _is_folder(now):
                 continue  # its files are what is named
             kind = "added" if was is None else "removed"
-        elif _is_same(before, was, after, now):
+        elif _is_known_same(before, was, after, now):
             continue
         else:
             kind = "changed"
@@ -50,14 +54,24 @@ def _is_folder(inode: Inode | None) -> bool:
     return inode is not None and inode.kind == "folder"
 
 
+def _is_known_same(before: ExtImage, was: Inode, after: ExtImage, now: Inode) -> bool:
+    """Whether it is the same; what cannot be read counts as changed."""
+    try:
+        return _is_same(before, was, after, now)
+    except DamagedImage:
+        return False
+
+
 def _is_same(before: ExtImage, was: Inode, after: ExtImage, now: Inode) -> bool:
     facts = [(inode.mode, inode.owner, inode.group, inode.size) for inode in (was, now)]
     if facts[0] != facts[1]:
         return False
     if was.kind == "link":
         return before.read_link(was) == after.read_link(now)
-    if was.kind == "file":
+    if was.kind == "file" and was.size <= _FILE_BYTES:
         return before.read(was, limit=_FILE_BYTES) == after.read(now, limit=_FILE_BYTES)
+    if was.kind == "file":
+        return True  # of that size no package brings one
     return was.block == now.block  # a device: its numbers stand there
 
 

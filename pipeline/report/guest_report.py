@@ -81,7 +81,7 @@ class Comparison:
 def describe_guest(desk: Desk, night: GuestNight) -> GuestReport:
     """All of it; what cannot be read is said in a note, and ends nothing."""
     shown = find_shown(night)
-    older = night.folder_before if night.verdict == "published" else night.folder
+    older = night.folder_before if shown == night.folder else night.folder
     proof = _read_proof(shown) if shown else {}
     is_fresh = float(proof.get("proven_at", 0)) >= int(desk.began_at)
     comparison = compare_versions(desk, night.guest, older, shown)

@@ -20,7 +20,7 @@ def render_text(night: NightReport) -> str:
 
 
 def _render(night: NightReport) -> Iterator[str]:
-    yield from _fill(f"Night {night.name} on {night.host}")
+    yield from _fill(f"Night {short_version(night.name)} on {night.host}")
     took = seconds(night.ended_at - night.began_at)
     early = "" if night.is_complete else ", ended early"
     yield from _fill(f"{show_time(night.began_at)} to {show_time(night.ended_at)}, {took}{early}")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-
-from debian.debian_support import Version
 
 from pipeline.report.disk_contents import Installed
 from pipeline.report.night_model import PackageKind
+from pipeline.report.versions import is_newer
 
 
 @dataclass
@@ -67,19 +65,6 @@ def compare_packages(
         elif old:
             change.removed.append(old)
     return [changes[source] for source in sorted(changes)]
-
-
-def is_newer(version: str, other: str) -> bool:
-    """As dpkg orders versions (deb-version(7)); what is no version is older than all."""
-    try:
-        return bool(_parse(version) > _parse(other))
-    except ValueError:
-        return version > other
-
-
-@lru_cache(maxsize=10_000)
-def _parse(version: str) -> Version:
-    return Version(version)
 
 
 def changed_names(changes: list[SourceChange]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 MOST_NAMED = 6
-_STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)\d\dZ-(.+)")
+_STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)\d\dZ(?:-(.+))?")
 
 
 def name_cves(cves: Sequence[str]) -> str:
@@ -17,12 +17,12 @@ def name_cves(cves: Sequence[str]) -> str:
 
 
 def short_version(name: str) -> str:
-    """A version as people say it: 20261129T180647Z-d6f5a1ae is 2026-11-29 18:06 d6f5a1ae."""
+    """A version or a night as people say it: 20261129T180647Z-d6f5 is 2026-11-29 18:06 d6f5."""
     parts = _STAMP.fullmatch(name)
     if not parts:
         return name
     year, month, day, hour, minute, rest = parts.groups()
-    return f"{year}-{month}-{day} {hour}:{minute} {rest}"
+    return f"{year}-{month}-{day} {hour}:{minute} {rest or ''}".rstrip()
 
 
 def size(number: float) -> str:

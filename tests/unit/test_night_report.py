@@ -24,10 +24,11 @@ from pipeline.report.night_model import (
 from pipeline.report.night_page import Sheet, render_night
 from pipeline.report.night_text import WIDTH, render_text
 from pipeline.report.outcome import GuestNight, Night
-from pipeline.report.package_changes import compare_packages, is_newer
+from pipeline.report.package_changes import compare_packages
 from pipeline.report.treemap import lay_out
 from pipeline.report.trend import HEIGHT, NIGHTS, draw_plot, is_far, read_earlier
 from pipeline.report.trend import WIDTH as PLOT_WIDTH
+from pipeline.report.versions import is_newer
 from pipeline.report.words import growth, name_cves, seconds, short_version, size
 
 ROOT = Path(__file__).resolve().parents[2]

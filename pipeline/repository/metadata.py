@@ -161,8 +161,13 @@ def _finish_rotation(project: Project) -> None:
                     shutil.copyfile(beside / name, project.keys / f".{name}.new")
                     (project.keys / f".{name}.new").chmod(PRIVATE_FILE)
                     os.replace(project.keys / f".{name}.new", project.keys / name)
+    grave = project.keys / f".{_NEXT}"
     if beside.exists():
-        remove_tree(beside)
+        if grave.exists():
+            remove_tree(grave)
+        os.rename(beside, grave)  # half of it would be taken for a rotation
+    if grave.exists():
+        remove_tree(grave)
     content = read_bytes(project.keys / f"{newest.signed.version}.root.json", limit=_MOST)
     if read_bytes(project.keys / ROOT, limit=_MOST) != content:
         write_durably(project.keys / ROOT, content)

@@ -21,7 +21,8 @@ class MisbehavingMirror:
     """Serves the files below `root`; `faults` maps the end of a path to what goes wrong there.
 
     `once` does the same for a single request. `login` is "user:password" where one is wanted.
-    `requests` counts the paths asked for, also those that failed. With `tls` it speaks TLS.
+    `requests` counts the paths asked for, also those that failed; `resumed` has where a range
+    began. With `tls` it speaks TLS.
     """
 
     def __init__(self, root: Path, port: int = 0, *, tls: ssl.SSLContext | None = None) -> None:
@@ -29,6 +30,7 @@ class MisbehavingMirror:
         self.faults: dict[str, Fault] = {}
         self.once: dict[str, Fault] = {}
         self.login = ""
+        self.resumed: dict[str, int] = {}
         self.requests: Counter[str] = Counter()
         self.authorizations: set[str] = set()
         self.cookies: set[str] = set()
@@ -132,8 +134,13 @@ class _Answerer(BaseHTTPRequestHandler):
                 fault = faults.pop(end) if faults is owner.once else faults[end]
                 fault(self, content or b"")
                 return
+        begin = self.headers.get("Range", "").removeprefix("bytes=").removesuffix("-")
         if content is None:
             self.answer(404, b"no such file")
+        elif begin.isdigit() and int(begin) < len(content):
+            owner.resumed[self.path] = int(begin)
+            rest = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+            self.answer(206, content[int(begin) :], {"Content-Range": rest})
         else:
             self.answer(200, content)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 from pipeline.errors import (
@@ -196,3 +198,15 @@ def explain_os_error(error: OSError) -> PipelineError | None:
     if place and error.errno in _NOT_PLAIN:
         return VerificationError(f"{place}: no plain file", hint="move it away, and build again")
     return None
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """The system's own errors that a person can mend, as such: a full disk, a missing right."""
+    try:
+        yield
+    except OSError as error:
+        known = explain_os_error(error)
+        if known is None:
+            raise
+        raise known from error

@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from pipeline.console.events import Events
 from pipeline.console.progress import WARNING, print_line
 from pipeline.console.reporter import StageFailed, StageReporter
 from pipeline.console.terminal import print_error
-from pipeline.diagnosis import describe_room, explain_os_error, is_disk_full
+from pipeline.diagnosis import describe_room, explained, is_disk_full
 from pipeline.errors import PipelineError, UsageError
 from pipeline.guest.passwords import ask_root_hashes
 from pipeline.lockfile import prepare_locked
@@ -99,7 +99,7 @@ class Graph:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold secrets
         ANSWER.begin()
         try:
-            with _explained():
+            with explained():
                 line = read_command_line(sys.argv[1:])
                 if line.is_for_programs:
                     ANSWER.want()
@@ -337,7 +337,7 @@ def _prepare_kept(recipe: Recipe, specs: Iterable[Spec]) -> None:
 
 def _guarded(project: Project, action: Callable[[], None]) -> TaskFailed | None:
     try:
-        with _explained():
+        with explained():
             action()
     except PipelineError as error:
         if is_disk_full(error):
@@ -345,15 +345,3 @@ def _guarded(project: Project, action: Callable[[], None]) -> TaskFailed | None:
             error.details = "\n".join(filter(None, (error.details.rstrip(), room)))
         return StageFailed(error)
     return None
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """The system's own errors that a person can mend, as such: a full disk, a missing right."""
-    try:
-        yield
-    except OSError as error:
-        explained = explain_os_error(error)
-        if explained is None:
-            raise
-        raise explained from error

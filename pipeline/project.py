@@ -120,6 +120,16 @@ class Project:
             )
 
     @property
+    def nightly(self) -> Path:
+        """Which guests a night makes, and on what terms."""
+        return self.guests.with_name("nightly.toml")
+
+    @property
+    def reports(self) -> Path:
+        """Pages about guests and nights, a folder each."""
+        return self.output / "reports"
+
+    @property
     def elements(self) -> list[Path]:
         """Folders of diskimage-builder elements: the site's, then our own."""
         folders = [home / "elements" for home in (self.site, self.root) if home]
@@ -195,7 +205,7 @@ class Project:
 
     def report(self, guest: str) -> Path:
         """The page that `doit report` writes."""
-        return self.output / "reports" / guest / "index.html"
+        return self.reports / guest / "index.html"
 
     def log(self, guest: str, stage: str) -> Path:
         """The log of a stage, from its last run for this guest."""

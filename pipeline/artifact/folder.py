@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from pipeline import process
 from pipeline.artifact.kernel_folder import PARTS, read_abi
 from pipeline.artifact.record import read_record
 from pipeline.artifact.sums import DISK_SUMS, SUMS, is_as_summed, read_sum_file
+from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.files import digest_file, read_bytes, read_table
+from pipeline.locks import is_locked, locked
+from pipeline.project import Project
 from pipeline.storage.images import TOOLS, find_backing
-from pipeline.store.store import read_buildinfo
+from pipeline.store.store import Store, read_buildinfo
 from pipeline.xen import xl, xm
 from pipeline.xen.boot import Direct
 from pipeline.xen.domain import Domain
@@ -91,6 +95,22 @@ def read_source(folder: Path, *, name: str, toolstack: str = "xl") -> Source:
     version = _VERSION.search(text.partition("\n")[0])
     xen = version[1] if version else str(spec["xen"])
     return Source(folder, name, domain, spec, xen, disks)
+
+
+@contextmanager
+def reading_artifact(project: Project, folder: Path, name: str) -> Iterator[None]:
+    """While it is read nobody replaces or reads it; waits for whoever does, and says so."""
+    store = Store.of(project)
+    paths = [store.lock_path(stage, name) for stage in ("volume", "config")]
+    if folder != project.artifact(name):
+        paths = [folder.parent.parent / ".locks" / name] if folder.parent.name == name else []
+        paths = [path for path in paths if path.parent.parent.name == "published"]
+    if any(is_locked(path) for path in paths):
+        print_line(f"  waiting: {name} is being built or published")
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(locked(path))
+        yield
 
 
 def _require_plain(folder: Path, again: str) -> None:

@@ -376,16 +376,19 @@ def prune(
     *,
     keep: int,
     keep_bytes: int = 0,
+    stable_after: int = 0,
     needed: Collection[str] = (),
 ) -> list[Version]:
     """Remove the oldest versions but for `keep`, then while they take more than `keep_bytes`.
 
-    0 bytes is no bound. What a channel leads to stays, and those with one of the fingerprints
-    `needed`. Returns what went.
+    0 bytes is no bound. What a channel leads to stays, what is on its way to `stable`, and those
+    with one of the fingerprints `needed`. Returns what went.
     """
     with _alone(project, guest) as root:
         versions = list_versions(project, guest)
         kept_names = {read_link(root, channel) for channel in LINKS}
+        ages = read_notes(root).ages().items()
+        kept_names.update(name for name, nights in ages if nights < stable_after)
         removable = [
             version
             for version in versions

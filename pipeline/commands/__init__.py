@@ -139,6 +139,14 @@ INSTALL = (
         f"{_ROOM}.install:publish",
         options.Publish,
     ),
+    Command(
+        "nightly",
+        "a night: what nightly.toml names built, proven, published, told: limit=6h quiet=yes",
+        f"{_ROOM}.nightly:nightly",
+        night_options.Nightly,
+        example="quiet=yes",
+        is_single=True,
+    ),
     _of_host(
         "promote",
         "move a channel of published versions: version= channel=stable rollback=yes",

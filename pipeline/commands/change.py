@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.artifact.folder import Source, read_source, require_backing
+from pipeline.artifact.folder import Source, read_source, reading_artifact, require_backing
 from pipeline.artifact.kernel_folder import KernelFolder, read_kernel_folder
 from pipeline.commands import options
 from pipeline.commands.host import (
     changing_guest,
     describe_fault,
     on_host,
-    reading_artifact,
     require_proven,
 )
 from pipeline.console.progress import print_line
@@ -153,7 +152,7 @@ def rebuild(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Rebuild) -
             print_line(f"  removed {path}")
         return
     folder = _built_folder(recipe, specs, asked)
-    with reading_artifact(recipe, folder, name):
+    with reading_artifact(recipe.project, folder, name):
         source = read_source(folder, name=name, toolstack=record.toolstack)
         replace_root_disk(recipe.project, layout, record, source, require_proven(source, asked))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from typing import TypeVar
 
 from pipeline.artifact.folder import Source
@@ -16,12 +15,10 @@ from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import survey, tighten
 from pipeline.dom0.layout import Layout
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
-from pipeline.locks import is_locked, locked
 from pipeline.proof.seals import read_verdict
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.storage.transaction import recover_all, working_on
-from pipeline.store.store import Store
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 AnyGuest = TypeVar("AnyGuest", bound=Guest)
@@ -84,22 +81,6 @@ def require_proven(source: Source, options: Unproven) -> str:
         )
     print_line(f"  {source.name} is not proven: {verdict.reason}")
     return verdict.reason
-
-
-@contextmanager
-def reading_artifact(recipe: Recipe, folder: Path, name: str) -> Iterator[None]:
-    """While it is read nobody replaces or reads it; waits for whoever does, and says so."""
-    store = Store.of(recipe.project)
-    paths = [store.lock_path(stage, name) for stage in ("volume", "config")]
-    if folder != recipe.project.artifact(name):
-        paths = [folder.parent.parent / ".locks" / name] if folder.parent.name == name else []
-        paths = [path for path in paths if path.parent.parent.name == "published"]
-    if any(is_locked(path) for path in paths):
-        print_line(f"  waiting: {name} is being built or published")
-    with ExitStack() as stack:
-        for path in paths:
-            stack.enter_context(locked(path))
-        yield
 
 
 def describe_fault(error: OSError) -> PipelineError:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from pipeline.artifact import published as versions
 from pipeline.artifact.channels import LINKS
-from pipeline.artifact.folder import Source, read_source, require_backing
+from pipeline.artifact.folder import Source, read_source, reading_artifact, require_backing
 from pipeline.artifact.published import current_version
 from pipeline.commands import options
 from pipeline.commands.host import (
     changing_guest,
     describe_fault,
     on_host,
-    reading_artifact,
     require_proven,
 )
 from pipeline.console.progress import print_line
@@ -59,7 +58,7 @@ def _publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
         serve_published(project, asked.passphrase)
         return
     folder = project.artifact(spec.name)
-    with reading_artifact(recipe, folder, spec.name):
+    with reading_artifact(recipe.project, folder, spec.name):
         source = read_source(folder, name=spec.name)
         require_backing(source)
         version = versions.publish(project, source, proof=require_proven(source, asked))
@@ -96,7 +95,7 @@ def install(recipe: Recipe, _specs: object, asked: options.Install) -> None:
         record = _install_delivered(recipe, asked.source, place, asked)
     else:
         folder = _source_folder(recipe, asked)
-        with reading_artifact(recipe, folder, name):
+        with reading_artifact(recipe.project, folder, name):
             source = read_source(folder, name=name, toolstack=place.program(asked))
             record = _install(source, require_proven(source, asked), place, asked)
     print_line(f"{name} is installed: {layout.config(name)}")

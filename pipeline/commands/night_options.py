@@ -5,14 +5,53 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from pipeline.commands.options import Guest, Signing, Unproven
+from pipeline.commands.options import (
+    Guest,
+    GuestNames,
+    NamedPath,
+    Options,
+    Printed,
+    Signing,
+    Unproven,
+)
 from pipeline.errors import WrongValueError
+from pipeline.spec import values
+
+
+def _check_time(text: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
+        raise WrongValueError(f"{text!r} is not a time of the day", "as 03:30")
+    return text
 
 
 def _check_version(text: str) -> str:
     if not re.fullmatch(r"2\d{7}T\d{6}Z-[0-9a-f]{8}", text):
         raise WrongValueError(f"{text!r} is not a version", "as in output/published/NAME/")
     return text
+
+
+class Nightly(Options, Printed):
+    """doit nightly."""
+
+    name: GuestNames | None = Field(
+        None,
+        description="Which guests of nightly.toml, by comma; all of them without it.",
+        examples=["test-drbd"],
+    )
+    limit: values.Duration | None = Field(
+        None,
+        description="Nothing is begun after this time; 0: any. Default: as nightly.toml says.",
+        examples=["6h"],
+    )
+    quiet: StrictBool = Field(False, description="Say something only where something went wrong.")
+    units: NamedPath | None = Field(
+        None,
+        description="Folder that gets a systemd service and timer for it; no night is begun.",
+        examples=["units"],
+    )
+    at: Annotated[str, BeforeValidator(_check_time)] = Field(
+        "03:30", description="With units: when the timer begins a night.", examples=["03:30"]
+    )
 
 
 class Promote(Guest, Unproven, Signing):

@@ -26,10 +26,6 @@ def _read_path(text: str) -> Path:
         raise WrongValueError(f"{text!r} names the home of nobody here") from None
 
 
-def _check_bound(value: object) -> str:
-    return "0" if value == "0" else values.check_size(value, (0, values.DISK_MIB[1]))
-
-
 def _check_target(text: str) -> str:
     if not text or text.startswith("-") or not text.isprintable() or " " in text:
         raise WrongValueError(f"{text!r} is not a host", "a host name or an address")
@@ -121,7 +117,9 @@ class Guests(Options):
     )
 
 
-class _Printed(_Part):
+class Printed(_Part):
+    """Commands that answer programs too."""
+
     json_form: StrictBool = Field(False, alias="json", description="As JSON, for programs.")
 
 
@@ -137,7 +135,7 @@ class Look(Guests, SourceOptions):
     """Commands that read what was built."""
 
 
-class Build(Guests, BuildOptions, _Printed):
+class Build(Guests, BuildOptions, Printed):
     """Commands that build, and the stages."""
 
 
@@ -149,11 +147,11 @@ class Create(Build):
     )
 
 
-class Listing(Options, _Printed):
+class Listing(Options, Printed):
     """Commands that print a table."""
 
 
-class Why(Look, _Printed):
+class Why(Look, Printed):
     """doit why."""
 
 
@@ -161,7 +159,7 @@ class Check(Why, _Judged):
     """doit check."""
 
 
-class Login(_Printed, _Judged):
+class Login(Printed, _Judged):
     """How a guest is entered and asked in a proof."""
 
     prove_key: NamedPath | None = Field(
@@ -408,10 +406,10 @@ class Migrate(Guest):
     dry: StrictBool = Field(False, description="Only say what would move and what must be there.")
 
 
-class Collect(Options, _Printed):
+class Collect(Options, Printed):
     """doit gc."""
 
-    keep: Annotated[str, BeforeValidator(_check_bound)] = Field(
+    keep: Annotated[str, BeforeValidator(values.check_bound)] = Field(
         "20G",
         description="How much may stay besides what is needed; 0: nothing.",
         examples=["5G", "0"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.check import check_guest
 from pipeline.commands.options import Check, Login, Prove, ProveCfg
 from pipeline.proof import prove as proofs
+from pipeline.proof.readiness import find_password_file
 from pipeline.proof.session import Asked
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
@@ -19,9 +20,7 @@ def check(recipe: Recipe, spec: Spec, options: Check) -> None:
 
 def prove(recipe: Recipe, spec: Spec, options: Prove) -> None:
     """Boot the artifact under real Xen; raises VerificationError when a check fails there."""
-    password = None
-    if spec.root_password_file not in ("", "-"):
-        password = recipe.project.guests / spec.root_password_file
+    password = find_password_file(spec, recipe.project.guests)
     proofs.prove(recipe, spec, _ask(options, password))
 
 

@@ -90,6 +90,7 @@ class _Lines:
     """Where lines and plain bars go, and how."""
 
     are_errors = False
+    log: TextIO | None = None
     warnings = 0
     lock = threading.Lock()  # a bar that is being drawn for the first time is a line too
     write: Callable[..., None] = staticmethod(print)
@@ -105,6 +106,18 @@ _lines = _Lines()
 def leave_stdout() -> None:
     """From here on lines go to standard error: standard output is for the JSON of a command."""
     _lines.are_errors = True
+
+
+@contextmanager
+def lines_into(log: TextIO) -> Iterator[None]:
+    """Lines go to this file meanwhile."""
+    with _lines.lock:
+        before, _lines.log = _lines.log, log
+    try:
+        yield
+    finally:
+        with _lines.lock:
+            _lines.log = before
 
 
 def is_terminal() -> bool:
@@ -127,11 +140,13 @@ def progress_bar(description: str, *, total: int | None = None, unit: str = "") 
 
 def print_line(*parts: Part, indent: int | None = None) -> None:
     """One line that does not tear a bar apart; on a terminal it is wrapped (`terminal.render`)."""
-    text = render([mark_typed(part) for part in parts], _lines.stream, indent=indent)
+    stream = _lines.log or _lines.stream
+    text = render([mark_typed(part) for part in parts], stream, indent=indent)
     with _lines.lock:
         _lines.warnings += any(getattr(part, "style", "") == "warning" for part in parts)
-        _lines.write(text, file=_lines.stream)
-    _lines.stream.flush()
+        write = print if _lines.log else _lines.write
+        write(text, file=stream)
+    stream.flush()
 
 
 def count_warnings() -> int:

@@ -133,3 +133,8 @@ def _note_older_recipe(recipe: Recipe, spec: Spec) -> None:
             f"  note: {spec.name} is proven as it was built; today {late} would differ:"
             f" doit why name={spec.name}"
         )
+
+
+def find_password_file(spec: Spec, guests: Path) -> Path | None:
+    """The file with root's password that the spec names, if it names one."""
+    return guests / spec.root_password_file if spec.root_password_file not in ("", "-") else None

@@ -323,6 +323,11 @@ def check_size(value: object, limits: tuple[int, int]) -> str:
     return value
 
 
+def check_bound(value: object) -> str:
+    """How much may stay of what is kept: a size, or 0."""
+    return "0" if value == "0" else check_size(value, (0, DISK_MIB[1]))
+
+
 def check_disk_size(value: object) -> str:
     """A root disk's size."""
     return check_size(value, DISK_MIB)

@@ -54,6 +54,8 @@ WRONG_TEXTS = {
         "\udc80",
     ),
     "upstream": ("", "a b", "http://me:Kanari3@m/", "../x"),
+    "limit": ("", "6x", "-1h", "6 h", "h"),
+    "at": ("", "3:30", "24:00", "03:60", "now"),
     "version": ("", "current", "../x", "20261124T193000Z-1f2e3d4c/", "\udc80"),
     "suites": ("bookwurm", "bookworm,nosuch", "../x"),
     "mirrors": ("a b", "host,../x"),

@@ -1,0 +1,156 @@
+"""nightly.toml, beside guests/: which guests a night makes, and on what terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+)
+
+from pipeline.errors import (
+    Finding,
+    SpecError,
+    UsageError,
+    WrongValueError,
+    show_value,
+    suggest_nearest,
+)
+from pipeline.spec import values
+from pipeline.spec.explain import explain_mistake
+from pipeline.spec.layers import read_file_layer
+
+EXAMPLE = 'guests = "all"\nstable_after = 3\nkeep = 7\nlimit = "6h"\n'
+
+
+def _read_guests(value: object) -> object:
+    """No names stand for all."""
+    if value == "all":
+        return ()
+    if not isinstance(value, list) or not value:
+        raise WrongValueError(
+            f"{show_value(value)} is no list of guests", 'write "all", or ["web1", "db1"]'
+        )
+    return tuple(dict.fromkeys(value))
+
+
+Count = Annotated[StrictInt, Field(ge=1, le=1000)]
+Nights = Annotated[StrictInt, Field(ge=0, le=100)]
+Bound = Annotated[str, BeforeValidator(values.check_bound)]
+Words = Annotated[tuple[values.Text, ...], Field(min_length=1)]
+Guests = Annotated[tuple[values.GuestName, ...], BeforeValidator(_read_guests)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class Terms(_Table):
+    """What may differ from guest to guest. docs/reference/nightly.md has each key."""
+
+    stable_after: Nights = 3
+    keep: Count = 7
+    keep_size: Bound = "0"
+    unproven: StrictBool = False
+    prove_long: StrictBool = False
+
+    @property
+    def keep_bytes(self) -> int:
+        """The bound in bytes, 0 for none."""
+        return 0 if self.keep_size == "0" else values.parse_size(self.keep_size) << 20
+
+
+class OwnTerms(_Table):
+    """[guest.NAME]: what is otherwise for one guest."""
+
+    stable_after: Nights | None = None
+    keep: Count | None = None
+    keep_size: Bound | None = None
+    unproven: StrictBool | None = None
+    prove_long: StrictBool | None = None
+
+
+class NightlyFile(Terms):
+    """The whole file; `folder` is where it is."""
+
+    guests: Guests
+    limit: values.Duration = "0"
+    notify: Words | None = None
+    passphrase_file: values.AbsolutePath | None = None
+    guest: dict[values.GuestName, OwnTerms] = {}
+
+    def terms_of(self, guest: str) -> Terms:
+        """The file's terms with those that are the guest's own."""
+        own = self.guest.get(guest, OwnTerms()).model_dump(exclude_none=True)
+        general = {key: getattr(self, key) for key in Terms.model_fields}
+        return Terms.model_validate({**general, **own})
+
+    def choose(self, known: Sequence[str], only: Sequence[str] = ()) -> tuple[str, ...]:
+        """The guests of a night in order: `only` these, where some are asked for.
+
+        Raises UsageError for one of them that the file does not name.
+        """
+        named = self.guests or tuple(known)
+        for name in only:
+            if name not in named:
+                near = suggest_nearest(name, named)
+                raise UsageError(
+                    f"{name} is none of the guests of nightly.toml",
+                    hint=near or f"they are: {', '.join(named)}",
+                )
+        return tuple(name for name in named if not only or name in only)
+
+
+def read_nightly_file(path: Path) -> NightlyFile:
+    """The file; UsageError where there is none, SpecError with every mistake in it."""
+    if not path.exists():
+        raise UsageError(
+            f"{path} is not there: it says which guests a night makes",
+            details=EXAMPLE.rstrip(),
+            hint="write it, as above for example (docs/reference/nightly.md)",
+        )
+    problems: list[Finding] = []
+    layer = read_file_layer(path, problems)
+    table = _with_folders(dict(layer.values), path.parent)
+    try:
+        made = NightlyFile.model_validate(table) if table or not problems else None
+    except ValidationError as error:
+        wrong = {str(mistake["loc"]): dict(mistake) for mistake in error.errors()}
+        problems += [_explain(mistake, layer.source) for mistake in wrong.values()]
+        made = None
+    if made is None or problems:
+        raise SpecError(problems)
+    return made
+
+
+def _with_folders(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Paths are meant from where the file is."""
+    secret, words = table.get("passphrase_file"), table.get("notify")
+    if isinstance(secret, str) and secret:
+        table["passphrase_file"] = str(folder.absolute() / Path(secret).expanduser())
+    if isinstance(words, list) and words and "/" in str(words[0]):
+        table["notify"] = [str(folder.absolute() / str(words[0])), *words[1:]]
+    return table
+
+
+def _explain(mistake: dict[str, Any], source: str) -> Finding:
+    place = [str(part) for part in mistake["loc"] if part != "[key]"]
+    model = OwnTerms if place[:1] == ["guest"] else NightlyFile
+
+    def suggest(_place: object) -> str:
+        known = list(model.model_fields)
+        return suggest_nearest(place[-1], known) or f"keys are {', '.join(known)}"
+
+    if mistake["type"] == "missing":
+        message, hint = "is missing", 'write guests = "all", or guests = ["web1", "db1"]'
+    else:
+        message, hint = explain_mistake(mistake, suggest)
+    return Finding("error", ".".join(place), message, hint, source=source)

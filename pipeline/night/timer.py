@@ -1,0 +1,59 @@
+"""A night every night: a systemd service and its timer, as files to look at and copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NAME = "domu-nightly"
+_SYSTEM = Path("etc/systemd/system")
+_SERVICE = """\
+[Unit]
+Description=Golden images of DomUs, built, proven and published
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+User={user}
+WorkingDirectory={home}
+{environment}ExecStart="{program}" nightly quiet=yes
+# the night ends its own programs, in order; the next one tells of it
+KillMode=mixed
+TimeoutStopSec=120
+Nice=10
+IOSchedulingClass=idle
+"""
+_TIMER = """\
+[Unit]
+Description=Golden images of DomUs, every night
+
+[Timer]
+OnCalendar=*-*-* {at}:00
+RandomizedDelaySec=10min
+Persistent=yes
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def render_units(
+    *, program: Path, home: Path, user: str, at: str, environment: dict[str, str]
+) -> dict[Path, str]:
+    """Path below / -> text. `home` is the site or the checkout."""
+    lines = (f'Environment="{key}={_escape(text)}"\n' for key, text in environment.items())
+    service = _SERVICE.format(
+        home=_escape(str(home)),
+        user=user,
+        program=_escape(str(program)),
+        environment="".join(lines),
+    )
+    return {
+        _SYSTEM / f"{NAME}.service": service,
+        _SYSTEM / f"{NAME}.timer": _TIMER.format(at=at),
+    }
+
+
+def _escape(text: str) -> str:
+    """A path in a unit (systemd.syntax(7)): a per cent sign begins a specifier."""
+    return text.replace("\\", "\\\\").replace("%", "%%")

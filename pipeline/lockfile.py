@@ -125,10 +125,19 @@ def _parse(table: Any) -> Lock:
 
 def make_lock(recipe: Recipe, spec: Spec) -> Lock:
     """Lock a built guest and keep what it was made of. Raises PipelineError if it cannot be had."""
+    lock = describe_lock(recipe, spec)
+    write_durably(lock_path(recipe.project, spec.name), render_lock(lock))
+    return lock
+
+
+def describe_lock(recipe: Recipe, spec: Spec) -> Lock:
+    """The lock of a built guest, and what it was made of is kept: nothing is written down."""
     snapshot = read_snapshot(recipe.state("mirror", spec).folder)
     artifact = recipe.project.artifact(spec.name)
-    wanted = set(_installed(artifact / "manifest"))
-    wanted |= set(_kernel_packages(artifact / "kernel.json"))
+    wanted = {
+        *installed_packages(artifact / "manifest"),
+        *kernel_packages(artifact / "kernel.json"),
+    }
     urls: dict[LockedPackage, str] = {}
     for root, name in snapshot.index_files:
         urls.update(_find_packages((snapshot.folder / name).read_bytes(), root, wanted))
@@ -139,19 +148,24 @@ def make_lock(recipe: Recipe, spec: Spec) -> Lock:
         target = debs / package.sha256
         snapshot.route.fetch(url, target, size=package.size, sha256=package.sha256)
     _keep_snapshot(recipe.project, snapshot.folder, snapshot.identity)
-    lock = Lock(snapshot.identity, snapshot.digests, tuple(sorted(urls)), tuple(unknown))
+    return Lock(snapshot.identity, snapshot.digests, tuple(sorted(urls)), tuple(unknown))
+
+
+def render_lock(lock: Lock) -> bytes:
+    """A lock as its file has it."""
     text = json.dumps({"form": FORM, **asdict(lock)}, indent=1, sort_keys=True)
-    write_durably(lock_path(recipe.project, spec.name), f"{text}\n".encode())
-    return lock
+    return f"{text}\n".encode()
 
 
-def _installed(manifest: Path) -> Iterator[tuple[str, str]]:
+def installed_packages(manifest: Path) -> Iterator[tuple[str, str]]:
+    """Name and version of each package of a manifest."""
     for line in manifest.read_text().splitlines():
         name, version, _architecture = line.split()
         yield name, version
 
 
-def _kernel_packages(path: Path) -> Iterator[tuple[str, str]]:
+def kernel_packages(path: Path) -> Iterator[tuple[str, str]]:
+    """Name and version of what the kernel and the ramdisk of a kernel.json came from."""
     facts = json.loads(path.read_text())
     for table in (facts.get("packages", {}), facts.get("initrd_packages", {})):
         for name, (version, _sha256) in table.items():
@@ -249,7 +263,9 @@ def compare_with_lock(lock: Lock, manifest: Path) -> None:
     """Raises VerificationError when a built guest holds other packages than its lock says."""
     known = {(one.name, one.version) for one in lock.packages}
     known |= {(name, version) for name, version in map(str.split, lock.unknown)}
-    other = sorted(f"{name} {version}" for name, version in set(_installed(manifest)) - known)
+    other = sorted(
+        f"{name} {version}" for name, version in set(installed_packages(manifest)) - known
+    )
     if other:
         raise VerificationError(
             f"{len(other)} packages are not in the lock",

@@ -91,6 +91,19 @@ def channels(project: Project, guest: str) -> dict[Channel, Version]:
     return {channel: versions[name] for channel, name in targets.items() if name in versions}
 
 
+def require_version(project: Project, guest: str, wanted: str | None = None) -> Version:
+    """A version by its name or a channel's, else the current one; UsageError where none is so."""
+    known = {version.name: version for version in list_versions(project, guest)}
+    known |= {str(channel): version for channel, version in channels(project, guest).items()}
+    version = known.get(wanted or NIGHTLY)
+    if version is None:
+        raise UsageError(
+            f"{guest} has no published version{f' {wanted}' if wanted else ''}",
+            hint=f"it has: {', '.join(sorted(known))}" if known else f"doit publish name={guest}",
+        )
+    return version
+
+
 def current_version(project: Project, guest: str) -> Version | None:
     """What `current` leads to."""
     return channels(project, guest).get(NIGHTLY)
@@ -244,8 +257,12 @@ def _write_facts(
 ) -> None:
     for name, content in statements.items():
         write_durably(folder / name, content)
-    facts = {"form": 1, "fingerprint": fingerprint, "proof": proof}
-    write_durably(folder / FACTS, f"{json.dumps(facts)}\n".encode())
+    write_durably(folder / FACTS, render_facts(fingerprint, proof))
+
+
+def render_facts(fingerprint: str, proof: str) -> bytes:
+    """What published.json says of a version."""
+    return f"{json.dumps({'form': 1, 'fingerprint': fingerprint, 'proof': proof})}\n".encode()
 
 
 def _renew(

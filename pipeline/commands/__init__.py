@@ -5,7 +5,7 @@ Nothing of a command is imported here but its options: its target is when it run
 
 from __future__ import annotations
 
-from pipeline.commands import ci_options, delivery_options, night_options, options
+from pipeline.commands import ci_options, delivery_options, night_options, options, supply_options
 from pipeline.commands.command import Command
 
 _ROOM = "pipeline.commands"
@@ -136,7 +136,7 @@ INSTALL = (
     Command(
         "publish",
         "an immutable copy of the proven guest: keep=7 rollback=yes",
-        f"{_ROOM}.install:publish",
+        f"{_ROOM}.publish:publish",
         options.Publish,
     ),
     Command(
@@ -220,6 +220,26 @@ DELIVERY = (
         "delivery:update",
         delivery_options.Update,
         "name=web1 restart=yes",
+    ),
+)
+
+SUPPLY = (
+    _of_host(
+        "verify",
+        "a published version against its signed statements, offline: key=FILE",
+        "verify:verify",
+        supply_options.Verify,
+        "/srv/images/web1/current key=statements.pub",
+        only_reads=True,
+        needs_output=False,
+        operand="folder",
+    ),
+    _of_host(
+        "scan",
+        "known vulnerabilities of a published version: db=FILE fail=high",
+        "verify:scan",
+        supply_options.Scan,
+        "name=web1 db=security-tracker.json",
     ),
 )
 
@@ -341,7 +361,7 @@ GROUPS = {
     "build guests, and ask about them": BUILD,
     "boot them under real Xen": PROVE,
     "publish guests, install them on a Xen host, and their life there": INSTALL,
-    "an image repository, and the hosts that follow it": DELIVERY,
+    "what is signed, an image repository": DELIVERY + SUPPLY,
     "what runs on this host": POWER,
     "what is kept: the store, the package cache, locks": STORE,
     "a site: a folder of your own": SITE,

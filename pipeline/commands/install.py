@@ -1,4 +1,4 @@
-"""Guests published, installed on a Xen host, listed, removed; the host looked at."""
+"""Guests installed on a Xen host, listed, removed; the host looked at."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from pipeline.artifact import published as versions
 from pipeline.artifact.channels import LINKS
 from pipeline.artifact.folder import Source, read_source, reading_artifact, require_backing
+from pipeline.artifact.folder import Source, read_source, require_backing
 from pipeline.artifact.published import current_version
 from pipeline.commands import options
 from pipeline.commands.host import (
     changing_guest,
-    describe_fault,
     on_host,
     require_proven,
 )
@@ -23,18 +23,15 @@ from pipeline.dom0 import remove as removing
 from pipeline.dom0.configuration import is_edited
 from pipeline.dom0.doctor.examine import examine
 from pipeline.dom0.guest_list import print_guests
-from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.install import refuse_impossible, refuse_replacing
 from pipeline.dom0.inventory import (
     Installed,
-    list_used_versions,
     read_installed,
     require_installed,
 )
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack, find_toolstack
 from pipeline.errors import UsageError
-from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.storage.transaction import recover_all

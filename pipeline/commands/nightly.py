@@ -20,6 +20,8 @@ from pipeline.night.nightly_file import read_nightly_file
 from pipeline.night.timer import NAME, render_units
 from pipeline.night.verdicts import describe_night, find_trouble
 from pipeline.project import Project
+from pipeline.commands.publish import serve_published
+from pipeline.console.progress import print_line
 from pipeline.recipe import Recipe
 from pipeline.report.outcome import GuestNight, Night
 from pipeline.spec import Specs

@@ -33,7 +33,7 @@ from pipeline.walls.privacy import PRIVATE_FILE, make_private_folder
 Role = Literal["root", "targets", "snapshot", "timestamp", "statements"]
 ROLES: tuple[Role, ...] = get_args(Role)
 _LIMIT = 64 << 10
-_MAKE = "the command keys makes them"
+_MAKE = "doit keys makes them"
 
 
 def has_keys(folder: Path, role: Role = "statements") -> bool:
@@ -73,7 +73,8 @@ def load_signer(folder: Path, role: Role, passphrase_file: Path | None) -> Crypt
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise EnvironmentFault(
             f"{path}: other users may read this key (mode {stat.S_IMODE(mode):04o})",
-            hint=f"chmod 600 {path}; if somebody may have read it, make others",
+            hint=f"chmod 600 {path}; if somebody may have read it, "
+            "make another: doit keys rotate=statements",
         )
     passphrase = read_passphrase(passphrase_file) if passphrase_file else None
     try:

@@ -67,6 +67,7 @@ def make_artifact(
     domain = domain_of(spec, project)
     (folder / f"{name}.cfg").write_text(render_xl(domain))
     (folder / f"{name}.xm").write_text(render_xm(domain))
+    (folder / "manifest").write_text("hello 2.10-3 amd64\n")
     (folder / "spec.json").write_text(json.dumps(spec.as_json()))
     write_sums(folder, disks=("disk.*", "swap.img"))
     return folder

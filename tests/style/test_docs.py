@@ -21,6 +21,7 @@ AT_THE_TOP = {
     "rooms.svg",
     "site.css",
     "spec.schema.json",
+    "statements.schema.json",
     "unbootable.toml",
 }
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

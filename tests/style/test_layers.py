@@ -45,7 +45,7 @@ STEMS = {
 LATE = {
     "__main__.py": (2, "doit, which help does without"),
     "artifact/record.py": (1, "python-debian"),
-    "commands/install.py": (2, "the libraries of the image repository, an extra"),
+    "commands/install.py": (1, "the libraries of the image repository, an extra"),
     "commands/help.py": (1, "what a Tab asks, and nobody else"),
     "compression.py": (3, "zstandard, lz4: few packages and kernels need them"),
     "console/progress.py": (1, "tqdm"),

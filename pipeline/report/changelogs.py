@@ -1,7 +1,7 @@
 """What changelogs say of the packages that changed: out of the .debs of the cache, read in a cage.
 
-Which file of `output/cache/debs` is which package is known from the signed indexes of a snapshot,
-from the record of a kernel, and from the provenance of a published version.
+Which file of `output/cache/debs` is which package is known from what the stages of a version say
+that they took of the mirror, and from the signed indexes of the snapshots that the store has.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _PATIENCE_S, _MEMORY = 900, 4 << 30
 _ROUNDS = 3  # a documentation folder that is a link to another package's, and that one's
 _MOST_SNAPSHOTS = 12
 _CVE = re.compile(r"\bCVE-\d{4}-\d{4,7}\b")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST_LETTERS = 200
 
 
 @dataclass(frozen=True)
 class Deb:
-    """A package of an index and the digest of its file."""
+    """A package and the digest of its file."""
 
     package: Installed
     sha256: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,15 @@ class DebFinder:
         self._asked: dict[Path, set[str]] = {}
 
     def find(self, folder: Path, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], Deb]:
-        """What is known of these: by the version's own snapshot, then by others of the store."""
+        """What is known of these: by the version's own record, then as `find_listed` does."""
+        recorded = {key: deb for key, deb in _read_taken(folder) if key in wanted}
+        missing = {key for key in wanted if key not in recorded}
+        return {**recorded, **self.find_listed(folder, missing)}
+
+    def find_listed(
+        self, folder: Path, wanted: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], Deb]:
+        """By the version's own snapshot, then by others of the store: these know the sources."""
         known: dict[tuple[str, str], Deb] = {}
         for place in self._snapshots(folder):
             missing = {key for key in wanted if key not in known}
@@ -113,13 +121,25 @@ class DebFinder:
         return known
 
 
+def _read_taken(folder: Path) -> Iterator[tuple[tuple[str, str], Deb]]:
+    """What the stages of an artifact say they took of the mirror (cutoff.name_packages)."""
+    for made in read_record(folder).values():
+        for parts in made.taken.values():
+            packages = parts.get("packages") if isinstance(parts, dict) else None
+            for name, text in packages.items() if isinstance(packages, dict) else ():
+                words = str(text).split(" ")
+                if len(words) == 3 and _SHA256.fullmatch(words[2]):
+                    package = Installed(str(name), words[0], str(name), words[0])
+                    yield (package.name, package.version), Deb(package, words[2])
+
+
 def _read_debs(place: Path, names: set[str]) -> Iterator[tuple[tuple[str, str], Deb]]:
     snapshot = read_snapshot(place)
     for root, name in snapshot.index_files:
         for stanza in select_stanzas((place / name).read_bytes(), names):
             listed = read_package(root, stanza)
             package = make_package(read_fields(stanza))
-            yield (package.name, package.version), Deb(package, listed.sha256, listed.size)
+            yield (package.name, package.version), Deb(package, listed.sha256)
 
 
 def name_kernel(folder: Path, known: Mapping[tuple[str, str], Deb]) -> dict[str, Installed]:
@@ -211,7 +231,7 @@ class Library:
                 "its .deb is not in output/cache/debs" if debs else "no index here has its version"
             )
             raise PipelineError(f"no changelog: {why}")
-        deb = min(here, key=lambda deb: deb.size)
+        deb = min(here, key=lambda deb: Path(self._find(deb)).stat().st_size)
         before, after = change.before, change.after
         assert before is not None and after is not None
         low, high = (after, before) if is_back else (before, after)

@@ -34,7 +34,10 @@ def _judge_guest(guest: GuestReport) -> Iterator[Decision]:
     if guest.verdict in ("failed", "broken"):
         yield Decision("error", guest.guest, explain_failure(guest))
     for outlier in guest.outliers:
-        yield Decision("warning", guest.guest, describe_outlier(outlier))
+        # a build takes what changed, and nobody minds what has become faster
+        is_usual = outlier.metric == "build_s" or outlier.value < outlier.median
+        if outlier.metric == "image_bytes" or not is_usual:
+            yield Decision("warning", guest.guest, describe_outlier(outlier))
     if growth := _describe_growth(guest):
         yield Decision("warning", guest.guest, growth)
     stable = guest.channels.get("stable", "")

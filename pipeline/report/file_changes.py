@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from pipeline.report.disk_contents import Inventory
+from pipeline.report.disk_contents import KERNEL, RECORDS, Inventory
 from pipeline.report.night_model import FileChange, FileChanges, FileGroup, FileKind
 from pipeline.storage.ext import DamagedImage, ExtImage, Inode
 
@@ -14,15 +14,19 @@ _FILE_BYTES, _ALL_BYTES = 512 << 20, 16 << 30
 
 
 def compare_disks(before: ExtImage, old: Inventory, after: ExtImage, new: Inventory) -> FileChanges:
-    """What was added, removed and changed: files by content, links by target, owners and modes."""
+    """What was added, removed and changed: files by content, links by target, owners and modes.
+
+    A kernel's modules, which all go and come, and dpkg's records stand last in the list.
+    """
     changes = list(_compare(before, old, after, new))
     counts = Counter(change.kind for change in changes)
+    listed = sorted(changes, key=lambda change: change.owner in (KERNEL, RECORDS))
     return FileChanges(
         added=counts["added"],
         removed=counts["removed"],
         changed=counts["changed"],
         groups=tuple(group_by_owner(changes)),
-        listed=tuple(changes[:MOST_LISTED]),
+        listed=tuple(listed[:MOST_LISTED]),
     )
 
 

@@ -159,7 +159,7 @@ def _compare_packages(
     """The guest's packages and those of a kernel that lies beside its disk."""
     finder = desk.finder
     kernels = [
-        name_kernel(folder, finder.find(folder, _keys(read_kernel(folder))))
+        name_kernel(folder, finder.find_listed(folder, _keys(read_kernel(folder))))
         for folder in (before, after)
     ]
     was, now = {**kernels[0], **old.packages}, {**kernels[1], **new.packages}

@@ -12,7 +12,7 @@ from pipeline.report.treemap import Tile, lay_out
 from pipeline.report.trend import HEIGHT, WIDTH, Plot
 from pipeline.report.words import size
 
-MOST_TILES, MOST_FILES_SHOWN = 60, 200
+MOST_TILES, MOST_OF_A_PACKAGE = 60, 25
 # a wide and a narrow one: the style sheet shows what fits
 _MAPS = (("wide-map", 960.0, 380.0, 7.2), ("narrow-map", 340.0, 460.0, 6.8))
 _NAMES = {"": "files of no package"}
@@ -41,11 +41,9 @@ class Sheet:
         groups: dict[str, list[FileChange]] = {
             group.owner: [] for group in self.report.files.groups
         }
-        shown = 0
         for change in self.report.files.listed:
-            if shown < MOST_FILES_SHOWN and change.owner in groups:
+            if change.owner in groups and len(groups[change.owner]) < MOST_OF_A_PACKAGE:
                 groups[change.owner].append(change)
-                shown += 1
         return groups
 
 

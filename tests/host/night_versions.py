@@ -103,8 +103,17 @@ def make_version(
     (place / "spec.json").write_text(json.dumps(make_spec(name=guest, size="1G").as_json()))
     (place / f"{guest}.cfg").write_text('name = "x"\n')
     mirror = _make_snapshot(project, packages)
-    (place / "stages.json").write_text(json.dumps({"mirror": asdict(mirror)}))
+    base = BuildInfo("base", "0" * 64, 1, {}, {}, taken={"mirror": {"packages": _name(packages)}})
+    stages = {"mirror": asdict(mirror), "base": asdict(base)}
+    (place / "stages.json").write_text(json.dumps(stages))
     return place
+
+
+def _name(packages: list[Kept]) -> dict[str, str]:
+    """What base says that it took: the packages of the source tool."""
+    names = [kept for kept in packages if "tool" in (kept.name, kept.source)]
+    digests = {kept.name: hashlib.sha256(kept.content).hexdigest() for kept in names}
+    return {kept.name: f"{kept.version} amd64 {digests[kept.name]}" for kept in names}
 
 
 def _make_snapshot(project: Project, packages: list[Kept]) -> BuildInfo:

@@ -172,6 +172,16 @@ def test_what_is_no_changelog_is_said_and_spoils_no_other(
     assert list((ground.project.output / "scratch").glob("changelogs-*")) == []
 
 
+def test_without_a_snapshot_a_versions_own_record_tells_its_packages(ground: Ground) -> None:
+    store = ground.project.store
+    store.rename(store.with_name("aside"))
+    _, told = ground.report(ground.published())
+    store.with_name("aside").rename(store)
+    changes = {change["source"]: change for change in told["guests"][0]["packages"]}
+    assert [entry["version"] for entry in changes["tool"]["entries"]] == ["1.0-3", "1.0-2"]
+    assert changes["evil"]["note"] == "no changelog: no index here has its version"
+
+
 def test_files_are_compared_by_what_they_hold(reported: tuple[Path, dict[str, Any]]) -> None:
     _, told = reported
     files = told["guests"][0]["files"]

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.artifact import published as versions
-from pipeline.artifact.channels import LINKS
 from pipeline.artifact.folder import Source, read_source, reading_artifact, require_backing
-from pipeline.artifact.folder import Source, read_source, require_backing
 from pipeline.artifact.published import current_version
 from pipeline.commands import options
 from pipeline.commands.host import (
@@ -34,47 +31,6 @@ from pipeline.dom0.toolstack import Toolstack, find_toolstack
 from pipeline.errors import UsageError
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
-from pipeline.storage.transaction import recover_all
-
-
-def publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
-    """Publish the artifact as it was proven."""
-    try:
-        _publish(recipe, spec, asked)
-    except OSError as error:
-        raise describe_fault(error) from error
-
-
-def _publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
-    project = recipe.project
-    for text in recover_all(site_of(Layout.here())):
-        print_line(f"  {text}")
-    if asked.rollback:
-        version = versions.roll_back(project, spec.name, asked.channel)
-        print_line(f"{spec.name}: {LINKS[asked.channel]} is {version.name} again")
-        serve_published(project, asked.passphrase)
-        return
-    folder = project.artifact(spec.name)
-    with reading_artifact(recipe.project, folder, spec.name):
-        source = read_source(folder, name=spec.name)
-        require_backing(source)
-        version = versions.publish(project, source, proof=require_proven(source, asked))
-    print_line(f"{spec.name} is published: {version.folder}")
-    if not recipe.state("config", spec).is_current:
-        print_line(f"  its spec asks for something else by now: doit why name={spec.name}")
-    needed = list_used_versions(Layout.here())
-    for old in versions.prune(project, spec.name, keep=asked.keep, needed=needed):
-        print_line(f"  removed {old.name}")
-    serve_published(project, asked.passphrase)
-
-
-def serve_published(project: Project, passphrase: Path | None) -> None:
-    """Bring the image repository up to date, where this site has one."""
-    if (project.keys / "timestamp.pem").is_file():
-        from pipeline.repository import metadata  # its libraries are an extra
-
-        count = metadata.refresh(project, passphrase)
-        print_line(f"  {project.repository}: {count} files are signed")
 
 
 @changing_guest

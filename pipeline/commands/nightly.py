@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.artifact import published as versions
 from pipeline.commands import night_options
 from pipeline.commands.host import on_host
-from pipeline.commands.install import serve_published
+from pipeline.commands.publish import serve_published
 from pipeline.console.answer import ANSWER
 from pipeline.console.progress import lines_into, print_line
 from pipeline.mirror.proxy.units import write_units
@@ -20,8 +20,6 @@ from pipeline.night.nightly_file import read_nightly_file
 from pipeline.night.timer import NAME, render_units
 from pipeline.night.verdicts import describe_night, find_trouble
 from pipeline.project import Project
-from pipeline.commands.publish import serve_published
-from pipeline.console.progress import print_line
 from pipeline.recipe import Recipe
 from pipeline.report.outcome import GuestNight, Night
 from pipeline.spec import Specs

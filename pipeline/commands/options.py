@@ -119,8 +119,6 @@ class Guests(Options):
 
 class Printed(_Part):
     """Commands that answer programs too."""
-class PrintedOptions(_Part):
-    """Commands that print what they found."""
 
     json_form: StrictBool = Field(False, alias="json", description="As JSON, for programs.")
 
@@ -138,7 +136,6 @@ class Look(Guests, SourceOptions):
 
 
 class Build(Guests, BuildOptions, Printed):
-class Build(Guests, BuildOptions, PrintedOptions):
     """Commands that build, and the stages."""
 
 
@@ -155,11 +152,6 @@ class Listing(Options, Printed):
 
 
 class Why(Look, Printed):
-class Listing(Options, PrintedOptions):
-    """Commands that print a table."""
-
-
-class Why(Look, PrintedOptions):
     """doit why."""
 
 
@@ -168,7 +160,6 @@ class Check(Why, _Judged):
 
 
 class Login(Printed, _Judged):
-class Login(PrintedOptions, _Judged):
     """How a guest is entered and asked in a proof."""
 
     prove_key: NamedPath | None = Field(
@@ -416,7 +407,6 @@ class Migrate(Guest):
 
 
 class Collect(Options, Printed):
-class Collect(Options, PrintedOptions):
     """doit gc."""
 
     keep: Annotated[str, BeforeValidator(values.check_bound)] = Field(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pipeline.artifact import published as versions
 from pipeline.artifact.channels import LINKS
-from pipeline.artifact.folder import read_source, require_backing
+from pipeline.artifact.folder import read_source, reading_artifact, require_backing
 from pipeline.commands import options
-from pipeline.commands.host import describe_fault, reading_artifact, require_proven
+from pipeline.commands.host import describe_fault, require_proven
 from pipeline.console.progress import print_line
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import list_used_versions
@@ -40,7 +40,7 @@ def _publish(recipe: Recipe, spec: Spec, asked: options.Publish) -> None:
         serve_published(project, asked.passphrase)
         return
     folder = project.artifact(spec.name)
-    with reading_artifact(recipe, folder, spec.name):
+    with reading_artifact(project, folder, spec.name):
         source = read_source(folder, name=spec.name)
         require_backing(source)
         proof = require_proven(source, asked)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from pipeline.artifact.channels import LINKS
-from pipeline.commands.options import Guest, NamedPath, Options, PrintedOptions
+from pipeline.commands.options import Guest, NamedPath, Options, Printed
 from pipeline.errors import WrongValueError
 from pipeline.spec import values
 
@@ -22,7 +22,7 @@ def _check_version(text: str) -> str:
 Version = Annotated[str, BeforeValidator(_check_version)]
 
 
-class Verify(Options, PrintedOptions):
+class Verify(Options, Printed):
     """doit verify."""
 
     alternatives = ("name", "folder")
@@ -45,7 +45,7 @@ class Verify(Options, PrintedOptions):
     )
 
 
-class Scan(Guest, PrintedOptions):
+class Scan(Guest, Printed):
     """doit scan."""
 
     version: Version | None = Field(

@@ -6,6 +6,7 @@ Signed does not mean well made: what a stanza says is looked at before it names 
 from __future__ import annotations
 
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from pipeline.compression import SUFFIXES, unpack
 from pipeline.errors import PipelineError, VerificationError, suggest_nearest
+from pipeline.files import digest_file
 from pipeline.mirror.apt_sources import Source
 from pipeline.mirror.credentials import Way, without_credentials
 from pipeline.mirror.fetch import NotFound, fetch_file
@@ -103,6 +105,28 @@ def unpack_index(path: Path, target: Path, release: Release, component: str, arc
     except ValueError as error:
         raise VerificationError(f"{where}: cannot be unpacked ({error})", hint=_TELL) from error
     target.write_bytes(plain_text)
+
+
+def copy_unpacked(
+    earlier: Iterable[Path], target: Path, release: Release, component: str, arch: str
+) -> bool:
+    """Write an index from one that was unpacked before; False where none has its very bytes.
+
+    Of an archive's parts one moves at a time, and unpacking the largest takes a second.
+    """
+    plain = release.files.get(f"{component}/binary-{arch}/Packages")
+    if plain is None:
+        return False
+    for path in earlier:
+        try:
+            if path.stat().st_size == plain.size:
+                shutil.copyfile(path, target)
+                if digest_file(target) == plain.sha256:
+                    return True
+        except OSError:  # another run has just published a newer state
+            continue
+    target.unlink(missing_ok=True)
+    return False
 
 
 class PackageIndex:

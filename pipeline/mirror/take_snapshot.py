@@ -14,7 +14,7 @@ from pipeline.mirror.apt_sources import Source
 from pipeline.mirror.credentials import Place, without_credentials
 from pipeline.mirror.failover import combine
 from pipeline.mirror.fetch import NotFound, fetch_bytes
-from pipeline.mirror.index import fetch_index, unpack_index
+from pipeline.mirror.index import copy_unpacked, fetch_index, unpack_index
 from pipeline.mirror.mirrors import Archive
 from pipeline.mirror.release import Release, read_release
 from pipeline.mirror.rollback import Seen
@@ -37,9 +37,13 @@ class Verified:
 
 @dataclass
 class Taking:
-    """The folders that a snapshot is made in, and the mirrors that failed meanwhile."""
+    """The folders that a snapshot is made in, and the mirrors that failed meanwhile.
+
+    `earlier` holds the folders of earlier ones.
+    """
 
     scratch: Path
+    earlier: Path
     cache: Cache
     log: Path
     arch: str
@@ -145,7 +149,10 @@ class Taking:
             path = fetch_index(source, release, component, self.arch, cache=cache, way=archive.way)
             if path is not None:
                 name = index_name(source, component)
-                unpack_index(path, self.scratch / name, release, component, self.arch)
+                target = self.scratch / name
+                earlier = self.earlier.glob(f"*/{name}")
+                if not copy_unpacked(earlier, target, release, component, self.arch):
+                    unpack_index(path, target, release, component, self.arch)
                 yield source.uri, name
             elif source.role == "main":
                 raise PipelineError(

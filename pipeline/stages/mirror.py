@@ -24,6 +24,7 @@ from pipeline.spec import Spec
 from pipeline.stage import Inputs, Job, Stage
 
 REVISION = 4
+NAME = "mirror"
 
 
 def inputs(spec: Spec, project: Project) -> Inputs:
@@ -45,7 +46,7 @@ def build(job: Job) -> None:
     archives = with_cache(job.spec, job.project, find_archives(job.spec, job.project.mirrors))
     cache = job.project.cache
     place_keyring(job.spec, archives[0].keyring, job.scratch / KEYRING, cache=cache, log=job.log)
-    taking = Taking(job.scratch, cache, job.log, job.spec.arch)
+    taking = Taking(job.scratch, job.project.store / NAME, cache, job.log, job.spec.arch)
     read = [taking.take(offers) for offers in _offers(job.spec, archives).values()]
     verified = [source for source in read if source is not None]
     digests = {each.source.suite: each.inrelease_sha256 for each in verified}
@@ -106,7 +107,7 @@ def outputs(_spec: Spec, _project: Project) -> Sequence[str]:
 
 
 STAGE = Stage(
-    name="mirror",
+    name=NAME,
     summary="the mirror's signed state, verified",
     build=build,
     revision=REVISION,

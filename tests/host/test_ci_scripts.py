@@ -34,6 +34,10 @@ build) mkdir -p "${0%/*}/output/guests/$guest" && echo a >"${0%/*}/output/guests
        [ "$guest" != web-bad ] || exit 1 ;;
 check) judge web-odd ;;
 prove) judge web-sick ;;
+publish) [ "$guest" != web-full ] || exit 3
+         cd "${0%/*}/output" && mkdir -p "published/$guest/1"
+         cp "guests/$guest"/* "published/$guest/1"
+         ln -sfn 1 "published/$guest/current" && echo '{}' >"published/$guest/1/sbom.cdx.json" ;;
 esac
 """
 
@@ -67,7 +71,7 @@ def left(checkout: Path) -> set[str]:
 
 
 def test_a_red_build_leaves_nothing_of_the_one_before(checkout: Path) -> None:
-    old = ("web-bad.tar", "web-bad-logs.tar.gz", "web-bad-proof.json", "web-bad-proof.xml")
+    old = ("web-bad.tar", "web-bad-logs.tar.gz", "web-bad-proof.xml", "web-bad-sbom.cdx.json")
     for name in (*old, "web-bad-check.xml", "events.jsonl"):
         (checkout / "ci-output" / name).write_text("yesterday's")
     assert build(checkout, "web-bad")[0] == 1
@@ -78,27 +82,34 @@ def test_a_green_build_leaves_the_artifact_and_is_about_the_callers_folder(check
     code, said = build(checkout, "web1", "authorized_keys=k.pub", "replace=yes", "size=8 G")
     assert code == 0, said
     with tarfile.open(checkout / "ci-output/web1.tar") as archive:
-        assert "web1/disk.img" in archive.getnames()
-    built, checked = (checkout / "calls").read_text().splitlines()
+        assert {"web1/disk.img", "web1/sbom.cdx.json"} <= set(archive.getnames())
+    built, checked, published = (checkout / "calls").read_text().splitlines()
     assert built.startswith(f"{checkout.parent}: build name=web1 events={checkout}/ci-output/")
     assert built.endswith(" authorized_keys=k.pub replace=yes size=8 G")
     assert checked.startswith(f"{checkout.parent}: check name=web1 json=yes junit={checkout}/")
     assert checked.endswith(" authorized_keys=k.pub size=8 G")
+    assert published.endswith(" unproven=yes")
 
 
 def test_a_guest_that_fails_a_check_or_its_proof_is_no_artifact(checkout: Path) -> None:
-    checked = {"web1.tar", "web1-check.json", "web1-check.xml"}
+    checked = {"web1.tar", "web1-sbom.cdx.json", "web1-check.json", "web1-check.xml"}
     proven = {*checked, "web1-proof.json", "web1-proof.xml"}
     assert build(checkout, "web1")[0] == 0
     assert left(checkout) == checked
-    assert build(checkout, "web1", CI_PROVE="yes")[0] == 0
+    assert build(checkout, "web1", CI_PROVE="yes", CI_PASSPHRASE_FILE="a word")[0] == 0
     assert left(checkout) == proven
+    assert (checkout / "calls").read_text().endswith("/events.jsonl passphrase=a word\n")
     assert build(checkout, "web-odd", CI_PROVE="yes")[0] == 5
     odd = {"web-odd-check.json", "web-odd-check.xml"}
     assert left(checkout) == proven | odd
     assert build(checkout, "web-sick", "size=8G", CI_PROVE="yes")[0] == 5
     assert "web-sick.tar" not in left(checkout)
     assert "prove name=web-sick json=yes junit=" in (checkout / "calls").read_text()
+
+
+def test_what_cannot_be_published_is_no_artifact(checkout: Path) -> None:
+    assert build(checkout, "web-full")[0] == 3
+    assert left(checkout) == {"web-full-check.json", "web-full-check.xml"}
 
 
 def test_a_summary_shows_what_failed_first_and_nothing_as_markup(checkout: Path) -> None:

@@ -43,6 +43,8 @@ from pipeline.recipe import Recipe
 from pipeline.report.outcome import Fault, GuestNight, Verdict
 from pipeline.spec import Spec
 from pipeline.stage import State
+from pipeline.supply.keys import has_keys
+from pipeline.supply.statements import PROVENANCE_FILE, describe
 
 
 @dataclass
@@ -54,6 +56,7 @@ class GuestSteps:
     terms: Terms
     night: str
     before: str
+    passphrase: Path | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -126,7 +129,8 @@ class GuestSteps:
         project, name = self.recipe.project, self.spec.name
         now = channels(project, name).get(NIGHTLY)
         if now is not None and now.fingerprint == state.fingerprint and not now.note:
-            return now.proof == "proven" or self.terms.unproven
+            is_signed = (now.folder / PROVENANCE_FILE).is_file() or not has_keys(project.keys)
+            return is_signed and (now.proof == "proven" or self.terms.unproven)
         notes = read_notes(published(project, name))
         for version in list_versions(project, name):
             is_same = version.fingerprint == state.fingerprint
@@ -147,13 +151,17 @@ class GuestSteps:
 
     def _deliver(self) -> None:
         project, name, folder = self.recipe.project, self.spec.name, self._artifact
-        with self._begun("publish"), reading_artifact(project, folder, name):
-            source = read_source(folder, name=name)
-            require_backing(source)
-            verdict = read_verdict(folder)
-            if not verdict.is_proven and not self.terms.unproven:
-                raise VerificationError(f"{name} is not proven: {verdict.reason}")
-            publish(project, source, proof=verdict.reason or "proven")
+        with reading_artifact(project, folder, name):
+            with self._begun("describe"):
+                source = read_source(folder, name=name)
+                require_backing(source)
+                verdict = read_verdict(folder)
+                if not verdict.is_proven and not self.terms.unproven:
+                    raise VerificationError(f"{name} is not proven: {verdict.reason}")
+                statements = describe(self.recipe, self.spec, source, passphrase=self.passphrase)
+            with self._begun("publish"):
+                proof = verdict.reason or "proven"
+                publish(project, source, proof=proof, statements=statements)
         if not verdict.is_proven:
             self.notes.append(f"published without a proof (unproven = true): {verdict.reason}")
 

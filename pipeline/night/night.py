@@ -27,6 +27,7 @@ from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.report.night_report import write_report
 from pipeline.report.outcome import Fault, GuestNight, Night
+from pipeline.repository.metadata import refresh, signs
 from pipeline.spec import Spec, Specs
 from pipeline.stage import Stage
 
@@ -65,7 +66,7 @@ def spend_night(recipe: Recipe, specs: Specs, plan: Plan) -> Spent:
         write_journal(project, journal)
         fresh = Recipe(project, [_asked_anew(stage) for stage in recipe.stages.values()])
         guests = _spend_guests(fresh, specs, plan, journal)
-        faults = [*_serve(project, plan.file.passphrase_file)]
+        faults = [*_serve(project, plan.file.passphrase)]
         notes += [f"{fault.brief}; {fault.hint}" for fault in faults]
         night = Night(
             name=name,
@@ -128,8 +129,10 @@ def _spend_guest(recipe: Recipe, specs: Specs, plan: Plan, journal: Journal) -> 
         return _refuse(specs, guest, journal.before[guest])
     log = recipe.project.log(guest, "night")
     log.parent.mkdir(parents=True, exist_ok=True)
+    file = plan.file
     steps = GuestSteps(
-        recipe, specs[guest], plan.file.terms_of(guest), journal.name, journal.before[guest]
+        *(recipe, specs[guest], file.terms_of(guest), journal.name, journal.before[guest]),
+        file.passphrase,
     )
     with log.open("w") as stream, lines_into(stream):
         return steps.spend()
@@ -162,15 +165,13 @@ def _list_mirrors(
     return shown
 
 
-def _serve(project: Project, passphrase: str | None) -> Iterator[PipelineError]:
+def _serve(project: Project, passphrase: Path | None) -> Iterator[PipelineError]:
     """Bring the image repository up to date, where this site has one; what stood in the way."""
-    if not (project.keys / "timestamp.pem").is_file():
+    if not signs(project):
         return
-    from pipeline.repository import metadata  # its libraries are an extra
-
     try:
         with explained():
-            metadata.refresh(project, Path(passphrase) if passphrase else None)
+            refresh(project, passphrase)
     except PipelineError as error:
         error.brief = f"the image repository stays as it was: {error.brief}"
         yield error

@@ -87,6 +87,11 @@ class NightlyFile(Terms):
     passphrase_file: values.AbsolutePath | None = None
     guest: dict[values.GuestName, OwnTerms] = {}
 
+    @property
+    def passphrase(self) -> Path | None:
+        """The file with the passphrase of the keys that sign."""
+        return Path(self.passphrase_file) if self.passphrase_file else None
+
     def terms_of(self, guest: str) -> Terms:
         """The file's terms with those that are the guest's own."""
         own = self.guest.get(guest, OwnTerms()).model_dump(exclude_none=True)

@@ -52,7 +52,6 @@ LATE = {
     "guest/identity.py": (1, "cryptography"),
     "mirror/fetch.py": (3, "requests"),
     "mirror/index.py": (1, "python-debian"),
-    "night/night.py": (1, "the libraries of the image repository, an extra"),
     "spec/ssh_keys.py": (1, "cryptography"),
     "stages/base.py": (1, "an HTTP server"),
     "stages/config.py": (1, "Jinja2, an XML library"),

@@ -207,6 +207,14 @@ DELIVERY = (
         example="passphrase=/root/secrets/keys",
         is_single=True,
     ),
+    Command(
+        "upload-images",
+        "copy the image repository to a folder, s3 or sftp",
+        f"{_ROOM}.delivery:upload_images",
+        delivery_options.Upload,
+        example="to=s3://bucket/images",
+        is_single=True,
+    ),
     _of_host(
         "list-images",
         "what an image repository has",

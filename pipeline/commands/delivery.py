@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.artifact.folder import read_source
 from pipeline.commands.change import replace_root_disk
-from pipeline.commands.delivery_options import Keys, ListImages, Update
+from pipeline.commands.delivery_options import Keys, ListImages, Update, Upload
 from pipeline.commands.host import describe_fault, on_host
 from pipeline.commands.options import Unproven
 from pipeline.console.progress import print_line, print_table
@@ -25,6 +25,7 @@ from pipeline.recipe import Recipe
 from pipeline.repository import metadata
 from pipeline.repository.client import Repository, opened
 from pipeline.repository.local_artifact import make_artifact
+from pipeline.repository.upload import upload
 from pipeline.scratch import scratch_folder
 from pipeline.storage.transaction import working_on
 from pipeline.supply.keys import has_keys
@@ -52,6 +53,12 @@ def keys(recipe: Recipe, _specs: object, asked: Keys) -> None:
     if metadata.signs(project):
         count = metadata.refresh(project, asked.passphrase)
         print_line(f"  {project.repository}: {count} files are signed, serve this folder")
+
+
+def upload_images(recipe: Recipe, _specs: object, asked: Upload) -> None:
+    """Copy the repository to where it is served from."""
+    sent = upload(recipe.project, asked.to)
+    print_line(f"{asked.to} is up to date: {sent / 1e6:.1f} MB sent")
 
 
 @contextmanager

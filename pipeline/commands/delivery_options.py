@@ -1,10 +1,12 @@
 """What the commands take that deliver images: of a site that publishes, of hosts that fetch."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field, StrictBool
+from pydantic import BeforeValidator, Field, StrictBool
 
 from pipeline.commands.options import ChannelName, Listing, NamedPath, Options, Unproven, Url
+from pipeline.errors import WrongValueError
 from pipeline.spec import values
 
 
@@ -28,6 +30,31 @@ class Keys(Options):
         None,
         description="File with the passphrase of the root key. Default: none.",
         examples=["/media/stick/passphrase"],
+    )
+
+
+def _check_place(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    is_plain = text.isprintable() and text.isascii() and not set(" ?#\\") & set(text)
+    if not is_plain or not re.fullmatch("[a-z][a-z0-9+]*", scheme) or not rest.strip("/"):
+        raise WrongValueError(
+            f"{text!r} is no place", "file:///srv/images, s3://bucket/images, sftp://host/images"
+        )
+    if ":" in rest.partition("/")[0].rpartition("@")[0]:
+        raise WrongValueError(
+            "a password does not belong here: others could read it",
+            "put it where the library of that place looks for it (docs/how-to/repository.md)",
+        )
+    return text.rstrip("/")
+
+
+class Upload(Options):
+    """doit upload-images."""
+
+    to: Annotated[str, BeforeValidator(_check_place)] = Field(
+        title="upload where?",
+        description="Where it is served from.",
+        examples=["file:///srv/images", "s3://bucket/images"],
     )
 
 

@@ -24,7 +24,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.api.serialization.json import JSONSerializer
 
-from pipeline.console.progress import print_line
+from pipeline.console.progress import WARNING, print_line
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import damaged, read_bytes, write_durably
 from pipeline.interruption import gate
@@ -50,7 +50,9 @@ LIFETIMES: Mapping[Role, timedelta] = {
     "snapshot": timedelta(days=30),
     "timestamp": timedelta(days=7),
 }
+_WARNED_BEFORE = timedelta(days=60)
 ROOT = "root.json"
+TIMESTAMP = "metadata/timestamp.json"
 _NEXT = "next"  # the folder of a key that a rotation is about to put in place
 _NUMBERED = re.compile(r"\d+\.(targets|snapshot)\.json")
 _MOST = 64 << 20
@@ -106,7 +108,7 @@ def _found(project: Project, passphrases: Passphrases) -> None:
 
 def rotate(project: Project, role: Role, passphrases: Passphrases) -> None:
     """Another key for a role; who trusts the last root follows, by the signature of its key."""
-    with _alone(project):
+    with held(project):
         _finish_rotation(project)
         beside = project.keys / _NEXT
         if role == "statements":
@@ -194,9 +196,10 @@ def refresh(project: Project, passphrase: Path | None = None) -> int:
     a key is missing or the passphrase another.
     """
     folder = project.repository / "metadata"
-    with _alone(project):
+    with held(project):
         _finish_rotation(project)
         history = _read_history(project)
+        _warn_of_end(history[-1].signed)
         for path in (folder, project.repository / "targets"):
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
         last = _read_last(folder, history)
@@ -223,14 +226,25 @@ def refresh(project: Project, passphrase: Path | None = None) -> int:
             _write(folder / name, part)
         for path in sorted(project.keys.glob(f"*.{ROOT}")):
             write_durably(folder / path.name, read_bytes(path, limit=_MOST))
-        _write(folder / "timestamp.json", timestamp)
+        _write(project.repository / TIMESTAMP, timestamp)
         _sweep(folder, tree, now, last)
     return len(tree.served)
 
 
+def _warn_of_end(root: Root) -> None:
+    """Nobody follows an expired root, and only a rotation renews it."""
+    if root.expires < datetime.now(UTC) + _WARNED_BEFORE:
+        print_line(
+            WARNING,
+            f" the root of trust ends on {root.expires:%Y-%m-%d}: bring its key back and renew it, "
+            "doit keys rotate=root",
+        )
+
+
 @contextmanager
-def _alone(project: Project) -> Iterator[None]:
-    with locked(project.published / ".locks" / ".repository"):
+def held(project: Project, *, is_shared: bool = False) -> Iterator[None]:
+    """While one signs, nobody else does, nor reads it as a whole."""
+    with locked(project.published / ".locks" / ".repository", is_shared=is_shared):
         yield
 
 

@@ -14,15 +14,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.artifact.sums import measure_file
 from pipeline.commands import delivery
-from pipeline.commands.delivery_options import Keys, ListImages
+from pipeline.commands.delivery_options import Keys, ListImages, Upload
 from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.mirror import fetch, http_client
 from pipeline.recipe import Recipe
 from pipeline.repository import download, metadata
 from pipeline.repository.client import opened
+from pipeline.repository.upload import upload
 from pipeline.supply.keys import Role
 from tests.host.bad_mirror import MisbehavingMirror, change, cut_short, status
 from tests.host.kill_points import SURVIVED, run_and_kill
@@ -356,6 +358,51 @@ def test_a_passphrase_in_a_file_is_wanted_again(tmp_path: Path, site: Site) -> N
         delivery.keys(recipe, {}, Keys.model_validate({"rotate": "targets", **words}))
     words["root_passphrase"] = str(files["root_passphrase"])
     delivery.keys(recipe, {}, Keys.model_validate({"rotate": "targets", **words}))
+
+
+def test_a_root_that_ends_soon_is_told_of(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.sign()
+    assert "root of trust" not in capsys.readouterr().out
+    monkeypatch.setitem(dict_of(metadata.LIFETIMES), "root", timedelta(days=30))
+    metadata.rotate(site.project, "snapshot", metadata.Passphrases())
+    site.sign()
+    assert "warning: the root of trust ends on" in capsys.readouterr().out
+
+
+def test_an_upload_switches_at_its_end_and_sends_nothing_twice(
+    site: Site, server: MisbehavingMirror, dom0: Dom0, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = site.night("one")
+    url = f"file://{server.root}/copy"
+    dom0.url += "/copy"
+    first = upload(site.project, url)
+    dom0.install(root=site.root)
+    new = site.night("two")
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFileSystem, "mv", broken_off)
+        with pytest.raises(PipelineError, match="the line is cut"):
+            upload(site.project, url)
+    dom0.update()
+    assert dom0.version == old
+    assert upload(site.project, url) < 10_000 < first
+    dom0.update()
+    assert dom0.version == new
+    site.sign()
+    site.sign()
+    upload(site.project, url)
+    own = {path.relative_to(site.served) for path in site.served.rglob("*") if path.is_file()}
+    copy = server.root / "copy"
+    assert {path.relative_to(copy) for path in copy.rglob("*") if path.is_file()} == own
+    with pytest.raises(UsageError, match="Protocol not known"):
+        upload(site.project, "nosuch://bucket/x")
+    with pytest.raises(ValueError, match="a password does not belong here"):
+        Upload.model_validate({"to": "sftp://me:word@host/images"})
+
+
+def broken_off(*_arguments: object) -> None:
+    raise ConnectionError("the line is cut")
 
 
 def test_killed_anywhere_the_repository_is_the_old_one_or_the_new(

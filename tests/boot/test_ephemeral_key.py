@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,7 @@ DISKS = (
     ("home.img", "raw", "xvda2"),
     ("cow.qcow2", "qcow2", "xvdb1"),
     ("disk.vhd", "vhd", "xvdc1"),
+    ("strange.img", "raw", "xvdd1"),
 )
 
 
@@ -40,7 +42,10 @@ def make_tree(folder: Path, fstab: str, keys: str = "") -> Path:
 
 
 def make_disks(folder: Path) -> None:
-    """ext4 with /root on an xfs of its own; ext3 copy on write with keys; btrfs in a VHD."""
+    """ext4 with /root on an xfs of its own; ext3 copy on write with keys; btrfs in a VHD.
+
+    And an ext4 with a feature that no Linux writes.
+    """
     tree = make_tree(folder / "a", "/dev/xvda1 / ext4 x 0 1\n/dev/xvda2 /root xfs x 0 0")
     run(["mke2fs", "-q", "-t", "ext4", "-d", tree, folder / "root.img", "32M"])
     run(["truncate", "-s", "320M", folder / "home.img"])
@@ -52,6 +57,8 @@ def make_disks(folder: Path) -> None:
     tree = make_tree(folder / "c", "/dev/xvdc1 / btrfs x 0 0")
     run(["truncate", "-s", "192M", folder / "btrfs.img"])
     run(["mkfs.btrfs", "-q", "--rootdir", tree, folder / "btrfs.img"])
+    run(["mke2fs", "-q", "-t", "ext4", "-d", tree, folder / "strange.img", "16M"])
+    run(["debugfs", "-w", "-R", "feature shared_blocks", folder / "strange.img"])
     words = ["qemu-img", "convert", "-f", "raw", "-O", "vpc", "-o", "force_size=on"]
     run([*words, folder / "btrfs.img", folder / "disk.vhd"])
 
@@ -75,7 +82,7 @@ def test_it_is_put_into_every_kind_of_disk_and_no_disk_changes(
     with machine.resume(host.folder, tmp_path, host.accelerator, log=log) as running:
         plug_disks(running, artifact, tmp_path)
         answers = {}
-        for number in (0, 2, 3):
+        for number in (0, 2, 3, 4):
             order = {**ephemeral_key._describe_disks(artifact), "line": LINE, "root": ""}
             order["disks"] = order["disks"][number : number + 1 + (number == 0)]
             answers[number] = ephemeral_key._carry_out(running.agent, order)
@@ -95,6 +102,10 @@ def test_it_is_put_into_every_kind_of_disk_and_no_disk_changes(
     path = f"/{kept}"
     assert answers[0] == {"path": path, "disk": 1}
     assert answers[2] == answers[3] == {"path": path, "disk": 0}
+    assert re.fullmatch(
+        r"no root file system that can be written: xvdd1: Linux \S+ cannot write its ext4",
+        answers[4].get("why", ""),
+    )
     assert told[0][:2] == told[2][:2] == [LINE, "600:0:0"]
     assert told[1] == ["ssh-ed25519 BBBB me", LINE, "644:0:0"]
     assert artifact.digests() == before

@@ -76,6 +76,7 @@ def spend_night(recipe: Recipe, specs: Specs, plan: Plan) -> Spent:
             guests=tuple(guests),
             mirrors=_list_mirrors(fresh, specs, guests),
             is_complete=all(guest.verdict != "not begun" for guest in guests),
+            tracker=Path(plan.file.scan) if plan.file.scan else None,
             notes=tuple(notes),
         )
         folder = write_report(project, night)

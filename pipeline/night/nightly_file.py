@@ -85,6 +85,7 @@ class NightlyFile(Terms):
     limit: values.Duration = "0"
     notify: Words | None = None
     passphrase_file: values.AbsolutePath | None = None
+    scan: values.AbsolutePath | None = None
     guest: dict[values.GuestName, OwnTerms] = {}
 
     @property
@@ -138,9 +139,10 @@ def read_nightly_file(path: Path) -> NightlyFile:
 
 def _with_folders(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Paths are meant from where the file is."""
-    secret, words = table.get("passphrase_file"), table.get("notify")
-    if isinstance(secret, str) and secret:
-        table["passphrase_file"] = str(folder.absolute() / Path(secret).expanduser())
+    for key in ("passphrase_file", "scan"):
+        if isinstance(table.get(key), str) and table[key]:
+            table[key] = str(folder.absolute() / Path(table[key]).expanduser())
+    words = table.get("notify")
     if isinstance(words, list) and words and "/" in str(words[0]):
         table["notify"] = [str(folder.absolute() / str(words[0])), *words[1:]]
     return table

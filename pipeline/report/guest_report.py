@@ -35,13 +35,16 @@ from pipeline.report.night_model import (
     PackageChange,
     PackageSize,
     Proof,
+    Scan,
+    Vulnerability,
 )
 from pipeline.report.outcome import Fault, GuestNight
 from pipeline.report.package_changes import SourceChange, changed_names, compare_packages
 from pipeline.report.trend import Earlier, is_far
 from pipeline.scratch import scratch_folder
+from pipeline.supply.vulnerabilities import scan_version
 
-MOST_SIZES, MOST_PACKAGES = 400, 1000
+MOST_SIZES, MOST_PACKAGES, MOST_VULNERABILITIES = 400, 1000, 500
 _PROOF_BYTES = 4 << 20
 _CONSOLE_BYTES, _CONSOLE_LINES, _LETTERS, _BRIEF = 64 << 10, 40, 20_000, 1000
 # colours, movements of the cursor: a console shown as text does without
@@ -65,6 +68,7 @@ class Desk:
     began_at: float
     finder: DebFinder
     library: Library
+    tracker: Path | None
     earlier: Mapping[str, Sequence[Earlier]]
 
 
@@ -106,6 +110,7 @@ def describe_guest(desk: Desk, night: GuestNight) -> GuestReport:
         pending_cves=_find_pending(night, earlier, cves),
         files=comparison.files,
         sizes=comparison.sizes,
+        scan=_scan(desk, night) if desk.tracker and night.folder else None,
         links=dict(_link(desk, shown)) if shown else {},
         notes=tuple(printable(note)[:_BRIEF] for note in night.notes),
         removed=night.removed,
@@ -245,6 +250,20 @@ def measure_disks(folder: Path) -> int:
         return sum(path.lstat().st_blocks * 512 for path in folder.glob("disk.*"))
     except OSError:
         return 0
+
+
+def _scan(desk: Desk, night: GuestNight) -> Scan:
+    """What the tracker's file says against the version that nightly leads to now."""
+    assert desk.tracker is not None and night.folder is not None
+    try:
+        known = scan_version(desk.project, night.guest, night.folder, desk.tracker)
+    except (PipelineError, OSError) as error:
+        return Scan(note=_explain(error))
+    listed = [
+        Vulnerability(finding.subject[:_BRIEF], finding.text[:_BRIEF], finding.others[:20])
+        for finding in known[:MOST_VULNERABILITIES]
+    ]
+    return Scan(len(known), tuple(listed))
 
 
 def _find_outliers(

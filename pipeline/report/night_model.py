@@ -128,6 +128,24 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class Vulnerability:
+    """What the security tracker knows against packages of the version that nightly leads to."""
+
+    cve: str
+    text: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """All that it knows, the worst first; `note` says why nobody asked. `listed` has a bound."""
+
+    count: int = 0
+    listed: tuple[Vulnerability, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why there is no new version; `log` is relative to the page, `console` its last lines."""
 
@@ -167,6 +185,7 @@ class GuestReport:
     pending_cves: tuple[str, ...] = ()
     files: FileChanges = FileChanges()
     sizes: tuple[PackageSize, ...] = ()
+    scan: Scan | None = None
     links: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()

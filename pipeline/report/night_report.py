@@ -36,7 +36,15 @@ def write_report(project: Project, night: Night) -> Path:
     make_private_folder(folder.parent)
     make_private_folder(folder)
     earlier = read_earlier(folder.parent, before=night.name)
-    desk = Desk(project, folder, night.began_at, DebFinder(project), Library(project), earlier)
+    desk = Desk(
+        project=project,
+        page=folder,
+        began_at=night.began_at,
+        finder=DebFinder(project),
+        library=Library(project),
+        tracker=night.tracker,
+        earlier=earlier,
+    )
     guests, sheets = [], []
     with progress_bar("report", total=len(night.guests), unit="guests") as bar:
         for guest in night.guests:

@@ -70,6 +70,9 @@ def _describe(guest: GuestReport) -> Iterator[str]:
         yield from _fill(_describe_change(change), at=2, indent=2)
     if len(guest.packages) > MOST_SOURCES:
         yield f"  and {len(guest.packages) - MOST_SOURCES} more"
+    if guest.scan:
+        text = guest.scan.note or f"{guest.scan.count or 'none'} in the security tracker's file"
+        yield from _fill(f"known vulnerabilities: {text}", at=2)
     files = guest.files
     if files.count:
         grown = sum(group.growth_bytes for group in files.groups)

@@ -55,7 +55,8 @@ class Night:
     """A whole night: when (seconds since 1970), where, and what became of each guest in order.
 
     `name` is its folder below output/reports/, by its date; `mirrors` says for each mirror what it
-    stands at. `is_complete` is false where the time limit or a signal ended it.
+    stands at. `is_complete` is false where the time limit or a signal ended it. `tracker` is a file
+    of Debian's security tracker, with which the report holds each guest's bill of materials.
     """
 
     name: str
@@ -65,4 +66,5 @@ class Night:
     guests: tuple[GuestNight, ...]
     mirrors: Mapping[str, str] = field(default_factory=dict)
     is_complete: bool = True
+    tracker: Path | None = None
     notes: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,17 @@ def test_a_disk_that_cannot_be_compared_is_said_so(ground: Ground, tmp_path: Pat
         assert told["guests"][0]["files"]["note"].startswith("the version before: ")
         assert told["guests"][0]["sizes"]
         shutil.rmtree(older)
+
+
+def test_a_guest_without_a_bill_of_materials_is_not_scanned_and_the_report_says_so(
+    ground: Ground, tmp_path: Path
+) -> None:
+    (tmp_path / "tracker.json").write_text("{}")
+    night = replace(ground.night(ground.published()), tracker=tmp_path / "tracker.json")
+    folder = write_report(ground.project, night)
+    told = json.loads((folder / "report.json").read_text())
+    assert told["guests"][0]["scan"]["note"].endswith("has no sbom.cdx.json")
+    assert "Not scanned: " in (folder / "index.html").read_text()
 
 
 def test_what_is_unusual_for_this_guest_is_found_by_earlier_nights(ground: Ground) -> None:

@@ -19,6 +19,9 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 
 from pipeline.artifact.published import Version
 from pipeline.lockfile import installed_packages, kernel_packages
+from pipeline.project import Project
+from pipeline.report.night_report import write_report
+from pipeline.report.outcome import GuestNight, Night
 from pipeline.supply.bom import CYCLONEDX, SPDX
 from pipeline.supply.keys import make_key, public_key
 from pipeline.supply.statements import LOCK, PROVENANCE_FILE, TEST_FILE
@@ -199,6 +202,14 @@ def test_a_scan_finds_what_the_tracker_says_of_this_release(
     assert call("fail=high").returncode == 5
     told = json.loads(call("json=yes").stdout)
     assert "linux-image" in " ".join(told["findings"][0]["others"])
+    web = GuestNight(GUEST, "unchanged", version.name, version.name, version.folder, version.folder)
+    project = Project(ROOT, bench.output, bench.site / "guests")
+    night = Night("20261129T030000Z", 1e9, 1e9 + 60, "here", (web,), tracker=tracker)
+    page = write_report(project, night)
+    told = json.loads((page / "report.json").read_text())
+    listed = told["guests"][0]["scan"]["listed"]
+    assert [entry["cve"] for entry in listed] == ["CVE-2026-0001", "CVE-2026-0004"]
+    assert "2 in the security tracker" in (page / "index.html").read_text()
     tracker.write_text("[1, 2]")
     done = call()
     assert done.returncode == 1

@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.errors import EnvironmentFault
 from pipeline.files import fingerprint, open_plain, write_durably
 from pipeline.project import Project
 from pipeline.scratch import scratch_folder
@@ -92,16 +91,10 @@ class Memory:
             return None
 
     def ask(self, key: str, say: Callable[[Path], Taken]) -> Taken:
-        """Have it said, in a scratch folder, and keep it; PipelineError where that cannot be."""
-        try:
-            with scratch_folder(self.project.scratch, "taken") as scratch:
-                taken = say(scratch)
-            self._keep(key, taken)
-        except OSError as error:  # somebody who may only look; a full disk
-            reason = f"{error.filename}: {error.strerror}"
-            raise EnvironmentFault(
-                f"which packages it takes is not known here ({reason})", hint="build it first"
-            ) from error
+        """Have it said, in a scratch folder, and keep it; raises what is raised there."""
+        with scratch_folder(self.project.scratch, "taken") as scratch:
+            taken = say(scratch)
+        self._keep(key, taken)
         return taken
 
     def _keep(self, key: str, taken: Taken) -> None:

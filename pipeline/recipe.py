@@ -22,7 +22,7 @@ from pipeline import process
 from pipeline.artifact.record import describe_changes, read_record
 from pipeline.console.progress import print_line
 from pipeline.cutoff import Memory, Offer, Taken
-from pipeline.errors import PipelineError
+from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.files import fingerprint, write_durably
 from pipeline.interruption import checkpoint
 from pipeline.locks import locked
@@ -109,7 +109,6 @@ class Recipe:
         self._inputs: dict[tuple[str, str], Inputs] = {}
         self._views: dict[tuple[str, str], Spec] = {}
         self._taken: dict[str, Taken | PipelineError] = {}
-        self._taking = threading.Lock()
 
     def hold(self) -> None:
         """From here to the end of this run another's gc removes nothing; waits for one that runs.
@@ -224,24 +223,15 @@ class Recipe:
         for upper, say in stage.takes.items():
             # apt is who knows
             key = fingerprint({**asked, "what": upper, "apt": installed_version("apt")})
-            with self._taking:
-                known = self._taken.get(key) or Memory(self.project).recall(key)
-                if known is None and not self._find_unready(before):
-                    known = self._ask(stage, spec, key, say, before)
-                if known is not None:
-                    self._taken[key] = known
+            known = self._taken.get(key) or Memory(self.project).recall(key)
+            if known is None and all(state.is_current for state in before.values()):
+                known = self._ask(stage, spec, key, say, before)
             if isinstance(known, PipelineError):
+                self._taken[key] = known
                 raise known
             if known is not None:
-                taken[upper] = known
+                self._taken[key] = taken[upper] = known
         return taken
-
-    def _find_unready(self, states: Mapping[str, State]) -> str:
-        """The first stage whose artifact nothing must be read from now."""
-        for name, state in states.items():
-            if not state.is_current or self._store.find_damage(name, state.fingerprint):
-                return name
-        return ""
 
     def _ask(
         self,
@@ -250,12 +240,27 @@ class Recipe:
         key: str,
         say: Callable[[Offer], Taken],
         before: Mapping[str, State],
-    ) -> Taken | PipelineError:
+    ) -> Taken | PipelineError | None:
+        """What is said, or why nothing is; None where an artifact is damaged, or another one now.
+
+        Whoever would replace one of them waits: what is kept must be of what the key names.
+        """
         folders = {upper: state.folder for upper, state in before.items()}
         view = self.view(stage, spec)
         try:
-            return Memory(self.project).ask(
-                key, lambda scratch: say(Offer(view, self.project, folders, scratch))
+            with ExitStack() as stack:
+                for upper, state in before.items():
+                    stack.enter_context(self._store.reading(upper, state.fingerprint))
+                    now = self._store.read(upper, state.fingerprint)
+                    if now != state.buildinfo or self._store.find_damage(upper, state.fingerprint):
+                        return None
+                return Memory(self.project).ask(
+                    key, lambda scratch: say(Offer(view, self.project, folders, scratch))
+                )
+        except OSError as error:  # somebody who may only look; a full disk
+            reason = f"{error.filename}: {error.strerror}"
+            return EnvironmentFault(
+                f"which packages it takes is not known here ({reason})", hint="build it first"
             )
         except PipelineError as error:
             return error

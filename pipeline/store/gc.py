@@ -132,7 +132,7 @@ def collect(
 def remove_leftovers(project: Project) -> list[Path]:
     """Remove what dead runs left: scratch, parts of files; returns what went."""
     gone = remove_abandoned(project.scratch)
-    verified = project.store.glob(".verified/*")
-    for folder in (project.cache.debs, project.cache.indexes, *verified):
+    kept = [*project.store.glob(".verified/*"), *project.store.glob(".taken")]
+    for folder in (project.cache.debs, project.cache.indexes, *kept):
         gone += remove_dead_parts(folder)
     return gone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from pipeline.artifact.record import describe_changes
 from pipeline.cutoff import Offer, Taken, name_packages
 from pipeline.errors import PipelineError
+from pipeline.locks import try_locked
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec, load_all
@@ -33,6 +35,7 @@ class Archive:
     trouble: str = ""
     asked: int = 0
     built: list[str] = field(default_factory=list)
+    look: Callable[[], object] = lambda: None
 
     def spec(self) -> Spec:
         guests = self.root / "guests"
@@ -80,6 +83,7 @@ class Archive:
 
     def _take(self, offer: Offer) -> Taken:
         self.asked += 1
+        self.look()
         if self.trouble:
             raise PipelineError(self.trouble)
         state = json.loads((offer.artifacts["mirror"] / "state").read_text())
@@ -159,6 +163,20 @@ def test_nothing_is_read_from_an_artifact_whose_bytes_changed(archive: Archive) 
     assert archive.asked == 1
     assert archive.build() == ["mirror"]  # mended, and then asked
     assert archive.asked == 2
+
+
+def test_what_is_asked_is_not_replaced_meanwhile(archive: Archive) -> None:
+    places = archive.root / "output/store/.locks"
+    free: list[bool] = []
+
+    def look() -> None:
+        for path in places.glob("mirror-*"):
+            with try_locked(path) as is_free:
+                free.append(is_free)
+
+    archive.look = look
+    archive.build()
+    assert free == [False]
 
 
 def test_a_damaged_answer_is_asked_for_again(archive: Archive) -> None:

@@ -32,6 +32,7 @@ from pipeline.errors import (
     UsageError,
     VerificationError,
 )
+from pipeline.mirror.fetch import NotFound
 from pipeline.mirror.trouble import MirrorTrouble
 from pipeline.night.nightly_file import Terms
 from pipeline.plan import require_buildable
@@ -217,6 +218,6 @@ class GuestSteps:
 
 def is_broken(error: PipelineError) -> bool:
     """Whether the machine or the mirror is at fault, not the guest."""
-    if isinstance(error, EnvironmentFault | InUseError | MirrorTrouble):
+    if isinstance(error, EnvironmentFault | InUseError | MirrorTrouble | NotFound):
         return True
     return error.stage == "mirror" and not isinstance(error, UsageError)

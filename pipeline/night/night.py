@@ -28,6 +28,7 @@ from pipeline.recipe import Recipe
 from pipeline.report.night_report import write_report
 from pipeline.report.outcome import Fault, GuestNight, Night
 from pipeline.repository.metadata import refresh, signs
+from pipeline.scratch import remove_tree
 from pipeline.spec import Spec, Specs
 from pipeline.stage import Stage
 
@@ -81,6 +82,8 @@ def spend_night(recipe: Recipe, specs: Specs, plan: Plan) -> Spent:
         )
         folder = write_report(project, night)
         end_journal(project)
+        for old in sorted(project.reports.glob("2*T*Z"))[: -plan.file.keep_reports]:
+            remove_tree(old)
         if plan.file.notify:
             faults += _notify(plan.file.notify, folder, project.reports / "notify.log")
     return Spent(night, folder, tuple(faults))

@@ -83,6 +83,7 @@ class NightlyFile(Terms):
 
     guests: Guests
     limit: values.Duration = "0"
+    keep_reports: Annotated[StrictInt, Field(ge=31, le=10_000)] = 90
     notify: Words | None = None
     passphrase_file: values.AbsolutePath | None = None
     scan: values.AbsolutePath | None = None

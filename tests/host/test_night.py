@@ -12,14 +12,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.errors import VerificationError
+from pipeline.mirror.trouble import MirrorTrouble
 from pipeline.night import guest_steps
 from pipeline.night.timer import NAME, render_units
+from pipeline.site import MARKER
+from pipeline.stage import Stage
+from pipeline.supply.keys import ROLES, make_key
+from tests import small
 from tests.conftest import require
 from tests.torture.program import Ground
 from tests.torture.verdict import find_half, find_leftovers
@@ -98,6 +104,23 @@ def let_check_take_long() -> None:
     vars(guest_steps)["check_guest"] = lambda _recipe, _spec: time.sleep(2)
 
 
+def let_mirror_fail() -> None:
+    """The mirror of both guests answers no more; each time that it is asked leaves a line."""
+    make = small._stages
+
+    def refuse(job: Any) -> None:
+        with open(job.project.output / "asked", "a") as stream:
+            stream.write("once\n")
+        raise MirrorTrouble("http://mirror: connection refused", hint="see that it runs")
+
+    def stages(version: str) -> list[Stage]:
+        mirror, *others = make(version)
+        return [replace(mirror, ages=True, build=refuse), *others]
+
+    vars(small)["_stages"] = stages
+    leave_out_check()
+
+
 def test_three_nights_of_two_guests(nights: Nights) -> None:
     nights.write(FILE.replace("0", "1") + "keep = 2\n[guest.two]\nkeep = 1\n")
     said = nights.good()
@@ -115,7 +138,15 @@ def test_three_nights_of_two_guests(nights: Nights) -> None:
     assert (told[ONE]["verdict"], told[ONE]["before"]) == ("published", first[0])
     assert nights.leads(ONE) == told[ONE]["version"] != first[0]
     assert nights.leads(ONE, "stable") == first[0]
+    for number in range(40):
+        (nights.output / f"reports/20200101T0000{number}Z").mkdir()
+    nights.write(
+        (nights.ground.root / "nightly.toml")
+        .read_text()
+        .replace("keep", "keep_reports = 31\nkeep", 1)
+    )
     nights.good(version="3")
+    assert len(list(nights.output.glob("reports/2*"))) == 31
     assert len(nights.versions(ONE)) == 3, "stable and the last two"
     assert len(nights.versions(TWO)) == 2, "the last one, and what it is compared with"
     assert not (nights.output / "published" / TWO / "stable").is_symlink()
@@ -134,6 +165,46 @@ def test_one_guest_that_fails_stops_no_other_and_moves_nothing(nights: Nights) -
     assert (told["verdict"], told["failure"]["stage"]) == ("failed", "check")
     nights.good(version="2")
     assert nights.leads(ONE) != before[0]
+
+
+def test_a_mirror_that_is_down_leaves_last_nights_images_and_one_line(nights: Nights) -> None:
+    nights.good()
+    before = nights.leads(ONE), nights.leads(TWO)
+    code, said = nights.night(version="2", plug=let_mirror_fail)
+    assert (code, "2 broken" in said) == (3, True), said
+    error = said[said.index("error:") :]
+    assert error.count("connection refused") == 1 and f"{ONE}, {TWO}: mirror: http://" in error
+    assert (nights.output / "asked").read_text() == "once\n"
+    assert (nights.leads(ONE), nights.leads(TWO)) == before
+    assert (nights.versions(ONE), nights.versions(TWO)) == ([before[0]], [before[1]])
+    (*_earlier, last) = sorted(nights.output.glob("reports/2*/report.json"))
+    assert "connection refused" in str(json.loads(last.read_text())["mirrors"])
+
+
+def test_a_site_with_keys_signs_its_versions(nights: Nights) -> None:
+    nights.good()
+    first = nights.output / "published" / ONE / nights.leads(ONE)
+    assert not (first / "provenance.dsse.json").exists()
+    site = nights.ground.root
+    (site / MARKER).write_text("version = 1\n")
+    for role in ROLES:
+        make_key(site / "keys", role, b"open sesame")
+    secret = site / "passphrase"
+    secret.write_text("another\n")
+    secret.chmod(0o600)
+    nights.write(FILE + 'passphrase_file = "passphrase"\n')
+
+    def stand_in_it() -> None:
+        os.environ["DOMU_SITE"] = str(site)
+        leave_out_check()
+
+    code, said = nights.night(plug=stand_in_it)
+    assert (code, "the passphrase is another one" in said) == (1, True), said
+    secret.write_text("open sesame\n")
+    code, said = nights.night(plug=stand_in_it)
+    assert (code, "2 unchanged" in said) == (0, True), said
+    assert (first / "provenance.dsse.json").is_file()
+    assert nights.versions(ONE) == [first.name]
 
 
 def test_a_spec_that_is_broken_or_gone_is_its_own_guests_fault(nights: Nights) -> None:

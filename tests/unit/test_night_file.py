@@ -19,6 +19,7 @@ WRONG = {
     'guests = "all"\nkepe = 3': ("kepe", "no such key"),
     'guests = "all"\nlimit = "6x"': ("limit", "not a time"),
     'guests = "all"\nkeep = 0': ("keep", "greater than or equal to 1"),
+    'guests = "all"\nkeep_reports = 30': ("keep_reports", "greater than or equal to 31"),
     'guests = "all"\nkeep_size = "4X"': ("keep_size", "not a size"),
     'guests = "all"\nstable_after = -1': ("stable_after", "greater than or equal to 0"),
     'guests = "all"\nunproven = "yes"': ("unproven", "neither true nor false"),

@@ -35,7 +35,7 @@ from pipeline.files import digest_file, read_bytes
 from pipeline.interruption import gate
 from pipeline.locks import locked
 from pipeline.mirror.fetch import NotFound, fetch_bytes
-from pipeline.mirror.trouble import TooSlow
+from pipeline.mirror.trouble import MirrorTrouble, TooSlow
 from pipeline.repository import catalog
 from pipeline.repository.block_stream import read_stream
 from pipeline.repository.catalog import GuestEntry, Image, Index, Manifest
@@ -221,14 +221,12 @@ def _explained(url: str) -> Iterator[None]:
     """tuf's refusals, and those of the network, in words."""
     try:
         yield
-    except TooSlow as error:
-        raise _too_slow(error) from error
+    except PipelineError as error:
+        raise _reworded(error) from error.__cause__
     except (RepositoryError, DownloadError) as error:
         cause = error.__cause__
-        if isinstance(cause, TooSlow):
-            raise _too_slow(cause) from error
         if isinstance(cause, PipelineError):
-            raise cause from error
+            raise _reworded(cause) from error
         for kind, brief, hint in _REFUSALS:
             if isinstance(error, kind):
                 raise VerificationError(f"{url}: {brief}", details=str(error), hint=hint) from error
@@ -237,10 +235,19 @@ def _explained(url: str) -> Iterator[None]:
         ) from error
 
 
-def _too_slow(error: TooSlow) -> VerificationError:
-    return VerificationError(
-        error.brief, hint="who sends so slowly keeps this host where it is; tell its owner"
-    )
+def _reworded(error: PipelineError) -> PipelineError:
+    """The same, with what to do about a repository, not about a mirror."""
+    if isinstance(error, TooSlow):
+        return VerificationError(
+            error.brief, hint="who sends so slowly keeps this host where it is; tell its owner"
+        )
+    if isinstance(error, NotFound):
+        error.hint = "is that the address of an image repository? It has metadata/timestamp.json"
+    elif isinstance(error, VerificationError):
+        error.hint = "nothing of it was used; tell its owner"
+    elif isinstance(error, MirrorTrouble):
+        error.hint = "check its address and whether its server runs; again in a while"
+    return error
 
 
 def _find(updater: Updater, url: str, path: str) -> TargetFile:

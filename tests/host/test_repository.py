@@ -338,6 +338,14 @@ def test_a_rotated_key_is_followed(
     assert follower.version == version
 
 
+def test_a_rotated_key_of_statements_leaves_its_public_half(site: Site) -> None:
+    keys = site.project.keys
+    before = (keys / "statements.pub").read_bytes()
+    delivery.keys(Recipe(site.project, ()), {}, Keys.model_validate({"rotate": "statements"}))
+    assert (keys / "statements.pub").read_bytes() != before
+    assert [path.read_bytes() for path in keys.glob("statements-*.pub")] == [before]
+
+
 def test_a_passphrase_in_a_file_is_wanted_again(tmp_path: Path, site: Site) -> None:
     """The root's is another: who signs every night does not know it."""
     recipe = Recipe(replace(site.project, site=tmp_path / "other"), ())
@@ -447,4 +455,12 @@ def test_without_a_server_the_reason_is_the_network_not_the_signature(
     server.faults["timestamp.json"] = status(503)
     with pytest.raises(PipelineError, match="503") as caught:
         follower.update()
-    assert caught.value.exit_code == 1
+    assert caught.value.exit_code == 1 and "mirror" not in caught.value.hint
+    server.faults.clear()
+    with pytest.raises(PipelineError, match=r"timestamp.json: not found \(404\)") as caught:
+        delivery.list_images(
+            follower.recipe,
+            {},
+            ListImages.model_validate({"from": f"{follower.url}/x", "root": str(site.root)}),
+        )
+    assert "address of an image repository" in caught.value.hint

@@ -83,7 +83,9 @@ def load_signer(folder: Path, role: Role, passphrase_file: Path | None) -> Crypt
         is_locked = passphrase is None
         raise UsageError(
             f"{path}: {'has a passphrase' if is_locked else 'has no passphrase'}",
-            hint="passphrase=FILE names the file that it is in" if is_locked else "without it",
+            hint="name its file: passphrase=FILE, at night passphrase_file in nightly.toml"
+            if is_locked
+            else "without it",
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         why = "the passphrase is another one" if passphrase else "this is no key"

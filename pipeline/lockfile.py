@@ -44,6 +44,7 @@ from pipeline.walls.package_names import (
 )
 
 FORM = 1
+PUBLISHED_LOCK = "lock.json"
 MOST_LOCK_BYTES = 16 << 20
 # what reading JSON from a stranger can end in
 _NO_LOCK = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -92,6 +93,20 @@ def read_lock(project: Project, guest: str) -> Lock:
     hint = f"write it with: doit lock name={guest}"
     if not path.exists():
         raise UsageError(f"{guest} has no lock ({path.name})", hint=hint)
+    return _read(path, hint)
+
+
+def list_locks(project: Project) -> Iterator[tuple[str, Lock]]:
+    """The locks of guests, and those that published versions carry, each with whose it is."""
+    for path in sorted(project.guests.glob("*.lock.json")):
+        guest = path.name.removesuffix(".lock.json")
+        yield f"lock of {guest}", read_lock(project, guest)
+    for path in sorted(project.published.glob(f"*/2*/{PUBLISHED_LOCK}")):
+        owner = f"published {path.parent.parent.name}/{path.parent.name}"
+        yield owner, _read(path, f"publish it again: doit publish name={path.parent.parent.name}")
+
+
+def _read(path: Path, hint: str) -> Lock:
     try:
         if not path.is_file() or path.stat().st_size > MOST_LOCK_BYTES:
             raise ValueError(f"no file of at most {MOST_LOCK_BYTES >> 20} MiB")

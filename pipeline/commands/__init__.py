@@ -249,6 +249,12 @@ SUPPLY = (
         supply_options.Scan,
         "name=web1 db=security-tracker.json",
     ),
+    _of_host(
+        "reproduce",
+        "build a published version again from its lock, compare bit for bit",
+        "verify:reproduce",
+        supply_options.Reproduce,
+    ),
 )
 
 POWER = (

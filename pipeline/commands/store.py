@@ -14,7 +14,7 @@ from pipeline.console.answer import ANSWER
 from pipeline.console.progress import print_line
 from pipeline.dom0.inventory import list_installed
 from pipeline.dom0.layout import Layout
-from pipeline.lockfile import kept_snapshot, lock_path, make_lock, read_lock
+from pipeline.lockfile import kept_snapshot, list_locks, lock_path, make_lock
 from pipeline.locks import try_locked
 from pipeline.project import Project
 from pipeline.recipe import Recipe
@@ -175,9 +175,7 @@ def _needed_by_installed(project: Project) -> Iterator[tuple[Path, str]]:
 
 
 def _needed_by_locks(project: Project) -> Iterator[tuple[Path, str]]:
-    for path in sorted(project.guests.glob("*.lock.json")):
-        guest = path.name.removesuffix(".lock.json")
-        lock = read_lock(project, guest)
-        yield kept_snapshot(project, lock.identity), f"lock of {guest}"
+    for owner, lock in list_locks(project):
+        yield kept_snapshot(project, lock.identity), owner
         for package in lock.packages:
-            yield project.cache.debs / package.sha256, f"lock of {guest}"
+            yield project.cache.debs / package.sha256, owner

@@ -63,3 +63,13 @@ class Scan(Guest, Printed):
         description="From which urgency on it is an error (exit code 5). Default: never.",
         examples=["high"],
     )
+
+
+class Reproduce(Guest, Printed):
+    """doit reproduce."""
+
+    version: Version | None = Field(
+        None,
+        description="Which of its versions, or a channel's: stable. Default: the current one.",
+        examples=["20261124T193000Z-1f2e3d4c"],
+    )

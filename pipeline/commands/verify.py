@@ -1,4 +1,4 @@
-"""What is said of a published version: verified, and held against what is known of its packages."""
+"""What is said of a published version: verified, held against what is known, built again."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections import Counter
 
 from pipeline.artifact.published import require_version
 from pipeline.caller import shorten_path
-from pipeline.commands.supply_options import Scan, Verify
+from pipeline.commands.supply_options import Reproduce, Scan, Verify
 from pipeline.console.answer import ANSWER
 from pipeline.console.findings import print_findings
 from pipeline.console.progress import print_line
 from pipeline.errors import UsageError, VerificationError
 from pipeline.recipe import Recipe
 from pipeline.supply.keys import public_key, read_public_key
+from pipeline.supply.reproduction import reproduce as build_again
 from pipeline.supply.verification import verify_version
 from pipeline.supply.vulnerabilities import scan_version
 
@@ -50,3 +51,21 @@ def scan(recipe: Recipe, _specs: object, asked: Scan) -> None:
             f"{asked.name}: {failed} of its vulnerabilities are {asked.fail} or worse",
             hint=f"build it with today's packages: doit build name={asked.name}",
         )
+
+
+def reproduce(recipe: Recipe, _specs: object, asked: Reproduce) -> None:
+    """A published version built again from its lock; raises VerificationError for other bytes."""
+    version = require_version(recipe.project, asked.name, asked.version)
+    findings = build_again(recipe.project, version, asked.name)
+    ANSWER.add_findings(asked.name, findings, version=version.name)
+    if not asked.json_form:
+        print_findings(findings)
+    differ = [finding.subject for finding in findings if finding.level == "error"]
+    same = sum(finding.level == "ok" for finding in findings)
+    if differ:
+        raise VerificationError(
+            f"{asked.name} {version.name} cannot be reproduced: {differ[0]} is another one"
+            + (f", and {len(differ) - 1} more" if differ[1:] else ""),
+            hint="what is said to be `not as it was then` is what to look at first",
+        )
+    print_line(f"{asked.name} {version.name} is reproduced: {same} files, bit for bit")

@@ -13,7 +13,14 @@ from pipeline.artifact.sums import DISK_SUMS, SUMS, read_sum_file
 from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError
 from pipeline.files import digest_file, read_table
-from pipeline.lockfile import Lock, describe_lock, installed_packages, kernel_packages, render_lock
+from pipeline.lockfile import (
+    PUBLISHED_LOCK,
+    Lock,
+    describe_lock,
+    installed_packages,
+    kernel_packages,
+    render_lock,
+)
 from pipeline.mirror.index import read_package
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.mirror.stanzas import select_stanzas
@@ -27,7 +34,6 @@ from pipeline.supply.envelope import make_statement, sign
 from pipeline.supply.keys import has_keys, load_signer
 from pipeline.supply.provenance import PROVENANCE, TEST_RESULT, describe_build, describe_test
 
-LOCK = "lock.json"
 PROVENANCE_FILE, TEST_FILE = "provenance.dsse.json", "test-result.dsse.json"
 PROOF_FILE = f"{FOLDER}/{PROOF}"
 _MOST_PROOF_BYTES = 64 << 20
@@ -44,7 +50,7 @@ def describe(
     project = recipe.project
     lock, files = _describe_lock(recipe, spec, source.folder), {}
     if lock.identity:
-        files[LOCK] = render_lock(lock)
+        files[PUBLISHED_LOCK] = render_lock(lock)
     try:
         stanzas = _find_kernel_stanzas(recipe, spec, source.folder)
         files |= describe_packages(project, source.folder, source.spec, lock.packages, stanzas)

@@ -18,6 +18,7 @@ from pipeline.artifact.record import RECORD, read_record
 from pipeline.artifact.sums import DISK_SUMS, SUMS, is_as_summed, read_sum_file
 from pipeline.errors import UsageError, VerificationError
 from pipeline.files import Damaged, read_bytes, read_table
+from pipeline.lockfile import PUBLISHED_LOCK
 from pipeline.proof.names import FOLDER
 from pipeline.store.store import BUILDINFO, read_buildinfo
 from pipeline.supply.bom import CYCLONEDX
@@ -29,7 +30,7 @@ from pipeline.supply.provenance import (
     describe_stages,
     describe_test,
 )
-from pipeline.supply.statements import LOCK, PROOF_FILE, PROVENANCE_FILE, TEST_FILE
+from pipeline.supply.statements import PROOF_FILE, PROVENANCE_FILE, TEST_FILE
 
 _TAKE_IT_AGAIN = "take this version again from where it was made"
 
@@ -105,7 +106,7 @@ def _verify(
         signer=key.keyid,
         proof=_verify_proof(folder, key, digests),
         has_bom=CYCLONEDX in digests,
-        has_lock=LOCK in digests,
+        has_lock=PUBLISHED_LOCK in digests,
         dependencies=len(build["resolvedDependencies"]),
     )
 

@@ -13,10 +13,11 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from pipeline.errors import VerificationError
+from pipeline.lockfile import PUBLISHED_LOCK
 from pipeline.supply.bom import CYCLONEDX, SPDX
 from pipeline.supply.envelope import sign
 from pipeline.supply.keys import load_signer, make_key, public_key
-from pipeline.supply.statements import LOCK, PROVENANCE_FILE, TEST_FILE
+from pipeline.supply.statements import PROVENANCE_FILE, TEST_FILE
 from pipeline.supply.verification import verify_version
 from tests.host.supply_bench import GUEST, SupplyBench, copy_version, statement_in
 from tests.workshop import Workshop
@@ -210,7 +211,7 @@ SEEDS: dict[str, tuple[Callable[[Path, Ground], None], str]] = {
     "a bit of what was published": (flip("published.json", 0.9), "published.json is not what"),
     "a bit of the bill": (flip(CYCLONEDX), f"{CYCLONEDX} is not what"),
     "a bit of the other bill": (flip(SPDX, 0.0), f"{SPDX} is not what"),
-    "a bit of the lock": (flip(LOCK), f"{LOCK} is not what"),
+    "a bit of the lock": (flip(PUBLISHED_LOCK), f"{PUBLISHED_LOCK} is not what"),
     "a bit of the proof": (flip(PROOF), "proof.json is not what"),
     "a bit of the console": (flip("proof/console.log"), "console.log is not what"),
     "a bit of the provenance": (flip(PROVENANCE_FILE, 0.3), PROVENANCE_FILE),

@@ -18,13 +18,13 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from pipeline.artifact.published import Version
-from pipeline.lockfile import installed_packages, kernel_packages
+from pipeline.lockfile import PUBLISHED_LOCK, installed_packages, kernel_packages
 from pipeline.project import Project
 from pipeline.report.night_report import write_report
 from pipeline.report.outcome import GuestNight, Night
 from pipeline.supply.bom import CYCLONEDX, SPDX
 from pipeline.supply.keys import make_key, public_key
-from pipeline.supply.statements import LOCK, PROVENANCE_FILE, TEST_FILE
+from pipeline.supply.statements import PROVENANCE_FILE, TEST_FILE
 from pipeline.supply.verification import verify_version
 from tests.conftest import ROOT
 from tests.host.supply_bench import GUEST, SupplyBench, statement_in
@@ -140,7 +140,7 @@ def test_what_is_said_again_changes_nothing_and_what_is_said_anew_is_renewed(
             path.write_bytes(content)
     bench.publish(said)
     assert verify_version(version.folder, old).has_lock
-    assert json.loads((version.folder / LOCK).read_bytes())["packages"]
+    assert json.loads((version.folder / PUBLISHED_LOCK).read_bytes())["packages"]
 
 
 def test_without_keys_there_are_bills_and_nothing_signed(
@@ -151,7 +151,7 @@ def test_without_keys_there_are_bills_and_nothing_signed(
         unsigned = bench.describe()
     finally:
         (bench.site / "other").rename(bench.site / "keys")
-    assert unsigned.keys() == {LOCK, CYCLONEDX, SPDX}
+    assert unsigned.keys() == {PUBLISHED_LOCK, CYCLONEDX, SPDX}
     assert unsigned[CYCLONEDX] == said[CYCLONEDX]
 
 

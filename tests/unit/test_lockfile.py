@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UsageError, VerificationError
-from pipeline.lockfile import Lock, LockedPackage, _copied, read_lock
+from pipeline.lockfile import (
+    PUBLISHED_LOCK,
+    Lock,
+    LockedPackage,
+    _copied,
+    list_locks,
+    read_lock,
+    render_lock,
+)
 from pipeline.project import Project
 from pipeline.store.store import BuildInfo
 
@@ -187,3 +195,15 @@ def test_a_copy_is_no_second_name_of_what_was_copied(project: Project) -> None:
     with _copied(project, kept, info) as scratch:
         assert (scratch / "InRelease-main").read_text() == "signed"
         assert (kept / "InRelease-main").stat().st_nlink == 1
+
+
+def test_a_published_version_keeps_what_its_lock_names(project: Project) -> None:
+    lock = Lock("a" * 64, {}, (LockedPackage("less", "590-2", "amd64", 5, "b" * 64),))
+    folder = project.published / "web1/20261124T193000Z-1f2e3d4c"
+    folder.mkdir(parents=True)
+    (folder / PUBLISHED_LOCK).write_bytes(render_lock(lock))
+    assert list(list_locks(project)) == [(f"published web1/{folder.name}", lock)]
+    (folder / PUBLISHED_LOCK).write_bytes(b"{")
+    with pytest.raises(UsageError, match="not a lock") as caught:
+        list(list_locks(project))
+    assert "publish it again" in caught.value.hint

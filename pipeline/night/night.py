@@ -80,7 +80,8 @@ def spend_night(recipe: Recipe, specs: Specs, plan: Plan) -> Spent:
             tracker=Path(plan.file.scan) if plan.file.scan else None,
             notes=tuple(notes),
         )
-        folder = write_report(project, night)
+        folder = project.reports / name
+        faults += _report(project, night)
         end_journal(project)
         for old in sorted(project.reports.glob("2*T*Z"))[: -plan.file.keep_reports]:
             remove_tree(old)
@@ -167,6 +168,16 @@ def _list_mirrors(
         elif guest.fault and guest.fault.stage == "mirror":
             shown[specs[guest.guest].mirror] = guest.fault.brief
     return shown
+
+
+def _report(project: Project, night: Night) -> Iterator[PipelineError]:
+    """Write the report; what stood in the way."""
+    try:
+        with explained():
+            write_report(project, night)
+    except PipelineError as error:
+        error.brief = f"the report is not whole: {error.brief}"
+        yield error
 
 
 def _serve(project: Project, passphrase: Path | None) -> Iterator[PipelineError]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
     StrictInt,
+    StrictStr,
     ValidationError,
 )
 
@@ -42,6 +46,14 @@ def _read_guests(value: object) -> object:
     return tuple(dict.fromkeys(value))
 
 
+def _check_file(text: str) -> str:
+    """A path that was made absolute, unless it begins with the home of nobody."""
+    if not text.startswith("/"):
+        raise WrongValueError(f"{text!r} is no path here", 'write it as "/root/secrets/keys"')
+    return os.path.normpath(values.check_build_path(text))
+
+
+NamedFile = Annotated[StrictStr, AfterValidator(_check_file)]
 Count = Annotated[StrictInt, Field(ge=1, le=1000)]
 Nights = Annotated[StrictInt, Field(ge=0, le=100)]
 Bound = Annotated[str, BeforeValidator(values.check_bound)]
@@ -85,8 +97,8 @@ class NightlyFile(Terms):
     limit: values.Duration = "0"
     keep_reports: Annotated[StrictInt, Field(ge=31, le=10_000)] = 90
     notify: Words | None = None
-    passphrase_file: values.AbsolutePath | None = None
-    scan: values.AbsolutePath | None = None
+    passphrase_file: NamedFile | None = None
+    scan: NamedFile | None = None
     guest: dict[values.GuestName, OwnTerms] = {}
 
     @property
@@ -142,7 +154,8 @@ def _with_folders(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Paths are meant from where the file is."""
     for key in ("passphrase_file", "scan"):
         if isinstance(table.get(key), str) and table[key]:
-            table[key] = str(folder.absolute() / Path(table[key]).expanduser())
+            with suppress(RuntimeError):  # the home of nobody: then it is no absolute path
+                table[key] = str(folder.absolute() / Path(table[key]).expanduser())
     words = table.get("notify")
     if isinstance(words, list) and words and "/" in str(words[0]):
         table["notify"] = [str(folder.absolute() / str(words[0])), *words[1:]]

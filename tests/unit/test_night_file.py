@@ -23,6 +23,7 @@ WRONG = {
     'guests = "all"\nkeep_size = "4X"': ("keep_size", "not a size"),
     'guests = "all"\nstable_after = -1': ("stable_after", "greater than or equal to 0"),
     'guests = "all"\nunproven = "yes"': ("unproven", "neither true nor false"),
+    'guests = "all"\nscan = "~nobody-of-this-name/x"': ("scan", "no path here"),
     'guests = "all"\nnotify = "mail"': ("notify", "not a list"),
     'guests = "all"\nnotify = []': ("notify", "at least 1"),
     'guests = "all"\nnotify = ["a\\u0007b"]': ("notify.0", "printable"),
@@ -68,6 +69,8 @@ def test_a_guests_own_terms_win(tmp_path: Path) -> None:
 def test_paths_are_meant_from_its_folder(tmp_path: Path) -> None:
     text = 'guests = "all"\nnotify = ["./tell", "./me"]\n'
     assert read_nightly_file(write(tmp_path, text)).notify == (f"{tmp_path}/tell", "./me")
+    file = read_nightly_file(write(tmp_path, 'guests = "all"\npassphrase_file = "../a b"\n'))
+    assert file.passphrase == tmp_path.parent / "a b"
     text = 'guests = "all"\nnotify = ["mail"]\n'
     assert read_nightly_file(write(tmp_path, text)).notify == ("mail",)
 

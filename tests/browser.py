@@ -57,8 +57,8 @@ class Browser:
         self._to, self._back = to, os.fdopen(back, "rb")
         self._number, self._session, self._rest = 0, "", b""
         self.seen: list[dict[str, Any]] = []
-        (page,) = self.call("Target.getTargets")["targetInfos"][:1]
-        attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        page = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=page, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.call(f"{domain}.enable")

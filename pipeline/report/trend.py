@@ -116,8 +116,9 @@ def draw_plot(metric: Metric, nights: Sequence[tuple[str, float]]) -> Plot:
     """A plot of (night, value), oldest first; the highest value at the top, 0 or less below."""
     values = [value for _, value in nights]
     low, high = min(values), max(values)
-    room = (high - low) or max(high, 1.0) * 0.1
-    low, high = max(0.0, low - room * 0.25), high + room * 0.1
+    # what differs by less than a tenth is no mountain
+    span = max(high - low, high * 0.1, 1e-9)
+    low, high = max(0.0, (low + high) / 2 - span * 0.65), (low + high) / 2 + span * 0.65
     step = (WIDTH - _LEFT - _RIGHT) / max(1, len(nights) - 1)
 
     def height_of(value: float) -> float:

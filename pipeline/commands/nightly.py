@@ -24,6 +24,7 @@ from pipeline.recipe import Recipe
 from pipeline.report.outcome import GuestNight, Night
 from pipeline.spec import Specs
 from pipeline.spec.values import parse_duration
+from pipeline.supply.keys import has_keys, load_signer
 
 
 def nightly(recipe: Recipe, specs: Specs, asked: night_options.Nightly) -> None:
@@ -32,6 +33,8 @@ def nightly(recipe: Recipe, specs: Specs, asked: night_options.Nightly) -> None:
     if asked.units:
         _write_units(recipe.project, asked.units, asked.at)
         return
+    if has_keys(recipe.project.keys):  # a night would fail guest by guest, hours later
+        load_signer(recipe.project.keys, "statements", file.passphrase)
     only = tuple(asked.name.split(",")) if asked.name else ()
     limit_s = parse_duration(file.limit if asked.limit is None else asked.limit)
     ends_at = time.monotonic() + limit_s if limit_s else None

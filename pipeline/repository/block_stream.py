@@ -27,7 +27,8 @@ _RUN = struct.Struct("<BIQ")  # kind, number of blocks, first block of the older
 _END, _ZEROS, _DATA, _COPY = range(4)
 _ZERO_BLOCK = bytes(BLOCK)
 _STEP = 256  # blocks that are held at once
-_LEVEL = 9
+# 63 MB of a bookworm image in 1.4 s of processor time; level 9 makes 56 of it in 5.6, every night
+_LEVEL, _DELTA_LEVEL = 3, 9
 _WINDOW_LOG = 25  # 32 MiB, what a reader must hold
 _DIGEST_BYTES = 16
 
@@ -35,7 +36,11 @@ _DIGEST_BYTES = 16
 def write_stream(image: Path, target: Path, *, older: Path | None = None) -> None:
     """Write an image's blocks; with `older` only those that this one has not."""
     settings = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, window_log=_WINDOW_LOG, enable_ldm=True, threads=-1, write_checksum=True
+        _DELTA_LEVEL if older else _LEVEL,
+        window_log=_WINDOW_LOG,
+        enable_ldm=True,
+        threads=-1,
+        write_checksum=True,
     )
     known = _Blocks(older) if older else None
     size = image.stat().st_size

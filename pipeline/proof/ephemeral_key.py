@@ -21,6 +21,7 @@ from pipeline.spec.ssh_keys import fingerprint_key
 from pipeline.xen.boot import Direct
 
 WRITE_S = 120.0
+SEEN_S = 30.0
 COMMENT = "of one proof alone"
 _MOST_REASON = 300
 
@@ -44,8 +45,7 @@ def inject_key(agent: Agent, artifact: Artifact) -> Credential:
     is raised for a test host that cannot do its part.
     """
     private, line = _make_pair(artifact)
-    order = {"line": line, **_describe_disks(artifact)}
-    answer = _carry_out(agent, order)
+    answer = _carry_out(agent, {"line": line, **_describe_disks(artifact)})
     if "why" in answer:
         return Credential(reason=str(answer["why"])[:_MOST_REASON])
     target, _ = artifact.disks[answer["disk"]]
@@ -78,7 +78,8 @@ def _describe_disks(artifact: Artifact) -> dict[str, Any]:
 
 def _carry_out(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
     words = ["python3", f"{HANDED}/authorize"]
-    said = agent.demand(words, stdin=json.dumps(order).encode(), timeout_s=patient(WRITE_S))
+    stdin = json.dumps({**order, "seen_s": patient(SEEN_S)}).encode()
+    said = agent.demand(words, stdin=stdin, timeout_s=patient(WRITE_S))
     try:
         answer = json.loads(said.splitlines()[-1])
     except (ValueError, IndexError) as error:

@@ -87,7 +87,8 @@ def test_it_is_put_into_every_kind_of_disk_and_no_disk_changes(
             order["disks"] = order["disks"][number : number + 1 + (number == 0)]
             answers[number] = ephemeral_key._carry_out(running.agent, order)
         read = "mkdir -p /mnt; mount -r {} /mnt; cat /mnt/{}; stat -c %a:%u:%g /mnt/{}; umount /mnt"
-        show = "qemu-nbd -r -f {} -c /dev/nbd9 {} & sleep 5; {}; qemu-nbd -d /dev/nbd9; wait"
+        seen = "until [ -e /sys/block/nbd9/pid ]; do sleep 0.2; done"
+        show = "qemu-nbd -r -f {} -c /dev/nbd9 {} & " + seen + "; {}; qemu-nbd -d /dev/nbd9; wait"
         kept = "root/.ssh/authorized_keys"
         ext3 = read.format("/dev/nbd9", kept, kept)
         told = [

@@ -109,7 +109,7 @@ def test_the_disk_of_the_root_is_opened_first_and_names_of_old_are_known(
 
     monkeypatch.setattr(script.Disks, "_open", note)
     order = [{"vdev": name} for name in ("sda", "xvdb1", "xvdb2")]
-    disks = script.Disks(order, None)
+    disks = script.Disks(order, 1.0, None)
     assert next(disks.places("/dev/xvdb2")) == ("xvdb2", "/dev/nothing2", 2)
     assert opened == ["xvdb2"]
     assert next(disks.places("/dev/xvda3"))[0] == "sda"

@@ -19,6 +19,18 @@ def _check_version(text: str) -> str:
     return text
 
 
+def _read_place(text: str) -> str:
+    """A folder may be named as a URL; what a web server has comes by the image repository."""
+    place = text.removeprefix("file://")
+    if "://" in place:
+        raise WrongValueError(
+            f"{text!r} is not a folder",
+            "copy it here; or from=URL of list-images and install, which verify what they fetch",
+        )
+    return place
+
+
+Folder = Annotated[NamedPath, BeforeValidator(_read_place)]
 Version = Annotated[str, BeforeValidator(_check_version)]
 
 
@@ -27,7 +39,7 @@ class Verify(Options, Printed):
 
     alternatives = ("name", "folder")
 
-    folder: NamedPath | None = Field(
+    folder: Folder | None = Field(
         None, description="Folder of a published version.", examples=["/srv/images/web1/current"]
     )
     name: values.GuestName | None = Field(

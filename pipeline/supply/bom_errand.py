@@ -29,7 +29,8 @@ from pipeline.walls.errand import carry_out
 
 CYCLONEDX, SPDX = "sbom.cdx.json", "sbom.spdx.json"
 VULNERABILITIES, TRACKER = "vulnerabilities.json", "tracker.json"
-_UNREADABLE = (KeyError, ValueError, TypeError, AttributeError, RecursionError)
+_UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, RuntimeError)
+_LONGEST = 400  # letters of an error that a stranger may have made
 _NAMESPACE = "https://spdx.org/spdxdocs/{name}-{serial}"
 
 
@@ -40,12 +41,11 @@ def fulfil(order: dict[str, Any]) -> None:
         (room / VULNERABILITIES).write_text(json.dumps(list(find_vulnerabilities(order))))
         return
     try:
-        packages = read_packages(order)
+        write_boms(read_packages(order), room)
     except _UNREADABLE as error:
         raise PipelineError(
-            f"the guest's dpkg status cannot be read: {type(error).__name__}: {error}"
+            f"the guest's dpkg status cannot be read: {type(error).__name__}: {error}"[:_LONGEST]
         ) from error
-    write_boms(packages, room)
 
 
 def read_packages(order: dict[str, Any]) -> Debsbom:

@@ -124,7 +124,7 @@ class DebFinder:
 def _read_taken(folder: Path) -> Iterator[tuple[tuple[str, str], Deb]]:
     """What the stages of an artifact say they took of the mirror (cutoff.name_packages)."""
     for made in read_record(folder).values():
-        for parts in made.taken.values():
+        for parts in made.taken.values() if isinstance(made.taken, dict) else ():
             packages = parts.get("packages") if isinstance(parts, dict) else None
             for name, text in packages.items() if isinstance(packages, dict) else ():
                 words = str(text).split(" ")

@@ -72,7 +72,10 @@ def opened_disk(folder: Path, guest: str, work: Path) -> Iterator[ExtImage]:
 
     `work` is an empty folder for a raw copy of a disk that is not raw.
     """
-    spec = read_built_spec(folder, guest)
+    try:
+        spec = read_built_spec(folder, guest)
+    except ValueError as error:  # of a version that an older or newer pipeline made
+        raise PipelineError("its spec.json is none that is known here") from error
     unread = [part.fs for part in spec.parts if part.has_files and part.fs[:3] != "ext"]
     if unread or len(spec.layout.split()) > 1:
         what = f"is {unread[0]}" if unread else "has several file systems"

@@ -240,9 +240,13 @@ def test_a_guest_that_failed_is_told_with_its_console_and_the_likely_cause(groun
 
 
 def test_a_disk_that_cannot_be_compared_is_said_so(ground: Ground, tmp_path: Path) -> None:
-    for what in ("no file system", "no disk"):
+    for what in ("no file system", "no disk", "another pipeline's"):
         older = shutil.copytree(ground.before, tmp_path / what)
-        (older / "disk.img").unlink()
+        if what == "another pipeline's":
+            spec = {**json.loads((older / "spec.json").read_text()), "suite": "unheard-of"}
+            (older / "spec.json").write_text(json.dumps(spec))
+        else:
+            (older / "disk.img").unlink()
         if what == "no file system":
             (older / "disk.img").write_bytes(b"x" * 9999)
         _, told = ground.report(ground.published(folder_before=older))

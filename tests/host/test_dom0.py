@@ -388,6 +388,7 @@ def test_versions_are_published_kept_and_rolled_back(place: Place) -> None:
     for path in versions[1].iterdir():
         assert path.stat().st_mode & 0o222 == 0
     again = place.demand("publish", f"name={NAME}", "unproven=yes")
+    assert "nothing is signed: there are no keys in" in again
     assert str(versions[1]) in again
     # what did not change between two versions is the same file
     assert (versions[0] / "swap.img").samefile(versions[1] / "swap.img")

@@ -20,6 +20,7 @@ from pathlib import Path
 from pipeline.artifact.channels import (
     LINKS,
     NIGHTLY,
+    NOTES,
     STABLE,
     Channel,
     point_link,
@@ -114,6 +115,7 @@ def _alone(project: Project, guest: str) -> Iterator[Path]:
     """Its published folder, which nobody else changes meanwhile."""
     root = published(project, guest)
     with locked(root.parent / ".locks" / guest):
+        _clear(root)
         yield root
 
 
@@ -127,7 +129,8 @@ def publish(
     """
     make_private_folder(published(project, source.name))
     with _alone(project, source.name) as root:
-        _clear(project, root)
+        project.scratch.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(project.scratch)
         fingerprint = source.origin()["config"]
         versions = list_versions(project, source.name)
         for older in versions:
@@ -144,17 +147,15 @@ def publish(
     return version
 
 
-def _clear(project: Project, root: Path) -> None:
-    """What killed commands left: here under their lock, and in scratch."""
-    for pattern in (".2*.new", ".2*.gone", *(f".{link}.*" for link in LINKS.values())):
+def _clear(root: Path) -> None:
+    """What killed commands left, under their lock."""
+    files = (f".{name}.*" for name in (*LINKS.values(), NOTES))
+    for pattern in (".2*.new", ".2*.gone", *files):
         for path in root.glob(pattern):
             if path.is_symlink() or path.is_file():
                 path.unlink()
             else:
                 remove_tree(path)
-    scratch = project.scratch
-    scratch.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(scratch)
 
 
 def _is_same(version: Version, source: Source) -> bool:

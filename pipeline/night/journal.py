@@ -20,6 +20,7 @@ from pipeline.project import Project
 
 _WHAT = "the journal of a night"
 _FORM = 1
+_NAME = ".night.json"
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,14 @@ def only_night(project: Project) -> Iterator[None]:
     what = f"a night is at work here: {other.describe() if other else 'it begins or ends'}"
     hold(path, what, say=print_line)
     try:
+        for left in project.reports.glob(
+            f".{_NAME}.*"
+        ):  # half a journal of a night that was killed
+            left.unlink()
         yield
     finally:
         release(path)
 
 
 def _path(project: Project) -> Path:
-    return project.reports / ".night.json"
+    return project.reports / _NAME

@@ -30,11 +30,10 @@ from tests.conftest import require
 from tests.torture.program import Ground
 from tests.torture.verdict import find_half, find_leftovers
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-
 ONE, TWO = "one", "two"
 FILE = 'guests = "all"\nunproven = true\nstable_after = 0\n'
 ALL = os.environ.get("DOMU_TORTURE") == "all"
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600 if ALL else 300)]
 Watcher = Callable[[str, Path], None]
 
 
@@ -320,6 +319,7 @@ def test_a_killed_night_is_finished_by_the_next(nights: Nights, tmp_path: Path) 
     chosen = own if ALL else [*few, ("before publish", TWO), ("after replace", "reports")]
     assert set(chosen) <= set(own)
     for name, place in chosen:
+        print(name, place, flush=True)
         shutil.rmtree(nights.output)
         copy(kept, nights.output)
         first = nights.versions(ONE)

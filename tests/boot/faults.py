@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.compression import find_compression, unpack
 from pipeline.kernel.cpio import Archive, compress, read_initrd
 from pipeline.kernel.image import _cut_payload
+from pipeline.kernel.initrd import INIT
 from pipeline.process import run
 from pipeline.storage.ext import refuse_complaints
 
@@ -76,6 +77,18 @@ class Faulty:
         spoilt = found[0][:8] + ANOTHER_NOTE + found[0][12:]
         path.write_bytes(elf.replace(found[0], spoilt))
         return self
+
+
+def lose_root(initrd: bytes, device: str) -> bytes:
+    """An initrd that looks for the root file system elsewhere, whatever root= says."""
+    script = INIT.read_text()
+    right = 'root=*) device="${word#root=}" ;;'
+    assert right in script, "the initrd's script reads root= in another way"
+    archive = Archive()
+    wrong = script.replace(right, f'root=*) device="{device}" ;;')
+    archive.add_file("init", wrong.encode(), mode=0o755)
+    # the kernel takes archives one after another, the last file of a name counts
+    return initrd + bytes(-len(initrd) % 4) + archive.pack()
 
 
 def copy_artifact(artifact: Path, folder: Path) -> Faulty:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StrictBool
 from pipeline.commands.options import (
     Guest,
     GuestNames,
+    Judged,
     NamedPath,
     Options,
     Printed,
@@ -30,7 +31,7 @@ def _check_version(text: str) -> str:
     return text
 
 
-class Nightly(Options, Printed):
+class Nightly(Options, Printed, Judged):
     """doit nightly."""
 
     name: GuestNames | None = Field(

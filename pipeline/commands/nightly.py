@@ -14,6 +14,7 @@ from pipeline.commands.host import on_host
 from pipeline.commands.publish import serve_published
 from pipeline.console.answer import ANSWER
 from pipeline.console.progress import lines_into, print_line
+from pipeline.errors import PipelineError
 from pipeline.mirror.proxy.units import write_units
 from pipeline.night.night import Plan, spend_night
 from pipeline.night.nightly_file import read_nightly_file
@@ -58,6 +59,10 @@ def _answer(night: Night, folder: Path) -> None:
     ANSWER.add("", night=night.name, report=str(folder), complete=night.is_complete)
     for guest in night.guests:
         ANSWER.add(guest.guest, **_facts(guest))
+        if fault := guest.fault:
+            error = PipelineError(fault.brief, details=fault.details, hint=fault.hint)
+            error.stage, error.log = fault.stage, fault.log
+            ANSWER.add_failure([guest.guest], error)
 
 
 def _facts(guest: GuestNight) -> dict[str, object]:

@@ -123,7 +123,9 @@ class Printed(_Part):
     json_form: StrictBool = Field(False, alias="json", description="As JSON, for programs.")
 
 
-class _Judged(_Part):
+class Judged(_Part):
+    """Commands that judge guests."""
+
     junit: NamedPath | None = Field(
         None,
         description="File that gets what was found as JUnit XML, for CI systems.",
@@ -155,11 +157,11 @@ class Why(Look, Printed):
     """doit why."""
 
 
-class Check(Why, _Judged):
+class Check(Why, Judged):
     """doit check."""
 
 
-class Login(Printed, _Judged):
+class Login(Printed, Judged):
     """How a guest is entered and asked in a proof."""
 
     prove_key: NamedPath | None = Field(

@@ -120,9 +120,11 @@ def prove_artifact(
 
 def tell(evidence: Evidence, path: Path, *, as_json: bool) -> None:
     """What was found, for a program; for a person what an error does not say."""
-    record = evidence.to_json()
-    del record["checks"], record["digests"], record["guest"]
-    ANSWER.add_findings(evidence.guest, evidence.checks, **record, evidence=str(path))
+    record: dict[str, object] = {}
+    if as_json:
+        record = {**evidence.to_json(), "evidence": str(path)}
+        del record["checks"], record["digests"], record["guest"]
+    ANSWER.add_findings(evidence.guest, evidence.checks, **record)
     if as_json or evidence.verdict != "proven":
         return
     print_findings(evidence.checks)

@@ -156,8 +156,10 @@ def test_three_nights_of_two_guests(nights: Nights) -> None:
 def test_one_guest_that_fails_stops_no_other_and_moves_nothing(nights: Nights) -> None:
     nights.good()
     before = nights.leads(ONE), nights.leads(TWO)
-    code, said = nights.night(version="2", plug=let_check_fail)
+    page = nights.output / "night.xml"
+    code, said = nights.night(f"junit={page}", version="2", plug=let_check_fail)
     assert code == 5, said
+    assert page.read_text().count('<failure type="failed" message="40 checks, 1 failed"') == 1
     assert "1 published, 1 failed" in said and "K7 kernel: other" in said
     assert nights.leads(ONE) == before[0] and nights.leads(TWO) != before[1]
     told = nights.report()[ONE]

@@ -52,7 +52,7 @@ def keys(recipe: Recipe, _specs: object, asked: Keys) -> None:
         print_line(f"  keep {project.keys / 'root.pem'} elsewhere: only a rotation needs it")
     if metadata.signs(project):
         count = metadata.refresh(project, asked.passphrase)
-        print_line(f"  {project.repository}: {count} files are signed, serve this folder")
+        print_line(f"  {project.repository} is signed, files: {count}; serve this folder")
 
 
 def upload_images(recipe: Recipe, _specs: object, asked: Upload) -> None:

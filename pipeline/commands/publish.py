@@ -61,4 +61,4 @@ def serve_published(project: Project, passphrase: Path | None) -> None:
     """Bring the image repository up to date, where this site has one."""
     if has_keys(project.keys, "timestamp"):
         count = metadata.refresh(project, passphrase)
-        print_line(f"  {project.repository}: {count} files are signed")
+        print_line(f"  {project.repository} is signed, files: {count}")

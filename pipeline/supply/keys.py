@@ -55,7 +55,7 @@ def make_key(folder: Path, role: Role, passphrase: bytes | None) -> None:
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     # the private half is last: with it the role has a key
-    write_durably(_public(folder, role), public, mode=PRIVATE_FILE)
+    write_durably(_public(folder, role), public)
     write_durably(_private(folder, role), private, mode=PRIVATE_FILE)
 
 

@@ -50,7 +50,7 @@ def test_what_a_key_signs_its_public_half_verifies(
 def test_nobody_else_reads_them(folder: Path) -> None:
     assert has_keys(folder) and not has_keys(folder, "root")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-    assert modes == {"statements.pem": 0o600, "statements.pub": 0o600}
+    assert modes == {"statements.pem": 0o600, "statements.pub": 0o644}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 

@@ -7,6 +7,7 @@ output/published/NAME/stable -> 20261121T033000Z-9d8c7b6a
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -190,8 +191,7 @@ def _copy_version(
         refuse_if_used(source.folder / disk)
     log = project.log(source.name, "publish")
     log.parent.mkdir(parents=True, exist_ok=True)
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    final = published(project, source.name) / f"{stamp}-{fingerprint[:8]}"
+    final = _find_free_name(published(project, source.name), fingerprint)
     sums = _sums_of(source.folder)
     with scratch_folder(project.scratch, f"publish-{source.name}") as scratch:
         scratch.chmod(PRIVATE_FOLDER)
@@ -214,6 +214,14 @@ def _copy_version(
             os.rename(scratch, final)
     sync_folder(final.parent)
     return Version(final, fingerprint, proof)
+
+
+def _find_free_name(root: Path, fingerprint: str) -> Path:
+    """Its time and the beginning of its fingerprint: of now, or of the next second that is free."""
+    seconds = itertools.count(int(time.time()))
+    stamps = (time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)) for second in seconds)
+    names = (root / f"{stamp}-{fingerprint[:8]}" for stamp in stamps)
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _take(path: Path, target: Path, recorded: str, versions: list[Version], log: Path) -> None:

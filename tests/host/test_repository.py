@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -411,6 +412,12 @@ def test_an_upload_switches_at_its_end_and_sends_nothing_twice(
 
 def broken_off(*_arguments: object) -> None:
     raise ConnectionError("the line is cut")
+
+
+def test_versions_of_the_same_second_are_two(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    first, second = (site.night(name, is_served=False) for name in ("one", "two"))
+    assert first < second
 
 
 def test_killed_anywhere_the_repository_is_the_old_one_or_the_new(

@@ -18,7 +18,7 @@ from pipeline.proof.qmp import Monitor
 
 MEMORY_MIB = 6144
 DOM0_MIB = 768
-SLOTS = 6
+SLOTS = 8
 PORT = "domu.proof"
 ROOT, XEN, KERNEL, INITRD = "root.qcow2", "xen", "vmlinuz", "initrd.img"
 RAM, STATE = "ready.ram", "ready.state"

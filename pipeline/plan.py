@@ -22,6 +22,7 @@ from pipeline.preflight import find_unknown_names, look_ahead
 from pipeline.process import require_tools
 from pipeline.recipe import KNOWN_HOSTS, Recipe
 from pipeline.spec import Spec
+from pipeline.spec.model import describe_type
 from pipeline.stage import Stage
 from pipeline.storage import lvm
 from pipeline.storage.disks import MIB, Target, targets_of
@@ -151,7 +152,8 @@ def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run, *, fetches: bool = Fals
     With `fetches` the mirror's state is fetched where that is due, to ask it for packages.
     """
     known_hosts = recipe.project.artifact(spec.name) / KNOWN_HOSTS
-    plan = Plan(spec.name, findings=[find_login(spec, known_hosts).finding])
+    chosen = Finding("ok", "type", describe_type(spec))
+    plan = Plan(spec.name, findings=[find_login(spec, known_hosts).finding, chosen])
     golden = Path(os.devnull)
     try:
         for name in recipe.stages:

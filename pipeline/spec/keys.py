@@ -205,7 +205,12 @@ class Boot(Section):
         examples=["/lib/modules/6.1.0-xen"],
     )
     type: DomainType = Field(
-        "pv", description="Kind of guest: paravirtual, PVH, or a full PC (HVM)."
+        "",  # type: ignore[arg-type]
+        description=(
+            "Kind of guest: pvh (the processor's virtualisation, and no PC around it), pv"
+            " (paravirtual), hvm (a full PC). Default: pvh; but pv for i386, suites before bullseye"
+            " and focal, Xen before 4.14, a kernel that is host or a path, a bootloader for PV."
+        ),
     )
     boot: Literal["direct", "pygrub", "grub", "firmware"] = Field(
         "direct",

@@ -18,6 +18,7 @@ from pipeline.spec.devices import (
     resolve_card,
     resolve_parts,
 )
+from pipeline.spec.guest_type import choose_type, linux_of
 from pipeline.spec.values import parse_duration, parse_size
 from pipeline.suites import SUITES, Suite
 
@@ -140,11 +141,10 @@ class Spec(
     @property
     def linux(self) -> tuple[int, ...]:
         """The version of the kernel that boots, as far as its name tells; else the suite's."""
-        named = "" if self.kernel_source == "host" else self.kernel
-        version = re.search(r"-(\d+)\.(\d+)(?:\.(\d+))?", named.rpartition("/")[2])
-        if version is None or (self.kernel_source == "package" and not version[3]):
+        named = linux_of(self.kernel)
+        if not named or (self.kernel_source == "package" and len(named) < 3):
             return self.suite_facts.kernel_version
-        return tuple(int(part) for part in version.groups() if part)
+        return named
 
     def mke2fs_features(self, fs: str) -> str:
         """The argument of `mke2fs -O`; raises KeyError for what is no ext file system.
@@ -181,6 +181,14 @@ class Spec(
 def values_of(spec: Spec) -> dict[str, Any]:
     """What a stage's `keys` name: every key, and what the disks come to, `layout` and `nodes`."""
     return spec.as_json() | {"layout": spec.layout, "nodes": spec.nodes}
+
+
+def describe_type(spec: Spec) -> str:
+    """The guest's type and who chose it."""
+    default, why = choose_type(spec.suite_facts, dict(spec))
+    if spec.type != default:
+        return f"{spec.type}, as the spec says; {default} would be the default"
+    return f"{spec.type}, the default: {why or f'{spec.suite} under Xen {spec.xen} can'}"
 
 
 def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
@@ -221,11 +229,13 @@ def _add_comfort(suite: Suite, filled: dict[str, Any]) -> None:
 def _suite_defaults(suite: Suite, filled: dict[str, Any]) -> dict[str, Any]:
     arch = str(filled.get("arch", "amd64"))
     # Debian's GRUB for Xen cannot unpack the cloud kernel's LZ4 (no such decompressor in it).
-    is_pv_grub = filled.get("boot") == "grub" and filled.get("type", "pv") == "pv"
+    kind = filled.get("type") or choose_type(suite, filled)[0]
+    is_pv_grub = filled.get("boot") == "grub" and kind == "pv"
     # and the cloud kernel has no keyboard for a screen (INPUT_XEN_KBDDEV_FRONTEND).
     is_generic = is_pv_grub or filled.get("vnc") is True
     kernel = suite.generic_kernel(arch) if is_generic else suite.default_kernel(arch)
     defaults: dict[str, Any] = {
+        "type": kind,
         "components": suite.components,
         "init": suite.init_default,
         "locale": suite.default_locale,

@@ -46,7 +46,7 @@ def diagnose(prover: Prover, faulty: Faulty) -> GuestFailed:
 
 
 def test_a_kernel_without_the_pvh_note(prover: Prover, tmp_path: Path) -> None:
-    faulty = spoil(prover, tmp_path).without_pvh_note().rewrite('type = "pv"', 'type = "pvh"')
+    faulty = spoil(prover, tmp_path).without_pvh_note()
 
     told = diagnose(prover, faulty)
 

@@ -16,15 +16,15 @@ from tests.boot.faults import copy_artifact
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
 KINDS = {
-    "test-drbd": "PV, direct kernel, systemd",
+    "test-drbd": "PVH, direct kernel, systemd",
     "sysvinit": "PV, direct kernel, inittab",
     "pygrub": "PV, its own kernel by pygrub",
-    "pvh": "PVH, direct kernel",
+    "pvh-grub": "PVH, its own kernel by GRUB",
 }
 # proven with every run of the tests; the rest of the kinds: test_matrix.py
 BOOTED = [pytest.param(name, id=kind) for name, kind in KINDS.items()]
 # who may enter: nobody, the key of somebody whose private half is not here, one that is given
-DOORS = {"sysvinit": "locked", "pvh": "locked", "test-drbd": "another's", "pygrub": "own"}
+DOORS = {"sysvinit": "locked", "pvh-grub": "locked", "test-drbd": "another's", "pygrub": "own"}
 
 
 @pytest.mark.parametrize("name", BOOTED)

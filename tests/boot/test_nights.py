@@ -33,7 +33,7 @@ pytestmark = [
     *in_turn("nights"),
 ]
 
-GUESTS = {"old": 'init = "sysvinit"\n', "pv": "", "pvh": 'type = "pvh"\n'}
+GUESTS = {"old": 'init = "sysvinit"\ntype = "pv"\n', "pv": 'type = "pv"\n', "pvh": ""}
 BOTH = ("pv", "pvh")
 LESS = 'packages = ["less"]\n'
 NIGHTLY = 'guests = ["old", "pv", "pvh"]\nstable_after = 2\nkeep = 2\n'

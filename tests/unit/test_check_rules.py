@@ -168,7 +168,7 @@ def test_another_file_for_the_same_card_is_found() -> None:
 
 
 def test_configurations_as_rendered_are_right_and_a_missing_one_is_found() -> None:
-    facts = make_facts()
+    facts = make_facts(type="pv")
     domain = expected_domain(facts)
     texts = {
         "web1.cfg": render_xl(domain),

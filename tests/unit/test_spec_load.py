@@ -289,7 +289,9 @@ def test_a_key_line_with_a_comma_in_it_stays_whole() -> None:
 
 def test_the_shipped_guests_are_right() -> None:
     specs = load_all(ROOT / "guests")
-    assert {"test-drbd", "montest", "trixie", "sysvinit", "pygrub", "pvh", "noble"} <= set(specs)
+    assert {"test-drbd", "montest", "trixie", "sysvinit", "pygrub", "pvh-grub", "noble"} <= set(
+        specs
+    )
     assert all(not spec.authorized_keys for spec in specs.values())
     assert specs["test-drbd"].packages == ("drbd-utils",)
     assert specs["montest"].bootstrap == "debootstrap"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.spec import Spec, derive_mac
+from pipeline.spec.guest_type import choose_type
 from pipeline.spec.rules import find_clashes
 from tests.specs import make_spec
 
@@ -46,9 +47,39 @@ def test_defaults_follow_another_suite() -> None:
 
 
 def test_pv_grub_gets_a_kernel_that_it_can_unpack() -> None:
-    assert make_spec(boot="grub").kernel == "linux-image-amd64"
-    assert make_spec(boot="grub", type="pvh").kernel == "linux-image-cloud-amd64"
-    assert "lz4" in clashes(boot="grub", kernel="linux-image-cloud-amd64")["kernel"]
+    assert make_spec(boot="grub", type="pv").kernel == "linux-image-amd64"
+    assert make_spec(boot="grub").kernel == "linux-image-cloud-amd64"
+    lean = {"boot": "grub", "type": "pv", "kernel": "linux-image-cloud-amd64"}
+    assert "lz4" in clashes(**lean)["kernel"]
+
+
+@pytest.mark.parametrize("suite", ["bullseye", "trixie", "sid", "focal", "resolute"])
+def test_a_guest_is_pvh_where_its_kernel_and_its_xen_can(suite: str) -> None:
+    assert make_spec(suite=suite).type == "pvh"
+    assert make_spec(suite=suite, xen="4.14").type == "pvh"
+    assert make_spec(suite=suite, type="pv").type == "pv"
+    assert make_spec(suite=suite, boot="grub", kernel="linux-image-5.10.0-9-amd64").type == "pvh"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"suite": "buster"},
+        {"suite": "lenny", "arch": "i386"},
+        {"arch": "i386"},
+        {"kernel": "linux-image-686-pae"},
+        {"xen": "4.13"},
+        {"kernel": "host"},
+        {"kernel": "/boot/vmlinuz-6.1.0-57-amd64"},
+        {"kernel": "linux-image-4.19.0-1-amd64"},
+        {"boot": "grub", "bootloader": "/usr/lib/grub-xen/grub-x86_64-xen.bin"},
+    ],
+    ids=str,
+)
+def test_a_guest_is_pv_where_pvh_is_not_sure(keys: dict[str, object]) -> None:
+    spec = make_spec(**keys)
+    assert spec.type == "pv"
+    assert choose_type(spec.suite_facts, dict(spec))[1], "the reason is not told"
 
 
 def test_a_spec_is_frozen_and_knows_no_other_keys() -> None:

@@ -31,7 +31,11 @@ BREAKING: dict[str, dict[str, object]] = {
     "on_crash coredump-restart": {"on_crash": "coredump-restart", "xen": "3.2"},
     "came with Xen 3.3": {"boot": "grub", "xen": "3.2"},
     "does not run under Xen 3.4": {"boot": "grub", "xen": "3.4"},
-    "PV GRUB cannot unpack": {"boot": "grub", "kernel": "linux-image-cloud-amd64"},
+    "PV GRUB cannot unpack": {
+        "type": "pv",
+        "boot": "grub",
+        "kernel": "linux-image-cloud-amd64",
+    },
     "4.4 and later can": {"xen": "4.3"},
     "pygrub cannot read xfs": {"boot": "pygrub", "fs": "xfs"},
 }
@@ -48,7 +52,7 @@ WORKING: list[Mapping[str, object]] = [
     {"suite": "squeeze", "xen": "4.0", "arch": "i386"},
     {"suite": "wheezy", "cmdline": "vsyscall=emulate", "kernel": "linux-image-6.1.0-54-amd64"},
     *({"suite": suite} for suite in ("bullseye", "bookworm", "trixie", "sid", "noble")),
-    {"suite": "bookworm", "type": "pvh"},
+    {"suite": "bookworm", "type": "pv"},
 ]
 
 

@@ -132,6 +132,7 @@ def caged(
     *,
     room: Path,
     readable: Iterable[Path] = (),
+    writable: Iterable[Path] = (),
     mounts: Sequence[Mount] = (),
     before: Sequence[Sequence[object]] = (),
     window: Window | None = None,
@@ -140,15 +141,15 @@ def caged(
 ) -> Walled:
     """The command line that runs `argv` in a builder's cage, as root of nothing but itself.
 
-    It may write to `room` and read `readable`; wherever it is told of them, they become their
-    places in the cage. `mounts` are made in it first, then the commands of `before` run, of which
-    `cd` is one; the first that fails ends it. Without `shares_network` its only connection is
-    `window`. `mounts_files` is for file systems that only the machine's root may mount: it stays
-    that root, sees the machine's devices, and runs our own programs alone, on files that strangers
-    made.
+    It may write to `room` and `writable`, and read `readable`; wherever it is told of them, they
+    become their places in the cage. `mounts` are made in it first, then the commands of `before`
+    run, of which `cd` is one; the first that fails ends it. Its only connection, but with
+    `shares_network`, is `window`. `mounts_files` is for file systems that only the machine's root
+    may mount: it stays that root, sees the machine's devices, and runs our own programs alone, on
+    files that strangers made.
     """
-    given = [*readable, *_own_program()]
-    rename = _renamer([room, *given])
+    given, changed = [*readable, *_own_program()], [room, *writable]
+    rename = _renamer([*changed, *given])
     first: list[Sequence[object]] = [mount.argv() for mount in mounts]
     if window is not None:
         first.append([sys.executable, "-I", "-S", "-c", _LISTEN, str(window.descriptor)])
@@ -162,7 +163,7 @@ def caged(
         *("--cap-add", "ALL", *_root(shares_network=shares_network), "--bind", "/proc", "/proc"),
         *(("--dev-bind", "/dev", "/dev") if mounts_files else ()),
         *_binds(given, "--ro-bind"),
-        *_binds([room], "--bind"),
+        *_binds(changed, "--bind"),
         *("--", "sh", "-c", f'{etc}exec "$@"', "sh"),
         *("unshare", *(() if mounts_files else _own_ids()), "--mount", "--uts", "--ipc", "--pid"),
         *("--fork", "--kill-child=KILL", "--mount-proc", "--"),

@@ -23,11 +23,14 @@ def main() -> None:
 
 def _run() -> int:
     """Imports take 100 ms and more: a signal must not come in between."""
-    from pipeline.commands.help import answer
+    from pipeline.commands.help import answer, exit_code_of
 
-    status = answer(sys.argv[1:])
-    if status is not None:
-        return status
+    words = sys.argv[1:]
+    status = answer(words)
+    return exit_code_of(words, _run_graph()) if status is None else status
+
+
+def _run_graph() -> int:
     from doit.doit_cmd import DoitMain
 
     try:

@@ -140,7 +140,7 @@ class Graph:
         if line.is_creating:
             _prepare_output(project, line)
             require = partial(_require, recipe)
-            recipe.root_hashes = create("".join(names), variables, project.guests, require)
+            recipe.root_hashes = create(line, project, require)
             variables = {}
         specs = load_all(project.guests, names, variables)
         if names and specs.problems and not line.only_reads:
@@ -249,7 +249,7 @@ class Graph:
 
     def _tasks_of(self, command: Command) -> Tasks:
         """One task a guest, narrowed to the chosen by name=."""
-        is_asked = command.name != "create" or self.line.is_creating
+        is_asked = not command.creates or command in self.line.commands
         for guest in self.chosen if is_asked else ():
             yield {
                 "basename": command.name,

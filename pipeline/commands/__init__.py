@@ -5,7 +5,14 @@ Nothing of a command is imported here but its options: its target is when it run
 
 from __future__ import annotations
 
-from pipeline.commands import ci_options, delivery_options, night_options, options, supply_options
+from pipeline.commands import (
+    ci_options,
+    delivery_options,
+    night_options,
+    options,
+    supply_options,
+    xen_tools_options,
+)
 from pipeline.commands.command import Command
 
 _ROOM = "pipeline.commands"
@@ -28,6 +35,7 @@ BUILD = (
         options.Create,
         example="name=web2 suite=bookworm ip=192.168.1.11/24 gateway=192.168.1.1",
         after="config",
+        creates=True,
         elsewhere={"dry": _PLAN},
     ),
     Command(
@@ -341,6 +349,41 @@ SITE = (
     ),
 )
 
+XEN_TOOLS = (
+    Command(
+        "xen-create-image",
+        "xen-create-image's own line: build a guest, install it",
+        f"{_ROOM}.xen_tools:create_image",
+        xen_tools_options.CreateImage,
+        example="--hostname=web1 --dist bookworm --dhcp --lvm VG0 --size 4G",
+        after="config",
+        creates=True,
+    ),
+    _of_host(
+        "xen-list-images",
+        "xen-list-images' own line: the configurations of /etc/xen",
+        "xen_tools:list_images",
+        xen_tools_options.ListImages,
+        "",
+        only_reads=True,
+        needs_output=False,
+    ),
+    _of_host(
+        "xen-delete-image",
+        "xen-delete-image's own line: what is installed, built and written of guests goes",
+        "xen_tools:delete_images",
+        xen_tools_options.DeleteImages,
+        "web1",
+    ),
+    _of_host(
+        "xen-update-image",
+        "xen-update-image's own line: guests started, upgraded, shut down",
+        "xen_tools:update_images",
+        xen_tools_options.NamedImages,
+        "web1",
+    ),
+)
+
 MIRRORS = (
     Command(
         "mirrors",
@@ -378,7 +421,7 @@ GROUPS = {
     "what is signed, an image repository": DELIVERY + SUPPLY,
     "what runs on this host": POWER,
     "what is kept: the store, the package cache, locks": STORE,
-    "a site: a folder of your own": SITE,
+    "a site: a folder of your own; xen-tools' own lines": SITE + XEN_TOOLS,
     "mirrors, the caching proxy, releases": MIRRORS,
 }
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

@@ -20,6 +20,7 @@ from pipeline.commands.options import variables_of
 from pipeline.errors import UsageError
 from pipeline.spec import Spec
 from pipeline.spec.keys import strip_annotation
+from pipeline.spec.xen_create_image.grammar import PROGRAMS
 from pipeline.spec.xen_create_image.options import find_option
 from pipeline.spec.xen_create_image.table import NO, YES
 from pipeline.stages import STAGES
@@ -32,11 +33,15 @@ _LONG_OF_DOIT = frozenset(
     "always-execute continue no-continue verbosity reporter output-file process parallel-type pdb "
     "single auto-delayed-regex failure-verbosity db-file backend file seek-file".split()
 )
-# options of xen-create-image that take no value (xen-create-image(8) of 4.9.2)
+# options of xen-create-image that take no value, or need not say it
 _FLAGS = frozenset(
-    "accounts boot copyhosts debootstrap debug dhcp dontformat dumpconfig force genpass help hooks "
-    "ide install keep manual no_hooks no_hosts no_install no_xen_ok noboot nodhcp noforce nohosts "
-    "nopygrub noswap passwd pygrub randommac rpmstrap scsi verbose version".split()
+    {"genpass", "hooks", "install"}
+    | {
+        name.replace("-", "_")
+        for table in PROGRAMS["xen-create-image"]
+        for name, option in table.items()
+        if not option.kind
+    }
 )
 
 

@@ -22,7 +22,7 @@ class Command:
     A command that `is_of_host` is single and about guests of this Xen host, which need no spec.
     One that `only_reads` works in an output that another user owns; one that `clears` says itself
     what it removes of the dead. While a command that `needs_output` runs, `doit gc` of another run
-    removes nothing.
+    removes nothing. One that `creates` writes the guest's spec before there is a graph.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Command:
     is_of_host: bool = False
     only_reads: bool = False
     clears: bool = False
+    creates: bool = False
     needs_output: bool = True
     operand: str = ""
     elsewhere: dict[str, str] = field(default_factory=dict)

@@ -84,7 +84,7 @@ class CommandLine:
     @property
     def is_creating(self) -> bool:
         """Whether a spec is written before the graph is made, so that the graph has its guest."""
-        return COMMANDS["create"] in self.commands
+        return any(command.creates for command in self.commands)
 
     @property
     def makes_disks(self) -> bool:

@@ -4,40 +4,70 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
+import string
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline import process
+from pipeline.commands.command_line import CommandLine
+from pipeline.commands.xen_tools_options import CreateImage
 from pipeline.console.progress import print_line
 from pipeline.errors import Finding
+from pipeline.files import write_durably
 from pipeline.guest.passwords import ask_root_hashes
+from pipeline.project import Project
 from pipeline.spec import Spec, draft_spec
 from pipeline.spec.ssh_keys import find_keys, fingerprint_key, split_key_line
+from pipeline.walls.privacy import PRIVATE_FILE, make_private_folder
 
+PASSWORD = "root-password"
+# without those that look like another one
+_LETTERS = "".join(set(string.ascii_letters + string.digits) - set("0O1lI"))
+_PASSWORDS = frozenset(("root_password_file", "root_password_hash"))
 _AGENT = "SSH_AUTH_SOCK"
 _AGENT_PATIENCE_S = 5
 _NONE = ("none", "no", "n", "0")
 
 
 def create(
-    name: str,
-    variables: Mapping[str, str],
-    guests_dir: Path,
-    require_buildable: Callable[[Spec], None],
+    line: CommandLine, project: Project, require_buildable: Callable[[Spec], None]
 ) -> Mapping[str, str]:
     """Write the spec; the hashes of passwords that were asked for, by guest.
 
     Raises what draft_spec, `require_buildable` and ask_root_hashes do, before there is a file.
     """
-    draft = draft_spec(name, variables, guests_dir)
+    name, guests_dir = "".join(line.guests), project.guests
+    asked = next(line.options_of(command) for command in line.commands if command.creates)
+    as_xen_tools = asked if isinstance(asked, CreateImage) else None
+    draft = draft_spec(name, line.variables, guests_dir, may_exist=as_xen_tools is not None)
+    if as_xen_tools and as_xen_tools.genpass and not draft.given & _PASSWORDS:
+        place = make_password_file(project.identity(name), as_xen_tools.genpass_len)
+        variables = {**line.variables, "root_password_file": str(place)}
+        draft = draft_spec(name, variables, guests_dir, may_exist=True)
+        print_line(f"note: genpass: root's password is not printed, it is in {place}")
     require_buildable(draft.spec)
     if "suite" not in draft.given:
         print_line(f"suite: {draft.spec.suite}, the default (suite=; doit suites lists them)")
     keys = [] if "authorized_keys" in draft.given else offer_keys(draft.spec)
     hashes = ask_root_hashes([draft.spec])
-    print_line(f"wrote {draft.write(keys)}")
+    replaces = as_xen_tools is not None and as_xen_tools.replace
+    print_line(f"wrote {draft.write(keys, replaces=replaces)}")
     return hashes
+
+
+def make_password_file(folder: Path, length: int) -> Path:
+    """A file that nobody else reads, with a password of that many letters and digits.
+
+    One that is there already is left: the password stays when the guest is made anew.
+    """
+    make_private_folder(folder)
+    path = folder / PASSWORD
+    if not path.exists():
+        secret = "".join(secrets.choice(_LETTERS) for _ in range(length))
+        write_durably(path, secret.encode(), mode=PRIVATE_FILE)
+    return path
 
 
 def offer_keys(spec: Spec) -> list[str]:

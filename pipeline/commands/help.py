@@ -21,12 +21,15 @@ from pipeline.commands.arguments import KNOWN, READ_BY_DOIT, RUN_BY_DOIT, read_a
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import takers_of
 from pipeline.commands.options import variables_of
+from pipeline.commands.xen_tools_line import answer_program
 from pipeline.console.terminal import print_error
 from pipeline.errors import PipelineError, UsageError, suggest_nearest
+from pipeline.interruption import INTERRUPTED
 from pipeline.process import run
 from pipeline.spec import Spec, known_variables
 from pipeline.spec.model import SECTIONS
 from pipeline.spec.schema import describe_kind
+from pipeline.spec.xen_create_image.grammar import PROGRAMS
 from pipeline.spec.xen_create_image.options import TITLES, find_option
 from pipeline.stages import STAGES
 
@@ -46,7 +49,14 @@ A variable is one of the command's own, or says what the guest is to be: a key o
 option of xen-create-image. size=8G, --size=8G and --size 8G are the same. Yes is written yes, \
 true, on, 1 or nothing (dry=, --dry), no is no, false, off or 0. Lists are separated by commas."""
 _STAGES = "the stages of a build, which can be asked for alone"
+_FAILED = 127
 _WIDEST, _NARROW, _COLUMN = 100, 60, 40
+
+
+def exit_code_of(words: Sequence[str], code: int) -> int:
+    """What a run ends with: xen-tools' programs say 127 where ours would say more."""
+    is_theirs = "".join(words[:1]) in PROGRAMS and code not in (0, INTERRUPTED)
+    return _FAILED if is_theirs else code
 
 
 def answer(words: Sequence[str]) -> int | None:
@@ -58,11 +68,18 @@ def answer(words: Sequence[str]) -> int | None:
         return _answer(words)
     except UsageError as error:
         print_error(error)
-        return error.exit_code
+        return exit_code_of(words, error.exit_code)
 
 
 def _answer(words: Sequence[str]) -> int | None:
-    first, topics = "".join(words[:1]), [word for word in words if word[:1] != "-"]
+    first = "".join(words[:1])
+    if first in PROGRAMS:
+        answered = answer_program(first, words[1:])
+        if isinstance(answered, int):
+            return answered
+        sys.argv[1:] = answered
+        return None
+    topics = [word for word in words if word[:1] != "-"]
     is_help = first == "help" or bool({"-h", "--help"} & set(words))
     topics = topics[1:] if first == "help" else [word for word in topics if word in KNOWN]
     if is_help and topics[:1] == ["doit"]:

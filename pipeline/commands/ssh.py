@@ -26,6 +26,12 @@ _AGENT = "SSH_AUTH_SOCK"
 @on_host
 def ssh(recipe: Recipe, _specs: object, asked: options.Ssh) -> None:
     """Become ssh; raises PipelineError where no address is found."""
+    words = [*ssh_words(recipe, asked), *([asked.command] if asked.command else [])]
+    process.become(words, keep=[_AGENT])
+
+
+def ssh_words(recipe: Recipe, asked: options.Ssh) -> list[str]:
+    """The command line that logs in; raises PipelineError where no address is found."""
     host = open_host(recipe.project, log_name=asked.name, needs_xen=False)
     guest = find_guest(host, asked.name)
     known_hosts = _find_known_hosts(recipe.project, asked)
@@ -51,8 +57,7 @@ def ssh(recipe: Recipe, _specs: object, asked: options.Ssh) -> None:
     for name, value in settings.items():
         words += ["-o", f"{name}={value}"]
     words += ["-i", str(asked.key)] if asked.key else []
-    words += ["-l", asked.user, "--", address, *([asked.command] if asked.command else [])]
-    process.become(words, keep=[_AGENT])
+    return [*words, "-l", asked.user, "--", address]
 
 
 def _find_known_hosts(project: Project, asked: options.Ssh) -> Path:

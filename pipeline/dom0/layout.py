@@ -31,6 +31,11 @@ class Layout:
         return self.configs / "auto"
 
     @property
+    def xen_tools(self) -> Path:
+        """The configuration of xen-tools, where that is or was installed."""
+        return self.root / "etc/xen-tools"
+
+    @property
     def images(self) -> Path:
         """Disks that are files: NAME/GENERATION/disk.img."""
         return self.root / "var/lib/xen/images"

@@ -17,6 +17,7 @@ from pipeline.errors import (
     show_value,
     suggest_nearest,
 )
+from pipeline.files import read_named_text
 from pipeline.site import find_home, find_schema
 from pipeline.spec.explain import read_spec
 from pipeline.spec.layers import (
@@ -238,16 +239,21 @@ class Draft:
     given: frozenset[str]
     layer: Layer
 
-    def write(self, keys: Sequence[str] = ()) -> Path:
-        """Make the file, with these lines as its authorized_keys where there are any."""
+    def write(self, keys: Sequence[str] = (), *, replaces: bool = False) -> Path:
+        """Make the file, with these lines as its authorized_keys where there are any.
+
+        One that is there stays, and must be the same, unless it is one that this `replaces`.
+        """
         values = {**self.layer.values, **({"authorized_keys": [*keys]} if keys else {})}
+        text = render_spec(self.spec.name, replace(self.layer, values=values))
+        text = f"#:schema {find_schema(self.path.parent)}\n{text}"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "x", encoding="utf-8") as stream:
-                text = render_spec(self.spec.name, replace(self.layer, values=values))
-                stream.write(f"#:schema {find_schema(self.path.parent)}\n{text}")
+            with open(self.path, "w" if replaces else "x", encoding="utf-8") as stream:
+                stream.write(text)
         except FileExistsError as error:
-            raise _already_there(self.spec.name, self.path) from error
+            if read_named_text(self.path) != text:
+                raise _already_there(self.spec.name, self.path) from error
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EROFS):
                 raise
@@ -258,14 +264,17 @@ class Draft:
         return self.path
 
 
-def draft_spec(name: str, overrides: Mapping[str, str], guests_dir: Path) -> Draft:
+def draft_spec(
+    name: str, overrides: Mapping[str, str], guests_dir: Path, *, may_exist: bool = False
+) -> Draft:
     """What guests/NAME.toml is to hold: the keys that were given.
 
-    Raises SpecError when the spec would be wrong, UsageError when the guest exists already.
+    Raises SpecError when the spec would be wrong, UsageError when the guest exists already, unless
+    it `may_exist`.
     """
     require_name(name)
     path = guests_dir / f"{name}.toml"
-    if path.exists():
+    if path.exists() and not may_exist:
         raise _already_there(name, path)
     problems: list[Finding] = []
     layer = read_command_layer(overrides, problems)

@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 def test_the_overview_is_a_screen_that_begins_with_what_to_type(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for columns, most in ((80, 36), (40, 44)):
+    for columns, most in ((80, 40), (40, 50)):
         monkeypatch.setenv("COLUMNS", str(columns))
         lines = render_overview().splitlines()
         assert len(lines) <= most

@@ -100,6 +100,16 @@ def _translate_one(option: Option, name: str, value: str, done: Translation) -> 
         done.notes.append(f"{name}: {option.note_for(value)}")
 
 
+def render_answers() -> list[str]:
+    """Each option in a line or two, for the prompt."""
+    lines = []
+    for option in dict.fromkeys(OPTIONS.values()):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in option.names)
+        title = "" if option.status == "same" else f"{TITLES[option.status]}: "
+        lines.append(f"  {names}\n      {title}{option.answer}")
+    return lines
+
+
 def render_options_page() -> str:
     """docs/reference/xen-create-image.md."""
     lines = [_PAGE.rstrip("\n")]

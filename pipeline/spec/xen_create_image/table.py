@@ -111,7 +111,11 @@ _TABLE = (
         "`name` and `hostname`: the guest's file, folder and domain have the name",
         lambda value: {"name": value, "hostname": value},
     ),
-    _noted(_TARGET, "dir", "images are made in output/guests/NAME/; `install` puts them in place"),
+    _noted(
+        _TARGET,
+        "dir",
+        "made in output/guests/NAME/; `install` puts them into /var/lib/xen/images/NAME/",
+    ),
     _same(_TARGET, "lvm", more="volumes `NAME-disk` and `NAME-swap`, written whole"),
     _same(_TARGET, "lvm_thin"),
     _refused(_TARGET, "evms", "EVMS is no longer maintained", "use lvm"),
@@ -204,7 +208,12 @@ _TABLE = (
     ),
     _flag(_BOOT, "nopygrub", {"boot": "direct"}, {"boot": "pygrub"}, '`boot = "direct"`'),
     _same(_BOOT, "type"),
-    _noted(_BOOT, "boot", "the build ends with the `xl create` line; `autostart = true` links it"),
+    _noted(
+        _BOOT,
+        "boot",
+        "the build ends with the `xl create` line; bin/xen-create-image starts it on a Xen host; "
+        "`autostart = true` links it",
+    ),
     _noted(_BOOT, "noboot", "nothing is started by a build"),
     _noted(_BOOT, "output", "output/guests/NAME/NAME.cfg; `install` puts it in /etc/xen"),
     _noted(_BOOT, "extension", "always .cfg"),
@@ -231,7 +240,10 @@ _TABLE = (
     _same(_NETWORK, "netmask", more="or a prefix length in `address`"),
     _same(_NETWORK, "gateway", more="`gateway6` for IPv6"),
     _noted(_NETWORK, "broadcast", "follows from the address and its prefix length"),
-    _same(_NETWORK, "nameserver", "nameservers"),
+    _becomes(
+        *(_NETWORK, "nameserver", "`nameservers`, a list"),
+        lambda value: {"nameservers": ",".join(value.replace(",", " ").split())},
+    ),
     _refused(
         *(_NETWORK, "p2p", "written as an address of its own", "address=A/32 gateway=PEER"),
     ),
@@ -255,12 +267,13 @@ _TABLE = (
     _becomes(
         _FILES,
         "genpass",
-        "root is locked unless a password is given; 0 is accepted",
+        "root is locked unless a password is given; 0 is accepted. bin/xen-create-image makes one "
+        "up, in a file that it names",
         accept_only("0 no", "give root_password_file=FILE, or authorized_keys"),
         status="different",
     ),
     _noted(_FILES, "nopasswd no_passwd", "root is locked unless a password is given"),
-    _noted(_FILES, "genpass_len genpass_length", "no password is made up"),
+    _noted(_FILES, "genpass_len genpass_length", "for bin/xen-create-image: 23 letters and digits"),
     _noted(_FILES, "hash_method", "by suite: yescrypt, sha512 or md5"),
     _becomes(
         *(_FILES, "accounts", "the host's accounts are not copied; 0 is accepted"),
@@ -281,14 +294,19 @@ _TABLE = (
     ),
     _refused(_FILES, "role_args roledir finalrole", "role scripts are not run", _USE_ELEMENT),
     _refused(_FILES, "copyconf", "xen-create-image has no such option", "--copyhosts is nearest"),
-    _noted(_CONTROL, "force", "a build replaces its own artifact, never what is in use"),
+    _noted(
+        _CONTROL,
+        "force",
+        "a build replaces its own artifact, never what is in use; bin/xen-create-image the spec "
+        "and the installed guest too",
+    ),
     _noted(_CONTROL, "noforce", "a build never overwrites what is in use"),
     _noted(_CONTROL, "keep", "a failed stage keeps its log, not what it had half made"),
     _refused(
         _CONTROL,
         "config dumpconfig",
-        "xen-tools.conf is read once, by doit import-xen-tools",
-        "it writes guests/defaults.toml, where common values belong",
+        "doit import-xen-tools reads it once, bin/xen-create-image each time",
+        "common values belong into guests/defaults.toml",
     ),
     _noted(_CONTROL, "verbose debug", "each stage writes output/logs/NAME/STAGE.log"),
     _refused(_CONTROL, "help manual version", "not a word of a build", "see doit help, README.md"),

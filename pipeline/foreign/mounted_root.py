@@ -21,12 +21,14 @@ from pipeline.foreign.changes import Change, apply_changes, from_order
 from pipeline.foreign.root_tree import RootTree, from_json, survey
 from pipeline.scratch import remove_tree
 from pipeline.storage.filesystems import MOUNTED, one_at_a_time
-from pipeline.walls.beneath import Beneath, Escape
+from pipeline.walls.beneath import Beneath, Escape, take
 from pipeline.walls.errand import carry_out, send
 from pipeline.walls.privacy import make_private
 
 Run = Callable[..., str]
 _MODULE = "pipeline.foreign.mounted_root"
+Packing = Callable[[Path, Path, Sequence[str]], Sequence[object]]
+_PACKED = "packed.tar"
 _SURVEY, _MOST_SURVEY = "survey.json", 128 << 20
 _RIGHTS = (
     *("setpriv", "--no-new-privs", "--inh-caps=-all"),
@@ -36,7 +38,7 @@ _INERT = "nosuid,nodev,noexec"
 # never written to when it is only looked at, its journal neither
 _READ_ONLY = {"xfs": "ro,norecovery", "btrfs": "ro,rescue=nologreplay"}
 _WRITABLE = {"xfs": "rw,nouuid", "btrfs": "rw"}
-_EXT = ("ext2", "ext3", "ext4")
+EXT = ("ext2", "ext3", "ext4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class FileSystemAt:
     def mount_argv(self, *, writable: bool) -> list[str]:
         """mount(8) of it, but for its target."""
         options = [_INERT]
-        if self.fs in _EXT:
+        if self.fs in EXT:
             options.append("rw,errors=remount-ro" if writable else "ro,errors=remount-ro")
             if not writable and self.fs != "ext2":
                 options.append("noload")
@@ -90,6 +92,22 @@ def change_disks(
         busybox=busybox,
         time_s=time_s,
         writes=True,
+    )
+
+
+def pack_disks(
+    file_systems: Sequence[FileSystemAt], tar: Path, words: Packing, *, work: Path, run: Run
+) -> RootTree:
+    """The survey, and `tar` made of all of it by the command line that `words` gives for the
+    mounted tree, the tar in the room and the mount points in it."""
+    return _on_disks(
+        *(file_systems, []),
+        work=work,
+        run=run,
+        busybox=None,
+        time_s=None,
+        writes=False,
+        packed=(tar, words),
     )
 
 
@@ -152,15 +170,11 @@ def _on_disks(
     busybox: Path | None,
     time_s: int | None,
     writes: bool,
+    packed: tuple[Path, Packing] | None = None,
 ) -> RootTree:
     parts = sorted(file_systems, key=lambda part: part.mountpoint.count("/") + len(part.mountpoint))
-    if not parts or parts[0].mountpoint != "/":
-        raise UsageError("none of these disks has the root file system", hint="name its disk too")
+    _require_readable(parts)
     for part in parts:
-        if part.fs not in (*_EXT, *MOUNTED):
-            raise UsageError(
-                f"{part.source}: {part.fs} is read by nobody here", hint="ext, xfs, btrfs"
-            )
         if writes and not part.offset:
             check_file_system(part.source, part.fs)
     room, file = work / "room", make_private(work / "order.json")
@@ -169,6 +183,9 @@ def _on_disks(
         folder.mkdir(mode=0o700)
     order = _order(point, changes, room=room, busybox=busybox, time_s=time_s)
     order["mounts"] = [[part.mountpoint, *part.mount_argv(writable=writes)] for part in parts]
+    after: list[Sequence[object]] = [["umount", "--recursive", point]]
+    if packed:
+        after.insert(0, packed[1](point, room / _PACKED, [part.mountpoint for part in parts[1:]]))
     sources = [part.source for part in parts if not part.source.is_block_device()]
     try:
         with one_at_a_time([part.fs for part in parts]):
@@ -180,13 +197,25 @@ def _on_disks(
                 readable=[*([busybox] if busybox else []), *([] if writes else sources)],
                 writable=sources if writes else [],
                 rights=[sys.executable, "-m", _MODULE, str(file), "--", *_RIGHTS],
-                after=[["umount", "--recursive", point]],
+                after=after,
                 mounts_files=True,
             )
+        if packed:
+            take(room, _PACKED, packed[0])
         return _take_survey(room)
     finally:
         file.unlink(missing_ok=True)
         remove_tree(room)
+
+
+def _require_readable(parts: Sequence[FileSystemAt]) -> None:
+    if not parts or parts[0].mountpoint != "/":
+        raise UsageError("none of these disks has the root file system", hint="name its disk too")
+    for part in parts:
+        if part.fs not in (*EXT, *MOUNTED):
+            raise UsageError(
+                f"{part.source}: {part.fs} is read by nobody here", hint="ext, xfs, btrfs"
+            )
 
 
 def mount_all(order: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import re
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from pipeline.spec import Spec
 from pipeline.spec.domain import refuse_unrenderable
 from pipeline.spec.rules import case_of
 from pipeline.suites import describe_age
+from pipeline.xen import capabilities
 from pipeline.xen.compatibility import find_broken
 
 _PAGE = 0x400000
@@ -59,6 +60,7 @@ class Machine:
     today: date
     runs_32_bit: Callable[[], bool] = lambda: True
     linux: tuple[int, ...] = ()
+    xen_caps: tuple[str, ...] = ()
 
     @classmethod
     def here(cls) -> Machine:
@@ -66,7 +68,15 @@ class Machine:
         numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", platform.release())
         linux = tuple(int(part) for part in numbers.groups() if part) if numbers else ()
         today = datetime.now(UTC).date()
-        return cls(platform.machine(), has_vsyscall, today, runs_32_bit, linux)
+        return cls(platform.machine(), has_vsyscall, today, runs_32_bit, linux, read_xen_caps())
+
+
+def read_xen_caps(root: Path = Path("/")) -> tuple[str, ...]:
+    """What the Xen below this machine runs; empty where there is none, or it does not tell."""
+    try:
+        return tuple((root / capabilities.PATH).read_text().split())
+    except OSError:
+        return ()
 
 
 def has_vsyscall() -> bool:
@@ -120,6 +130,7 @@ def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> 
     return [
         *_about_age(spec, machine),
         *_about_machine(spec, machine),
+        *_about_xen(spec, machine),
         *_about_keyring(spec, project),
         *_about_elements(project),
         *_about_sizes(spec, project),
@@ -178,6 +189,12 @@ def _about_machine(spec: Spec, machine: Machine) -> Iterator[Finding]:
             f"this machine ({machine.arch}) runs no i386 programs (tried)",
             "boot an x86 build host with ia32_emulation=on, or use arch=amd64",
         )
+
+
+def _about_xen(spec: Spec, machine: Machine) -> Iterator[Finding]:
+    """A guest that is built on a Xen host may be for another one: no more than a warning."""
+    for finding in capabilities.find_unable(spec.type, spec.arch, machine.xen_caps):
+        yield replace(finding, level="warning")
 
 
 def _about_keyring(spec: Spec, project: Project) -> Iterator[Finding]:

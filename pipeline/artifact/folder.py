@@ -82,6 +82,11 @@ def read_source(folder: Path, *, name: str, toolstack: str = "xl") -> Source:
         )
         _require_listed(folder, used, {*files, *disks}, again)
     except FileNotFoundError as error:
+        why = Path(f"{config}.unsupported")
+        if error.filename == str(config) and why.is_file():
+            reason = read_bytes(why).decode(errors="replace").strip()
+            hint = f"build another: doit build name={name} type=pv"
+            raise UsageError(f"{name} cannot be {toolstack}'s: {reason}", hint=hint) from error
         raise UsageError(
             f"{folder} holds no finished {name} ({Path(error.filename).name} is missing)",
             hint=f"build it: doit build name={name}; or name a folder: from=FOLDER",

@@ -20,6 +20,7 @@ from pipeline.dom0.inventory import Installed, InstalledDisk, find_written
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack, refuse_running
 from pipeline.errors import EnvironmentFault, InUseError, UsageError, VerificationError
+from pipeline.preflight import read_xen_caps, refusal_of
 from pipeline.spec.devices import LOADER
 from pipeline.storage.block_device import write_image
 from pipeline.storage.disks import volume_path
@@ -37,7 +38,9 @@ from pipeline.storage.steps import (
 from pipeline.storage.transaction import Transaction
 from pipeline.walls.privacy import make_private_folder
 from pipeline.xen.boot import Direct, Firmware
+from pipeline.xen.capabilities import find_unable
 from pipeline.xen.devices import Disk
+from pipeline.xen.domain import Domain
 
 NOWHERE: Mapping[str, str] = {}  # of a guest that is from no repository
 
@@ -285,7 +288,8 @@ def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -
     Raises InUseError for foreign files, running guests and open disks, EnvironmentFault where the
     host has no room or rights.
     """
-    notes = [refuse_running(toolstack, plan.name, "installing")]
+    refuse_unable(layout, plan.source.domain)
+    notes = [refuse_running(toolstack, plan.name, "installing"), _note_type(plan)]
     configuration.refuse_foreign(layout, plan.name)
     if layout.save_file(plan.name).exists():
         raise InUseError(
@@ -304,6 +308,28 @@ def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -
         raise InUseError(f"{folder} is there and was not installed by doit", hint="move it away")
     _refuse_full(plan, layout)
     return [note for note in notes if note]
+
+
+def refuse_unable(layout: Layout, domain: Domain) -> None:
+    """Raises EnvironmentFault for a type of guest that this host's Xen cannot start."""
+    fault = refusal_of(find_unable(domain.type, "amd64", read_xen_caps(layout.root)))
+    if fault:
+        fault.guest = domain.name
+        raise fault
+
+
+def _note_type(plan: Plan) -> str:
+    """What is said where the guest becomes one of another type."""
+    if plan.before is None:
+        return ""
+    try:
+        old = Grammar(plan.before.toolstack).domain(plan.before.config_text).type
+    except ValueError:
+        return ""
+    new = plan.source.domain.type
+    return (
+        f"its type changes: {old} -> {new}; type={old} in its spec keeps it" if old != new else ""
+    )
 
 
 def refuse_replacing(name: str, before: Installed | None, *, may_replace: bool) -> None:

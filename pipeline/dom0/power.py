@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline import process
 from pipeline.dom0.guest_root import site_of
+from pipeline.dom0.install import refuse_unable
 from pipeline.dom0.inventory import Installed, read_installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.refresh import finish_pending
@@ -17,6 +18,7 @@ from pipeline.project import Project
 from pipeline.storage.transaction import guest_lock
 from pipeline.walls.privacy import make_private
 from pipeline.xen import xl
+from pipeline.xen.domain import Domain
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def start(host: Host, guest: Guest) -> list[str]:
             "saved memory",
             hint=f"doit restore name={guest.name}, or remove the file to lose the memory",
         )
+    _refuse_unable(host, guest)
     if guest.record is None:
         xen.run("create", guest.config)
         return []
@@ -107,12 +110,25 @@ def open_console(host: Host, guest: Guest) -> None:
     process.become([xen.program, "console", *kind, guest.name])
 
 
+def _refuse_unable(host: Host, guest: Guest) -> None:
+    """Raises EnvironmentFault for a type that this Xen cannot start, before xl says less."""
+    domain = _read_domain(guest.config)
+    if domain is not None:
+        refuse_unable(host.layout, domain)
+
+
 def _is_pc(config: Path) -> bool:
     """Whether this configuration is an HVM guest's; what cannot be read is none."""
+    domain = _read_domain(config)
+    return domain is not None and domain.type == "hvm"
+
+
+def _read_domain(config: Path) -> Domain | None:
+    """What xl reads there; None where it is another program's, or wrong."""
     try:
-        return xl.parse(config.read_text(errors="replace"), strict=False).type == "hvm"
+        return xl.parse(config.read_text(errors="replace"), strict=False)
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def shut_down(host: Host, guests: list[Guest], *, timeout_s: float) -> list[str]:

@@ -47,9 +47,8 @@ def make_artifact(
     folder: Path, name: str, *, kernel: SmallKernel, generation: str = "one", **keys: object
 ) -> Path:
     """output/guests/NAME, with modules of its kernel in a disk of DISK_MIB."""
-    spec = Spec.model_validate(
-        {"name": name, "suite": "bookworm", "size": "1G", "swap": "64M", **keys}
-    )
+    sizes = {"size": "1G", "swap": "64M"}
+    spec = Spec.model_validate({"name": name, "suite": "bookworm", "type": "pv", **sizes, **keys})
     tree = folder / "tree"
     for place in ("etc", "usr/lib/modules", "root"):
         (tree / place).mkdir(parents=True)
@@ -66,7 +65,10 @@ def make_artifact(
     project = Project(folder, folder.parent.parent, folder)
     domain = domain_of(spec, project)
     (folder / f"{name}.cfg").write_text(render_xl(domain))
-    (folder / f"{name}.xm").write_text(render_xm(domain))
+    if spec.type == "pv":
+        (folder / f"{name}.xm").write_text(render_xm(domain))
+    else:
+        (folder / f"{name}.xm.unsupported").write_text("xend never had it\n")
     (folder / "manifest").write_text("hello 2.10-3 amd64\n")
     (folder / "spec.json").write_text(json.dumps(spec.as_json()))
     write_sums(folder, disks=("disk.*", "swap.img"))

@@ -50,12 +50,12 @@ class Place:
         self.artifact = work / "output/guests" / NAME
         self.make(ABIS[0], "one")
 
-    def make(self, abi: str, generation: str) -> None:
+    def make(self, abi: str, generation: str, **keys: str) -> None:
         """The artifact as a build leaves it, another one than before."""
         subprocess.run(["rm", "-rf", self.artifact], check=True)
         self.artifact.mkdir(parents=True)
         kernel = make_kernel(self.work / f"{abi}-{generation}-{time.monotonic_ns()}", abi)
-        make_artifact(self.artifact, NAME, kernel=kernel, generation=generation)
+        make_artifact(self.artifact, NAME, kernel=kernel, generation=generation, **keys)
 
     def doit(self, *words: str) -> Outcome:
         return self.shop.doit(*words)
@@ -165,6 +165,35 @@ def test_on_a_host_with_xm_the_configuration_is_xms(place: Place) -> None:
     assert f"'file:{place.disk()},xvda1,w'" in text
     place.demand("refresh", f"from={place.work / ABIS[1]}") if is_root() else None
     place.demand("remove", f"name={NAME}")
+
+
+def test_a_pvh_guest_is_refused_where_no_toolstack_or_no_processor_can(place: Place) -> None:
+    place.make(ABIS[0], "one", type="pvh")
+    words = ("install", f"name={NAME}", "unproven=yes")
+    said = place.refused(2, *words, "toolstack=xm")
+    assert "xend never had it" in said
+    assert f"doit build name={NAME} type=pv" in said
+    caps = place.root / "sys/hypervisor/properties/capabilities"
+    caps.parent.mkdir(parents=True)
+    caps.write_text("xen-3.0-x86_64\n")
+    said = place.refused(3, *words)
+    assert "type pvh needs VT-x or AMD-V" in said
+    assert "type=pv" in said
+    caps.write_text("xen-3.0-x86_64 hvm-3.0-x86_64\n")
+    place.demand(*words)
+
+
+def test_a_guest_that_becomes_another_type_says_so_and_only_by_a_rebuild(installed: Place) -> None:
+    installed.make(ABIS[1], "two", type="pvh")
+    kernel = installed.work / ABIS[1]
+    refreshed = installed.demand("refresh", f"name={NAME}", f"from={kernel}") if is_root() else ""
+    assert "type" not in refreshed
+    assert 'type = "pv"' in installed.config.read_text()
+    words = ("rebuild", f"name={NAME}", f"from={installed.artifact}", "unproven=yes")
+    assert "its type changes: pv -> pvh; type=pv in its spec keeps it" in installed.demand(*words)
+    assert 'type = "pvh"' in installed.config.read_text()
+    installed.demand("rebuild", f"name={NAME}", "undo=yes")
+    assert 'type = "pv"' in installed.config.read_text()
 
 
 def test_a_damaged_artifact_is_not_installed(place: Place) -> None:

@@ -17,9 +17,10 @@ from pipeline.stages import STAGES
 NAME = "witness"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBADMmqZNR7MX2l5Z7xEqzlXW0rDIPo3xBCMYFKbO0sS"
 FOREIGN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmO3cWg7fJ0XYq1Wm0S7uH4D6Y6y8p6WmWjO2Zr8w1T"
-# the same golden half as the shipped test-drbd
+# the same golden half as the shipped test-drbd; PV, which xm has a configuration for
 SPEC = f"""
 suite = "bookworm"
+type = "pv"
 size = "1G"
 swap = "64M"
 packages = ["drbd-utils"]

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.dom0.doctor.facts import HostFacts, read_facts
-from pipeline.dom0.doctor.guests import find_bridge_trouble, find_link_trouble, find_spec_trouble
+from pipeline.dom0.doctor.guests import (
+    find_bridge_trouble,
+    find_link_trouble,
+    find_pv_trouble,
+    find_spec_trouble,
+)
 from pipeline.dom0.doctor.pitfalls import dom0_memory, find_pitfalls
 from pipeline.dom0.layout import Layout
 from pipeline.errors import Finding
@@ -181,6 +186,37 @@ def test_a_spec_against_the_host() -> None:
     pvh = make_spec(name="new", type="pvh")
     assert "VT-x" in texts([*find_spec_trouble(pvh, replace(GOOD, caps=("xen-3.0-x86_64",)))])
     assert [*find_spec_trouble(pvh, GOOD)] == []
+
+
+def test_pv_guests_that_would_run_as_pvh_are_named_in_one_line(tmp_path: Path) -> None:
+    pv = {name: make_spec(name=name, type="pv") for name in ("web1", "web2")}
+    others = {
+        "old": make_spec(name="old", suite="lenny"),
+        "new": make_spec(name="new"),
+        "own": make_spec(name="own", kernel="/boot/vmlinuz-6.1.0-57-amd64"),
+    }
+    (found,) = find_pv_trouble({**pv, **others}, {}, GOOD)
+    assert (found.level, found.message.rpartition(": ")[2]) == ("warning", "web1, web2")
+    assert "doit rebuild name=web1" in found.hint
+    assert [*find_pv_trouble(others, {}, GOOD)] == []
+    for host_of_pv in ({"caps": ("xen-3.0-x86_64",)}, {"xen_version": "4.11"}, {"is_dom0": False}):
+        assert [*find_pv_trouble(pv, {}, replace(GOOD, **host_of_pv))] == []
+
+
+def test_an_ovmf_that_starts_no_xen_guest(tmp_path: Path) -> None:
+    stanza = "Package: ovmf\nStatus: install ok installed\nVersion: {}\n\n"
+    files = {
+        "etc/xen/uefi.cfg": 'type = "hvm"\nbios = "ovmf"\n',
+        "etc/xen/pc.cfg": 'type = "hvm"\nbios = "seabios"\n',
+        "etc/xen/own.cfg": 'type = "hvm"\nfirmware = "uefi"\nbios_path_override = "/srv/OVMF.fd"\n',
+        "etc/xen/broken.cfg": "bios = [\n",
+        "var/lib/dpkg/status": stanza.format("2022.11-6+deb12u2"),
+    }
+    facts = host(tmp_path, files)
+    assert facts.uefi_guests == ("uefi",)
+    assert "uefi: ovmf 2022.11-6+deb12u2 starts no Xen guest" in texts(find_pitfalls(facts))
+    assert "ovmf" not in texts(find_pitfalls(replace(facts, ovmf="2020.11-2+deb11u1")))
+    assert "ovmf" not in texts(find_pitfalls(replace(facts, uefi_guests=())))
 
 
 def test_a_bridge_that_is_not_there_and_a_link_that_leads_nowhere(tmp_path: Path) -> None:

@@ -9,20 +9,27 @@ import pytest
 
 from pipeline import preflight
 from pipeline.mirror.index import PackageIndex
-from pipeline.preflight import Machine, find_unknown_names, look_ahead
+from pipeline.preflight import Machine, find_unknown_names, look_ahead, read_xen_caps
 from pipeline.project import Project
 from pipeline.spec import Spec
 
 TODAY = date(2026, 11, 24)
 
 
-def find(tmp_path: Path, *, arch: str = "x86_64", vsyscall: bool = True, **keys: object) -> str:
+def find(
+    tmp_path: Path,
+    *,
+    arch: str = "x86_64",
+    vsyscall: bool = True,
+    xen_caps: tuple[str, ...] = (),
+    **keys: object,
+) -> str:
     ring = tmp_path / "ring.gpg"
     ring.touch()
     given = {"name": "web1", "suite": "bookworm", "mirror": "http://m/debian"}
     spec = Spec.model_validate({**given, "keyring": str(ring), **keys})
     project = Project(tmp_path, tmp_path / "output", tmp_path / "guests")
-    found = look_ahead(spec, project, Machine(arch, lambda: vsyscall, TODAY))
+    found = look_ahead(spec, project, Machine(arch, lambda: vsyscall, TODAY, xen_caps=xen_caps))
     return "; ".join(f"{one.level} {one.subject}: {one.text}" for one in found)
 
 
@@ -51,6 +58,17 @@ def test_what_would_fail_is_told_with_its_key(
 ) -> None:
     machine = {"arch": keys.pop("arch")} if keys.get("arch") == "i686" else {}
     assert expected in find(tmp_path, **{**machine, **keys})  # type: ignore[arg-type]
+
+
+def test_a_xen_host_that_cannot_start_the_guest_is_told_of(tmp_path: Path) -> None:
+    caps = tmp_path / "sys/hypervisor/properties/capabilities"
+    caps.parent.mkdir(parents=True)
+    caps.write_text("xen-3.0-x86_64 xen-3.0-x86_32p\n")
+    without = read_xen_caps(tmp_path)
+    assert "warning type: type pvh needs VT-x or AMD-V" in find(tmp_path, xen_caps=without)
+    assert find(tmp_path, xen_caps=without, type="pv") == ""
+    assert find(tmp_path, xen_caps=(*without, "hvm-3.0-x86_64")) == ""
+    assert read_xen_caps(tmp_path / "nowhere") == ()
 
 
 def test_32_bit_pv_ended_with_linux_5_9_and_needs_pae_before(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.dom0.configuration import Grammar, read_config, require_readable
 from pipeline.dom0.doctor.facts import HostFacts
@@ -11,7 +13,10 @@ from pipeline.dom0.inventory import Installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.errors import Finding, PipelineError
 from pipeline.spec import Spec
+from pipeline.spec.guest_type import choose_type
+from pipeline.suites import SUITES
 from pipeline.xen.boot import Direct, Grub
+from pipeline.xen.capabilities import find_unable, has_hvm
 from pipeline.xen.domain import Domain
 
 
@@ -33,23 +38,9 @@ def find_spec_trouble(spec: Spec, facts: HostFacts) -> Iterator[Finding]:
             f"{spec.suite}'s C library makes vsyscalls, a newer kernel kills what does",
             f'guests/{name}.toml: cmdline = "vsyscall=emulate"',
         )
-    if not facts.is_dom0:
-        return
-    is_small = facts.caps and spec.arch == "i386" and spec.type == "pv"
-    if is_small and not any(cap.endswith("x86_32p") for cap in facts.caps):
-        yield Finding(
-            "error",
-            name,
-            "this Xen runs no 32-bit PV guests",
-            "arch=amd64, type=pvh, or boot Xen with pv=32 where it was built with it",
-        )
-    if facts.caps and spec.type != "pv" and not any(cap.startswith("hvm") for cap in facts.caps):
-        yield Finding(
-            "error",
-            name,
-            f"type {spec.type} needs VT-x or AMD-V, which Xen does not see",
-            "switch it on in the firmware, or type=pv",
-        )
+    if facts.is_dom0:
+        for finding in find_unable(spec.type, spec.arch, facts.caps):
+            yield replace(finding, subject=name)
 
 
 def find_bridge_trouble(domain: Domain, facts: HostFacts) -> Iterator[Finding]:
@@ -95,10 +86,55 @@ def find_installed_trouble(
                 "error", record.name, f"{target} is gone", f"{path} names it: put it back"
             )
     yield from find_bridge_trouble(domain, facts)
+    for finding in find_unable(domain.type, "amd64", facts.caps):
+        yield replace(finding, subject=record.name)
     if record.pending:
         waits = f"it runs an old kernel; {Path(record.pending).name} waits"
         hint = f"doit shutdown name={record.name}, then doit start name={record.name}"
         yield Finding("warning", record.name, waits, hint)
+
+
+def find_pv_trouble(
+    specs: Mapping[str, Spec], installed: Mapping[str, Installed], facts: HostFacts
+) -> Iterator[Finding]:
+    """Guests that are PV where they would be PVH by default: one line for all of them."""
+    if not (facts.is_dom0 and has_hvm(facts.caps)):
+        return
+    names = {
+        spec.name
+        for spec in specs.values()
+        if spec.type == "pv" and _would_be_pvh(spec.suite, dict(spec), facts)
+    }
+    names |= {
+        record.name
+        for record in installed.values()
+        if _type_of(record) == "pv" and _would_be_pvh(record.suite, _keys_of(record), facts)
+    }
+    if names:
+        yield Finding(
+            "warning",
+            "PV",
+            f"PV guests that would run as PVH here: {', '.join(sorted(names))}",
+            f"leave type out of the spec, then doit rebuild name={min(names)}; undo=yes goes back",
+        )
+
+
+def _would_be_pvh(suite: str, keys: Mapping[str, Any], facts: HostFacts) -> bool:
+    here = {**keys, "xen": facts.xen_version}
+    return suite in SUITES and choose_type(SUITES[suite], here)[0] == "pvh"
+
+
+def _keys_of(record: Installed) -> dict[str, str]:
+    """What a record says of a spec's keys."""
+    kernel = f"linux-image-{record.abi}" if record.abi else ""
+    return {"kernel": kernel, "arch": "i386" if "686" in record.abi else "amd64"}
+
+
+def _type_of(record: Installed) -> str:
+    try:
+        return Grammar(record.toolstack).domain(record.config_text).type
+    except ValueError:
+        return ""
 
 
 def find_link_trouble(layout: Layout) -> Iterator[Finding]:
@@ -119,4 +155,4 @@ def find_guest_trouble(
     found += [Finding("error", "installed", error.brief, error.hint) for error in errors]
     for record in installed.values():
         found += find_installed_trouble(record, layout, facts)
-    return [*found, *find_link_trouble(layout)]
+    return [*found, *find_pv_trouble(specs, installed, facts), *find_link_trouble(layout)]

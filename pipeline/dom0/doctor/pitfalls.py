@@ -28,6 +28,7 @@ def find_pitfalls(facts: HostFacts) -> list[Finding]:
         *find_library_trouble(facts),
         *find_service_trouble(facts),
         *find_volume_trouble(facts),
+        *find_firmware_trouble(facts),
     ]
 
 
@@ -246,4 +247,17 @@ def find_volume_trouble(facts: HostFacts) -> Iterator[Finding]:
             "shows up in dom0",
             '/etc/lvm/lvm.conf: devices { global_filter = [ "r|^/dev/VG0/|", "a|.*|" ] }, or '
             "lvmdevices --adddev for your own disks",
+        )
+
+
+def find_firmware_trouble(facts: HostFacts) -> Iterator[Finding]:
+    """Debian's OVMF lost Xen with edk2-stable202108: a guest with it stands still (#1050030)."""
+    since = re.match(r"(\d{4})\.(\d\d)", facts.ovmf)
+    if facts.uefi_guests and since and (int(since[1]), int(since[2])) >= (2021, 8):
+        yield Finding(
+            "error",
+            "firmware",
+            f"{', '.join(facts.uefi_guests)}: ovmf {facts.ovmf} starts no Xen guest "
+            "(Debian #1050030)",
+            'bios = "seabios", or bios_path_override = an OVMF that was built of OvmfXen.dsc',
         )

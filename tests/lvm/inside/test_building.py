@@ -22,7 +22,7 @@ MIB = 1 << 20
 def test_a_guest_gets_its_volumes_and_its_configuration_names_them(
     group: str, tmp_path: Path
 ) -> None:
-    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    project = small.make_project(tmp_path, "web1", text='type = "pv"\nlvm = "VG0"\n')
     folder = small.build(project, "web1")
     disk = Path("/dev/VG0/web1-disk")
     assert small.version_of(disk) == "1"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pipeline.commands import (
     ci_options,
     delivery_options,
+    modernize_options,
     night_options,
     options,
     supply_options,
@@ -195,6 +196,13 @@ INSTALL = (
         "a new root disk from today's golden image: undo=yes",
         "change:rebuild",
         options.Rebuild,
+    ),
+    _of_host(
+        "modernize",
+        "an old PV guest that was not built here becomes a PVH guest: cfg= dry=yes undo=yes",
+        "modernize:modernize",
+        modernize_options.Modernize,
+        "cfg=/etc/xen/web1.cfg dry=yes",
     ),
     _of_host(
         "doctor",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pipeline.artifact.folder import Source
-from pipeline.commands.options import Guest, Options, Unproven
+from pipeline.commands.options import Options, Unproven
 from pipeline.console.progress import print_line
 from pipeline.diagnosis import explain_os_error
 from pipeline.dom0.guest_root import site_of
@@ -21,7 +21,17 @@ from pipeline.spec import Spec
 from pipeline.storage.transaction import recover_all, working_on
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
-AnyGuest = TypeVar("AnyGuest", bound=Guest)
+
+
+class Named(Protocol):
+    """What a command about one guest takes."""
+
+    @property
+    def name(self) -> str:
+        """The guest's."""
+
+
+AnyGuest = TypeVar("AnyGuest", bound=Named)
 Action = Callable[[Recipe, Mapping[str, Spec], AnyOptions], None]
 
 
@@ -39,7 +49,9 @@ def on_host(action: Action[AnyOptions]) -> Action[AnyOptions]:
     return begun
 
 
-def changing_guest(action: Action[AnyGuest]) -> Action[AnyGuest]:
+def changing_guest(
+    action: Callable[[Recipe, Mapping[str, Spec], AnyGuest], None],
+) -> Callable[[Recipe, Mapping[str, Spec], AnyGuest], None]:
     """The same for one that changes its guest.
 
     It keeps the guest's lock from its first look to its end, and waits for whoever has it.

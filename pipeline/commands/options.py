@@ -322,13 +322,17 @@ class Delete(Remove):
     dry: StrictBool = Field(False, description="Only say what would go.")
 
 
-class Change(Source):
-    """Changes of an installed guest that keep what was before."""
+class Undoable(_Part):
+    """Changes of a guest that keep what was before."""
 
     alternatives = ("undo", "purge")
 
     undo: StrictBool = Field(False, description="Back to what was before.")
     purge: StrictBool = Field(False, description="Remove what was before: no undo any more.")
+
+
+class Change(Source, Undoable):
+    """Changes of an installed guest."""
 
 
 class Refresh(Options, Change):

@@ -21,21 +21,24 @@ def check(recipe: Recipe, spec: Spec, options: Check) -> None:
 def prove(recipe: Recipe, spec: Spec, options: Prove) -> None:
     """Boot the artifact under real Xen; raises VerificationError when a check fails there."""
     password = find_password_file(spec, recipe.project.guests)
-    proofs.prove(recipe, spec, _ask(options, password))
+    asked = ask(options, password, with_xl=options.prove_with == "xl", as_is=options.prove_as_is)
+    proofs.prove(recipe, spec, asked)
 
 
 def prove_foreign(recipe: Recipe, _specs: object, options: ProveCfg) -> None:
     """Boot a guest that was not built here from its own configuration, and ask it."""
-    proofs.prove_foreign(recipe, options.cfg, options.prove_xen, _ask(options, None))
+    proofs.prove_foreign(recipe, options.cfg, options.prove_xen, ask(options, None))
 
 
-def _ask(options: Login, password: Path | None) -> Asked:
-    own = options if isinstance(options, Prove) else None
+def ask(
+    options: Login, password: Path | None, *, with_xl: bool = False, as_is: bool = False
+) -> Asked:
+    """What the options say about entering a guest and asking it."""
     return Asked(
         options.prove_key,
         thorough=options.prove_long,
-        as_is=own is not None and own.prove_as_is,
+        as_is=as_is,
         password=options.prove_password or password,
-        with_xl=own is not None and own.prove_with == "xl",
+        with_xl=with_xl,
         as_json=options.json_form,
     )

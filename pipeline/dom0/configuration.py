@@ -35,16 +35,20 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
 def read_config(layout: Layout, name: str) -> str | None:
-    """The configuration as it is; None where there is none.
-
-    Raises EnvironmentFault where this user may not read it, VerificationError for UTF-16,
-    PipelineError for what is no plain file.
-    """
-    path = layout.config(name)
+    """The configuration as it is; None where there is none. Raises what read_text does."""
     try:
-        content = read_bytes(path, limit=LIMIT, follow=True)
+        return read_text(layout.config(name))
     except FileNotFoundError:
         return None
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration.
+
+    Raises EnvironmentFault where this user may not read it, VerificationError for UTF-16,
+    PipelineError for what is no plain file, FileNotFoundError.
+    """
+    content = read_bytes(path, limit=LIMIT, follow=True)
     if content.startswith(_WIDE) or b"\0" in content:
         raise VerificationError(
             f"{path} is no text that the toolstack reads (UTF-16, or zero bytes in it)",
@@ -177,20 +181,36 @@ def prepare_texts(
 
     `disks` are the steps that put disks in their places: they tell where those are now.
     """
+    steps = prepare_config(change, layout, record)
+    return [*steps, *prepare_record(change, layout, record, disks)]
+
+
+def prepare_config(change: Transaction, layout: Layout, record: Installed) -> list[Step]:
+    """The same for configuration and link alone; a link that leads there already stays."""
     name = record.name
     config, link = layout.config(name), layout.auto_link(name)
     change.will_make(*(remove(_aside(path)) for path in (config, link)))
     config.parent.mkdir(parents=True, exist_ok=True)
     # readable by root alone: a vfb may hold a password of the administrator's
     write_aside(_aside(config), encode(record.config_text))
+    _give_back(_aside(config), record.origin)
     steps = [rename(_aside(config), config)]
-    if record.is_autostarted:
+    is_linked = is_our_link(layout, name)
+    if record.is_autostarted and not is_linked:
         link.parent.mkdir(parents=True, exist_ok=True)
         _aside(link).symlink_to(f"../{config.name}")
         steps.append(rename(_aside(link), link))
-    elif is_our_link(layout, name):
+    elif is_linked and not record.is_autostarted:
         steps.append(remove(link))
-    return [*steps, *prepare_record(change, layout, record, disks)]
+    return steps
+
+
+def _give_back(path: Path, origin: Mapping[str, str]) -> None:
+    """Owner and mode of a configuration that was here before doit, which its record has."""
+    access = re.fullmatch(r"(\d{1,9}):(\d{1,9}) ([0-7]{3})", origin.get("access", ""))
+    if access:
+        os.chown(path, int(access[1]), int(access[2]))
+        path.chmod(int(access[3], 8))
 
 
 def prepare_record(
@@ -326,6 +346,28 @@ def _vdev(grammar: Grammar, entry: str) -> str:
         return read(entry).vdev
     except ValueError:
         return entry
+
+
+def with_keys(path: Path, grammar: Grammar, text: str, changes: Mapping[str, Value | None]) -> str:
+    """The text with other values for these keys, None for no such key; all else as it stands.
+
+    A key that was not there comes behind the one before it in `changes`. Raises VerificationError
+    where one of them is assigned twice.
+    """
+    spot = None
+    for key, value in changes.items():
+        segments = list(grammar.segments(text))
+        at = next((n for n, segment in enumerate(segments) if key in segment.keys), None)
+        if at is not None and grammar.values(text)[key] == value:
+            pass  # as it is written
+        elif at is not None:
+            segments = _replaced(path, segments, key, _render(key, value))
+        elif value is not None:
+            at = len(segments) if spot is None else spot
+            segments.insert(at, Segment(_render(key, value)))
+        spot = spot if at is None else at + (value is not None)
+        text = "".join(segment.text for segment in segments)
+    return text
 
 
 def _replaced(path: Path, segments: list[Segment], key: str, text: str) -> list[Segment]:

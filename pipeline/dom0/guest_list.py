@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.console.progress import print_line, print_table
 from pipeline.dom0.configuration import is_edited
-from pipeline.dom0.inventory import Installed, find_fault, survey
+from pipeline.dom0.inventory import FOUND, Installed, find_fault, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Running, Toolstack, find_toolstack
 from pipeline.errors import PipelineError
@@ -77,8 +77,16 @@ def _line_of(
         disks=tuple(disk.target for disk in record.disks),
         proof=record.origin.get("proof", ""),
         outdated=tuple(_find_outdated(record, layout, recipe, spec)),
-        undo=f"doit {record.word} name={record.name} undo=yes" if record.previous else "",
+        undo=_undo_of(record, layout),
     )
+
+
+def _undo_of(record: Installed, layout: Layout) -> str:
+    if record.previous is None:
+        return ""
+    is_found = record.previous.word == FOUND
+    which = f"cfg={layout.config(record.name)}" if is_found else f"name={record.name}"
+    return f"doit {record.word} {which} undo=yes"
 
 
 def _state(

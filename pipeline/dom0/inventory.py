@@ -22,11 +22,12 @@ from pipeline.walls.privacy import PRIVATE_FILE, close_folder
 FORM = 1
 _WRITTEN = "written"
 _WHAT = "a record of an installed guest"
+FOUND = "found"  # the word of a guest that was here before doit
 _VDEV = re.compile(r"[a-z]{2,4}[a-z0-9]{0,8}")
 _CHOICES = {
     "kind": ("file", "block"),
     "role": ("root", "swap", "boot", "data"),
-    "word": ("install", "refresh", "rebuild", "resize"),
+    "word": ("install", "refresh", "rebuild", "resize", "modernize", FOUND),
     "toolstack": ("xl", "xm"),
     "fs": ("ext2", "ext3", "ext4", "xfs", "btrfs"),
 }

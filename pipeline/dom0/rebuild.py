@@ -12,13 +12,20 @@ from pathlib import Path
 from pipeline.artifact.folder import Source
 from pipeline.dom0 import configuration, install, kernels
 from pipeline.dom0.guest_root import root_disk, site_of
-from pipeline.dom0.inventory import Installed, find_fault, note_written, require_installed
+from pipeline.dom0.inventory import (
+    FOUND,
+    Installed,
+    find_fault,
+    note_written,
+    require_installed,
+)
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.resize import disk_size, plan_resize, resize
 from pipeline.dom0.toolstack import Toolstack, refuse_running
 from pipeline.errors import UsageError
 from pipeline.storage.disks import MIB
 from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.steps import remove
 from pipeline.storage.transaction import Transaction
 
 WORD = "rebuild"
@@ -80,32 +87,44 @@ def grow_to(layout: Layout, record: Installed, size_mib: int, toolstack: Toolsta
     return True
 
 
-def undo_rebuild(layout: Layout, name: str, toolstack: Toolstack | None) -> Installed:
-    """The guest as it was before; what it wrote to the new root disk since is lost."""
+def undo_rebuild(
+    layout: Layout, name: str, toolstack: Toolstack | None, *, word: str = WORD
+) -> Installed:
+    """The guest as it was before the change `word`; what it wrote to its new disks since is lost.
+
+    One that was not installed by doit before is not installed any more, and as it was found.
+    """
     record = require_installed(layout, name)
     previous = record.previous
-    if previous is None or record.word != WORD:
+    if previous is None or record.word != word:
         raise UsageError(
-            f"{name}: its last change was no rebuild that can be undone",
+            f"{name}: its last change was no {word} that can be undone",
             hint="doit list-guests says what can be",
         )
-    refuse_running(toolstack, name, "undoing its rebuild")
+    refuse_running(toolstack, name, f"undoing its {word}")
     for disk in record.disks:
         refuse_if_used(disk.path)
-    with Transaction(site_of(layout), name, WORD) as change:
+    with Transaction(site_of(layout), name, word) as change:
         # the generation goes on counting: a folder's name never means two things
         back = replace(
             previous, generation=record.generation, changed_at=int(time.time()), previous=None
         )
         kept = frozenset(disk.target for disk in back.disks)
         doomed = install.removal_of(record.without_previous(), layout, kept=kept)
-        change.commit([*configuration.prepare_texts(change, layout, back), *doomed])
+        if previous.word == FOUND:
+            steps = [
+                *configuration.prepare_config(change, layout, back),
+                remove(layout.record(name)),
+            ]
+        else:
+            steps = configuration.prepare_texts(change, layout, back)
+        change.commit([*steps, *doomed])
     kernels.purge_kernels(layout)
     return previous
 
 
 def forget_previous(layout: Layout, name: str) -> list[str]:
-    """Give up the undo: the old root disk goes; returns what went."""
+    """Give up the undo: the old disks that are ours go; returns what went."""
     record = require_installed(layout, name)
     if record.previous is None:
         return []

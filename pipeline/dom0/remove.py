@@ -8,7 +8,7 @@ from pipeline.dom0 import configuration, kernels
 from pipeline.dom0.configuration import is_edited
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.install import removal_of
-from pipeline.dom0.inventory import Installed, find_written
+from pipeline.dom0.inventory import FOUND, Installed, find_written
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack, refuse_running
 from pipeline.errors import InUseError
@@ -24,6 +24,8 @@ def find_losses(record: Installed, layout: Layout) -> list[str]:
         older = {disk.target for disk in record.previous.disks if disk.is_owned}
         older -= {disk.target for disk in record.disks}
         losses += [f"{target}: kept for an undo" for target in sorted(older)]
+        if record.previous.word == FOUND:
+            losses.append("the configuration that it had before: kept for an undo")
     if layout.config(record.name).exists() and is_edited(layout, record):
         losses.append(f"{layout.config(record.name)}: it was edited")
     if layout.save_file(record.name).exists():
@@ -72,4 +74,6 @@ def remove_guest(record: Installed, layout: Layout) -> list[str]:
 
 def left_disks(record: Installed) -> list[Path]:
     """Disks of the configuration that were not ours and stay."""
-    return [disk.path for disk in record.disks if not disk.is_owned and disk.path.exists()]
+    before = record.previous.disks if record.previous is not None else ()
+    paths = [disk.path for disk in (*record.disks, *before) if not disk.is_owned]
+    return [path for path in dict.fromkeys(paths) if path.exists()]

@@ -56,7 +56,7 @@ def prove_foreign(recipe: Recipe, configuration: Path, xen: str, asked: Asked) -
             hint=f"one of {', '.join(SUITES)}, the versions that Debian ships",
         )
     artifact = read_foreign(configuration, recipe.project.output / "proofs")
-    host_spec = Spec.model_validate({"name": "foreign", "xen": xen})
+    host_spec = Spec.model_validate({"name": "foreign", "xen": xen, "type": artifact.domain.type})
     return prove_artifact(recipe, artifact, host_spec, asked)
 
 

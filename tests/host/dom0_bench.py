@@ -66,7 +66,7 @@ class LifeBench:
         if "of" in options:
             options["from"] = options.pop("of")
         command = COMMANDS[word]
-        if command.is_of_host and word not in ("list-guests", "doctor"):
+        if command.is_of_host and "name" in command.variables:
             options.setdefault("name", NAME)
         project = Project(ROOT, self.output, self.work / "guests")
         heard = io.StringIO()

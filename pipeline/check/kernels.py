@@ -169,10 +169,20 @@ def check_bootability(facts: Facts) -> Iterator[Finding]:
         yield compare("C2", "boot files", expected=wanted, seen=fault)
     findings = lint(read_boot_facts(facts))
     yield from (replace(finding, code="C2") for finding in findings)
+    yield from _compare_compression(facts)
     if not findings and not facts.boot.faults:
         kernel = facts.boot.kernel
         shown = f"{kernel.release}, {kernel.compression}" if kernel else "firmware"
         yield judge("C2", "bootability", [], ok=shown)
+
+
+def _compare_compression(facts: Facts) -> Iterator[Finding]:
+    """Whether it is compressed as the suite's facts say, by which boot loaders are judged."""
+    said = facts.spec.suite_facts.compression_of(facts.spec.kernel, facts.spec.arch)
+    seen = facts.boot.kernel.compression if facts.boot.kernel else ""
+    if said and seen and said != seen:
+        hint = "correct `compressions` of the suite in pipeline/suites/"
+        yield Finding("warning", "kernel's compression", "", hint, said, seen, "C2")
 
 
 CHECKS = (check_modules, check_bootability)

@@ -97,7 +97,7 @@ def render_compatibility() -> str:
     ]
     shown = {"linux": "N", "suite": "that release", "kernel": "such a kernel", "xen": "N"}
     shown |= {
-        "generic": "Debian's generic one",
+        "or_generic": "take linux-image-amd64 of bookworm, or ",
         "compression": "lz4",
         "unpacked": "4.4",
         "fs": "xfs",

@@ -41,6 +41,7 @@ SID = Suite(
     hash_prefixes=_YESCRYPT,
     openssh=(10, 0),
     kernel_version=(6, 12),
+    compressions=("zstd", "zstd"),
 )
 _FORKY = replace(
     SID,
@@ -64,6 +65,7 @@ _BOOKWORM = replace(
     name="bookworm",
     supported_until="2028-06-30",
     kernel_version=(6, 1),
+    compressions=("lz4", "xz"),
     version="12",
     needs_merged_usr=True,
     security_suite="bookworm-security",
@@ -92,6 +94,7 @@ _BUSTER = replace(
     has_parallel_bootstrap=False,
     supported_until="2024-06-30",
     kernel_version=(4, 19),
+    compressions=("", ""),
     version="10",
     keyring=_REMOVED_KEYS,
     is_archived=True,

@@ -37,6 +37,7 @@ class Suite:
 
     `needs_merged_usr`: the bootstrap makes the links, else usrmerge brings perl (40 MB, 4 s).
     `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
+    `compressions` are those of the two on amd64, "" for not known; `doit check` compares.
     `hash_prefixes`: what its crypt() understands.
     `has_parallel_bootstrap`: its tree is known to be mmdebstrap's, on amd64.
     `supported_until`, an ISO date or "", is the last day that anybody is known to publish free
@@ -85,6 +86,7 @@ class Suite:
     has_inrelease: bool = True
     script: str = ""
     kernel_version: tuple[int, int] = (6, 1)
+    compressions: tuple[str, str] = ("", "")
     own_xen: str = ""
     has_run: bool = True
     has_old_tools: bool = False
@@ -166,6 +168,12 @@ class Suite:
     def generic_kernel(self, arch: str) -> str:
         """The kernel package that PV GRUB can load (the lean one may be LZ4, which it cannot)."""
         return self.kernels.get(arch, ("", ""))[1]
+
+    def compression_of(self, kernel: str, arch: str) -> str:
+        """How the payload of its kernel package is compressed; "" where that is not known."""
+        if arch != "amd64" or not kernel.startswith("linux-image-"):
+            return ""
+        return self.compressions["-cloud-" not in kernel and self.distribution == "debian"]
 
     def base_packages(self, init: InitName, arch: str = "amd64") -> tuple[str, ...]:
         """What a lean DomU holds besides the essential packages; raises KeyError for no such init.

@@ -50,6 +50,7 @@ _FOCAL = replace(
     version="20.04",
     supported_until="2025-05-31",
     kernel_version=(5, 4),
+    compressions=("lz4", "lz4"),
     security_suite="focal-security",
     updates_suite="focal-updates",
     password_hash="sha512",  # its libcrypt is glibc's

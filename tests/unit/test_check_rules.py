@@ -250,6 +250,17 @@ def test_the_lint_sees_the_guests_own_menu_and_kernel() -> None:
     assert codes == {"no-hvc0-getty", "card-name"}
 
 
+def test_a_kernel_that_is_compressed_in_another_way_than_the_suites_is_told() -> None:
+    facts = make_facts()
+    kernel = KernelFacts(is_bzimage=True, compression="zstd")
+    seen = by_name(kernels.check_bootability(replace(facts, boot=BootFiles(kernel=kernel))))
+    told = seen["kernel's compression"]
+    assert (told.level, told.expected, told.seen) == ("warning", "lz4", "zstd")
+    kernel = replace(kernel, compression="lz4")
+    seen = by_name(kernels.check_bootability(replace(facts, boot=BootFiles(kernel=kernel))))
+    assert "kernel's compression" not in seen
+
+
 def test_an_unreadable_kernel_fails_instead_of_passing_unseen() -> None:
     facts = replace(make_facts(kernel_inside()), boot=BootFiles(faults=("no vmlinuz",)))
     assert "boot files" in failed(kernels.check_bootability(facts))

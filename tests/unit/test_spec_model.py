@@ -53,6 +53,20 @@ def test_pv_grub_gets_a_kernel_that_it_can_unpack() -> None:
     assert "lz4" in clashes(**lean)["kernel"]
 
 
+@pytest.mark.parametrize(
+    ("suite", "compression"), [("trixie", "zstd"), ("noble", "zstd"), ("focal", "lz4")]
+)
+def test_pv_grub_is_refused_where_the_suite_has_no_kernel_that_it_unpacks(
+    suite: str, compression: str
+) -> None:
+    (found,) = find_clashes(make_spec(suite=suite, type="pv", boot="grub"))
+    assert compression in found.message
+    assert found.hint.startswith("leave type out")
+    assert clashes(suite=suite, boot="grub") == {}
+    (found,) = find_clashes(make_spec(type="pv", boot="grub", kernel="linux-image-cloud-amd64"))
+    assert found.hint.startswith("take linux-image-amd64, or leave type out")
+
+
 @pytest.mark.parametrize("suite", ["bullseye", "trixie", "sid", "focal", "resolute"])
 def test_a_guest_is_pvh_where_its_kernel_and_its_xen_can(suite: str) -> None:
     assert make_spec(suite=suite).type == "pvh"

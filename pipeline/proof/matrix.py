@@ -41,6 +41,13 @@ COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("shutdown", ("xl shutdown",)),
 )
 OTHER = "other"
+# a fact of a proof, and what it makes of the guest's kind
+_ORIGINS = {
+    "foreign": "not built here",
+    "modernized": "modernized",
+    "adopted": "adopted",
+    "restricted": "pygrub restricted",
+}
 MOST_DISKS = 2  # root and swap; more is a kind of its own
 _HEAD = """# What has been booted
 
@@ -129,7 +136,7 @@ class Proof:
 def _kind_of(facts: dict[str, Any]) -> str:
     words = [str(facts.get("type", "")).upper(), str(facts.get("boot", ""))]
     words += [str(facts[key]) for key in ("suite", "init", "format") if facts.get(key)]
-    words += ["not built here"] if facts.get("foreign") else []
+    words += [word for fact, word in _ORIGINS.items() if facts.get(fact)]
     if "dhcp" in facts:
         words.append("DHCP" if facts["dhcp"] else "fixed address")
     words += [str(facts["fs"])] if facts.get("fs", "ext4") != "ext4" else []

@@ -53,6 +53,18 @@ def test_each_proof_is_a_line_with_its_kind_counts_and_times(tmp_path: Path) -> 
     assert counts.startswith("| `web1` | 1 | 1 | · |")
 
 
+def test_a_kind_says_where_a_guest_is_from_and_how_pygrub_is_held(tmp_path: Path) -> None:
+    put(tmp_path, "old", HELD, facts={"foreign": True, "modernized": True, "type": "pvh"})
+    put(tmp_path, "alien", HELD, facts={"adopted": True})
+    put(tmp_path, "caged", HELD, facts={"boot": "pygrub", "restricted": True})
+
+    kinds = {proof.guest: proof.kind for proof in read_proofs([tmp_path])}
+
+    assert "not built here, modernized" in kinds["old"]
+    assert "adopted" in kinds["alien"]
+    assert "pygrub restricted" in kinds["caged"]
+
+
 def test_what_failed_is_told_with_its_cause(tmp_path: Path) -> None:
     put(
         tmp_path,

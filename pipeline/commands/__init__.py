@@ -8,6 +8,7 @@ from __future__ import annotations
 from pipeline.commands import (
     ci_options,
     delivery_options,
+    foreign_options,
     modernize_options,
     night_options,
     options,
@@ -344,6 +345,16 @@ SITE = (
         only_reads=True,
         needs_output=False,
         operand="folder",
+    ),
+    _of_host(
+        "import",
+        "specs from configurations of xl, xm, libvirt, xen-tools: dry=yes",
+        "imports:import_files",
+        foreign_options.Import,
+        "/etc/xen/web1.cfg suite=bookworm dry=yes",
+        only_reads=True,
+        needs_output=False,
+        operand="file",
     ),
     _of_host(
         "import-xen-tools",

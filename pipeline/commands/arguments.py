@@ -120,7 +120,7 @@ def _name_guests(words: Sequence[str], variables: list[str]) -> list[str]:
         return [*words, *variables]
     operand = "".join(COMMANDS[word].operand for word in known if word in COMMANDS)
     if operand and [words[0], *strange] == list(words):
-        return [*known, f"{operand}={strange[0]}", *variables]
+        return [*known, f"{operand}={','.join(strange)}", *variables]
     fields = _fields_of(known)
     is_named = any(text.startswith(("name=", "hostname=")) for text in variables)
     if words[0] in strange or is_named or "name" not in fields or ":" in "".join(strange):

@@ -14,6 +14,7 @@ from pipeline.console.progress import print_line
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.files import read_named_text, write_durably
 from pipeline.interruption import gate
+from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.site import MARKER, SCHEMA
 from pipeline.spec.layers import DEFAULTS
@@ -131,26 +132,30 @@ def _count(folder: Path) -> str:
 
 
 def import_xen_tools(recipe: Recipe, _specs: object, asked: ImportXenTools) -> None:
+    """`doit import-xen-tools`."""
+    write_defaults(recipe.project, asked.file, replace=asked.replace, dry=asked.dry)
+
+
+def write_defaults(project: Project, file: Path, *, replace: bool, dry: bool) -> None:
     """Write guests/defaults.toml of the site from xen-tools.conf, and say what it does not say."""
-    project = recipe.project
     path = project.guests / f"{DEFAULTS}.toml"
-    if not asked.dry:
+    if not dry:
         if project.site is None:
             raise UsageError(
                 "there is no site: in this checkout the next pull would meet your defaults",
                 hint="make one: doit init /srv/site, and cd there; dry=yes only shows them",
             )
-        if not asked.replace and path.exists() and tomllib.loads(read_named_text(path)):
+        if not replace and path.exists() and tomllib.loads(read_named_text(path)):
             raise UsageError(f"{path} has values already", hint="replace=yes, or dry=yes")
-    taken = translate_conf(read_conf(asked.file), release=platform.release())
-    text = render_defaults(taken, asked.file, project.guests)
-    if asked.dry:
+    taken = translate_conf(read_conf(file), release=platform.release())
+    text = render_defaults(taken, file, project.guests)
+    if dry:
         print_line(text)
     else:
         with gate("import", path):
             write_durably(path, text.encode())
         print_line(f"wrote {path}: {len(taken.values)} keys")
-    for name, reason in () if asked.dry else taken.left:
+    for name, reason in () if dry else taken.left:
         print_line(f"  not taken over: {name}: {reason}")
     for note in taken.notes:
         print_line(f"  {note}")

@@ -17,7 +17,7 @@ from pipeline.errors import (
     show_value,
     suggest_nearest,
 )
-from pipeline.files import read_named_text
+from pipeline.files import read_named_text, write_durably
 from pipeline.site import find_home, find_schema
 from pipeline.spec.explain import read_spec
 from pipeline.spec.layers import (
@@ -238,6 +238,7 @@ class Draft:
     spec: Spec
     given: frozenset[str]
     layer: Layer
+    remarks: tuple[str, ...] = ()
 
     def write(self, keys: Sequence[str] = (), *, replaces: bool = False) -> Path:
         """Make the file, with these lines as its authorized_keys where there are any.
@@ -245,11 +246,13 @@ class Draft:
         One that is there stays, and must be the same, unless it is one that this `replaces`.
         """
         values = {**self.layer.values, **({"authorized_keys": [*keys]} if keys else {})}
-        text = render_spec(self.spec.name, replace(self.layer, values=values))
-        text = f"#:schema {find_schema(self.path.parent)}\n{text}"
+        text = self.render(replace(self.layer, values=values))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "w" if replaces else "x", encoding="utf-8") as stream:
+            if replaces:
+                write_durably(self.path, text.encode())
+                return self.path
+            with open(self.path, "x", encoding="utf-8") as stream:
                 stream.write(text)
         except FileExistsError as error:
             if read_named_text(self.path) != text:
@@ -263,6 +266,13 @@ class Draft:
             ) from error
         return self.path
 
+    def render(self, layer: Layer) -> str:
+        """The file's text; the remarks stand below the keys."""
+        remarks = "".join(f"# {remark}\n" for remark in self.remarks)
+        remarks = f"\n{remarks}" if remarks else ""
+        text = render_spec(self.spec.name, layer)
+        return f"#:schema {find_schema(self.path.parent)}\n{text}{remarks}"
+
 
 def draft_spec(
     name: str, overrides: Mapping[str, str], guests_dir: Path, *, may_exist: bool = False
@@ -272,12 +282,19 @@ def draft_spec(
     Raises SpecError when the spec would be wrong, UsageError when the guest exists already, unless
     it `may_exist`.
     """
+    problems: list[Finding] = []
+    layer = read_command_layer(overrides, problems)
+    return draft_layer(name, layer, guests_dir, problems, may_exist=may_exist)
+
+
+def draft_layer(
+    name: str, layer: Layer, guests_dir: Path, problems: list[Finding], *, may_exist: bool = False
+) -> Draft:
+    """The same of a layer, in which `problems` were found already."""
     require_name(name)
     path = guests_dir / f"{name}.toml"
     if path.exists() and not may_exist:
         raise _already_there(name, path)
-    problems: list[Finding] = []
-    layer = read_command_layer(overrides, problems)
     defaults = read_defaults(guests_dir, problems)
     spec = _validate(name, [*defaults, layer], problems, checks_files=True)
     if spec is None or problems:
@@ -300,14 +317,15 @@ def render_keys(layer: Layer) -> list[str]:
     """The lines of a layer: each key with what it means, in the order of the reference."""
     values = merge_layers([layer], []).values
     lines = []
-    tables = values.pop("partitions", [])
+    tables = [(key, values.pop(key, [])) for key in ("partitions", "interfaces")]
     for key in (key for section in SECTIONS for key in section.model_fields):
         if key in values and key != "name":
             first = (Spec.model_fields[key].description or "").partition(". ")[0].rstrip(".")
             lines += ["", f"# {first}", f"{key} = {_render_value(values[key])}"]
-    for table in tables if isinstance(tables, list) else []:
-        lines += ["", "[[partitions]]"]
-        lines += [f"{key} = {_render_value(value)}" for key, value in table.items()]
+    for name, listed in tables:
+        for table in listed if isinstance(listed, list) else []:
+            lines += ["", f"[[{name}]]"]
+            lines += [f"{key} = {_render_value(value)}" for key, value in table.items()]
     return lines
 
 

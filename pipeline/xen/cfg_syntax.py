@@ -33,6 +33,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_DEEPEST = 8
 _NESTED = "[...]"  # stands for a list inside a list, which no key that we read has
 
 
@@ -85,7 +86,7 @@ class _Reader:
         sign = self._take("sign", "= or +=")
         if sign.text not in ("=", "+="):
             raise SyntaxFault(f"line {sign.line}: {sign.text!r} where = was expected")
-        value = self._value()
+        value = self._value(0)
         end = self._peek()
         if end.kind not in ("newline", "end") and end.text != ";":
             raise SyntaxFault(f"line {end.line}: {end.text!r} after the value of {key.text}")
@@ -93,10 +94,12 @@ class _Reader:
             value = _append(known[key.text], value, key)
         return Assignment(key.text, value, key.line)
 
-    def _value(self) -> Value:
+    def _value(self, depth: int) -> Value:
         token = self._peek()
         if token.text == "[" and token.kind == "sign":
-            return self._list()
+            if depth > _DEEPEST:
+                raise SyntaxFault(f"line {token.line}: lists are nested too deeply")
+            return self._list(depth)
         self._at += 1
         if token.kind == "string":
             return _unquote(token)
@@ -107,7 +110,7 @@ class _Reader:
             "xl does not run Python"
         )
 
-    def _list(self) -> list[str]:
+    def _list(self, depth: int) -> list[str]:
         opening = self._take("sign", "[")
         items: list[str] = []
         while True:
@@ -117,7 +120,7 @@ class _Reader:
                 return items
             if self._peek().kind == "end":
                 raise SyntaxFault(f"line {opening.line}: the list that begins here never ends")
-            value = self._value()
+            value = self._value(depth + 1)
             items.append(_NESTED if isinstance(value, list) else str(value))
             self._skip_newlines()
             if self._peek().text == ",":

@@ -63,14 +63,24 @@ def parse(text: str) -> Domain:
     Raises SyntaxFault for what is not such XML (document types included) and ValueError for values
     that make no domain. Elements that the model does not have are left out.
     """
+    return read_domain(read_tree(text))
+
+
+def read_tree(text: str) -> ElementTree.Element:
+    """The elements of a domain. Raises SyntaxFault; a document type, and so an entity, is one."""
     if "<!DOCTYPE" in text:
         raise SyntaxFault("a document type has no place in a domain's XML")
     try:
         root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as fault:
+    except (ElementTree.ParseError, ValueError) as fault:
         raise SyntaxFault(f"not XML: {fault}") from None
     if root.tag != "domain":
-        raise SyntaxFault(f"<{root.tag}> where <domain> was expected")
+        raise SyntaxFault(f"<{root.tag[:80]}> where <domain> was expected")
+    return root
+
+
+def read_domain(root: ElementTree.Element) -> Domain:
+    """The domain of such a tree."""
     kinds = {"linux": "pv", "xen": "pv", "xenpvh": "pvh", "hvm": "hvm"}
     kind = kinds.get(root.findtext("os/type", "linux").strip(), "")
     vcpu = root.find("vcpu")
@@ -86,8 +96,8 @@ def parse(text: str) -> Domain:
         vcpus=current if current is not None else vcpus,
         maxvcpus=vcpus if current is not None else None,
         boot=_read_boot(root, kind),
-        disks=tuple(_read_disk(node) for node in root.iterfind("devices/disk")),
-        cards=tuple(_read_card(node) for node in root.iterfind("devices/interface")),
+        disks=tuple(read_disk(node) for node in root.iterfind("devices/disk")),
+        cards=tuple(read_card(node) for node in root.iterfind("devices/interface")),
         framebuffer=_read_screen(root),
         on_poweroff=root.findtext("on_poweroff", "destroy"),
         on_reboot=root.findtext("on_reboot", "restart"),
@@ -147,7 +157,8 @@ def _read_boot(root: ElementTree.Element, kind: str) -> Boot:
     return Direct(kernel, root.findtext("os/initrd"), device, rest)
 
 
-def _read_disk(node: ElementTree.Element) -> Disk:
+def read_disk(node: ElementTree.Element) -> Disk:
+    """A <disk>. Raises Unsupported for what the model has not, ValueError for what is none."""
     source, driver = node.find("source"), node.find("driver")
     target = "" if source is None else source.get("file") or source.get("dev") or ""
     formats = {name: ours for ours, name in _FORMATS.items()}
@@ -165,7 +176,8 @@ def _read_disk(node: ElementTree.Element) -> Disk:
     )
 
 
-def _read_card(node: ElementTree.Element) -> Card:
+def read_card(node: ElementTree.Element) -> Card:
+    """An <interface>, as far as it is about a bridge. Raises ValueError for values of none."""
     rate = _attribute(node, "bandwidth/outbound", "average")
     return Card(
         mac=_attribute(node, "mac", "address"),

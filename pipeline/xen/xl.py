@@ -77,6 +77,11 @@ def parse(text: str, *, strict: bool = True) -> Domain:
     unread = sorted(set(values) - set(_MODEL_KEYS.split()))
     if unread and strict:
         raise Unsupported(f"keys that our model does not carry: {', '.join(unread)}")
+    return read_domain(values)
+
+
+def read_domain(values: Mapping[str, Value]) -> Domain:
+    """The same of assignments; keys that the model does not carry are left out."""
     kind = _read_type(values)
     cards = tuple(specs.read_card(item) for item in string_list(values, "vif"))
     if kind != "hvm":

@@ -80,6 +80,7 @@ _LIBRARY = {(3, 0): "/usr/lib/xen-3.0.3-1", (3, 2): "/usr/lib/xen-3.2-1"}
 _LIBRARY_ELSEWHERE = "/usr/lib/xen"
 
 MAX_VCPUS = 32
+_MOST_LINES = 10
 
 _MODEL_KEYS = """
     name uuid builder memory maxmem vcpus vcpu_avail kernel ramdisk root extra bootloader
@@ -124,27 +125,39 @@ def fields(domain: Domain, *, xen: str) -> dict[str, object]:
 def parse_assignments(text: str) -> dict[str, Value]:
     """Key to value of a configuration that assigns literals only.
 
-    Raises SyntaxFault, with the line, for anything that Python would have to run.
+    Raises SyntaxFault, with every line that Python would have to run.
     """
     try:
         module = ast.parse(text)
-    except (SyntaxError, ValueError) as fault:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
         line = getattr(fault, "lineno", None) or 1
-        raise SyntaxFault(f"line {line}: Python cannot read this: {fault}") from None
+        said = str(fault) or "nested too deeply"
+        raise SyntaxFault(f"line {line}: Python cannot read this: {said}") from None
     values: dict[str, Value] = {}
+    faults: list[str] = []
     for statement in module.body:
-        if not isinstance(statement, ast.Assign) or not all(
-            isinstance(target, ast.Name) for target in statement.targets
-        ):
-            raise SyntaxFault(
-                f"line {statement.lineno}: this is program code; write the values out as "
-                "key = 'text', a number or a list, we do not run configuration files"
-            )
-        value = _read_literal(statement.value)
-        for target in statement.targets:
-            assert isinstance(target, ast.Name)
-            values[target.id] = value
+        try:
+            values |= _read_statement(statement)
+        except SyntaxFault as fault:
+            faults.append(str(fault))
+    if faults:
+        more = f"; {len(faults)} such lines in all" if len(faults) > 1 else ""
+        lines = ", ".join(fault.partition(":")[0].split()[1] for fault in faults[1:_MOST_LINES])
+        raise SyntaxFault(f"{faults[0]}{more}{f' (also {lines})' if lines else ''}")
     return values
+
+
+def _read_statement(statement: ast.stmt) -> dict[str, Value]:
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return {}  # a text that stands alone, as a comment of several lines
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    if not isinstance(statement, ast.Assign) or len(names) != len(targets):
+        raise SyntaxFault(
+            f"line {statement.lineno}: this is program code; write the values out as "
+            "key = 'text', a number or a list, we do not run configuration files"
+        )
+    return dict.fromkeys(names, _read_literal(statement.value))
 
 
 def parse(text: str, *, strict: bool = True) -> Domain:
@@ -153,6 +166,11 @@ def parse(text: str, *, strict: bool = True) -> Domain:
     unread = sorted(set(values) - set(_MODEL_KEYS.split()))
     if unread and strict:
         raise Unsupported(f"keys that our model does not carry: {', '.join(unread)}")
+    return read_domain(values)
+
+
+def read_domain(values: Mapping[str, Value]) -> Domain:
+    """The same of assignments; keys that the model does not carry are left out."""
     kind = {"hvm": "hvm", "linux": "pv", None: "pv"}.get(string(values, "builder"), "")
     vcpus = number(values, "vcpus", 1) or 0
     available = number(values, "vcpu_avail", None)
@@ -226,7 +244,7 @@ def _top_level(pairs: list[tuple[str, str | int | None]]) -> list[tuple[str, Quo
 def _read_literal(node: ast.expr) -> Value:
     try:
         value = ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError, MemoryError):
         raise SyntaxFault(
             f"line {node.lineno}: this is computed; write the value out, "
             "we do not run configuration files"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline.commands import COMMANDS
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import read_command_line
-from pipeline.commands.options import Options, variables_of
+from pipeline.commands.options import NamedPath, Options, variables_of
 from pipeline.errors import SpecError, UsageError
 from pipeline.graph import Graph
 from pipeline.project import Project
@@ -58,6 +58,7 @@ WRONG_TEXTS = {
     "limit": ("", "6x", "-1h", "6 h", "h"),
     "at": ("", "3:30", "24:00", "03:60", "now"),
     "version": ("", "current", "../x", "20261124T193000Z-1f2e3d4c/", "\udc80"),
+    "suite": ("", "bookwurm", "../x", "\udc80"),
     "suites": ("bookwurm", "bookworm,nosuch", "../x"),
     "mirrors": ("a b", "host,../x"),
 }
@@ -103,6 +104,8 @@ def right_of(command: Command, name: str) -> Mapping[str, object]:
     if kind is Path or (name == "from" and command.name != "list-images"):
         return {"/a/b": Path("/a/b"), "a": Path.cwd() / "a", "~/x": Path.home() / "x"}
     assert field.examples, f"{command.name} {name}= needs an example"
+    if kind == tuple[NamedPath, ...]:
+        return {"/a/b": (Path("/a/b"),), "/a,b": (Path("/a"), Path.cwd() / "b")}
     if is_list(field.annotation):
         return {text: tuple(text.split(",")) for text in map(str, field.examples)} | {"": ()}
     return {str(text): text for text in field.examples}
@@ -118,7 +121,8 @@ def wrong_of(command: Command, name: str) -> tuple[str, ...]:
             *(["0"] if name in ("keep", "port") else []),
             *(["65536"] if name == "port" else []),
         )
-    if kind is Path or (name == "from" and command.name != "list-images"):
+    is_path = kind is Path or kind == tuple[NamedPath, ...]
+    if is_path or (name == "from" and command.name != "list-images"):
         return NO_PATH
     if get_origin(kind) is Literal:
         return ("", "nosuch", *(word.upper() for word in get_args(kind)), "\udc80")

@@ -201,12 +201,13 @@ def _foresee(
     unknown = list(find_unknown_names(spec)) if "rootfs" in names else []
     if any(stage.is_shared for stage in waiting):
         snapshot = _find_snapshot(recipe, spec, plan, fetches=fetches)
-        for stage in waiting:
+        for stage in (recipe.stage(stage.name, spec) for stage in waiting):
             for foresee in stage.foresees:
                 unknown += foresee(spec, project, snapshot)
         plan.require("namespaces", lambda: require_namespace(run))
     kinds = {part.fs for part in spec.parts if part.has_files}
-    tools = dict(item for stage in waiting for item in stage.tools.items())
+    needed = [recipe.stage(stage.name, spec).tools for stage in waiting]
+    tools = {name: package for tools in needed for name, package in tools.items()}
     for kind in kinds & TOOLS.keys():
         tools |= TOOLS[kind]
     for findings, fault in ((lacks, EnvironmentFault), (unknown, UsageError)):
@@ -223,6 +224,8 @@ def _foresee(
 def _find_snapshot(recipe: Recipe, spec: Spec, plan: Plan, *, fetches: bool) -> Snapshot | None:
     """The archive's state that would be used, to ask it; without one the plan says so."""
     why = "the mirror's index is not here; a build fetches it first"
+    if recipe.stage("mirror", spec) is not recipe.stages["mirror"]:
+        return None
     try:
         state = recipe.state("mirror", spec)
         if fetches:

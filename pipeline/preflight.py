@@ -198,6 +198,8 @@ def _about_xen(spec: Spec, machine: Machine) -> Iterator[Finding]:
 
 
 def _about_keyring(spec: Spec, project: Project) -> Iterator[Finding]:
+    if spec.adopted and spec.is_kernel_inside:  # no package is fetched
+        return
     archive = find_archive(spec, project.mirrors)
     keyring = choose_keyring(spec, archive.keyring)
     package = spec.suite_facts.keyring_package

@@ -181,6 +181,11 @@ class Project:
         return self.output / "repository"
 
     @property
+    def adopted(self) -> Path:
+        """Root file systems that came from elsewhere, a folder each."""
+        return self.output / "adopted"
+
+    @property
     def locked(self) -> Path:
         """The snapshots that lock files name."""
         return self.output / "locked"

@@ -130,6 +130,10 @@ class Recipe:
                     raise
             self._hold = hold
 
+    def stage(self, name: str, spec: Spec) -> Stage:
+        """The stage of this name, as it is for this guest."""
+        return self.stages[name].other(spec) or self.stages[name]
+
     def keys_of(self, stage: str) -> tuple[str, ...]:
         """The spec keys that a stage and all before it depend on."""
         own = self.stages[stage]
@@ -158,6 +162,8 @@ class Recipe:
         """Guests with the same value share this stage's artifact; part of the task's name."""
         known = values_of(spec)
         values = {key: known[key] for key in self.keys_of(stage)}
+        if spec.adopted:
+            values["adopted"] = spec.adopted
         return fingerprint(values)[:8]
 
     def inputs_of(self, stage: Stage, spec: Spec) -> Inputs:
@@ -171,7 +177,7 @@ class Recipe:
 
     def state(self, name: str, spec: Spec) -> State:
         """Whether the stage's artifact is current for this guest, and why not."""
-        stage = self.stages[name]
+        stage = self.stage(name, spec)
         before = {upper: self.state(upper, spec) for upper in stage.after}
         inputs = self.inputs_of(stage, spec)
         waiting = [upper for upper, state in before.items() if not state.is_current]
@@ -343,7 +349,7 @@ class Recipe:
     def build(self, name: str, spec: Spec) -> State:
         """Build a stage unless another process just did; returns its state afterwards."""
         self.hold()
-        stage = self.stages[name]
+        stage = self.stage(name, spec)
         state = self.state(name, spec)
         early = self.find_early(state)
         if early is not None and early.error is not None:
@@ -412,7 +418,7 @@ class Recipe:
         """The folders of all earlier stages, verified, and kept from removal by `stack`."""
         folders: dict[str, Path] = {}
         for upper in stage.after:
-            folders.update(self._open_upstream(self.stages[upper], spec, stack))
+            folders.update(self._open_upstream(self.stage(upper, spec), spec, stack))
             state = self.state(upper, spec)
             folders[upper] = state.folder
             if self.stages[upper].is_shared:

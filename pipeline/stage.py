@@ -30,6 +30,10 @@ def _never_stale(_artifact: Path, _spec: Spec) -> str:
     return ""
 
 
+def _no_other(_spec: Spec) -> Stage | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step from spec to artifact.
@@ -47,7 +51,8 @@ class Stage:
     `folder` is set for the guest half, whose artifacts live outside the store; `publish` puts such
     a finished folder in its place where a rename is not all. Files matching `mutable` may change
     after the build: a guest writes to its disk. `room_mib` is what its artifact and what is fetched
-    for it take in output/, as measured for bookworm.
+    for it take in output/, as measured for bookworm. `other` is what stands in its place for a
+    guest that is made in another way: of a tree that is given.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Stage:
     publish: Callable[[Job, Path], None] | None = None
     mutable: tuple[str, ...] = ()
     ages: bool = False
+    other: Callable[[Spec], Stage | None] = _no_other
     room_mib: int = 0
     tools: Mapping[str, str] = field(default_factory=dict)
 

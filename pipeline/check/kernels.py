@@ -153,11 +153,12 @@ def read_boot_facts(facts: Facts) -> BootFacts:
         initrd_size=facts.boot.initrd_size,
         kernel_config=built_in_config(tree, kernel.release) if kernel else None,
         fstab=tree.text("/etc/fstab"),
-        gettys=find_gettys(tree, spec.init),
+        # systemd makes the getty of an adopted tree by itself, where console= says so
+        gettys=None if spec.adopted else find_gettys(tree, spec.init),
         menus={path: tree.text(path) for path in tree.glob("/boot/grub/*") if tree.text(path)},
         files=frozenset(tree.glob("/boot/*")),
         root_fs=journalled if "has_journal" in features else "ext2",
-        network_names=network_names(tree, spec),
+        network_names=None if spec.adopted else network_names(tree, spec),
         card_names=frozenset(f"{naming}{card.index}" for card in spec.cards),
     )
 

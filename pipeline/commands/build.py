@@ -148,7 +148,7 @@ def _find_package_changes(recipe: Recipe, spec: Spec) -> list[str]:
     """What another state of the mirror means for the packages of the guest that was built."""
     last, now = recipe.last_built(recipe.stages["mirror"], spec), recipe.state("mirror", spec)
     manifest = recipe.project.artifact(spec.name) / "manifest"
-    if last is None or now.buildinfo is None or not manifest.is_file():
+    if spec.adopted or last is None or now.buildinfo is None or not manifest.is_file():
         return []
     if last.identity == now.identity:
         return []

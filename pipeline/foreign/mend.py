@@ -113,6 +113,8 @@ def plan_changes(tree: RootTree, wanted: Wanted) -> list[Change]:
     _mend_console(plan, wanted)
     if wanted.kernel == "own":
         _mend_initrds(plan, wanted)
+    elif not tree.has_udev:
+        _load_card(plan)
     _mend_menus(plan, wanted)
     cover = remove_cards if wanted.network == "replaced" else cover_cards
     for change in cover(tree, wanted.cards):
@@ -261,6 +263,14 @@ def _mend_initrds(plan: _Plan, wanted: Wanted) -> None:
     if "/etc/dracut.conf.d" in tree.folders:
         text = 'add_drivers+=" xen-blkfront xen-netfront "\n'
         plan.edit(dracut, text, "initrd", why)
+
+
+def _load_card(plan: _Plan) -> None:
+    """Without udev nobody may load the card's driver."""
+    lines = plan.text("/etc/modules").rstrip().splitlines()
+    if "xen-netfront" not in lines:
+        text = "\n".join([*lines, "xen-netfront", ""])
+        plan.edit("/etc/modules", text, "card-driver", "nothing in it loads the card's driver")
 
 
 def _mend_menus(plan: _Plan, wanted: Wanted) -> None:

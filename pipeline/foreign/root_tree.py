@@ -40,6 +40,7 @@ INTERFACES = "/etc/network/interfaces"
 _TEXTS = (
     *("/etc/os-release", "/etc/hostname", "/etc/fstab", "/etc/inittab", "/etc/securetty"),
     *("/etc/default/grub", "/etc/kernel/cmdline", "/etc/initramfs-tools/modules"),
+    "/etc/modules",
     *(INTERFACES, f"{INTERFACES}.d/*", "/etc/netplan/*.yaml", "/etc/systemd/network/*"),
     *("/etc/NetworkManager/system-connections/*", "/etc/sysconfig/network-scripts/ifcfg-*"),
     *("/etc/udev/rules.d/70-persistent-net.rules", "/etc/selinux/config"),
@@ -89,6 +90,7 @@ class RootTree:
     selinux: str = ""
     folders: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    has_merged_usr: bool = False
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -122,6 +124,7 @@ def survey(tree: Beneath) -> RootTree:
     network = find_network_tool(tree, texts)
     kernels = tuple(read_kernels(tree, reader.note))
     passwords = find_passwords(reader.text("/etc/shadow"))
+    links = [name for name in ("lib",) if _chase(tree, f"/{name}")[1:]]
     return RootTree(
         os_id=release.get("ID", ""),
         os_version=release.get("VERSION_ID", ""),
@@ -142,6 +145,7 @@ def survey(tree: Beneath) -> RootTree:
         selinux=_read_assignments(texts.get("/etc/selinux/config", "")).get("SELINUX", ""),
         folders=tuple(path for path in FOLDERS if tree.is_folder(path)),
         unread=tuple(reader.faults),
+        has_merged_usr="lib" in links,
         texts=texts,
     )
 

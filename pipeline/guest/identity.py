@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.files import write_durably
+from pipeline.guest.adopted_network import CONNECTIONS, adopted_network_files
+from pipeline.guest.adopted_tree import Adopted
 from pipeline.guest.network import network_files
 from pipeline.guest.passwords import replace_root_password
 from pipeline.spec import Spec, read_authorized_keys
@@ -60,15 +62,22 @@ def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
 
 
 def identity_files(
-    spec: Spec, kept: KeptIdentity, *, shadow: str, root_hash: str
+    spec: Spec,
+    kept: KeptIdentity,
+    *,
+    shadow: str,
+    root_hash: str,
+    adopted: Adopted | None = None,
 ) -> Iterator[IdentityFile]:
     """Every file that is this guest's own. `shadow` is the golden image's /etc/shadow.
 
-    `root_hash` is a crypt(5) string, or "" for a locked password.
+    `root_hash` is a crypt(5) string, or "" for a locked password; `adopted` says whose tools are
+    told, where they are not the suite's.
     """
     yield IdentityFile("/etc/hostname", f"{spec.short_hostname}\n".encode())
     yield IdentityFile("/etc/hosts", render_hosts(spec).encode())
-    yield IdentityFile("/etc/fstab", render_fstab(spec).encode())
+    further = "".join(f"{line}\n" for line in adopted.fstab) if adopted else ""
+    yield IdentityFile("/etc/fstab", (render_fstab(spec) + further).encode())
     yield IdentityFile("/etc/machine-id", f"{kept.machine_id}\n".encode(), 0o444)
     changed = replace_root_password(shadow, root_hash)
     yield IdentityFile("/etc/shadow", changed.encode(), 0o640)
@@ -79,8 +88,10 @@ def identity_files(
     if keys:
         content = "".join(f"{line}\n" for line in keys).encode()
         yield IdentityFile("/root/.ssh/authorized_keys", content, 0o600)
-    for path, text in network_files(spec).items():
-        yield IdentityFile(path, text.encode())
+    told = adopted_network_files(spec, adopted) if adopted else network_files(spec)
+    for path, text in told.items():
+        is_secret = path.startswith(("/etc/netplan/", CONNECTIONS))  # their tools ask for it
+        yield IdentityFile(path, text.encode(), 0o600 if is_secret else 0o644)
 
 
 def authorized_lines(spec: Spec) -> tuple[str, ...]:

@@ -18,14 +18,18 @@ def network_files(spec: Spec) -> dict[str, str]:
             f"/etc/systemd/network/10-card{card.index}.network": render_networkd(card)
             for card in spec.cards
         }
-    files = {"/etc/network/interfaces": render_interfaces(spec)}
+    return {"/etc/network/interfaces": render_interfaces(spec), **resolver_files(spec)}
+
+
+def resolver_files(spec: Spec) -> dict[str, str]:
+    """resolv.conf(5) where name servers are given and no service of the guest writes it."""
     nameservers = [str(server) for card in spec.cards for server in card.nameservers]
     if nameservers:
         domain_name = spec.fqdn.partition(".")[2]
         domain = f"search {domain_name}\n" if domain_name else ""
         servers = "".join(f"nameserver {server}\n" for server in dict.fromkeys(nameservers))
-        files["/etc/resolv.conf"] = domain + servers
-    return files
+        return {"/etc/resolv.conf": domain + servers}
+    return {}
 
 
 def render_networkd(card: GuestCard) -> str:
@@ -45,12 +49,16 @@ def render_networkd(card: GuestCard) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_interfaces(spec: Spec) -> str:
-    """/etc/network/interfaces for ifupdown: one stanza an address."""
+def render_interfaces(spec: Spec, *, both_names: bool = False) -> str:
+    """/etc/network/interfaces for ifupdown: one stanza an address.
+
+    With `both_names` a card is brought up when it comes, as eth0 or as enX0.
+    """
     blocks = ["auto lo\niface lo inet loopback\n"]
     for card in spec.cards:
-        name = f"eth{card.index}"
-        blocks.append(f"auto {name}\n" + "\n".join(_stanzas(name, card)))
+        names = [f"{kind}{card.index}" for kind in (("eth", "enX") if both_names else ("eth",))]
+        word = "allow-hotplug" if both_names else "auto"
+        blocks += [f"{word} {name}\n" + "\n".join(_stanzas(name, card)) for name in names]
     return "\n".join(blocks)
 
 

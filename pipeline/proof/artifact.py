@@ -120,6 +120,7 @@ class Artifact:
                 "swap",
             )
             facts = {key: getattr(self.spec, key) for key in keys}
+            facts |= {"adopted": True} if self.spec.adopted else {}
             return facts | {"dhcp": self.cards[0].dhcp, "disks": len(self.domain.disks)}
         kinds = {disk.format: None for disk in self.domain.disks}
         boot = type(self.domain.boot).__name__.lower()

@@ -67,8 +67,10 @@ def judge(answers: dict[str, Answer], expected: Expectation) -> list[Finding]:
     """Every check of the guest's inside, in the order in which a person would ask."""
     found: list[Finding] = []
     rules: list[Rule] = list(_RULES)
+    adopted = expected.spec is not None and bool(expected.spec.adopted)
     if expected.spec is not None:
-        rules += [partial(rule, expected.spec) for rule in _SPEC_RULES]
+        of_spec = [rule for rule in _SPEC_RULES if rule is not _check_settings or not adopted]
+        rules += [partial(rule, expected.spec) for rule in of_spec]
     for rule in rules:
         try:
             found += list(rule(answers, expected))
@@ -80,7 +82,7 @@ def judge(answers: dict[str, Answer], expected: Expectation) -> list[Finding]:
 
 def modules_for(spec: Spec | None) -> tuple[str, ...]:
     """Modules that must load: a packet filter, and drbd where its tools are installed."""
-    if spec is None:
+    if spec is None or spec.adopted:
         return ("nf_tables",)
     drbd = ("drbd",) if "drbd-utils" in spec.packages or "drbd" in spec.elements else ()
     return ("nf_tables", "ip_tables", *drbd)

@@ -66,7 +66,7 @@ def find_supplies(recipe: Recipe, spec: Spec, *, is_whole: bool) -> Supplies | N
     While the guest is current, its packages are in either.
     """
     last = recipe.last_built(recipe.stages["mirror"], spec)
-    if last is None:
+    if last is None or spec.adopted:
         return None
     folder = Store.of(recipe.project).location("mirror", last.fingerprint)
     if not folder.is_dir():

@@ -61,6 +61,13 @@ class Origin(Section):
         description="Architecture of the guest. Default: i386 for a kernel whose name ends in 686, "
         "else amd64.",
     )
+    adopted: Annotated[StrictStr, AfterValidator(lambda text: check_adopted(text))] = Field(
+        "",
+        description="A root file system that was adopted, by its name: the guest is made of it "
+        "and not of packages. With boot = 'grub' it starts the kernel that is in it, with "
+        "boot = 'direct' a package's. Suite and init are then those that it is most like.",
+        examples=["web1"],
+    )
     mirror: values.Mirror = Field(
         "host",
         description=(
@@ -335,6 +342,11 @@ def check_device(text: str) -> str:
     if not text.startswith("/dev/"):
         raise WrongValueError(f"{text} is no device", "write it as /dev/sdb1")
     return text
+
+
+def check_adopted(text: str) -> str:
+    """The name of a folder below output/adopted, or nothing."""
+    return values.check_guest_name(text) if text else text
 
 
 class PartitionKeys(Section):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pipeline.errors import Finding, WrongValueError
+from pipeline.spec.adopted_rules import check_adopted
 from pipeline.spec.devices import LOADER, MOST_PARTS, AnyInterface, Part, derive_mac, read_addresses
 from pipeline.spec.domain import find_unrenderable
 from pipeline.spec.keys import CardKeys
@@ -477,6 +478,6 @@ def _clash(key: str, message: str, hint: str = "", *others: str) -> Finding:
 
 
 CHECKS: tuple[Callable[[Spec], Iterator[Finding]], ...] = (
-    *(check_host, check_release, check_kernel_files, check_boot, check_versions),
+    *(check_host, check_release, check_adopted, check_kernel_files, check_boot, check_versions),
     *(check_resources, find_disk_clashes, find_card_clashes, check_screen, check_password),
 )

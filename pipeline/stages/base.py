@@ -26,6 +26,7 @@ from pipeline.project import Project
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
 from pipeline.stage import Inputs, Job, Stage
+from pipeline.stages.given_tree import left_out
 from pipeline.stages.package_list import STATUS, keep_status, require_packages
 from pipeline.walls.beneath import take
 from pipeline.walls.cage import TOOLS as CAGE
@@ -328,6 +329,7 @@ def outputs(_spec: Spec, _project: Project) -> Sequence[str]:
     return (TAR, STATUS, EPOCH)
 
 
+_LEFT_OUT = left_out("base")
 STAGE = Stage(
     name="base",
     summary="minimal tree of the suite",
@@ -340,6 +342,7 @@ STAGE = Stage(
     inputs=inputs,
     takes={"mirror": take_packages},
     outputs=outputs,
+    other=lambda spec: _LEFT_OUT if spec.adopted else None,
     tools={
         "mmdebstrap": "mmdebstrap",
         "debootstrap": "debootstrap",

@@ -45,7 +45,9 @@ def build(job: Job) -> None:
     for name, text in render_all(spec, job.project):
         (scratch / name).write_text(text)
     status = (job.upstream("rootfs") / "dpkg-status").read_text()
-    (scratch / "manifest").write_text(render_manifest(status))
+    # a tree that was adopted may know no dpkg
+    manifest = render_manifest(status) if status or not spec.adopted else ""
+    (scratch / "manifest").write_text(manifest)
     resolved = json.dumps(job.record, indent=1, sort_keys=True)
     (scratch / "spec.json").write_text(f"{resolved}\n")
     _write_record(job)
@@ -122,6 +124,7 @@ STAGE = Stage(
         "autostart",
         "description",
     ),
+    reads={"adopted": "its tree comes through the stages before"},
     inputs=inputs,
     outputs=outputs,
     folder=folder,

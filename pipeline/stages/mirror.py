@@ -22,6 +22,7 @@ from pipeline.preflight import require_feasible
 from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.stage import Inputs, Job, Stage
+from pipeline.stages.given_tree import left_out
 
 REVISION = 4
 NAME = "mirror"
@@ -106,6 +107,7 @@ def outputs(_spec: Spec, _project: Project) -> Sequence[str]:
     return (SNAPSHOT, "Packages-*")
 
 
+_LEFT_OUT = left_out(NAME)
 STAGE = Stage(
     name=NAME,
     summary="the mirror's signed state, verified",
@@ -120,5 +122,6 @@ STAGE = Stage(
     identity=identity,
     is_stale=is_stale,
     ages=True,
+    other=lambda spec: _LEFT_OUT if spec.adopted and spec.is_kernel_inside else None,
     tools={"gpgv": "gpgv", "dpkg-deb": "dpkg"},
 )

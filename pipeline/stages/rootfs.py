@@ -30,6 +30,7 @@ from pipeline.spec.values import check_element
 from pipeline.stage import Inputs, Job, Stage
 from pipeline.stages.dib.dib import prepare_program, program_environment, stock_elements, version
 from pipeline.stages.dib.requests import find_unforeseen, list_requests
+from pipeline.stages.given_tree import rootfs_of
 from pipeline.stages.package_list import STATUS, keep_status, require_packages
 from pipeline.walls.beneath import take
 from pipeline.walls.cage import TOOLS as CAGE
@@ -397,5 +398,6 @@ STAGE = Stage(
     inputs=inputs,
     takes={"mirror": take_packages},
     outputs=outputs,
+    other=rootfs_of,
     tools={**CAGE, "tar": "tar", "getopt": "util-linux", "bash": "bash"},
 )

@@ -6,11 +6,13 @@ import importlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.bootstrap.epoch import read_epoch
 from pipeline.console.progress import progress_bar
 from pipeline.errors import PipelineError
 from pipeline.files import digest_file, fingerprint
+from pipeline.guest.adopted_tree import read_adopted
 from pipeline.guest.identity import (
     authorized_lines,
     identity_files,
@@ -50,7 +52,14 @@ def inputs(spec: Spec, project: Project) -> Inputs:
             # with the guest's own id mixed in, so that equal passwords do not show
             secret = fingerprint([spec.name, digest_file(path, follow=True)])[:16]
     keys = fingerprint(authorized_lines(spec))
-    return {"authorized_keys": keys, "root password": secret}
+    own = {"authorized_keys": keys, "root password": secret}
+    return {**own, "tools": _tools(spec, project)} if spec.adopted else own
+
+
+def _tools(spec: Spec, project: Project) -> dict[str, Any]:
+    """How an adopted tree is told what it is called and where it is."""
+    adopted = read_adopted(project, spec.adopted)
+    return {"network": adopted.network, "systemd": adopted.is_systemd, "fstab": list(adopted.fstab)}
 
 
 def build(job: Job) -> None:
@@ -105,7 +114,9 @@ def _identity(job: Job) -> list[IdentityFile]:
     root_hash = job.root_hash or read_root_hash(spec, job.project.guests)
     shadow = _read_shadow(job)
     (job.scratch / KNOWN_HOSTS).write_text(render_known_hosts(spec, kept))
-    return list(identity_files(spec, kept, shadow=shadow, root_hash=root_hash))
+    adopted = read_adopted(job.project, spec.adopted) if spec.adopted else None
+    files = identity_files(spec, kept, shadow=shadow, root_hash=root_hash, adopted=adopted)
+    return list(files)
 
 
 def _read_loader(job: Job, work: Path) -> bytes:
@@ -189,6 +200,7 @@ STAGE = Stage(
     ),
     reads={
         "authorized_keys": "the lines that they give are an input",
+        "adopted": "what of it counts is an input",
         "type": "`nodes` has what follows from it",
         **dict.fromkeys(("bridge", "mac", "vifname", "rate", "model"), "the host's side of a card"),
     },

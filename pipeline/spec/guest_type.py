@@ -11,7 +11,7 @@ from pipeline.suites import Suite
 from pipeline.xen.boot import grub_domain_type
 from pipeline.xen.values import DomainType, parse_version
 
-PVH_XEN = (4, 14)  # bullseye's, the oldest under which PVH guests were proven
+PVH_XEN = (4, 14)  # bullseye's own; `doit prove` has no test host with an older one
 _PVH_LINUX = (5, 4)  # focal's; buster's 4.19 was not proven
 
 

@@ -188,7 +188,9 @@ def describe_type(spec: Spec) -> str:
     default, why = choose_type(spec.suite_facts, dict(spec))
     if spec.type != default:
         return f"{spec.type}, as the spec says; {default} would be the default"
-    return f"{spec.type}, the default: {why or f'{spec.suite} under Xen {spec.xen} can'}"
+    return (
+        f"{spec.type}, the default{f': {why}' if why else f' for {spec.suite} and Xen {spec.xen}'}"
+    )
 
 
 def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:

@@ -303,7 +303,7 @@ RULES: tuple[Rule, ...] = (
         key="xen",
         text="Xen {xen} cannot unpack a kernel compressed with {compression}; {unpacked} and later"
         " can",
-        hint="take a kernel with an older compression, or a newer Xen",
+        hint="take a kernel with an older compression, a newer Xen, or boot=grub with type=pvh",
         code="compression-loader",
     ),
     Rule(

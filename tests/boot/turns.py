@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-STORIES = ("a guest's life in a dom0", "nights")
+STORIES = ("a guest's life in a dom0", "nights", "an old guest")
 
 
 def in_turn(story: str) -> list[pytest.MarkDecorator]:

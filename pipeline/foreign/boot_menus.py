@@ -7,8 +7,10 @@ Loader Specification's entries, /etc/default/grub and /etc/kernel/cmdline (kerne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from pipeline import ROOT
 from pipeline.foreign.installed_kernels import InstalledKernel
 from pipeline.foreign.root_tree import RootTree
 
@@ -19,6 +21,7 @@ _SETTING = re.compile(r"""^(?P<head>GRUB_CMDLINE_LINUX=)(?P<quote>["']?)(?P<word
 _ENVIRONMENT = re.compile(r"^(?P<head>kernelopts=)(?P<words>.*)$")
 _INITRD = re.compile(r"^\s*(initrd(?:16|efi)?|append)\b", re.I)
 _GRUBENV_BYTES = 1024
+_HOOKS = tuple(f"/etc/kernel/{when}.d/zz-xen-grub-menus" for when in ("postinst", "postrm"))
 _LOST = re.compile(r"^(resume|rootdelay)=")  # of a disk that is not there
 _TITLE = re.compile(r"[^\w .,:()+~-]")
 
@@ -95,20 +98,54 @@ def _pad(path: str, text: str) -> str:
     return body + "#" * max(0, _GRUBENV_BYTES - len(body.encode("utf-8", "surrogateescape")))
 
 
-def write_menu(tree: RootTree, *, root: str, console: str, initrds: Mapping[str, str]) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What a menu of ours says: root=, console=, and where GRUB finds what is in /boot."""
+
+    root: str
+    console: str
+    prefix: str = "/boot"
+
+    @property
+    def options(self) -> str:
+        """The kernel's command line but for root=."""
+        return f"ro console={self.console}"
+
+
+def write_menu(tree: RootTree, place: Place, initrds: Mapping[str, str]) -> str:
     """A grub.cfg with an entry for every kernel that a PVH domain can enter, the newest first."""
     able = [kernel for kernel in tree.kernels if kernel.has_pvh_note] or list(tree.kernels)
-    entries = [_entry(tree, kernel, root, console, initrds) for kernel in able]
+    entries = [_entry(tree, kernel, place, initrds) for kernel in able]
     return "\n".join(["set default=0", "set timeout=1", *entries, ""])
 
 
 def _entry(
-    tree: RootTree, kernel: InstalledKernel, root: str, console: str, initrds: Mapping[str, str]
+    tree: RootTree, kernel: InstalledKernel, place: Place, initrds: Mapping[str, str]
 ) -> str:
     initrd = initrds.get(kernel.initrd, kernel.initrd)
     title = _TITLE.sub("", f"{tree.os_name or tree.os_id or 'Linux'}, {kernel.abi}")
+    names = [name.removeprefix("/boot") for name in (kernel.kernel, initrd)]
     lines = [
         f'\nmenuentry "{title}" {{',
-        f"    linux {kernel.kernel} root={root} ro console={console}",
+        f"    linux {place.prefix}{names[0]} root={place.root} {place.options}",
     ]
-    return "\n".join([*lines, *([f"    initrd {initrd}"] if initrd else []), "}"])
+    return "\n".join([*lines, *([f"    initrd {place.prefix}{names[1]}"] if initrd else []), "}"])
+
+
+def keep_menu(tree: RootTree, place: Place) -> Iterator[tuple[str, str]]:
+    """Files that write the menu anew whenever a kernel comes or goes: the element grub-menus'.
+
+    For Debian's kernels alone, whose packages run what is in /etc/kernel.
+    """
+    if not tree.is_debian_family or "/etc/kernel/postinst.d" not in tree.folders:
+        return
+    script = (ROOT / "elements/grub-menus/static/usr/local/sbin/xen-grub-menus").read_text()
+    yield from ((path, script) for path in _HOOKS)
+    values = {"ROOT": place.root, "OPTIONS": place.options, "PREFIX": place.prefix, "TIMEOUT": "1"}
+    settings = "".join(f'{key}="{value}"\n' for key, value in values.items())
+    yield "/etc/default/xen-grub-menus", settings
+
+
+def is_program(path: str) -> bool:
+    """Whether a file of ours is run, not read."""
+    return path in _HOOKS

@@ -33,7 +33,7 @@ class Change:
 
     `how`: it gets the text `becomes`; it is removed, a folder with all in it; it is emptied; it
     becomes a link to `becomes`; its passwords are locked (shadow(5)); it becomes an initrd of ours
-    for the ABI and the file system in `words`, which `becomes` describes.
+    for the ABI and the file system in `words`, which `becomes` describes. A new file gets `mode`.
     """
 
     code: str
@@ -43,6 +43,7 @@ class Change:
     now: str | None = None
     becomes: str | None = None
     words: tuple[str, ...] = ()
+    mode: int = 0o644
 
     def lines(self) -> Iterator[str]:
         """What it does as a diff(1) of a text, else in a line; no secret is shown."""
@@ -132,7 +133,7 @@ def _read(tree: Beneath, path: str) -> bytes | None:
 def _write(tree: Beneath, change: Change, content: bytes, time_s: int | None) -> None:
     """A link in the place of the file is followed by nobody: the file takes its place."""
     path = change.path
-    mode, owner, group, time = 0o644, 0, 0, time_s
+    mode, owner, group, time = change.mode, 0, 0, time_s
     with suppress(FileNotFoundError, NotADirectoryError):
         status = tree.stat(path, follow_last=True)
         if not stat.S_ISREG(status.st_mode):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.errors import Finding
-from pipeline.foreign.boot_menus import mend_menu, write_menu
+from pipeline.foreign.boot_menus import Place, is_program, keep_menu, mend_menu, write_menu
 from pipeline.foreign.card_names import cover_cards, remove_cards
 from pipeline.foreign.changes import Change, apply_changes
 from pipeline.foreign.root_tree import FstabLine, RootTree
@@ -160,6 +160,7 @@ class _Plan:
                 path=path,
                 now=self.tree.texts.get(path),
                 becomes=self.texts[path],
+                mode=0o755 if is_program(path) else 0o644,
                 how="remove" if self.texts[path] is None else "text",
                 why="; ".join(dict.fromkeys(why for _, why in reasons)),
             )
@@ -288,8 +289,12 @@ def _mend_menus(plan: _Plan, wanted: Wanted) -> None:
         why = f"its entries boot another root or have no console={wanted.console}"
         plan.edit(path, changed, "menu", why)
     if wanted.boot == "grub" and plan.tree.kernels and not _is_understood(plan.text(GRUB_CFG)):
-        text = write_menu(plan.tree, root=wanted.root_node, console=wanted.console, initrds=initrds)
+        prefix = "" if "/boot" in wanted.nodes else "/boot"
+        place = Place(root=wanted.root_node, console=wanted.console, prefix=prefix)
+        text = write_menu(plan.tree, place, initrds)
         plan.edit(GRUB_CFG, text, "menu", "GRUB for Xen reads no other menu of these")
+        for path, text in keep_menu(plan.tree, place) if not initrds else ():
+            plan.edit(path, text, "menu", "a kernel that comes or goes has to be in the menu")
 
 
 def _is_understood(grub_cfg: str) -> bool:

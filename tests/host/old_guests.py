@@ -26,6 +26,7 @@ FILES: Mapping[str, str | bytes] = {
     "sbin": "-> usr/sbin",
     "boot/grub/menu.lst": f"title x\nkernel /boot/vmlinuz-{ABI} root=/dev/xvda2 ro\n",
     f"usr/lib/modules/{ABI}/modules.builtin": "kernel/drivers/block/xen-blkfront.ko\n",
+    "etc/kernel/postinst.d/initramfs-tools": "#!/bin/sh\n",
     "srv/data": "what the guest is there for\n",
 }
 PYGRUB = """#

@@ -150,6 +150,9 @@ def test_a_pygrub_guest_becomes_a_pvh_guest_and_is_brought_back(
         "etc/network/interfaces",
         "boot/grub/menu.lst",
         "boot/grub/grub.cfg",
+        "etc/default/xen-grub-menus",
+        "etc/kernel/postinst.d/zz-xen-grub-menus",
+        "etc/kernel/postrm.d/zz-xen-grub-menus",
     }
     _, listed = ask(guest, "list-guests")
     assert f"doit modernize cfg={guest.config} undo=yes" in listed

@@ -19,6 +19,7 @@ from pipeline.dom0.doctor.pitfalls import dom0_memory, find_pitfalls
 from pipeline.dom0.layout import Layout
 from pipeline.errors import Finding
 from pipeline.xen.boot import Direct
+from pipeline.xen.cfg_syntax import Value
 from pipeline.xen.domain import Card, Domain
 from tests.specs import make_spec
 
@@ -199,6 +200,14 @@ def test_pv_guests_that_would_run_as_pvh_are_named_in_one_line(tmp_path: Path) -
     assert (found.level, found.message.rpartition(": ")[2]) == ("warning", "web1, web2")
     assert "doit rebuild name=web1" in found.hint
     assert [*find_pv_trouble(others, {}, GOOD)] == []
+    elders: dict[str, dict[str, Value]] = {
+        "elder": {"disk": ["phy:/dev/VG0/elder,xvda1,w"], "bootloader": "pygrub"},
+        "pc": {"disk": ["phy:/dev/VG0/pc,xvda,w"], "builder": "hvm"},
+        "settings": {"autoballoon": "off"},
+    }
+    (found,) = find_pv_trouble(pv, {}, replace(GOOD, configured=elders))
+    assert found.message.endswith("web1, web2, elder")
+    assert found.hint.endswith("doit modernize cfg=/etc/xen/elder.cfg dry=yes")
     for host_of_pv in ({"caps": ("xen-3.0-x86_64",)}, {"xen_version": "4.11"}, {"is_dom0": False}):
         assert [*find_pv_trouble(pv, {}, replace(GOOD, **host_of_pv))] == []
 
@@ -213,10 +222,10 @@ def test_an_ovmf_that_starts_no_xen_guest(tmp_path: Path) -> None:
         "var/lib/dpkg/status": stanza.format("2022.11-6+deb12u2"),
     }
     facts = host(tmp_path, files)
-    assert facts.uefi_guests == ("uefi",)
+    assert sorted(facts.configured) == ["own", "pc", "uefi"]
     assert "uefi: ovmf 2022.11-6+deb12u2 starts no Xen guest" in texts(find_pitfalls(facts))
     assert "ovmf" not in texts(find_pitfalls(replace(facts, ovmf="2020.11-2+deb11u1")))
-    assert "ovmf" not in texts(find_pitfalls(replace(facts, uefi_guests=())))
+    assert "ovmf" not in texts(find_pitfalls(replace(facts, configured={})))
 
 
 def test_a_bridge_that_is_not_there_and_a_link_that_leads_nowhere(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import PipelineError
 from pipeline.files import read_bytes
 from pipeline.mirror.apt_sources import installed_version
+from pipeline.xen.cfg_syntax import Value
 from pipeline.xen.xl import parse_assignments
 
 _SXP = re.compile(r"^\s*\(\s*([a-z0-9-]+)\s+(?:'([^']*)'|([^)\s]*))\s*\)", re.MULTILINE)
@@ -25,7 +26,8 @@ class HostFacts:
     """A host as its files say. `is_dom0` is whether Xen runs below it now.
 
     `xen_line` and `linux_line` are the command lines that the boot loader is set to give, `xen_now`
-    Xen's of this boot, where known; `caps` is xl info's xen_caps.
+    Xen's of this boot, where known; `caps` is xl info's xen_caps, `configured` what each
+    configuration in /etc/xen assigns.
     """
 
     is_dom0: bool = False
@@ -49,7 +51,7 @@ class HostFacts:
     has_groups: bool = False
     services: frozenset[str] = frozenset()
     ovmf: str = ""
-    uefi_guests: tuple[str, ...] = ()
+    configured: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
 
 def read_facts(
@@ -80,7 +82,7 @@ def read_facts(
         has_groups=any((root / "etc/lvm/backup").glob("*")),
         services=frozenset(_running(root)),
         ovmf=installed_version("ovmf", root / "var/lib/dpkg/status"),
-        uefi_guests=tuple(_find_uefi_guests(root / "etc/xen")),
+        configured=dict(_read_configurations(root / "etc/xen")),
     )
 
 
@@ -108,16 +110,14 @@ def find_gettys(root: Path) -> Iterator[str]:
         yield link.stem.partition("@")[2]
 
 
-def _find_uefi_guests(folder: Path) -> Iterator[str]:
-    """Configurations whose guest starts by the host's OVMF; one that names its own is left out."""
+def _read_configurations(folder: Path) -> Iterator[tuple[str, Mapping[str, Value]]]:
+    """Each guest's configuration that xl would read, ours or not: its name and what it assigns."""
     for path in sorted(folder.glob("*.cfg")):
         try:
-            values = parse_assignments(read_bytes(path, follow=True).decode(errors="replace"))
+            text = read_bytes(path, follow=True).decode(errors="replace")
+            yield path.stem, parse_assignments(text)
         except (OSError, PipelineError, ValueError):
             continue  # doctor says so of the installed ones, xl of the others
-        asked = {values.get("bios"), values.get("firmware")}
-        if asked & {"ovmf", "uefi"} and "bios_path_override" not in values:
-            yield path.stem
 
 
 def _read_loader(root: Path) -> tuple[str, str, str]:

@@ -253,11 +253,16 @@ def find_volume_trouble(facts: HostFacts) -> Iterator[Finding]:
 def find_firmware_trouble(facts: HostFacts) -> Iterator[Finding]:
     """Debian's OVMF lost Xen with edk2-stable202108: a guest with it stands still (#1050030)."""
     since = re.match(r"(\d{4})\.(\d\d)", facts.ovmf)
-    if facts.uefi_guests and since and (int(since[1]), int(since[2])) >= (2021, 8):
+    guests = [
+        name
+        for name, values in facts.configured.items()
+        if {values.get("bios"), values.get("firmware")} & {"ovmf", "uefi"}
+        and "bios_path_override" not in values
+    ]
+    if guests and since and (int(since[1]), int(since[2])) >= (2021, 8):
         yield Finding(
             "error",
             "firmware",
-            f"{', '.join(facts.uefi_guests)}: ovmf {facts.ovmf} starts no Xen guest "
-            "(Debian #1050030)",
+            f"{', '.join(guests)}: ovmf {facts.ovmf} starts no Xen guest (Debian #1050030)",
             'bios = "seabios", or bios_path_override = an OVMF that was built of OvmfXen.dsc',
         )

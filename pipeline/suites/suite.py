@@ -37,7 +37,8 @@ class Suite:
 
     `needs_merged_usr`: the bootstrap makes the links, else usrmerge brings perl (40 MB, 4 s).
     `kernels` maps an architecture to (lean kernel package, generic one), if it has any.
-    `compressions` are those of the two on amd64, "" for not known; `doit check` compares.
+    `compressions` are those of the two on amd64, "" for not known: read in the packages of
+    bullseye to trixie and focal to resolute, November 2026, which have the PVH note too.
     `hash_prefixes`: what its crypt() understands.
     `has_parallel_bootstrap`: its tree is known to be mmdebstrap's, on amd64.
     `supported_until`, an ISO date or "", is the last day that anybody is known to publish free

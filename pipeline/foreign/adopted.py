@@ -35,6 +35,11 @@ _LIKE = "bookworm"  # what a system that is of no suite is treated as
 _LEAST_EPOCH, _MOST_EPOCH = 315_532_800, 2**31 - 1
 _KEPT_KINDS = ("tmpfs", "nfs", "nfs4", "cifs", "9p", "fuse", "bind")
 _ATTRIBUTES = ("--xattrs", "--xattrs-include=*", "--xattrs-exclude=security.selinux", "--acls")
+# attributes take POSIX' format, whose own headers would hold tar's process number and access times
+_STEADY = (
+    "--format=posix",
+    "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime,delete=mtime",
+)
 # as tar(1) lists them by --full-time under TZ=UTC
 _LISTED = re.compile(r"^\S+ \S+ +\S+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
 
@@ -120,7 +125,7 @@ class Bench:
         return min(_MOST_EPOCH, max(_LEAST_EPOCH, seconds))
 
     def _pack(self, target: Path) -> None:
-        pack = ["tar", "-C", self._tree, "--format=gnu", "--sort=name", "--numeric-owner"]
+        pack = ["tar", "-C", self._tree, *_STEADY, "--sort=name", "--numeric-owner"]
         pack += [*_ATTRIBUTES, "-cf", self._room / TAR, "."]
         self._run(caged(pack, room=self._room))
         take(self._room, TAR, target, mode=0o644)

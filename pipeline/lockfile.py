@@ -147,6 +147,7 @@ def make_lock(recipe: Recipe, spec: Spec) -> Lock:
 
 def describe_lock(recipe: Recipe, spec: Spec) -> Lock:
     """The lock of a built guest, and what it was made of is kept: nothing is written down."""
+    _refuse_adopted(spec)
     snapshot = read_snapshot(recipe.state("mirror", spec).folder)
     artifact = recipe.project.artifact(spec.name)
     wanted = {
@@ -164,6 +165,14 @@ def describe_lock(recipe: Recipe, spec: Spec) -> Lock:
         snapshot.route.fetch(url, target, size=package.size, sha256=package.sha256)
     _keep_snapshot(recipe.project, snapshot.folder, snapshot.identity)
     return Lock(snapshot.identity, snapshot.digests, tuple(sorted(urls)), tuple(unknown))
+
+
+def _refuse_adopted(spec: Spec) -> None:
+    if spec.adopted:
+        raise UsageError(
+            f"{spec.name}: an adopted guest is made of a tree, there are no packages to lock",
+            hint=f"keep output/adopted/{spec.adopted}: its digest is all that the guest depends on",
+        )
 
 
 def render_lock(lock: Lock) -> bytes:
@@ -227,6 +236,7 @@ def _copied(project: Project, folder: Path, found: BuildInfo) -> Iterator[Path]:
 
 def prepare_locked(recipe: Recipe, spec: Spec) -> Lock:
     """Make the mirror stage's artifact the locked state. Raises PipelineError when it is gone."""
+    _refuse_adopted(spec)
     lock = read_lock(recipe.project, spec.name)
     state = recipe.state("mirror", spec)
     if state.buildinfo is not None and state.identity == lock.identity:

@@ -95,6 +95,8 @@ def _why(reason: str, current: str = "current") -> Span:
 def _tell_apart(recipe: Recipe, spec: Spec, name: str) -> str:
     """What is said of a stage that is current, although the mirror has another state."""
     stage = recipe.stages["mirror"]
+    if spec.adopted:
+        return "current"
     last, now = recipe.last_built(stage, spec), recipe.state("mirror", spec)
     has_moved = last is not None and last.identity != now.identity
     is_apart = has_moved and "mirror" in recipe.stages[name].takes

@@ -47,7 +47,15 @@ DISKS = ("disk.*", "disk-*", "swap.img")
 # spec keys that say where packages come from, and words for people: with others, what is built is
 # the same, and nothing is built anew for their sake alone
 INDIFFERENT = frozenset(
-    {"description", "mirror", "bootstrap", "keyring", "elements_path", "element_hosts"}
+    {
+        "description",
+        "mirror",
+        "bootstrap",
+        "keyring",
+        "elements_path",
+        "element_hosts",
+        "roles_path",
+    }
 )
 
 
@@ -137,7 +145,8 @@ class Recipe:
     def keys_of(self, stage: str) -> tuple[str, ...]:
         """The spec keys that a stage and all before it depend on."""
         own = self.stages[stage]
-        return tuple(sorted(set(own.keys).union(*(self.keys_of(name) for name in own.after))))
+        mine = {*own.keys, *own.seldom}
+        return tuple(sorted(mine.union(*(self.keys_of(name) for name in own.after))))
 
     def view(self, stage: Stage, spec: Spec) -> Spec:
         """The spec with the keys that the stage has declared, or that are in its upstream ids."""
@@ -150,7 +159,7 @@ class Recipe:
     def trusted_keys(self, stage: Stage) -> set[str]:
         """Keys whose change is a change of the stage's fingerprint."""
         before = (self.stages[name] for name in stage.after)
-        return set(stage.keys).union(
+        return {*stage.keys, *stage.seldom}.union(
             *(
                 self.trusted_keys(upper)
                 for upper in before
@@ -161,7 +170,8 @@ class Recipe:
     def group_of(self, stage: str, spec: Spec) -> str:
         """Guests with the same value share this stage's artifact; part of the task's name."""
         known = values_of(spec)
-        values = {key: known[key] for key in self.keys_of(stage)}
+        seldom = {key for each in self.stages.values() for key in each.seldom if not known[key]}
+        values = {key: known[key] for key in self.keys_of(stage) if key not in seldom}
         if spec.adopted:
             values["adopted"] = spec.adopted
         return fingerprint(values)[:8]
@@ -172,6 +182,7 @@ class Recipe:
         if memo not in self._inputs:
             values = values_of(spec)
             from_spec = {key: values[key] for key in stage.keys}
+            from_spec |= {key: values[key] for key in stage.seldom if values[key]}
             self._inputs[memo] = {**from_spec, **stage.inputs(self.view(stage, spec), self.project)}
         return self._inputs[memo]
 

@@ -38,7 +38,8 @@ def _no_other(_spec: Spec) -> Stage | None:
 class Stage:
     """One step from spec to artifact.
 
-    `keys` are the spec keys that change its bytes, `reads` those that it reads although they do
+    `keys` are the spec keys that change its bytes (`seldom` too, where they are set: that there is
+    such a key builds nothing anew), `reads` those that it reads although they do
     not, each with the reason; it sees them and the keys of the stages before it, no others.
     `checks` are shown the whole spec before a build: they refuse it, and nothing comes of them.
     `foresees` tell before any stage runs what would fail, of the archive's state where it is known.
@@ -61,6 +62,7 @@ class Stage:
     revision: int
     after: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    seldom: tuple[str, ...] = ()
     reads: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[Callable[[Spec, Project], None], ...] = ()
     foresees: tuple[Callable[[Spec, Project, Snapshot | None], Iterable[Finding]], ...] = ()

@@ -145,6 +145,22 @@ class Software(Section):
         "and https_proxy; a build reaches its mirror only otherwise.",
         examples=[["pypi.org", "files.pythonhosted.org"]],
     )
+    role: Annotated[tuple[values.RoleName, ...], values.AsList] = Field(
+        (),
+        description="Role scripts of xen-tools to run on the guest's tree: names in roles_path, or "
+        "paths (docs/how-to/xen-tools.md).",
+        examples=[["web", "/srv/roles/site"]],
+    )
+    roles_path: Annotated[tuple[values.FilePath, ...], values.AsList] = Field(
+        (),
+        description="Folders with role scripts. Default: /etc/xen-tools/role.d.",
+        examples=[["/etc/xen-tools/role.d"]],
+    )
+    role_args: values.RoleArguments = Field(
+        "",
+        description="Arguments of role scripts behind the tree's path, quoted as for a shell.",
+        examples=["--site north"],
+    )
     documentation: StrictBool = Field(
         False,
         description="Unpack manual pages, /usr/share/doc and messages in other languages than "

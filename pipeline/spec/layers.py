@@ -22,7 +22,7 @@ DEFAULTS = "defaults"
 _BITS, _DEPTH = 64, 4
 _TOO_DEEP = "nested too deeply"
 _PATH_KEYS = ("keyring", "root_password_file")
-_PATH_LIST_KEYS = ("elements_path", "authorized_keys")
+_PATH_LIST_KEYS = ("elements_path", "authorized_keys", "roles_path")
 OWN_KEYS = ("name", "hostname", "address", "mac", "vifname", "vncdisplay", "image_dev", "swap_dev")
 # a key of a later layer takes those of the earlier ones away that would contradict it
 _REPLACES = {
@@ -167,7 +167,12 @@ def known_variables() -> frozenset[str]:
 
 
 def is_key(name: str, text: str) -> bool:
-    """Whether a variable is a key of specs; `boot=0` and `boot=` are xen-create-image's option."""
+    """Whether a variable is a key of specs; `boot=0`, `boot=` and `role=` are an option's.
+
+    xen-create-image's roles are packages here, or else scripts: the option knows which.
+    """
+    if name == "role":
+        return False
     return name in Spec.model_fields and (name != "boot" or text.lower() not in YES | NO)
 
 
@@ -200,6 +205,8 @@ def read_overrides(given: Mapping[str, str]) -> tuple[dict[str, object], list[Fi
             options[name] = text
         else:
             problems.append(_unknown(name))
+    if "roles_path" in own:
+        options.setdefault("roledir", own["roles_path"])
     translation = translate_options(options)
     problems += translation.problems
     for key, text in translation.overrides.items():

@@ -29,6 +29,7 @@ from pipeline.spec.layers import (
     read_file_layer,
 )
 from pipeline.spec.model import SECTIONS, Spec
+from pipeline.spec.role_scripts import find_role_problems
 from pipeline.spec.ssh_keys import find_keys
 from pipeline.spec.values import check_guest_name
 from pipeline.spec.xen_create_image.options import COMMAND_LINE
@@ -200,7 +201,7 @@ def find_missing_files(spec: Spec, merged: Merged, *, fallback: str) -> list[Fin
         for key, path, kind, hint in _find_missing(spec)
     ]
     _, unsound = find_keys(spec.authorized_keys, spec.suite_facts, source=source("authorized_keys"))
-    return problems + unsound
+    return [*problems, *unsound, *find_role_problems(spec, source=source("role"))]
 
 
 def _find_missing(spec: Spec) -> Iterator[tuple[str, str, str, str]]:
@@ -215,6 +216,7 @@ def _find_missing(spec: Spec) -> Iterator[tuple[str, str, str, str]]:
             yield key, path, "file", ""
     folders = [("modules", spec.modules)] if spec.modules else []
     folders += [("elements_path", path) for path in spec.elements_path]
+    folders += [("roles_path", path) for path in spec.roles_path]
     for key, path in folders:
         if not os.path.isdir(path):
             yield key, path, "folder", ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated
@@ -378,6 +379,24 @@ def show_size(size_mib: int) -> str:
     return f"{size_mib}M"
 
 
+def check_role(text: str) -> str:
+    """A role script: its name in a folder of roles_path, or its path."""
+    if text.startswith("/"):
+        return check_build_path(text)
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", text):
+        raise WrongValueError(f"{text!r} is no role", "the name of a script, or its path")
+    return text
+
+
+def check_role_arguments(text: str) -> str:
+    """What stands behind the tree's path on a role script's command line."""
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise WrongValueError(f"{text!r}: {error}", "quote it as for a shell") from None
+    return check_text(text)
+
+
 def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -396,6 +415,8 @@ TimeZone = Annotated[StrictStr, AfterValidator(check_timezone)]
 Locale = Annotated[StrictStr, AfterValidator(check_locale)]
 CommandLine = Annotated[StrictStr, AfterValidator(check_cmdline)]
 ElementName = Annotated[StrictStr, AfterValidator(check_element)]
+RoleName = Annotated[StrictStr, AfterValidator(check_role)]
+RoleArguments = Annotated[StrictStr, AfterValidator(check_role_arguments)]
 GroupName = Annotated[StrictStr, AfterValidator(check_group)]
 PasswordHash = Annotated[StrictStr, AfterValidator(check_hash)]
 XenVersion = Annotated[StrictStr, AfterValidator(check_xen_version)]

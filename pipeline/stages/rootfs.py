@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipeline.bootstrap.order import Deb
 from pipeline.console.progress import progress_bar
 from pipeline.cutoff import Offer, Taken, name_packages, take_state
 from pipeline.errors import Finding, UsageError, WrongValueError, suggest_nearest
-from pipeline.files import digest_tree, read_named_text
+from pipeline.files import digest_file, digest_tree, read_named_text
 from pipeline.mirror.apt_lists import write_lists, write_selected_lists
 from pipeline.mirror.mirrors import find_archive, render_guest_sources
 from pipeline.mirror.proxy.control import require_proxy
@@ -26,6 +27,7 @@ from pipeline.project import Project
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
 from pipeline.spec.domain import command_line
+from pipeline.spec.role_scripts import find_scripts, sed_folders, settings_of
 from pipeline.spec.values import check_element
 from pipeline.stage import Inputs, Job, Stage
 from pipeline.stages.dib.dib import prepare_program, program_environment, stock_elements, version
@@ -39,6 +41,7 @@ from pipeline.walls.cage import caged, make_room, place_in_cage
 REVISION = 2
 TAR = "rootfs.tar"
 LIBRARY = "dib-lib"
+ROLES = "xen-tools-roles"
 TREE_MIB = 2000
 # diskimage-builder's, but environment.d, whose files are read by bash
 PHASES = (
@@ -58,6 +61,8 @@ def elements_of(spec: Spec) -> list[str]:
         own.append("grub-bios")
     if spec.init == "systemd":
         own.append("lean-boot")
+    if spec.role:
+        own.append(ROLES)
     return own + [name for name in spec.elements if name not in own]
 
 
@@ -172,6 +177,22 @@ def inputs(spec: Spec, project: Project) -> Inputs:
             spec, find_archive(spec, project.mirrors), project.mirrors
         ),
         "diskimage-builder": version(),
+        **_role_inputs(spec),
+    }
+
+
+def _role_inputs(spec: Spec) -> Inputs:
+    """The scripts of xen-tools' roles with all that they are given; nothing where there are none.
+
+    Raises UsageError for one that is missing.
+    """
+    if not spec.role:
+        return {}
+    scripts = find_scripts(spec)
+    return {
+        "roles": {str(script): digest_file(script, follow=True) for script in scripts},
+        "role settings": settings_of(spec),
+        "sed.d": [digest_tree(folder) for folder in sed_folders(scripts)],
     }
 
 
@@ -231,6 +252,10 @@ def take_packages(offer: Offer) -> Taken:
     elements = _find_all(elements_of(spec), _search_path(spec, offer.project))
     if name := find_unforeseen(elements, offer.project.root / "elements"):
         return take_state(snapshot.identity, f"what element {name} installs is not known before")
+    if spec.role:
+        return take_state(
+            snapshot.identity, f"what role {spec.role[0]} installs is not known before"
+        )
     if not is_resolved_here(spec):
         return take_state(snapshot.identity, f"bootstrap={spec.bootstrap} reads all of it")
     sources = render_guest_sources(
@@ -280,7 +305,9 @@ def _readable(job: Job, snapshot: Snapshot) -> list[Path]:
     if not job.spec.is_kernel_inside:
         inputs.append(job.upstream("kernel") / "modules.tar")
     own = [path for path in job.scratch.iterdir() if path.name != "room"]
-    return [*inputs, *own, *_search_path(job.spec, job.project)]
+    scripts = find_scripts(job.spec)
+    roles = [*scripts, *sed_folders(scripts)]
+    return [*inputs, *own, *_search_path(job.spec, job.project), *roles]
 
 
 def _write_lists(job: Job, snapshot: Snapshot) -> None:
@@ -344,6 +371,14 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
         "DIB_GUEST_SOURCES_DATES": "check" if spec.suite_facts.apt_knows_signed_by else "ignore",
         "DIB_XEN_CONSOLE_DEVICE": spec.console,
     }
+    if scripts := find_scripts(spec):
+        settings = (f"{name}={text}" for name, text in settings_of(spec).items())
+        own["DIB_XEN_TOOLS_ROLES_SCRIPTS"] = shlex.join(
+            str(place_in_cage(each)) for each in scripts
+        )
+        own["DIB_XEN_TOOLS_ROLES_ARGUMENTS"] = shlex.join(shlex.split(spec.role_args))
+        own["DIB_XEN_TOOLS_ROLES_SETTINGS"] = shlex.join(settings)
+        own["DIB_XEN_TOOLS_ROLES_SED"] = "".join(map(str, sed_folders(scripts)))
     if spec.vnc:
         own["DIB_XEN_CONSOLE_TTYS"] = "tty1"
     if spec.is_kernel_inside:
@@ -385,6 +420,7 @@ STAGE = Stage(
         "guest_mirror",
         "vnc",
     ),
+    seldom=("role", "roles_path", "role_args"),
     reads={
         **dict.fromkeys(
             ("mirror", "components", "updates", "security"),

@@ -58,6 +58,7 @@ def test_only_known_folders_and_files(element: Path) -> None:
     known = PHASES | {
         "environment.d",
         "bin",
+        "host",
         "static",
         "README.rst",
         "element-deps",

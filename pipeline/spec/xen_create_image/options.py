@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipeline.errors import Finding, WrongValueError, suggest_nearest
-from pipeline.spec.xen_create_image.roles import list_roles
+from pipeline.spec.xen_create_image.roles import describe_role, list_roles, translate_role
 from pipeline.spec.xen_create_image.table import OPTIONS, Option, Status
 
 COMMAND_LINE = "command line"
@@ -67,7 +67,8 @@ def find_option(name: str) -> Option | None:
 def translate_options(options: Mapping[str, str]) -> Translation:
     """xen-create-image's options, a flag having the value "", in our words; nothing is raised."""
     done = Translation({}, [], [])
-    for name, value in options.items():
+    folder = next((options[name] for name in options if _plain(name) == "roledir"), "")
+    for name, value in _join_roles(options).items():
         option = find_option(name)
         if option is None:
             hint = suggest_nearest(name.lstrip("-").replace("-", "_"), OPTIONS)
@@ -78,13 +79,29 @@ def translate_options(options: Mapping[str, str]) -> Translation:
                 )
             )
             continue
-        _translate_one(option, name, value, done)
+        _translate_one(option, name, value, done, folder)
     return done
 
 
-def _translate_one(option: Option, name: str, value: str, done: Translation) -> None:
+def _plain(name: str) -> str:
+    return name.lstrip("-").replace("-", "_")
+
+
+def _join_roles(options: Mapping[str, str]) -> dict[str, str]:
+    """With the roles of finalrole behind the others: here all run before there is a file."""
+    names = {_plain(name): name for name in options}
+    if "finalrole" not in names:
+        return dict(options)
+    first, last = names.get("role", "role"), options[names["finalrole"]]
+    return {**options, first: ",".join(filter(None, (options.get(first, ""), last)))}
+
+
+def _translate_one(
+    option: Option, name: str, value: str, done: Translation, folder: str = ""
+) -> None:
     try:
-        overrides = option.translate(value)
+        is_role = _plain(name) == "role"
+        overrides = translate_role(value, folder) if is_role else option.translate(value)
     except WrongValueError as mistake:
         done.problems.append(
             Finding("error", name, mistake.message, mistake.hint, source=COMMAND_LINE)
@@ -96,7 +113,9 @@ def _translate_one(option: Option, name: str, value: str, done: Translation) -> 
             done.problems.append(
                 Finding("error", name, message, "keep one of them", source=COMMAND_LINE)
             )
-    if option.status == "different":
+    if is_role:
+        done.notes.append(f"{name}: {describe_role(value, overrides.get('role', ''))}")
+    elif option.status == "different":
         done.notes.append(f"{name}: {option.note_for(value)}")
 
 

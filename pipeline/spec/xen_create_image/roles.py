@@ -5,11 +5,14 @@ The facts are those of the scripts in /etc/xen-tools/role.d of that version.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
+from pipeline.caller import caller_folder
 from pipeline.errors import WrongValueError
 
-OWN_ROLES = "docs/how-to/xen-tools.md says how a role script becomes an element"
+OWN_ROLES = "docs/how-to/xen-tools.md says how a role script runs"
+ROLE_FOLDER = "/etc/xen-tools/role.d"
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,44 @@ ROLES = {
 }
 
 
-def translate_role(value: str) -> dict[str, str]:
-    """Roles, separated by commas, as packages; WrongValueError for one that is not done here."""
+def translate_role(value: str, folder: str = "") -> dict[str, str]:
+    """Roles, separated by commas: scripts of the folder that was named run, others are packages.
+
+    A role that is not of xen-tools' own is a script of the usual folder. Raises WrongValueError for
+    one that is neither.
+    """
     packages: list[str] = []
-    for name in value.split(","):
+    scripts: list[str] = []
+    for name in filter(None, (text.strip() for text in value.split(","))):
         role = ROLES.get(name)
-        if role is None:
+        if "/" in name or _is_script(name, folder or ("" if role else ROLE_FOLDER)):
+            scripts.append(name)
+        elif role is None:
             known = ", ".join(name for name, role in ROLES.items() if not role.instead)
             raise WrongValueError(
-                f"role '{name}' is not known here", f"known: {known}; {OWN_ROLES}"
+                f"role '{name}' is no script in {folder or ROLE_FOLDER}, and not known here",
+                f"known: {known}; {OWN_ROLES}",
             )
-        if role.instead:
+        elif role.instead:
             raise WrongValueError(f"role '{name}': {role.here}", role.instead)
-        packages += role.packages
-    return {"packages": ",".join(packages)} if packages else {}
+        else:
+            packages += role.packages
+    keys = {"packages": ",".join(packages), "role": ",".join(scripts)}
+    return {key: text for key, text in keys.items() if text}
 
 
-def describe_role(value: str) -> str:
-    """What became of the roles that were asked for."""
-    asked = {name: ROLES[name] for name in value.split(",") if name in ROLES}
-    return "; ".join(f"`{name}`: {_with_packages(role)}" for name, role in asked.items())
+def _is_script(name: str, folder: str) -> bool:
+    places = [caller_folder() / place / name for place in filter(None, folder.split(","))]
+    return any(os.path.isfile(place) for place in places)
+
+
+def describe_role(value: str, scripts: str = "") -> str:
+    """What became of the roles that were asked for, of which some are scripts."""
+    texts = []
+    for name in filter(None, (text.strip() for text in value.split(","))):
+        role = None if name in scripts.split(",") else ROLES.get(name)
+        texts.append(f"`{name}`: {_with_packages(role) if role else 'its script runs, in a cage'}")
+    return "; ".join(texts)
 
 
 def list_roles() -> list[str]:
@@ -97,7 +118,7 @@ def list_roles() -> list[str]:
     for name, role in ROLES.items():
         here = f"not done: {role.here}; {role.instead}" if role.instead else _with_packages(role)
         lines += [f"- `{name}` {role.before}.", f"  Here: {here}."]
-    return [*lines, "- Any other is refused: " + OWN_ROLES + "."]
+    return [*lines, f"- Any other is a script of {ROLE_FOLDER}: {OWN_ROLES}."]
 
 
 def _with_packages(role: Role) -> str:

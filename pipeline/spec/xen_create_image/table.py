@@ -288,11 +288,14 @@ _TABLE = (
     ),
     _noted(_FILES, "nohosts no_hosts", "the host's /etc/hosts is never touched"),
     _becomes(
-        *(_FILES, "role", "packages; see Roles below", translate_role),
+        *(_FILES, "role", "`role`: its script runs in a cage; or packages, see Roles below"),
+        translate_role,
         status="different",
         note=describe_role,
     ),
-    _refused(_FILES, "role_args roledir finalrole", "role scripts are not run", _USE_ELEMENT),
+    _same(_FILES, "role_args"),
+    _same(_FILES, "roledir", "roles_path", more="a role of xen-tools' own in it is run as it is"),
+    _noted(_FILES, "finalrole", "runs behind the other roles, before the configuration is written"),
     _refused(_FILES, "copyconf", "xen-create-image has no such option", "--copyhosts is nearest"),
     _noted(
         _CONTROL,

@@ -101,6 +101,7 @@ def _read_option(text: str, rest: list[str], fields: Mapping[str, FieldInfo]) ->
         return f"{name}={rest.pop(0) if following.lower() in words else ''}"
     if following.startswith("--") or (field is None and following in KNOWN):
         example = field.examples[0] if field and field.examples else "VALUE"
+        example = ",".join(example) if isinstance(example, list) else example
         raise UsageError(f"{text} needs a value", hint=f"{text}={example}, or {name}={example}")
     return f"{name}={rest.pop(0)}"
 

@@ -371,14 +371,7 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
         "DIB_GUEST_SOURCES_DATES": "check" if spec.suite_facts.apt_knows_signed_by else "ignore",
         "DIB_XEN_CONSOLE_DEVICE": spec.console,
     }
-    if scripts := find_scripts(spec):
-        settings = (f"{name}={text}" for name, text in settings_of(spec).items())
-        own["DIB_XEN_TOOLS_ROLES_SCRIPTS"] = shlex.join(
-            str(place_in_cage(each)) for each in scripts
-        )
-        own["DIB_XEN_TOOLS_ROLES_ARGUMENTS"] = shlex.join(shlex.split(spec.role_args))
-        own["DIB_XEN_TOOLS_ROLES_SETTINGS"] = shlex.join(settings)
-        own["DIB_XEN_TOOLS_ROLES_SED"] = "".join(map(str, sed_folders(scripts)))
+    own |= _role_variables(spec)
     if spec.vnc:
         own["DIB_XEN_CONSOLE_TTYS"] = "tty1"
     if spec.is_kernel_inside:
@@ -389,6 +382,20 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
     else:
         own["DIB_KERNEL_MODULES_TAR"] = job.upstream("kernel") / "modules.tar"
     return {name: str(value) for name, value in own.items()}
+
+
+def _role_variables(spec: Spec) -> dict[str, object]:
+    """The scripts of xen-tools' roles and what they are given, as our element wants it."""
+    scripts = find_scripts(spec)
+    if not scripts:
+        return {}
+    settings = (f"{name}={text}" for name, text in settings_of(spec).items())
+    return {
+        "DIB_XEN_TOOLS_ROLES_SCRIPTS": shlex.join(str(place_in_cage(each)) for each in scripts),
+        "DIB_XEN_TOOLS_ROLES_ARGUMENTS": shlex.join(shlex.split(spec.role_args)),
+        "DIB_XEN_TOOLS_ROLES_SETTINGS": shlex.join(settings),
+        "DIB_XEN_TOOLS_ROLES_SED": "".join(map(str, sed_folders(scripts))),
+    }
 
 
 def outputs(_spec: Spec, _project: Project) -> Sequence[str]:

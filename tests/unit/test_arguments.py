@@ -56,7 +56,7 @@ def test_a_habit_is_understood(typed: str, plain: str) -> None:
         ("gc web1", "web1", "doit help gc"),
         ("tabcompletion", "tabcompletion", "completion"),
         ("build --size --lvm x", "--size needs a value", "--size=4G"),
-        ("create --role", "--role needs a value", "role=VALUE"),
+        ("create --role", "--role needs a value", "role=web"),
         ("build --continue", "--continue is an option of doit's own", "doit run --continue"),
         ("build -x web1", "-x: no such option", "help"),
         ("build ;reboot name=a", ";reboot: no such command", "reboot"),

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The functions that xen-tools' role scripts call, for a tree that is being built in a cage.
 # Their names and arguments are those of xen-tools 4.9.2; $1 is the tree's path throughout.
 

@@ -91,7 +91,8 @@ def _prover(recipe: Recipe, asked: Modernize, *, with_xl: bool) -> Callable[[Pat
 
     def prove(configuration: Path) -> str:
         told = ask(asked, None, with_xl=with_xl)
-        return prove_foreign(recipe, configuration, asked.prove_xen, told).verdict
+        xen = asked.prove_xen
+        return prove_foreign(recipe, configuration, xen, told, origin="modernized").verdict
 
     return prove
 

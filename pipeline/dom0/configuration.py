@@ -364,7 +364,9 @@ def with_keys(path: Path, grammar: Grammar, text: str, changes: Mapping[str, Val
             segments = _replaced(path, segments, key, _render(key, value))
         elif value is not None:
             at = len(segments) if spot is None else spot
-            segments.insert(at, Segment(_render(key, value)))
+            is_ended = not at or segments[at - 1].text.endswith("\n")
+            rendered = _render(key, value)
+            segments.insert(at, Segment(rendered if is_ended else f"\n{rendered}"))
         spot = spot if at is None else at + (value is not None)
         text = "".join(segment.text for segment in segments)
     return text

@@ -32,7 +32,8 @@ BRIDGE = "xenbr0"
 class Artifact:
     """A guest as it lies there; `domain` is its configuration, parsed.
 
-    `folder` is where it lies, `evidence` the folder that its proof is written to.
+    `folder` is where it lies, `evidence` the folder that its proof is written to; `origin` is a
+    fact about a guest without a spec.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Artifact:
     evidence: Path
     domain: Domain
     spec: Spec | None = None
+    origin: str = "foreign"
 
     @property
     def name(self) -> str:
@@ -124,7 +126,8 @@ class Artifact:
             return facts | {"dhcp": self.cards[0].dhcp, "disks": len(self.domain.disks)}
         kinds = {disk.format: None for disk in self.domain.disks}
         boot = type(self.domain.boot).__name__.lower()
-        return {"foreign": True, "type": self.domain.type, "boot": boot, "format": ", ".join(kinds)}
+        facts = {"type": self.domain.type, "boot": boot, "format": ", ".join(kinds)}
+        return {"foreign": True, self.origin: True, **facts}
 
     def digests(self) -> dict[str, Seal]:
         """A seal on everything that boots."""
@@ -144,21 +147,23 @@ def read_artifact(folder: Path, spec: Spec) -> Artifact:
     return _with_all_files(artifact, hint=f"build it again: {again}")
 
 
-def read_foreign(configuration: Path, evidence: Path) -> Artifact:
+def read_foreign(configuration: Path, evidence: Path, origin: str = "foreign") -> Artifact:
     """A guest that this pipeline did not build, from its xl configuration alone.
 
     Keys that our model does not carry are left to xl, which gets the file as it is. Raises
     UsageError when it is no configuration, names no disk, or something that is not there.
     """
     try:
-        domain = xl.parse(configuration.read_text(), strict=False)
+        # a comment may be in Latin-1; the file goes to xl as it is
+        domain = xl.parse(configuration.read_text(errors="replace"), strict=False)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
             f"cfg={configuration}: {reason}", hint="give the path of a guest's xl configuration"
         ) from error
     path = configuration.absolute()
-    artifact = Artifact(path.parent, path, evidence / domain.name / FOLDER, domain)
+    folder = evidence / domain.name / FOLDER
+    artifact = Artifact(path.parent, path, folder, domain, origin=origin)
     return _with_all_files(artifact, hint="correct the configuration")
 
 

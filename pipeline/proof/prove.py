@@ -45,17 +45,20 @@ def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
     return prove_artifact(recipe, artifact, spec, asked, supplies)
 
 
-def prove_foreign(recipe: Recipe, configuration: Path, xen: str, asked: Asked) -> Evidence:
+def prove_foreign(
+    recipe: Recipe, configuration: Path, xen: str, asked: Asked, *, origin: str = "foreign"
+) -> Evidence:
     """Prove a guest of an xl configuration that was not rendered here, under this Xen.
 
-    The evidence is in output/proofs/<name>/proof/. Raises as `prove` does.
+    The evidence is in output/proofs/<name>/proof/, with `origin` among its facts. Raises as `prove`
+    does.
     """
     if xen not in SUITES:
         raise UsageError(
             f"prove_xen={xen}: there is no test host with this Xen",
             hint=f"one of {', '.join(SUITES)}, the versions that Debian ships",
         )
-    artifact = read_foreign(configuration, recipe.project.output / "proofs")
+    artifact = read_foreign(configuration, recipe.project.output / "proofs", origin)
     host_spec = Spec.model_validate({"name": "foreign", "xen": xen, "type": artifact.domain.type})
     return prove_artifact(recipe, artifact, host_spec, asked)
 

@@ -65,6 +65,7 @@ def test_a_guest_in_files_is_proven_as_pvh_and_brought_back(
     held = {check["name"] for check in proof["checks"] if check["ok"]}
     assert {"SSH with the key", "default route", "another key is refused", "xl shutdown"} <= held
     assert proof["facts"]["type"] == "pvh"
+    assert proof["facts"]["modernized"]
     assert stock(*guest.disks).items() <= before.items()
     assert workshop.doit("modernize", f"cfg={config}", "undo=yes").code == 0
     assert stock(config, *guest.disks) == before

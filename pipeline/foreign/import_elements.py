@@ -101,7 +101,7 @@ def _read_amount(
         if current is not None:
             yield "vcpu current", current, "vcpus", None
         if node.get("cpuset"):
-            yield "vcpu cpuset", node.get("cpuset", ""), "", _TUNED
+            yield "vcpu cpuset", node.get("cpuset", ""), "cpus", None
         return
     is_most = node.tag == "memory" and root.find("currentMemory") is not None
     yield str(node.tag), show(node), "maxmem" if is_most else "memory", None

@@ -43,6 +43,7 @@ class Answer(NamedTuple):
 # key of the file: the aspect of the domain model that it is about, which knows its own answer
 XL_ASPECTS: Mapping[str, str] = {
     **{key: key for key in "name uuid type memory maxmem vcpus maxvcpus kernel ramdisk".split()},
+    **{key: key for key in ("cpus", "cpu_weight", "cap")},
     **{key: key for key in "root extra cmdline bootloader bootloader_args boot hdtype".split()},
     **{key: key for key in "firmware vnc vncunused vncdisplay vnclisten keymap vfb".split()},
     **{key: key for key in "on_poweroff on_reboot on_crash disk vif".split()},
@@ -54,13 +55,13 @@ XM_ASPECTS: Mapping[str, str] = {
     "builder": "type",
     "vcpu_avail": "vcpus",
     "bootargs": "bootloader_args",
+    "cpu_cap": "cap",
 }
 # what xend made the kernel's ip= of; xl reads none of them, a spec can say them all
 NETWORK_KEYS = ("dhcp", "ip", "netmask", "gateway", "hostname")
 
 SPEC_KEYS: Mapping[str, str] = {
     "name": "name, in lower case",
-    "uuid": "none: the name gives it",
     "maxvcpus": "maxvcpus",
     "kernel": "kernel, where the file is there; boot, where it is a GRUB",
     "bootloader_args": "none: pygrub is called without arguments",
@@ -78,16 +79,14 @@ SPEC_KEYS: Mapping[str, str] = {
     "boot": "none: the guest boots from its disk",
     "ip": "address",
 }
-_HOST = "xl of the host says it to the running guest"
-_TUNED = "a spec does not tune the host's scheduler"
 _GROUPS: tuple[tuple[Answer, str], ...] = (
     (
-        Answer("cannot be said", _TUNED, f"{_HOST}: xl vcpu-pin NAME VCPU CPUS"),
-        "cpus cpus_soft cpu",
+        Answer("cannot be said", "one list of processors holds for all of them", "cpus ="),
+        "cpus_soft cpu",
     ),
     (
-        Answer("cannot be said", _TUNED, f"{_HOST}: xl sched-credit2 -d NAME -w WEIGHT -c CAP"),
-        "cpu_weight cap cpu_cap period slice latency extratime",
+        Answer("cannot be said", "only the weight and the cap are", "xl sched-rtds -d NAME ..."),
+        "period slice latency extratime",
     ),
     (
         Answer("cannot be said", "a pool of processors is the host's", "xl cpupool-migrate"),
@@ -223,13 +222,9 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys("nomigrate pvshim gfx_passthru e820_host altp2mhvm hpet oos".split(), ("0",)),
     **dict.fromkeys("device_model_stubdomain_override dm_restrict driver_domain".split(), ("0",)),
     **dict.fromkeys("pci_msitranslate pci_permissive pci_power_mgmt pci_seize".split(), ("0",)),
-    **dict.fromkeys("vncpasswd cpus display xauthority nfs_root nfs_server pool".split(), ("",)),
+    **dict.fromkeys("vncpasswd display xauthority nfs_root nfs_server pool".split(), ("",)),
     "rtc_timeoffset": ("0",),
-    "cpus": ("", "all"),
     "cpu": ("", "-1"),
-    "cpu_weight": ("256",),
-    "cap": ("0",),
-    "cpu_cap": ("0",),
     "stdvga": ("0",),
     "xen_platform_pci": ("1",),
     "tsc_mode": ("default", "0"),

@@ -107,7 +107,9 @@ def _take_name(made: Draft, read: Configuration) -> None:
     if hostname := read.network.get("hostname"):
         made.take("network hostname", "hostname", hostname)
     if read.domain.uuid:
-        made.skip("uuid", "a spec's guest has the UUID that its name gives")
+        made.take("uuid", "uuid", read.domain.uuid)
+    else:
+        made.answers["uuid"] = Answer("added", "made of the name: the same at every start")
 
 
 def _take_suite(made: Draft, domain: Domain, suite: str) -> None:
@@ -145,6 +147,9 @@ def _take_amounts(made: Draft, domain: Domain) -> None:
     made.take("vcpus", "vcpus", domain.vcpus)
     if domain.maxvcpus is not None:
         made.take("maxvcpus", "maxvcpus", domain.maxvcpus)
+    for key in ("cpus", "cpu_weight", "cap"):
+        if getattr(domain, key) is not None:
+            made.take(key, key, getattr(domain, key))
 
 
 def _take_boot(made: Draft, domain: Domain, host: Host) -> None:

@@ -54,12 +54,15 @@ def make_domain(spec: Spec, folder: Path, disks: Iterable[Disk]) -> Domain:
     """
     return Domain(
         name=spec.name,
-        uuid=str(uuid.uuid5(_UUIDS, spec.name)),
+        uuid=spec.uuid or str(uuid.uuid5(_UUIDS, spec.name)),
         type=spec.type,
         memory_mib=spec.memory_mib,
         maxmem_mib=spec.maxmem_mib if spec.maxmem else None,
         vcpus=spec.vcpus,
         maxvcpus=spec.maxvcpus,
+        cpus=spec.cpus or None,
+        cpu_weight=spec.cpu_weight,
+        cap=spec.cap,
         boot=make_boot(spec, folder),
         disks=tuple(disks),
         cards=tuple(card.device for card in spec.cards),

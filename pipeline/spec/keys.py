@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    StrictInt,
     StrictStr,
     model_validator,
 )
@@ -33,6 +34,11 @@ class Naming(Section):
     name: values.GuestName = Field(
         description="The guest's name: its file is guests/NAME.toml, its domain has this name.",
         examples=["test-drbd", "web1"],
+    )
+    uuid: values.Uuid = Field(
+        "",
+        description="The domain's UUID. Default: made of the name, the same at every build.",
+        examples=["50fd08d4-94b0-4ae3-9d30-6eb638421c86"],
     )
     description: values.Text = Field(
         "", description="What the guest is for, in one line.", examples=["replicated disk, node 1"]
@@ -270,6 +276,15 @@ class Resources(Section):
     vcpus: values.Processors = Field(1, description="Virtual processors.")
     maxvcpus: values.Processors | None = Field(
         None, description="Processors that may be plugged in later. Default: vcpus."
+    )
+    cpus: values.Cpus = Field(
+        "", description="Processors of the host that it may run on.", examples=["0-3,^1"]
+    )
+    cpu_weight: values.CpuWeight | None = Field(
+        None, description="Its share of them beside other guests; Xen's default is 256."
+    )
+    cap: StrictInt | None = Field(
+        None, description="At most so many percent of one processor; 150: one and a half."
     )
 
 

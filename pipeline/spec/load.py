@@ -172,6 +172,8 @@ def _find_shared(
     problems = []
     for name, spec in specs.items():
         own: list[tuple[str, str, str | None]] = []
+        if spec.uuid:
+            own.append(("uuid", spec.uuid, None))
         for card in spec.cards:
             own.append(("mac", card.mac, None))
             own += [("address", str(at.ip), card.device.bridge) for at in card.addresses]

@@ -19,6 +19,8 @@ from pipeline.errors import WrongValueError, suggest_nearest
 from pipeline.files import find_unusable
 from pipeline.suites import SUITES
 from pipeline.xen.values import (
+    check_cpu_weight,
+    check_cpus,
     check_display,
     check_interface,
     check_ip,
@@ -26,6 +28,7 @@ from pipeline.xen.values import (
     check_mac,
     check_mtu,
     check_rate,
+    check_uuid,
     check_vcpus,
     without_zone,
 )
@@ -435,6 +438,9 @@ IpAddress = Annotated[StrictStr, AfterValidator(check_ip)]
 Rate = Annotated[StrictStr, AfterValidator(check_rate)]
 Mtu = Annotated[StrictInt, AfterValidator(check_mtu)]
 Processors = Annotated[StrictInt, AfterValidator(check_vcpus)]
+Uuid = Annotated[StrictStr, AfterValidator(check_uuid)]
+Cpus = Annotated[StrictStr, AfterValidator(check_cpus)]
+CpuWeight = Annotated[StrictInt, AfterValidator(check_cpu_weight)]
 Display = Annotated[StrictInt, AfterValidator(check_display)]
 Keymap = Annotated[StrictStr, AfterValidator(check_keymap)]
 AsList = BeforeValidator(_listed)  # one string stands for a list of one

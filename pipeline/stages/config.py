@@ -90,6 +90,7 @@ STAGE = Stage(
     after=("volume", "kernel"),
     keys=(
         "name",
+        "uuid",
         "type",
         "boot",
         "cmdline",
@@ -106,6 +107,9 @@ STAGE = Stage(
         "maxmem",
         "vcpus",
         "maxvcpus",
+        "cpus",
+        "cpu_weight",
+        "cap",
         "bridge",
         "mac",
         "vifname",

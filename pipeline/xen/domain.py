@@ -8,7 +8,6 @@ right. What only one toolstack cannot express is not refused here but by its ren
 from __future__ import annotations
 
 import re
-import uuid as uuid_module
 from dataclasses import dataclass
 from typing import get_args
 
@@ -20,9 +19,12 @@ from pipeline.xen.values import (
     DomainType,
     StopAction,
     check_choice,
+    check_cpu_weight,
+    check_cpus,
     check_key,
     check_most,
     check_range,
+    check_uuid,
     check_vcpus,
 )
 
@@ -43,7 +45,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
 class Domain:
     """One guest domain. Memory is in MiB; `maxmem_mib` and `maxvcpus` are None when not set apart.
 
-    `type` is pv, pvh or hvm. `uuid` is stored in lower case. Raises ValueError.
+    `type` is pv, pvh or hvm. `uuid` is stored in lower case. `cpus` are those of the host that it
+    may run on, `cap` the percent of one of them that it may use. Raises ValueError.
     """
 
     name: str
@@ -54,6 +57,9 @@ class Domain:
     uuid: str | None = None
     maxmem_mib: int | None = None
     maxvcpus: int | None = None
+    cpus: str | None = None
+    cpu_weight: int | None = None
+    cap: int | None = None
     disks: tuple[Disk, ...] = ()
     cards: tuple[Card, ...] = ()
     framebuffer: Framebuffer | None = None
@@ -71,7 +77,7 @@ class Domain:
         for key, choices in _CHOICES.items():
             check_choice(key, getattr(self, key), choices)
         if self.uuid is not None:
-            object.__setattr__(self, "uuid", canonical_uuid(self.uuid))
+            object.__setattr__(self, "uuid", check_key("uuid", check_uuid, self.uuid))
         self._check_size()
         self._check_boot()
         self._check_devices()
@@ -86,6 +92,12 @@ class Domain:
         if self.maxvcpus is not None:
             check_key("maxvcpus", check_vcpus, self.maxvcpus)
             check_most("maxvcpus", self.maxvcpus, "vcpus", self.vcpus)
+        if self.cpus is not None:
+            check_key("cpus", check_cpus, self.cpus)
+        if self.cpu_weight is not None:
+            check_key("cpu_weight", check_cpu_weight, self.cpu_weight)
+        if self.cap is not None:
+            check_range(self.cap, 0, 100 * (self.maxvcpus or self.vcpus), key="cap")
 
     def _check_boot(self) -> None:
         is_pc = self.type == "hvm"
@@ -123,14 +135,6 @@ class Domain:
             raise WrongValueError(
                 f"only hvm emulates a card model, the domain is {self.type}", key="cards"
             )
-
-
-def canonical_uuid(text: str) -> str:
-    """The UUID in lower case with dashes; ValueError when it is none."""
-    try:
-        return str(uuid_module.UUID(text))
-    except ValueError:
-        raise WrongValueError(f"{text!r} is not a UUID", key="uuid") from None
 
 
 __all__ = [

@@ -33,6 +33,10 @@ def fields(domain: Domain, *, xen: str) -> dict[str, object]:
     refuse(replace(case_of(domain, xen), xl_keys=frozenset()))
     for card in domain.cards:
         _check_card(card)
+    for field, value in (("cpu_weight", domain.cpu_weight), ("cap", domain.cap)):
+        if value is not None:
+            hint = "virsh schedinfo NAME sets it for the guest that is defined"
+            raise Unsupported(f"{field}: libvirt's XML has none for Xen", hint)
     boot = domain.boot
     if isinstance(boot, Pygrub) and any(" " in arg for arg in boot.args):
         raise Unsupported("bootloader arguments: libvirt splits them at every space")
@@ -95,6 +99,7 @@ def read_domain(root: ElementTree.Element) -> Domain:
         maxmem_mib=memory if present is not None else None,
         vcpus=current if current is not None else vcpus,
         maxvcpus=vcpus if current is not None else None,
+        cpus=None if vcpu is None else vcpu.get("cpuset"),
         boot=_read_boot(root, kind),
         disks=tuple(read_disk(node) for node in root.iterfind("devices/disk")),
         cards=tuple(read_card(node) for node in root.iterfind("devices/interface")),
@@ -161,7 +166,7 @@ def read_disk(node: ElementTree.Element) -> Disk:
     """A <disk>. Raises Unsupported for what the model has not, ValueError for what is none."""
     source, driver = node.find("source"), node.find("driver")
     target = "" if source is None else source.get("file") or source.get("dev") or ""
-    formats = {name: ours for ours, name in _FORMATS.items()}
+    formats = {name: ours for ours, name in _FORMATS.items()} | {"aio": "raw"}  # blktap's name
     format_name = "raw" if driver is None else driver.get("type", "raw")
     if format_name not in formats:
         raise Unsupported(f"disk {target}: our model has no {format_name} images")

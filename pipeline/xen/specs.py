@@ -54,7 +54,7 @@ def read_xl_disk(text: str) -> Disk:
     unread = sorted(set(fields) - {*_POSITIONS, "devtype"})
     if unread:
         raise Unsupported(f"disk {text!r}: our model has no {', '.join(unread)}")
-    vdev, _, mark = fields.get("vdev", "").partition(":")
+    vdev, _, mark = fields.get("vdev", "").removeprefix("ioemu:").partition(":")
     cdrom = fields.get("devtype") == "cdrom" or mark == "cdrom"
     access = _read_access(fields.get("access", ""), text)
     target = fields.get("target", "")
@@ -124,7 +124,11 @@ def read_card(text: str) -> Card:
     """A vif string as a card; Unsupported for keys that the model does not have."""
     pairs = read_pairs(text)
     kind = pairs.pop("type", "vif")
-    if pairs.pop("script", "vif-bridge") != "vif-bridge" or kind not in ("vif", "ioemu"):
+    if pairs.pop("script", "vif-bridge") != "vif-bridge" or kind not in (
+        "vif",
+        "ioemu",
+        "netfront",
+    ):
         raise Unsupported(f"vif {text!r}: only bridged cards can be read")
     unread = sorted(set(pairs) - {key for key, _ in card_pairs(Card())})
     if unread:

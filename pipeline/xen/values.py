@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import uuid
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
@@ -31,6 +32,7 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _RATE = re.compile(
     r"(?P<number>[1-9][0-9]{0,9})(?P<scale>[GMK]?)(?P<unit>[Bb])/s(@[1-9][0-9]{0,5}(us|ms|s))?"
 )
+_CPUS = re.compile(r"\^?[0-9]{1,4}(-[0-9]{1,4})?(,\^?[0-9]{1,4}(-[0-9]{1,4})?){0,63}")
 _SCALES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
 
 
@@ -98,6 +100,26 @@ def check_most(key: str, most: int, least_key: str, least: int, show: Show = str
 def check_vcpus(number: int) -> int:
     """How many processors."""
     return check_range(number, 1, 512)
+
+
+def check_uuid(text: str) -> str:
+    """A UUID, in lower case with dashes."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise WrongValueError(f"{text!r} is not a UUID", "write it as uuidgen does") from None
+
+
+def check_cpus(text: str) -> str:
+    """Processors of the host that a guest may run on, as xl, xm and libvirt write them."""
+    if not _CPUS.fullmatch(text):
+        raise WrongValueError(f"{text!r} is no list of processors", "write it as 0-3,^1")
+    return text
+
+
+def check_cpu_weight(number: int) -> int:
+    """A guest's share of the host's processors, beside those of the others."""
+    return check_range(number, 1, 65535)
 
 
 def check_mtu(number: int) -> int:

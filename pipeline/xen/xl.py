@@ -27,7 +27,8 @@ from pipeline.xen.domain import Domain
 from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
 
 _MODEL_KEYS = """
-    name uuid type builder memory maxmem vcpus maxvcpus kernel ramdisk root extra cmdline
+    name uuid type builder memory maxmem vcpus maxvcpus cpus cpu_weight cap
+    kernel ramdisk root extra cmdline
     bootloader bootloader_args firmware bios boot hdtype serial disk vif vfb vnc vncunused
     vncdisplay vnclisten keymap on_poweroff on_reboot on_crash
 """
@@ -94,6 +95,9 @@ def read_domain(values: Mapping[str, Value]) -> Domain:
         maxmem_mib=number(values, "maxmem", None),
         vcpus=number(values, "vcpus", 1) or 0,
         maxvcpus=number(values, "maxvcpus", None),
+        cpus=read_cpus(values),
+        cpu_weight=number(values, "cpu_weight", None),
+        cap=number(values, "cap", None),
         boot=_read_boot(values, kind),
         disks=tuple(specs.read_xl_disk(item) for item in string_list(values, "disk")),
         cards=cards,
@@ -140,6 +144,12 @@ def string_list(values: Mapping[str, Value], key: str) -> list[str]:
     if not isinstance(value, list):
         raise SyntaxFault(f"{key}: a single value where a list belongs")
     return value
+
+
+def read_cpus(values: Mapping[str, Value]) -> str | None:
+    """The processors of the host that are named; None for all of them. Raises SyntaxFault."""
+    text = "".join((string(values, "cpus") or "").split())
+    return None if text in ("", "all") else text
 
 
 def _top_level(pairs: list[tuple[str, str | int | None]]) -> list[tuple[str, Quoted]]:

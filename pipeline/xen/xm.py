@@ -19,7 +19,7 @@ from pipeline.xen.compatibility import case_of, refuse
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
 from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
-from pipeline.xen.xl import number, root_and_extra, string, string_list
+from pipeline.xen.xl import number, read_cpus, root_and_extra, string, string_list
 
 # blktap's image types: aio, sync, vmdk, ram, qcow in Xen 3.2; vhd and qcow2 by 3.4.
 _TAP_SINCE = {"qcow2": (3, 4), "vhd": (3, 4)}
@@ -65,7 +65,7 @@ def read_disk(text: str) -> Disk:
         path = f"/dev/{path}"
     if mode not in ("r", "w", "w!"):
         raise SyntaxFault(f"disk {text!r}: mode {mode!r} is not r or w")
-    name, _, mark = vdev.partition(":")
+    name, _, mark = vdev.removeprefix("ioemu:").partition(":")
     return Disk(
         target=path,
         vdev=name.removeprefix("/dev/"),
@@ -83,9 +83,9 @@ MAX_VCPUS = 32
 _MOST_LINES = 10
 
 _MODEL_KEYS = """
-    name uuid builder memory maxmem vcpus vcpu_avail kernel ramdisk root extra bootloader
-    bootargs device_model boot serial disk vif vfb vnc vncunused vncdisplay vnclisten keymap
-    on_poweroff on_reboot on_crash
+    name uuid builder memory maxmem vcpus vcpu_avail cpus cpu_weight cpu_cap kernel ramdisk root
+    extra bootloader bootargs device_model boot serial disk vif vfb vnc vncunused vncdisplay
+    vnclisten keymap on_poweroff on_reboot on_crash
 """
 _SCREEN_KEYS = ("vncunused", "vncdisplay", "vnclisten", "keymap")
 
@@ -182,6 +182,9 @@ def read_domain(values: Mapping[str, Value]) -> Domain:
         maxmem_mib=number(values, "maxmem", None),
         vcpus=vcpus if available is None else available.bit_count(),
         maxvcpus=None if available is None else vcpus,
+        cpus=read_cpus(values),
+        cpu_weight=number(values, "cpu_weight", None),
+        cap=number(values, "cpu_cap", None),
         boot=_read_boot(values, kind),
         disks=tuple(read_disk(item) for item in string_list(values, "disk")),
         cards=tuple(specs.read_card(item) for item in string_list(values, "vif")),

@@ -47,6 +47,7 @@ def test_the_schema_of_libvirt_accepts_every_way_to_boot(
         maxmem_mib=512,
         vcpus=1,
         maxvcpus=2,
+        cpus="0-3,^1",
         boot=boot,
         disks=(
             Disk(target="/srv/a b&'<\".img", vdev="xvda1"),

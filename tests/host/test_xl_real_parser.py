@@ -144,7 +144,15 @@ def make_guest(**changes: Any) -> Domain:
 
 
 def test_xl_reads_a_directly_booted_guest_as_we_mean_it(xen: Path) -> None:
-    guest = make_guest(maxmem_mib=512, vcpus=2, maxvcpus=4, on_crash="preserve")
+    guest = make_guest(
+        maxmem_mib=512,
+        vcpus=2,
+        maxvcpus=4,
+        cpus="0-1,^1",
+        cpu_weight=512,
+        cap=150,
+        on_crash="preserve",
+    )
     config = read_config(xen, guest)
     assert config["c_info"]["name"] == "test-drbd"
     assert config["c_info"]["type"] == "pv"
@@ -152,6 +160,8 @@ def test_xl_reads_a_directly_booted_guest_as_we_mean_it(xen: Path) -> None:
     build = config["b_info"]
     assert (build["target_memkb"], build["max_memkb"]) == (256 * 1024, 512 * 1024)
     assert (build["max_vcpus"], build["avail_vcpus"]) == (4, [0, 1])
+    assert (build["sched_params"]["weight"], build["sched_params"]["cap"]) == (512, 150)
+    assert build["vcpu_hard_affinity"] == [[0]] * 4  # the host of the test has processor 0 alone
     assert (build["kernel"], build["ramdisk"]) == ("/boot/vmlinuz", "/boot/initrd.img")
     assert build["cmdline"] == "root=/dev/xvda1 ro console=hvc0"
     assert config["nics"] == [{"devid": 0, "mac": "00:16:3e:59:2a:ed", "bridge": "br-xen"}]

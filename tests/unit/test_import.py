@@ -126,6 +126,28 @@ def test_a_guest_of_xend_keeps_its_address_and_its_release_is_guessed(guests: Pa
     assert row(imported, "device_model").code == "not needed"
 
 
+def test_an_hvm_guest_of_xend_keeps_its_disk_and_card(guests: Path) -> None:
+    text = """kernel = 'hvmloader'
+builder = 'hvm'
+name = 'full'
+cpus = ['2', '3']
+cpu_cap = 50
+vif = [ 'mac=00:16:3e:00:00:11, type=netfront, bridge=br0' ]
+disk = [ 'file:/srv/full.img,ioemu:xvda,w', ',hdc:cdrom,r' ]
+device_model = 'qemu-dm'
+vnc = 1
+opengl = 1
+"""
+    imported = take(guests, text, suite="bookworm")
+    spec = imported.spec.spec
+    assert (spec.type, spec.boot, spec.bridge, spec.vnc) == ("hvm", "firmware", "br0", True)
+    assert spec.cap == 50
+    assert imported.domain.disks[0].target == "/srv/full.img"
+    outcomes = {finding.subject: finding.code for finding in imported.findings}
+    lost = {key for key, code in outcomes.items() if code == "cannot be said"}
+    assert lost == {"cpus", "disk[1]", "opengl"}
+
+
 def test_a_kernel_of_the_host_that_is_there_is_taken(guests: Path, tmp_path: Path) -> None:
     kernel, initrd = tmp_path / "vmlinuz-6.1.0-1", tmp_path / "initrd.img-6.1.0-1"
     text = f'name = "a"\nkernel = "{kernel}"\nramdisk = "{initrd}"\nextra = "quiet ip=dhcp"\n'
@@ -166,12 +188,13 @@ def test_libvirts_xml_has_an_answer_for_every_element(guests: Path) -> None:
     outcomes = {finding.subject: finding.code for finding in imported.findings}
     lost = {key for key, code in outcomes.items() if code == "cannot be said"}
     assert lost == {
-        "vcpu cpuset",
         "cputune",
         "devices/disk[1]",
         "devices/hostdev",
         "devices/strange",
     }
+    assert spec.cpus == "0-3"
+    assert spec.uuid == "50fd08d4-94b0-4ae3-9d30-6eb638421c86"
     assert outcomes["devices/interface[0]/model"] == "not needed"
     assert outcomes["devices/interface[0]/mac"] == "taken"
 

@@ -26,7 +26,7 @@ from pipeline.xen.values import parse_version
 
 PROJECT = Project(Path("/srv"), Path("/srv/output"), Path("/srv/guests"))
 # what libvirt's Xen driver has no words for; its file says so
-ONLY_XL = ("mtu: ", "vifname ")
+ONLY_XL = ("mtu: ", "vifname ", "cpu_weight: ", "cap: ")
 
 SIZES = st.sampled_from(["64M", "256M", "1G", "1.5G"])
 STOPS = st.sampled_from(["destroy", "restart", "rename-restart", "preserve"])
@@ -57,6 +57,10 @@ KEYS = {
     "maxmem": SIZES,
     "vcpus": st.integers(0, 600),
     "maxvcpus": st.integers(0, 600),
+    "cpus": st.sampled_from(["0-3,^1", "5", "0,2-4", "all", "0-"]),
+    "cpu_weight": st.integers(0, 70000),
+    "cap": st.integers(-1, 300),
+    "uuid": st.uuids().map(str),
     "vnc": st.booleans(),
     "vncdisplay": st.integers(0, 70000),
     "vnclisten": st.sampled_from(["127.0.0.1", "0.0.0.0", "::1", "2001:db8::5"]),  # noqa: S104
@@ -122,6 +126,9 @@ def test_a_spec_that_loads_is_rendered_and_parses_back(keys: dict[str, object], 
         ('vnc = true\nkeymap = "fr."', "keymap", "is not a keymap"),
         ("vnc = true\nvncdisplay = 60000", "vncdisplay", "not between 0 and 59635"),
         ("vcpus = 4\nmaxvcpus = 2", "maxvcpus", "2 is less than vcpus = 4"),
+        ("vcpus = 2\ncap = 250", "cap", "not between 0 and 200"),
+        ('cpus = "0;reboot"', "cpus", "no list of processors"),
+        ("cpu_weight = 0", "cpu_weight", "not between 1 and 65535"),
         ("vcpus = 600", "vcpus", "not between 1 and 512"),
         ('vcpus = 40\nxen = "3.2"', "vcpus", "at most 32"),
         ('cmdline = "quiet root=/dev/sda1"', "cmdline", "root="),

@@ -129,6 +129,7 @@ def domains(
     )
     memory = draw(st.integers(1, 2**20))
     vcpus = draw(st.integers(1, 64))
+    is_weighed = draw(st.integers(0, 2)) == 0  # libvirt refuses these
     return Domain(
         name=draw(NAMES),
         type=kind,
@@ -137,6 +138,9 @@ def domains(
         maxmem_mib=draw(st.none() | st.integers(memory, 2**21)),
         vcpus=vcpus,
         maxvcpus=draw(st.none() | st.integers(vcpus, 128)),
+        cpus=draw(st.sampled_from([None, "0-3,^1", "5"])),
+        cpu_weight=draw(st.none() | st.integers(1, 65535)) if is_weighed else None,
+        cap=draw(st.none() | st.integers(0, 100)) if is_weighed else None,
         boot=boot,
         disks=tuple(draw(disks(vdev, alphabet)) for vdev in vdevs),
         cards=tuple(draw(cards(mac, hvm=kind == "hvm")) for mac in macs),

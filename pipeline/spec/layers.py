@@ -23,8 +23,6 @@ _BITS, _DEPTH = 64, 4
 _TOO_DEEP = "nested too deeply"
 _PATH_KEYS = ("keyring", "root_password_file")
 _PATH_LIST_KEYS = ("elements_path", "authorized_keys", "roles_path")
-OWN_KEYS = ("name", "hostname", "address", "mac", "vifname", "vncdisplay", "image_dev", "swap_dev")
-_PATH_LIST_KEYS = ("elements_path", "authorized_keys")
 OWN_KEYS = (
     "name",
     "uuid",

@@ -37,7 +37,8 @@ _OUTCOMES = {
     "pending": "{0.guest} runs {0.before}; {0.after} waits: doit shutdown name={0.guest}, then "
     "doit start name={0.guest} (a reboot keeps the old kernel)",
     "current": "{0.guest}: {0.after}, nothing to do",
-    "inside": "{0.guest} boots the kernel that is installed in it: upgrade it there",
+    "inside": "{0.guest} boots a kernel that is not of doit: upgrade it in the guest, or where its "
+    "configuration names it",
     "undone": "{0.guest}: back to kernel {0.after}; if it runs: doit shutdown, then doit start",
     "purged": "{0.guest}: {0.before} is gone, {0.after} stays; no undo any more",
 }

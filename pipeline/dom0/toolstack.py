@@ -86,14 +86,18 @@ def require_toolstack(log: Path | None = None) -> Toolstack:
     )
 
 
-def refuse_running(toolstack: Toolstack | None, name: str, what: str) -> str:
-    """Raises InUseError while the guest runs; returns what could not be looked at, "" for none."""
+def refuse_running(
+    toolstack: Toolstack | None, name: str, what: str, *, is_foreign: bool = False
+) -> str:
+    """Raises InUseError while the guest runs; returns what could not be looked at, "" for none.
+
+    One that `is_foreign` is known to the toolstack alone.
+    """
     if toolstack is None:
         return f"no Xen here: whether {name} runs was not asked, only whether its disks are open"
     if name in toolstack.domains():
-        raise InUseError(
-            f"{name} is running; {what} needs it shut down", hint=f"doit shutdown name={name}"
-        )
+        way = f"{toolstack.program} shutdown {name}" if is_foreign else f"doit shutdown name={name}"
+        raise InUseError(f"{name} is running; {what} needs it shut down", hint=way)
     return ""
 
 

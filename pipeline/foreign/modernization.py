@@ -231,7 +231,7 @@ def refuse_impossible(plan: Modernization, toolstack: Toolstack | None) -> list[
 
 
 def _refuse_in_use(plan: Modernization, toolstack: Toolstack | None) -> str:
-    note = refuse_running(toolstack, plan.name, "making it a PVH guest")
+    note = refuse_running(toolstack, plan.name, "making it a PVH guest", is_foreign=True)
     for disk in plan.disks:
         refuse_if_used(disk.path)
     return note

@@ -405,8 +405,9 @@ class Recipe:
             check(spec, self.project)
         with ExitStack() as stack:
             artifacts = self._open_upstream(stage, spec, stack)
-            # what is a guest's own is for nobody else to see
-            mode = 0o755 if stage.is_shared else 0o700
+            # what is a guest's own is for nobody else to see, nor what an adopted tree brought
+            is_brought = bool(spec.adopted) and "rootfs" in (stage.name, *stage.after)
+            mode = 0o755 if stage.is_shared and not is_brought else 0o700
             name = f"{stage.name}-{spec.name}"
             scratch = stack.enter_context(scratch_folder(scratch_root, name, mode=mode))
             started = time.monotonic()

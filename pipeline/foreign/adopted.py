@@ -100,7 +100,7 @@ class Bench:
             time_s=epoch,
         )
         folder = self._work / "adopted"
-        folder.mkdir()
+        folder.mkdir(mode=0o700)  # its files may be secrets of where it came from
         self._pack(folder / TAR)
         kept = describe_tree(adoption, after, folder / TAR, epoch)
         record = {

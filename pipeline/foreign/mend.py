@@ -26,6 +26,7 @@ __all__ = ["Change", "Wanted", "apply_changes", "find_trouble", "plan_changes"]
 GRUB_CFG = "/boot/grub/grub.cfg"
 XEN_INITRD = ".xen"  # behind the name of the initrd that it stands in for
 _TAGS = ("UUID=", "LABEL=", "/dev/disk/by-uuid/", "/dev/disk/by-label/")
+_SEARCH = re.compile(r"^\s*(search\s|set root=)", re.MULTILINE)
 _DEVICE = re.compile(r"(/dev/|UUID=|LABEL=|PARTUUID=|PARTLABEL=)")
 _KEPT_DEVICES = re.compile(r"/dev/(sr|cdrom|fd|dvd|scd)")
 _LINE = "1:2345:respawn:/sbin/getty 38400 {}"
@@ -288,7 +289,7 @@ def _mend_menus(plan: _Plan, wanted: Wanted) -> None:
         )
         why = f"its entries boot another root or have no console={wanted.console}"
         plan.edit(path, changed, "menu", why)
-    if wanted.boot == "grub" and plan.tree.kernels and not _is_understood(plan.text(GRUB_CFG)):
+    if wanted.boot == "grub" and plan.tree.kernels and not _is_understood(plan, wanted):
         prefix = "" if "/boot" in wanted.nodes else "/boot"
         place = Place(root=wanted.root_node, console=wanted.console, prefix=prefix)
         text = write_menu(plan.tree, place, initrds)
@@ -297,8 +298,15 @@ def _mend_menus(plan: _Plan, wanted: Wanted) -> None:
             plan.edit(path, text, "menu", "a kernel that comes or goes has to be in the menu")
 
 
-def _is_understood(grub_cfg: str) -> bool:
-    """Whether GRUB finds entries in it: blscfg is a command that Debian's has not."""
+def _is_understood(plan: _Plan, wanted: Wanted) -> bool:
+    """Whether GRUB finds entries in it and the disk that they are on.
+
+    blscfg is a command that Debian's has not; of grub-mkconfig's menu nothing is left to search by
+    where the file systems are made anew.
+    """
+    grub_cfg = plan.text(GRUB_CFG)
+    if not wanted.keeps_uuids and _SEARCH.search(grub_cfg):
+        return False
     try:
         return bool(parse_grub_cfg(grub_cfg).entries)
     except SyntaxFault:

@@ -154,6 +154,7 @@ def test_an_adopted_tree_differs_in_what_was_said_and_in_nothing_else(tmp_path: 
     folder = adopt(tar, project, tmp_path / "first")
     record = json.loads((folder / "record.json").read_text())
     assert (folder / "record.json").stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
     assert "texts" not in record["survey"] and "$6$" not in json.dumps(record)
     out = tmp_path / "out"
     out.mkdir()

@@ -284,6 +284,31 @@ def test_entries_of_the_boot_loader_specification_are_mended_and_rendered(tmp_pa
     assert 'menuentry "Other (reboot) 1, ' in menu
 
 
+MKCONFIG = """if [ -s $prefix/grubenv ]; then
+  load_env
+fi
+menuentry 'Debian GNU/Linux' --class debian $menuentry_id_option 'gnulinux-simple-1' {
+\tload_video
+\tset root='hd0,msdos1'
+\tsearch --no-floppy --fs-uuid --set=root 1-2
+\tlinux\t/vmlinuz-6.1.0-56-amd64 root=UUID=1-2 ro quiet
+\tinitrd\t/initrd.img-6.1.0-56-amd64
+}
+"""
+
+
+def test_a_menu_that_searches_for_lost_disks_is_written_anew(tmp_path: Path) -> None:
+    make_kvm(tmp_path)
+    (tmp_path / "boot/grub/grub.cfg").write_text(MKCONFIG)
+    tree = look(tmp_path)
+    anew = Wanted(nodes=WANTED.nodes, keeps_uuids=False)
+    text = becomes(plan_changes(tree, anew), "/boot/grub/grub.cfg")
+    assert "search" not in text and "linux /boot/vmlinuz-6.1.0-56-amd64 root=/dev/xvda1" in text
+    assert "initrd /boot/initrd.img-6.1.0-56-amd64.xen\n" in text
+    kept = becomes(plan_changes(tree, WANTED), "/boot/grub/grub.cfg")
+    assert "search" in kept and "root=UUID=1-2 ro quiet console=hvc0" in kept
+
+
 def test_hostile_trees_are_read_with_bounds(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {
         "sbin/init": "-> ../../../../../../../etc/passwd",

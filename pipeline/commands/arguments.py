@@ -19,7 +19,7 @@ from pipeline.commands import COMMANDS
 from pipeline.commands.options import variables_of
 from pipeline.errors import UsageError
 from pipeline.spec import Spec
-from pipeline.spec.keys import strip_annotation
+from pipeline.spec.annotations import strip_annotation
 from pipeline.spec.xen_create_image.grammar import PROGRAMS
 from pipeline.spec.xen_create_image.options import find_option
 from pipeline.spec.xen_create_image.table import NO, YES

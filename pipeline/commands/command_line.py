@@ -17,8 +17,8 @@ from pipeline.commands.options import Options, variables_of
 from pipeline.errors import Finding, SpecError, UsageError, WrongValueError, suggest_nearest
 from pipeline.recipe import BuildOptions
 from pipeline.spec import Spec, known_variables
+from pipeline.spec.annotations import strip_annotation
 from pipeline.spec.explain import explain_mistake
-from pipeline.spec.keys import strip_annotation
 from pipeline.spec.layers import convert_text
 from pipeline.spec.xen_create_image.options import COMMAND_LINE, find_option
 from pipeline.stages import STAGES

@@ -26,7 +26,7 @@ from pipeline.mirror.mirrors import list_named
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec, known_variables
-from pipeline.spec.keys import is_list, strip_annotation
+from pipeline.spec.annotations import is_list, strip_annotation
 from pipeline.spec.load import list_guests
 from pipeline.spec.xen_create_image.options import find_option
 from pipeline.stages import STAGES

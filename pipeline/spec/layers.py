@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.caller import caller_folder
 from pipeline.errors import Finding, SpecError, UsageError, WrongValueError, suggest_nearest
 from pipeline.files import read_named_text
-from pipeline.spec.keys import is_list, strip_annotation
+from pipeline.spec.annotations import is_list, strip_annotation
 from pipeline.spec.model import SECRET_KEYS, Spec
 from pipeline.spec.ssh_keys import is_key_path
 from pipeline.spec.xen_create_image.options import COMMAND_LINE, find_option, translate_options

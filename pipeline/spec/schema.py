@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pipeline import ROOT
-from pipeline.spec.keys import CardKeys, PartitionKeys, strip_annotation, table_of
+from pipeline.spec.annotations import strip_annotation, table_of
+from pipeline.spec.keys import CardKeys, PartitionKeys
 from pipeline.spec.model import SECTIONS, Spec
 from pipeline.spec.xen_create_image.options import render_options_page
 from pipeline.suites import SUITES, Suite

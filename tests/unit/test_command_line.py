@@ -23,7 +23,7 @@ from pipeline.graph import Graph
 from pipeline.project import Project
 from pipeline.recipe import BuildOptions, Recipe
 from pipeline.spec import Spec, known_variables
-from pipeline.spec.keys import is_list, strip_annotation
+from pipeline.spec.annotations import is_list, strip_annotation
 
 YES = ("yes", "true", "on", "1", "", "YES", "True")
 NO = ("no", "false", "off", "0", "No", "FALSE")

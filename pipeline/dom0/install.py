@@ -288,8 +288,9 @@ def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -
     Raises InUseError for foreign files, running guests and open disks, EnvironmentFault where the
     host has no room or rights.
     """
-    refuse_unable(layout, plan.source.domain)
-    notes = [refuse_running(toolstack, plan.name, "installing"), _note_type(plan)]
+    domain = Grammar(plan.toolstack).domain(render_config(plan, layout)[0].text)
+    refuse_unable(layout, domain)
+    notes = [refuse_running(toolstack, plan.name, "installing"), _note_type(plan, domain)]
     configuration.refuse_foreign(layout, plan.name)
     if layout.save_file(plan.name).exists():
         raise InUseError(
@@ -318,7 +319,7 @@ def refuse_unable(layout: Layout, domain: Domain) -> None:
         raise fault
 
 
-def _note_type(plan: Plan) -> str:
+def _note_type(plan: Plan, domain: Domain) -> str:
     """What is said where the guest becomes one of another type."""
     if plan.before is None:
         return ""
@@ -326,10 +327,9 @@ def _note_type(plan: Plan) -> str:
         old = Grammar(plan.before.toolstack).domain(plan.before.config_text).type
     except ValueError:
         return ""
-    new = plan.source.domain.type
-    return (
-        f"its type changes: {old} -> {new}; type={old} in its spec keeps it" if old != new else ""
-    )
+    if old == domain.type:
+        return ""
+    return f"its type changes: {old} -> {domain.type}; type={old} in its spec keeps it"
 
 
 def refuse_replacing(name: str, before: Installed | None, *, may_replace: bool) -> None:

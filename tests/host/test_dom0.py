@@ -190,10 +190,16 @@ def test_a_guest_that_becomes_another_type_says_so_and_only_by_a_rebuild(install
     assert "type" not in refreshed
     assert 'type = "pv"' in installed.config.read_text()
     words = ("rebuild", f"name={NAME}", f"from={installed.artifact}", "unproven=yes")
-    assert "its type changes: pv -> pvh; type=pv in its spec keeps it" in installed.demand(*words)
+    note = "its type changes: pv -> pvh; type=pv in its spec keeps it"
+    assert note in installed.demand(*words)
     assert 'type = "pvh"' in installed.config.read_text()
     installed.demand("rebuild", f"name={NAME}", "undo=yes")
     assert 'type = "pv"' in installed.config.read_text()
+    text = installed.config.read_text()
+    installed.config.write_text(text.replace("memory = 256", "memory = 300"))
+    assert note in installed.demand(*words)
+    installed.demand("rebuild", f"name={NAME}", "undo=yes")
+    assert note in installed.demand("install", f"name={NAME}", "unproven=yes", "replace=yes")
 
 
 def test_a_damaged_artifact_is_not_installed(place: Place) -> None:

@@ -124,7 +124,7 @@ def _take_suite(made: Draft, domain: Domain, suite: str) -> None:
     if guess:
         made.add("suite", "suite", guess, f"a guess by the name of {kernel}", hint)
     else:
-        made.answers["suite"] = Answer("added", "no key says which release the guest is", hint)
+        made.answers["suite"] = Answer("added", "no key says the release: the usual one", hint)
 
 
 def guess_suite(kernel: str) -> str:

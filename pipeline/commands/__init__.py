@@ -6,6 +6,7 @@ Nothing of a command is imported here but its options: its target is when it run
 from __future__ import annotations
 
 from pipeline.commands import (
+    adopt_options,
     ci_options,
     delivery_options,
     foreign_options,
@@ -53,6 +54,15 @@ BUILD = (
         f"{_ROOM}.build:explain",
         options.Why,
         only_reads=True,
+    ),
+    Command(
+        "adopt",
+        "a root file system from elsewhere: a tar, folder, disk, ssh://HOST; mended, a spec for it",
+        f"{_ROOM}.adopt:adopt",
+        adopt_options.Adopt,
+        example="name=web1 from=/srv/old.qcow2 dry=yes",
+        is_single=True,
+        is_of_host=True,
     ),
     Command(
         "report",

@@ -18,7 +18,7 @@ from pipeline.recipe import BuildOptions, NetworkOptions, SourceOptions
 from pipeline.spec import values
 
 
-def _read_path(text: str) -> Path:
+def read_path(text: str) -> Path:
     """Absolute; a relative one is meant from where it was typed."""
     try:
         return caller_folder() / Path(values.check_path(text)).expanduser()
@@ -53,7 +53,7 @@ def _check_command(text: str) -> str:
     return text
 
 
-NamedPath = Annotated[Path, BeforeValidator(_read_path)]
+NamedPath = Annotated[Path, BeforeValidator(read_path)]
 
 
 _SCHEMES = ("https://", "http://", "file:///")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -70,14 +70,18 @@ class Bench:
         self._room = make_room(work / "tree-room")
         self._tree = self._room / "tree"
 
-    def look(self, name: str, *, kernel: str = "") -> Adoption:
-        """Unpack and survey it; `kernel` is a package of ours to boot it with, "" for its own."""
+    def look(self, name: str, *, kernel: str = "", merged: Sequence[str] = ()) -> Adoption:
+        """Unpack and survey it; `kernel` is a package of ours to boot it with, "" for its own.
+
+        `merged` were file systems of their own.
+        """
         unpack = ["tar", "-C", self._tree, "--numeric-owner", *_ATTRIBUTES]
         unpack += ["--exclude=./dev/*", "-xpf", self._tar]
         before: list[list[object]] = [["mkdir", "--mode=755", self._tree]]
         self._run(caged(unpack, room=self._room, readable=[self._tar], before=before))
         tree = survey_folder(self._tree, room=self._room, work=self._work, run=self._run)
-        return plan_adoption(name, tree, bytes_in=self._tar.stat().st_size, kernel=kernel)
+        size = self._tar.stat().st_size
+        return plan_adoption(name, tree, bytes_in=size, kernel=kernel, merged=merged)
 
     def take_in(self, adoption: Adoption, origin: Mapping[str, Any]) -> Path:
         """Make the changes, pack it, publish it; returns its folder.
@@ -131,7 +135,9 @@ class Bench:
         take(self._room, TAR, target, mode=0o644)
 
 
-def plan_adoption(name: str, tree: RootTree, *, bytes_in: int, kernel: str = "") -> Adoption:
+def plan_adoption(
+    name: str, tree: RootTree, *, bytes_in: int, kernel: str = "", merged: Sequence[str] = ()
+) -> Adoption:
     """What is to be done with a tree that was surveyed; pure."""
     is_own = not kernel and any(each.has_pvh_note and each.blkfront for each in tree.kernels)
     wanted = Wanted(
@@ -141,6 +147,7 @@ def plan_adoption(name: str, tree: RootTree, *, bytes_in: int, kernel: str = "")
         keeps_uuids=False,
         network="replaced",
         secrets="replaced",
+        merged=tuple(merged),
     )
     findings = [*find_trouble(tree, wanted)]
     if choose_tool(tree) is None:

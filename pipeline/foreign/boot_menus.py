@@ -125,9 +125,11 @@ def _entry(
     initrd = initrds.get(kernel.initrd, kernel.initrd)
     title = _TITLE.sub("", f"{tree.os_name or tree.os_id or 'Linux'}, {kernel.abi}")
     names = [name.removeprefix("/boot") for name in (kernel.kernel, initrd)]
+    # Alpine's initramfs loads what mounts its root by this word alone
+    modules = "modules=ext4,xfs,btrfs " if "/etc/mkinitfs" in tree.folders else ""
     lines = [
         f'\nmenuentry "{title}" {{',
-        f"    linux {place.prefix}{names[0]} root={place.root} {place.options}",
+        f"    linux {place.prefix}{names[0]} root={place.root} {modules}{place.options}",
     ]
     return "\n".join([*lines, *([f"    initrd {place.prefix}{names[1]}"] if initrd else []), "}"])
 

@@ -41,7 +41,8 @@ class Wanted:
     `boot` says who loads the kernel: dom0 (direct, with `kernel="ours"` one of a kernel package
     here), or GRUB for Xen that reads the system's own menu. With `keeps_uuids` its file systems are
     the old ones, so that UUID= and LABEL= stay right: all, or those that are `tags`. `network` and
-    `secrets` are replaced where the system gets another identity.
+    `secrets` are replaced where the system gets another identity; what was mounted at `merged` is
+    a folder of the root file system now.
     """
 
     type: Literal["pvh"] = "pvh"
@@ -56,6 +57,7 @@ class Wanted:
     cards: int = 1
     network: Literal["kept", "replaced"] = "kept"
     secrets: Literal["kept", "replaced"] = "kept"
+    merged: tuple[str, ...] = ()
 
 
 def find_trouble(tree: RootTree, wanted: Wanted) -> list[Finding]:
@@ -305,7 +307,7 @@ def _is_understood(plan: _Plan, wanted: Wanted) -> bool:
     where the file systems are made anew.
     """
     grub_cfg = plan.text(GRUB_CFG)
-    if not wanted.keeps_uuids and _SEARCH.search(grub_cfg):
+    if "/boot" in wanted.merged or (not wanted.keeps_uuids and _SEARCH.search(grub_cfg)):
         return False
     try:
         return bool(parse_grub_cfg(grub_cfg).entries)

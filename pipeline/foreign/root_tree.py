@@ -153,7 +153,13 @@ def survey(tree: Beneath) -> RootTree:
 # whether they are there decides how something is done
 FOLDERS = (
     *("/etc/udev", "/etc/systemd/network", "/etc/initramfs-tools", "/etc/dracut.conf.d"),
-    *("/etc/kernel/postinst.d", "/etc/sv/agetty-hvc0", "/var/lib/dpkg", "/boot/grub"),
+    *(
+        "/etc/kernel/postinst.d",
+        "/etc/mkinitfs",
+        "/etc/sv/agetty-hvc0",
+        "/var/lib/dpkg",
+        "/boot/grub",
+    ),
     *("/boot/loader/entries", "/var/lib/cloud", "/etc/network"),
 )
 

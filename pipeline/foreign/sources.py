@@ -20,6 +20,7 @@ from pipeline.console.progress import progress_bar
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError, UsageError
 from pipeline.files import digest_file
 from pipeline.foreign.disk_image import find_format, pack_disk
+from pipeline.foreign.machine_url import Machine, read_machine
 from pipeline.foreign.tar_command import (
     CHANGED,
     LIMIT,
@@ -31,11 +32,11 @@ from pipeline.foreign.tar_command import (
 )
 from pipeline.foreign.tar_writer import MODULE, SAID, STEP, TAR
 from pipeline.guest.login import ssh_option
-from pipeline.namespace import isolated
+from pipeline.namespace import is_root, isolated
 from pipeline.process import require_tools
 from pipeline.walls.beneath import Beneath, take
 from pipeline.walls.cage import TOOLS as CAGE
-from pipeline.walls.cage import make_room
+from pipeline.walls.cage import first_id, make_room
 from pipeline.walls.errand import send
 from pipeline.walls.privacy import make_private
 
@@ -43,10 +44,6 @@ Run = Callable[..., str]
 Kind = Literal["tar", "folder", "disk", "machine"]
 _RAW = "raw.tar"
 _MOST_SAID = 16 << 20
-_URL = re.compile(
-    r"ssh://(?:(?P<user>[A-Za-z_][A-Za-z0-9_.-]*)@)?"
-    r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?"
-)
 _AGENT = "SSH_AUTH_SOCK"
 # file systems of a machine's own disks, proc(5); what else is mounted is told and left there
 _OF_DISKS = frozenset("ext2 ext3 ext4 xfs btrfs f2fs jfs reiserfs zfs".split())
@@ -219,7 +216,8 @@ def _is_below(path: str, folders: Iterable[str]) -> bool:
 def _pack_machine(source: Source, url: str, scratch: Path, run: Run) -> Packed:
     """By tar over ssh, one file system after the other; no password is ever asked for."""
     require_tools({"ssh": "openssh-client"})
-    words, host = _ssh_words(source, url)
+    machine = read_machine(url)
+    words, host = _ssh_words(source, machine), machine.host
     with _explained(host):
         told = run([*words, _ASK], env=_agent())
     user, version, table = _read_answer(told, host)
@@ -247,10 +245,8 @@ def _pack_machine(source: Source, url: str, scratch: Path, run: Run) -> Packed:
     )
 
 
-def _ssh_words(source: Source, url: str) -> tuple[list[object], str]:
-    match = _URL.fullmatch(url)
-    if match is None:
-        raise UsageError(f"{url} is no machine", hint="ssh://root@web1.example.org")
+def _ssh_words(source: Source, machine: Machine) -> list[object]:
+    """ssh without a terminal, which asks nothing and trusts no key that it does not know."""
     words: list[object] = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
     words += ["-o", "ClearAllForwardings=yes", "-o", "ConnectTimeout=20"]
     words += ["-o", "ServerAliveInterval=30", "-o", "Compression=yes"]
@@ -258,9 +254,9 @@ def _ssh_words(source: Source, url: str) -> tuple[list[object], str]:
         words += ["-o", ssh_option("UserKnownHostsFile", source.known_hosts)]
         words += ["-o", "GlobalKnownHostsFile=/dev/null"]
     words += ["-i", source.key, "-o", "IdentitiesOnly=yes"] if source.key else []
-    words += ["-p", match["port"]] if match["port"] else []
-    words += ["-l", match["user"]] if match["user"] else []
-    return [*words, "--", match["host"].strip("[]")], match["host"]
+    words += ["-p", machine.port] if machine.port else []
+    words += ["-l", machine.user] if machine.user else []
+    return [*words, "--", machine.host]
 
 
 def _agent() -> dict[str, str]:
@@ -342,5 +338,7 @@ def _write_again(tar: Path, scratch: Path, without: Sequence[str], run: Run) -> 
         os.close(descriptor)
     with Beneath(room, follow=False) as inside:
         said: dict[str, Any] = json.loads(inside.read(SAID, limit=_MOST_SAID))
-    take(room, TAR, scratch / TAR)
+    made = take(room, TAR, scratch / TAR, mode=0o640)
+    if is_root():  # a cage reads it, and nobody else
+        os.chown(made, -1, first_id())
     return said

@@ -54,6 +54,8 @@ WRONG_TEXTS = {
         "file://x/y",
         "\udc80",
     ),
+    "kernel": ("a b", "../x", "-x", "\udc80"),
+    "without": ("etc", "/", "/etc/../x", "/a\nb"),
     "upstream": ("", "a b", "http://me:Kanari3@m/", "../x"),
     "limit": ("", "6x", "-1h", "6 h", "h"),
     "at": ("", "3:30", "24:00", "03:60", "now"),

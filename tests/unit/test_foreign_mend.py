@@ -324,3 +324,16 @@ def test_hostile_trees_are_read_with_bounds(tmp_path: Path) -> None:
     assert any("longer than" in fault for fault in tree.unread)
     assert [kernel.compression for kernel in tree.kernels] == ["unknown"]
     plan_changes(tree, WANTED)
+
+
+def test_a_boot_that_was_a_disk_of_its_own_gets_a_menu_with_its_new_paths(tmp_path: Path) -> None:
+    folder = make_kvm(tmp_path)
+    (folder / "boot/grub/grub.cfg").write_text(
+        "menuentry 'x' {\n linux /vmlinuz-6.1.0-56-amd64 root=/dev/vda2\n}\n"
+    )
+
+    changes = plan_changes(look(folder), Wanted(keeps_uuids=False, merged=("/boot",)))
+
+    menu = becomes(changes, "/boot/grub/grub.cfg")
+    assert "linux /boot/vmlinuz-6.1.0-56-amd64 root=/dev/xvda1" in menu
+    assert "initrd /boot/initrd.img-6.1.0-56-amd64.xen" in menu

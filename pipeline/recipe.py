@@ -188,8 +188,17 @@ class Recipe:
 
     def state(self, name: str, spec: Spec) -> State:
         """Whether the stage's artifact is current for this guest, and why not."""
-        stage = self.stage(name, spec)
-        before = {upper: self.state(upper, spec) for upper in stage.after}
+        return self._state_among(name, spec, {})
+
+    def _state_among(self, name: str, spec: Spec, known: dict[str, State]) -> State:
+        """The same; a stage that several come after is looked at once."""
+        if name not in known:
+            stage = self.stage(name, spec)
+            before = {upper: self._state_among(upper, spec, known) for upper in stage.after}
+            known[name] = self._state_after(stage, spec, before)
+        return known[name]
+
+    def _state_after(self, stage: Stage, spec: Spec, before: Mapping[str, State]) -> State:
         inputs = self.inputs_of(stage, spec)
         waiting = [upper for upper, state in before.items() if not state.is_current]
         try:
@@ -199,9 +208,8 @@ class Recipe:
         upstream = {upper: state.identity for upper, state in before.items()}
         upstream |= dict.fromkeys(stage.takes, "")
         upstream |= {upper: what.identity for upper, what in taken.items()}
-        key = fingerprint(
-            {"stage": name, "revision": stage.revision, "inputs": inputs, "upstream": upstream}
-        )
+        made_of = {"inputs": inputs, "upstream": upstream}
+        key = fingerprint({"stage": stage.name, "revision": stage.revision, **made_of})
         folder, buildinfo = self._find(stage, spec, key)
         is_open = bool(waiting and buildinfo) and all(
             upper in stage.takes or before[upper].is_open for upper in waiting
@@ -429,26 +437,30 @@ class Recipe:
     def _open_upstream(self, stage: Stage, spec: Spec, stack: ExitStack) -> dict[str, Path]:
         """The folders of all earlier stages, verified, and kept from removal by `stack`."""
         folders: dict[str, Path] = {}
+        known: dict[str, State] = {}
         for upper in stage.after:
-            folders.update(self._open_upstream(self.stage(upper, spec), spec, stack))
-            state = self.state(upper, spec)
+            self._state_among(upper, spec, known)
+        for upper in list(known):  # each stands behind those that it comes after
+            state = self._state_among(upper, spec, known)
             folders[upper] = state.folder
             if self.stages[upper].is_shared:
-                self._mend(upper, spec, state)
+                if self._mend(upper, spec, state):
+                    known.clear()
                 stack.enter_context(self._store.reading(upper, state.fingerprint))
         return folders
 
-    def _mend(self, name: str, spec: Spec, state: State) -> None:
-        """Build an artifact of the store again whose bytes are not what they were."""
+    def _mend(self, name: str, spec: Spec, state: State) -> bool:
+        """Build a damaged artifact of the store again; whether it was one."""
         damaged = self._store.find_damage(name, state.fingerprint)
         if not damaged:
-            return
+            return False
         print_line(f"  {name:<8} {damaged} is damaged in the store: building it again")
         with self._store.lock(name, state.fingerprint):
             grave = self.project.scratch / f"damaged-{uuid.uuid4().hex[:8]}"
             self._store.discard(name, state.fingerprint, grave)
         remove_or_warn(grave)
         self.build(name, spec)
+        return True
 
     def _publish(self, stage: Stage, state: State, job: Job, seconds: float) -> None:
         scratch = job.scratch

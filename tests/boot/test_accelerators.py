@@ -14,12 +14,13 @@ from pipeline.recipe import Recipe
 from pipeline.stages import STAGES
 from tests.conftest import ROOT
 from tests.specs import make_spec
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.boot
+@in_turn("boot", "what runs Xen")
 def test_what_runs_xen_is_told_from_what_does_not(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,12 +12,13 @@ from pipeline.artifact.sums import measure_file
 from tests.boot.conftest import Prover
 from tests.conftest import ROOT
 from tests.dom0 import CARRIED, EMPTY_DISK, running_dom0
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.boot
+@in_turn("boot", "the project in a dom0")
 def test_the_project_runs_in_a_real_dom0_with_its_own_volume_group(
     workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -35,7 +36,7 @@ def test_the_project_runs_in_a_real_dom0_with_its_own_volume_group(
         assert "thin" in dom0.demand("lvs --noheadings -o lv_name VG0")
 
 
-@pytest.mark.boot
+@in_turn("boot", "a proof by xl in a dom0")
 def test_a_guest_is_proven_by_the_xl_of_the_dom0_that_the_project_runs_in(
     prover: Prover, tmp_path: Path
 ) -> None:

@@ -16,8 +16,14 @@ from pipeline.proof.testhost import ensure_host
 from tests.boot.conftest import Prover
 from tests.conftest import require
 from tests.specs import make_spec
+from tests.turns import in_turn
 
-pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.build,
+    pytest.mark.timeout(1800),
+    in_turn("boot", "a proof's key in every disk"),
+]
 LINE = "ssh-ed25519 AAAA of one proof alone"
 # a guest each: the disks of one configuration, by their numbers in DISKS
 DISKS = (

@@ -22,6 +22,7 @@ from tests.boot.conftest import Prover
 from tests.boot.faults import Faulty, copy_artifact
 from tests.conftest import ROOT, require
 from tests.leaks import take_stock
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
@@ -45,6 +46,7 @@ def diagnose(prover: Prover, faulty: Faulty) -> GuestFailed:
     return caught.value
 
 
+@in_turn("fault", "no PVH note")
 def test_a_kernel_without_the_pvh_note(prover: Prover, tmp_path: Path) -> None:
     faulty = spoil(prover, tmp_path).without_pvh_note()
 
@@ -54,7 +56,7 @@ def test_a_kernel_without_the_pvh_note(prover: Prover, tmp_path: Path) -> None:
     assert "xl create ended with status" in told.brief
 
 
-@pytest.mark.boot
+@in_turn("fault", "root= names no disk")
 def test_a_root_that_names_no_disk(prover: Prover, tmp_path: Path) -> None:
     faulty = spoil(prover, tmp_path).rewrite('"/dev/xvda1 ro"', '"/dev/xvdz9 ro rootdelay=5"')
 
@@ -65,7 +67,7 @@ def test_a_root_that_names_no_disk(prover: Prover, tmp_path: Path) -> None:
     assert "  | initrd: root device /dev/xvdz9 did not appear" in told.details
 
 
-@pytest.mark.boot
+@in_turn("fault", "no disk driver")
 def test_an_initrd_without_the_disk_driver(prover: Prover, tmp_path: Path) -> None:
     faulty = spoil(prover, tmp_path).without_disk_driver()
     faulty.rewrite('"/dev/xvda1 ro"', '"/dev/xvda1 ro rootdelay=5"')
@@ -75,7 +77,7 @@ def test_an_initrd_without_the_disk_driver(prover: Prover, tmp_path: Path) -> No
     assert "the initrd holds no xen-blkfront" in told.hint
 
 
-@pytest.mark.boot
+@in_turn("fault", "LZ4 and PV GRUB")
 def test_an_lz4_kernel_with_pv_grub(prover: Prover, tmp_path: Path) -> None:
     cloud = prover.build("test-drbd") / "vmlinuz"
     kinds = Workshop(prover.workshop.output, ROOT / "tests/boot/guests")
@@ -88,7 +90,7 @@ def test_an_lz4_kernel_with_pv_grub(prover: Prover, tmp_path: Path) -> None:
     assert "GRUB for Xen cannot unpack this kernel (LZ4" in told.hint
 
 
-@pytest.mark.boot
+@in_turn("fault", "a renamed card")
 def test_a_card_that_was_renamed(prover: Prover, tmp_path: Path) -> None:
     network = tmp_path / "network"
     network.write_text("[Match]\nName=eth0\n\n[Network]\nDHCP=yes\n")
@@ -101,7 +103,7 @@ def test_a_card_that_was_renamed(prover: Prover, tmp_path: Path) -> None:
     assert re.search(r"FAIL address by DHCP +nothing", told.details)
 
 
-@pytest.mark.boot
+@in_turn("fault", "no getty")
 def test_no_getty_on_the_console(prover: Prover, tmp_path: Path) -> None:
     unit = "/etc/systemd/system/serial-getty@hvc0.service"
     faulty = spoil(prover, tmp_path).debugfs(f'symlink "{unit}" /dev/null')
@@ -111,6 +113,7 @@ def test_no_getty_on_the_console(prover: Prover, tmp_path: Path) -> None:
     assert "no getty runs on hvc0" in told.hint
 
 
+@in_turn("fault", "a dead test host")
 def test_a_test_host_that_dies_is_broken_and_says_nothing_about_the_guest(prover: Prover) -> None:
     folder = prover.build("test-drbd")
     before = take_stock().processes
@@ -139,7 +142,7 @@ def _kill_qemu(prover: Prover, before: frozenset[str], ended: threading.Event) -
             return
 
 
-@pytest.mark.boot
+@in_turn("fault", "an agent that stands still")
 def test_an_agent_that_stands_still_is_broken(
     prover: Prover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +161,7 @@ def test_an_agent_that_stands_still_is_broken(
     assert "the test host did not answer within" in str(caught.value), caught.value.details
 
 
+@in_turn("fault", "a full disk")
 def test_a_full_disk_is_the_machines_fault(prover: Prover) -> None:
     require(os.geteuid() == 0, "a small file system for the test is mounted as root")
     prover.build("test-drbd")

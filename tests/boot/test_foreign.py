@@ -17,11 +17,12 @@ from pipeline.proof.session import Asked
 from tests.boot.conftest import Prover
 from tests.boot.faults import copy_artifact
 from tests.conftest import require
+from tests.turns import in_turn
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.build,
-    pytest.mark.boot,
+    in_turn("boot", "what xen-create-image makes"),
     pytest.mark.timeout(3000),
 ]
 

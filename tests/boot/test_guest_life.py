@@ -12,12 +12,12 @@ from pipeline.proof.evidence import Evidence
 from pipeline.proof.names import FOLDER, SCREENSHOT
 from pipeline.proof.session import Asked
 from tests.boot.conftest import Prover
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.build,
-    pytest.mark.boot,
     pytest.mark.timeout(6000),
 ]
 SPEC = 'suite = "bookworm"\nvnc = true\n'
@@ -37,6 +37,7 @@ def screened(prover: Prover, tmp_path: Path) -> Prover:
     return Prover(Workshop(prover.workshop.output, guests), prover.key)
 
 
+@in_turn("boot", "the screen and the console")
 @pytest.mark.parametrize(("name", "port"), [("fixed", "port 5903"), ("free", "port 5900")])
 def test_the_screen_is_seen_and_root_enters_on_the_console(
     screened: Prover, tmp_path: Path, name: str, port: str
@@ -59,6 +60,7 @@ def test_the_screen_is_seen_and_root_enters_on_the_console(
     assert "sesame-42" not in evidence.console
 
 
+@in_turn("boot", "saved, restored, rebooted")
 def test_a_guest_is_saved_restored_and_rebooted(prover: Prover) -> None:
     prover.build("test-drbd")
 
@@ -75,6 +77,7 @@ def test_a_guest_is_saved_restored_and_rebooted(prover: Prover) -> None:
     assert "package lists" in seen["apt-get update"].expected
 
 
+@in_turn("boot", "the kernel that a guest installed")
 def test_a_pygrub_guest_boots_the_kernel_that_was_installed_in_it(prover: Prover) -> None:
     prover.build("pygrub")
 

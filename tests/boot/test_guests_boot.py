@@ -13,6 +13,7 @@ from pipeline.proof.seals import read_verdict
 from pipeline.proof.session import Asked
 from tests.boot.conftest import Prover
 from tests.boot.faults import copy_artifact
+from tests.turns import in_turn
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
 KINDS = {
@@ -64,7 +65,7 @@ def test_a_guest_boots_and_answers(prover: Prover, name: str) -> None:
     assert "login:" in (folder / "proof/console.log").read_text()
 
 
-@pytest.mark.boot
+@in_turn("boot", "nobody lets root in")
 def test_a_guest_that_lets_no_root_in_is_proven_from_outside_and_says_why(
     prover: Prover, tmp_path: Path
 ) -> None:

@@ -20,16 +20,16 @@ from pipeline.proof.timeouts import VARIABLE, patient
 from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.stages import STAGES
-from tests.boot.turns import in_turn
 from tests.conftest import ROOT
 from tests.dom0 import EMPTY_DISK, Dom0, running_dom0
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.build,
     pytest.mark.timeout(3000),
-    *in_turn("a guest's life in a dom0"),
+    in_turn("boot", "a guest's life in a dom0"),
 ]
 NAME = "test-drbd"
 LEAN = ("size=1G", "swap=64M", "memory=192M")

@@ -19,15 +19,14 @@ import pytest
 
 from pipeline.files import digest_file
 from pipeline.proof.timeouts import VARIABLE
-from tests.boot.turns import in_turn
 from tests.boot.xen_tools_guests import KINDS, XenToolsGuest, make_guest
 from tests.conftest import require
 from tests.dom0 import EMPTY_DISK, Dom0, running_dom0
 from tests.specs import make_spec
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(6000)]
-TURN = "an old guest"
 
 
 @pytest.fixture
@@ -43,7 +42,9 @@ def stock(*paths: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=in_turn(TURN) if kind == "pygrub" else pytest.mark.boot)
+        pytest.param(
+            kind, marks=in_turn("boot", "an old guest") if kind == "pygrub" else pytest.mark.boot
+        )
         for kind in KINDS
     ],
 )
@@ -100,7 +101,7 @@ def step(what: str) -> Iterator[None]:
     print(f"{what}: {time.monotonic() - started:.0f} s", flush=True)
 
 
-@pytest.mark.boot
+@in_turn("boot", "old guests on volumes")
 def test_guests_on_volumes_are_made_pvh_guests_in_a_real_dom0(
     workshop: Workshop, home: Path, tmp_path: Path
 ) -> None:

@@ -19,18 +19,18 @@ import pytest
 
 from pipeline.artifact.sums import read_sum_file
 from tests.boot.faults import lose_root
-from tests.boot.turns import in_turn
 from tests.conftest import require
 from tests.host.archives import missing_tools
 from tests.night_mirror import night_mirror
 from tests.night_site import Follower, NightSite, Told
+from tests.turns import in_turn
 from tests.workshop import Outcome, Workshop
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.build,
     pytest.mark.timeout(6000),
-    *in_turn("nights"),
+    in_turn("boot", "nights"),
 ]
 
 GUESTS = {"old": 'init = "sysvinit"\ntype = "pv"\n', "pv": 'type = "pv"\n', "pvh": ""}

@@ -12,6 +12,7 @@ import pytest
 from pipeline.proof.timeouts import patient
 from tests.conftest import ROOT
 from tests.dom0 import EMPTY_DISK, Dom0, running_dom0
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
@@ -49,7 +50,7 @@ def start(dom0: Dom0) -> None:
     await_login(dom0, int(dom0.demand(f"xl domid {NAME}")))
 
 
-@pytest.mark.boot
+@in_turn("boot", "volumes in a dom0")
 def test_guests_on_thick_and_thin_volumes_start(workshop: Workshop, tmp_path: Path) -> None:
     artifact = workshop.built(NAME, *LEAN)
     record = json.loads((artifact / "stages.json").read_text())

@@ -18,7 +18,6 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,7 @@ from tests.torture.verdict import (
     find_processes,
     find_unfit,
 )
+from tests.turns import TODAY
 
 pytestmark = pytest.mark.integration
 
@@ -235,12 +235,11 @@ def expect(ending: str, point: Point, code: int, said: str) -> None:
 
 def cases(points: list[Point]) -> Iterator[tuple[Point, str]]:
     """Each with each, or, in a usual run, each point with one ending that the date chooses."""
-    today = date.today().toordinal()
     for number, point in enumerate(points):
         is_final = "publish" in point.name or "commit" in point.name
-        if not ALL and not is_final and number % 3 != today % 3:
+        if not ALL and not is_final and number % 3 != TODAY % 3:
             continue
-        endings = ENDINGS if ALL else [ENDINGS[(number + today) % len(ENDINGS)]]
+        endings = ENDINGS if ALL else [ENDINGS[(number + TODAY) % len(ENDINGS)]]
         for ending in endings:
             if ending == "disk" and point.name in ("remove", "removed"):
                 continue  # a removal needs no room

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,10 @@ from tests.torture.__main__ import repeat
 from tests.torture.damages import Damages
 from tests.torture.kills import GUEST, Torture
 from tests.torture.program import Ground
+from tests.turns import TODAY
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(4 * 3600)]
 
-SEED = date.today().toordinal()
 SHARE_S = 30.0
 
 
@@ -28,7 +27,7 @@ def budget(name: str) -> tuple[int, float]:
 
 
 def test_random_kills_leave_nothing_and_nothing_wrong(tmp_path: Path) -> None:
-    torture = Torture(Ground.make(tmp_path / "ground", GUEST), SEED)
+    torture = Torture(Ground.make(tmp_path / "ground", GUEST), TODAY)
     done, wrong = repeat(torture.kill_one, *budget("KILLS"))
     print(f"{done} kills: {dict(sorted(torture.ended.items()))}")
     assert not wrong, "\n".join(wrong)
@@ -36,7 +35,7 @@ def test_random_kills_leave_nothing_and_nothing_wrong(tmp_path: Path) -> None:
 
 def test_what_is_damaged_is_mended_or_refused_and_never_used(tmp_path: Path) -> None:
     require(is_root(), "changes owners")
-    damages = Damages(tmp_path, SEED)
+    damages = Damages(tmp_path, TODAY)
     done, wrong = repeat(damages.damage_one, *budget("DAMAGES"))
     print(f"{done} damages: {dict(sorted(damages.outcomes.items()))}")
     assert not wrong, "\n".join(wrong)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import ROOT, require
 from tests.lvm.conftest import IN_UML
+from tests.turns import TODAY
 from tests.uml import missing_uml, run_in_uml
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
@@ -29,9 +30,10 @@ def names_of(path: Path) -> list[str]:
 TESTS = [name for path in sorted(INSIDE.glob("test_*.py")) for name in names_of(path)]
 
 
-def _strides() -> list[str]:
-    """KILL_STRIDE=1 kills at every command."""
-    return [f"KILL_STRIDE={os.environ['KILL_STRIDE']}"] if "KILL_STRIDE" in os.environ else []
+def _asked() -> list[str]:
+    """KILL_STRIDE=1 kills at every command, DOMU_TEST_DAY=N at those of that day."""
+    stride = [f"KILL_STRIDE={os.environ['KILL_STRIDE']}"] if "KILL_STRIDE" in os.environ else []
+    return [f"{IN_UML}=1", f"DOMU_TEST_DAY={TODAY}", *stride]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         argv,
         folder=ROOT,
         disks=disks,
-        variables=[f"{IN_UML}=1", *_strides()],
+        variables=_asked(),
         timeout_s=BOOT_S,
     )
     written = work / "results/report.xml"

@@ -6,19 +6,18 @@ of it is noted for docs/reference/suites.md by `python -m tests.suites --write`.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from pipeline.suites import SUITES
 from pipeline.suites.accounts import read_accounts
 from tests.conftest import require
 from tests.suites.release import Releases
+from tests.turns import TODAY
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(1800)]
 BUILDABLE = [name for name, account in read_accounts().items() if account.built]
-IN_TURN = BUILDABLE[datetime.now(UTC).toordinal() % len(BUILDABLE)]
+IN_TURN = BUILDABLE[TODAY % len(BUILDABLE)]
 
 
 @pytest.fixture(scope="module")

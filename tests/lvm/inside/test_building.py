@@ -14,7 +14,7 @@ from pipeline.spec import load_all
 from pipeline.storage import lvm
 from pipeline.storage.golden import list_golden, remove_golden
 from tests import small
-from tests.lvm.inside.conftest import remove_guests
+from tests.lvm.inside.conftest import make_project, remove_guests
 
 MIB = 1 << 20
 
@@ -22,7 +22,7 @@ MIB = 1 << 20
 def test_a_guest_gets_its_volumes_and_its_configuration_names_them(
     group: str, tmp_path: Path
 ) -> None:
-    project = small.make_project(tmp_path, "web1", text='type = "pv"\nlvm = "VG0"\n')
+    project = make_project(tmp_path, "web1", text='type = "pv"\nlvm = "VG0"\n')
     folder = small.build(project, "web1")
     disk = Path("/dev/VG0/web1-disk")
     assert small.version_of(disk) == "1"
@@ -41,7 +41,7 @@ def asked(name: str, *yes: str) -> Delete:
 
 
 def test_a_deleted_guest_takes_its_volumes_along_and_no_others(group: str, tmp_path: Path) -> None:
-    project = small.make_project(tmp_path, "web1", "web2", text='lvm = "VG0"\n')
+    project = make_project(tmp_path, "web1", "web2", text='lvm = "VG0"\n')
     for name in ("web1", "web2"):
         small.build(project, name)
     recipe, specs = small.make_recipe(project), load_all(project.guests)
@@ -65,7 +65,7 @@ def test_a_deleted_guest_takes_its_volumes_along_and_no_others(group: str, tmp_p
 def test_a_rebuilt_guest_takes_the_place_of_the_old_one_if_nobody_minds(
     group: str, tmp_path: Path
 ) -> None:
-    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    project = make_project(tmp_path, "web1", text='lvm = "VG0"\n')
     small.build(project, "web1", "1")
     disk, point = Path("/dev/VG0/web1-disk"), tmp_path / "mnt"
     before = lvm.find_volume(run, group, "web1-disk")
@@ -92,7 +92,7 @@ def test_a_rebuilt_guest_takes_the_place_of_the_old_one_if_nobody_minds(
 
 def test_a_volume_that_is_not_ours_is_never_overwritten(group: str, tmp_path: Path) -> None:
     foreign = lvm.create_volume(run, group, "web1-disk", size_bytes=MIB)
-    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    project = make_project(tmp_path, "web1", text='lvm = "VG0"\n')
     for replace in (False, True):
         with pytest.raises(InUseError, match="exists and was not made for web1"):
             small.build(project, "web1", replace=replace)
@@ -101,10 +101,10 @@ def test_a_volume_that_is_not_ours_is_never_overwritten(group: str, tmp_path: Pa
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_made(group: str, tmp_path: Path) -> None:
-    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n', size="2G")
+    project = make_project(tmp_path, "web1", text='lvm = "VG0"\n', size="2G")
     with pytest.raises(EnvironmentFault, match="VG0 has .* MiB free, the guest's new volumes need"):
         small.build(project, "web1")
-    small.make_project(tmp_path, "web1", text='lvm = "VG9"\n')
+    make_project(tmp_path, "web1", text='lvm = "VG9"\n')
     with pytest.raises(EnvironmentFault, match="no volume group 'VG9'"):
         small.build(project, "web1")
     assert lvm.list_volumes(run) == []
@@ -112,10 +112,10 @@ def test_what_cannot_fit_is_refused_before_anything_is_made(group: str, tmp_path
 
 def test_thin_volumes_take_what_is_written(group: str, pool: str, tmp_path: Path) -> None:
     text = 'lvm = "VG0"\nlvm_thin = "pool"\n'
-    project = small.make_project(tmp_path, "web1", text=text, size="1G")
+    project = make_project(tmp_path, "web1", text=text, size="256M")
     small.build(project, "web1")
     found = lvm.find_volume(run, group, "web1-disk")
-    assert found is not None and found.is_thin and found.size == 1 << 30 and found.filled < 10
+    assert found is not None and found.is_thin and found.size == 256 * MIB and found.filled < 10
     assert small.version_of(found.path) == "1"
     remove_guests(project)
 
@@ -124,7 +124,7 @@ def test_copy_on_write_guests_are_snapshots_with_an_identity_of_their_own(
     group: str, pool: str, tmp_path: Path
 ) -> None:
     text = 'lvm = "VG0"\nlvm_thin = "pool"\nclone = "cow"\n'
-    project = small.make_project(tmp_path, "web1", "web2", text=text, size="512M")
+    project = make_project(tmp_path, "web1", "web2", text=text)
     seen = []
     for name in ("web1", "web2"):
         small.build(project, name)
@@ -133,7 +133,7 @@ def test_copy_on_write_guests_are_snapshots_with_an_identity_of_their_own(
         facts = run(["debugfs", "-R", "cat /etc/machine-id", disk]).splitlines()[-1]
         seen.append((facts, run(["blkid", "-o", "value", "-s", "UUID", disk]).strip()))
         volume = lvm.find_volume(run, group, f"{name}-disk")
-        assert volume is not None and volume.size == 512 * MIB
+        assert volume is not None and volume.size == 256 * MIB
         assert volume.origin.startswith("domu-golden-")
     assert len({fact for pair in seen for fact in pair}) == 4
     ((golden, clones),) = list_golden(run).items()
@@ -150,7 +150,7 @@ def test_a_pool_that_does_not_zero_its_blocks_is_refused(
 ) -> None:
     run(["lvchange", "--zero", "n", f"{group}/{pool}"])
     text = 'lvm = "VG0"\nlvm_thin = "pool"\n'
-    project = small.make_project(tmp_path, "web1", text=text)
+    project = make_project(tmp_path, "web1", text=text)
     with pytest.raises(EnvironmentFault, match="hands out blocks that still hold"):
         small.build(project, "web1")
     run(["lvchange", "--zero", "y", f"{group}/{pool}"])
@@ -159,7 +159,7 @@ def test_a_pool_that_does_not_zero_its_blocks_is_refused(
 def test_a_given_device_is_written_whole_and_kept_from_others(tmp_path: Path) -> None:
     device = Path("/dev/ubdc")
     run(["mke2fs", "-q", "-F", device])
-    project = small.make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n')
+    project = make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n')
     with pytest.raises(InUseError, match="holds a ext2 file system"):
         small.build(project, "web1")
     folder = small.build(project, "web1", replace=True)
@@ -174,20 +174,20 @@ def test_a_given_device_is_written_whole_and_kept_from_others(tmp_path: Path) ->
     [("/dev/absent", "No such file"), ("/dev/null", "no block device")],
 )
 def test_what_is_no_device_is_told(tmp_path: Path, device: str, message: str) -> None:
-    project = small.make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n')
+    project = make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n')
     with pytest.raises(PipelineError, match=message):
         small.build(project, "web1")
 
 
 def test_a_read_only_or_small_device_is_told(group: str, tmp_path: Path) -> None:
     volume = lvm.create_volume(run, group, "given", size_bytes=300 * MIB)
-    project = small.make_project(tmp_path, "web1", text=f'image_dev = "{volume.path}"\n')
+    project = make_project(tmp_path, "web1", text=f'image_dev = "{volume.path}"\n')
     run(["blkdiscard", "-z", volume.path])
     run(["blockdev", "--setro", volume.path])
     with pytest.raises(EnvironmentFault, match="read only"):
         small.build(project, "web1")
     run(["blockdev", "--setrw", volume.path])
-    small.make_project(tmp_path, "web1", text=f'image_dev = "{volume.path}"\n', size="301M")
+    make_project(tmp_path, "web1", text=f'image_dev = "{volume.path}"\n', size="301M")
     with pytest.raises(EnvironmentFault, match="has 300 MiB, the guest asks for 301 MiB"):
         small.build(project, "web1")
     lvm.remove_volume(run, volume)

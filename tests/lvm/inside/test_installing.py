@@ -25,10 +25,9 @@ from pipeline.storage.transaction import recover_all
 from pipeline.xen import xl
 from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.host.small_artifact import ABIS, hostname_in, is_clean, make_artifact, make_kernel
-from tests.lvm.inside.conftest import GROUP
+from tests.lvm.inside.conftest import FIRST, GROUP, STRIDE
 
 NAME = "web1"
-STRIDE = int(os.environ.get("KILL_STRIDE", "6"))  # commands take their time in this kernel
 
 
 class Host:
@@ -167,7 +166,7 @@ def test_a_kill_while_a_volume_is_made_smaller_leaves_one_whole_guest(host: Host
     host.install(ABIS[0])
     host.resize("48M")
     large = host.disk()
-    for at in range(1, 200, 2 * STRIDE):
+    for at in range(FIRST, 200, 2 * STRIDE):
         status = run_and_kill(lambda: host.resize("36M"), at, calls=("replace",))
         assert is_clean(host.disk())
         recover_all(site_of(host.layout))
@@ -176,7 +175,7 @@ def test_a_kill_while_a_volume_is_made_smaller_leaves_one_whole_guest(host: Host
         assert volumes() == [host.disk().name, f"{NAME}-swap"]
         if host.disk() != large:
             break
-    print(f"resize of a volume: {(at - 1) // STRIDE // 2} kills left the old one")
+    print(f"resize of a volume: {at // STRIDE // 2} kills left the old one")
     assert status in (-9, SURVIVED)
     assert at > 2 * STRIDE
     host.remove()
@@ -188,7 +187,7 @@ def kill_everywhere(
 ) -> tuple[int, int]:
     """Before every STRIDEth program and rename."""
     old = new = 0
-    for at in range(1, 200, STRIDE):
+    for at in range(FIRST, 200, STRIDE):
         status = run_and_kill(action, at, calls=("replace",))
         # what xl create would find at this moment
         assert hostname_in(host.disk()) in (f"{NAME} {ABIS[0]}", f"{NAME} {ABIS[1]}")

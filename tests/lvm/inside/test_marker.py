@@ -8,7 +8,7 @@ from pipeline.process import run
 from pipeline.storage import lvm
 from pipeline.storage.golden import list_golden, remove_golden
 from tests import small
-from tests.lvm.inside.conftest import chunks_of, remove_guests
+from tests.lvm.inside.conftest import chunks_of, make_project, remove_guests
 
 MARK = b"A former tenant's secret, once a sector of 512 bytes has it. "
 MIB = 1 << 20
@@ -36,7 +36,7 @@ def test_no_block_of_a_new_volume_shows_a_former_tenant(group: str, tmp_path: Pa
     raw = lvm.create_volume(run, group, "unwritten", size_bytes=8 * MIB)
     assert marks_on(raw.path) > 100_000, "the disk was clean: this test would show nothing"
     lvm.remove_volume(run, raw)
-    project = small.make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+    project = make_project(tmp_path, "web1", text='lvm = "VG0"\n')
     small.build(project, "web1")
     for name in ("web1-disk", "web1-swap"):
         assert marks_on(Path("/dev", group, name)) == 0
@@ -44,7 +44,7 @@ def test_no_block_of_a_new_volume_shows_a_former_tenant(group: str, tmp_path: Pa
     run(["lvcreate", "-y", *lvm.udevless(), "--type", "thin-pool", "-L", "64M", "--zero", "y",
          "--poolmetadatasize", "4M", "-n", "pool", group])  # fmt: skip
     text = 'lvm = "VG0"\nlvm_thin = "pool"\nclone = "cow"\n'
-    small.make_project(tmp_path, "web2", text=text)
+    make_project(tmp_path, "web2", text=text)
     small.build(project, "web2")
     for name in ("web2-disk", "web2-swap"):
         assert marks_on(Path("/dev", group, name)) == 0

@@ -1,0 +1,60 @@
+"""What is too long for every run of the tests: a part of it each day, all of it by `pytest -m ""`.
+
+A story is a test, or several that share a long set-up, with a day of its own in the turn of its
+kind. DOMU_TEST_DAY=N is another day than today's, to see what it has.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+STORIES = {
+    "boot": (
+        "a guest's life in a dom0",
+        "nights",
+        "an old guest",
+        "old guests on volumes",
+        "a proof's key in every disk",
+        "the screen and the console",
+        "a proof by xl in a dom0",
+        "volumes in a dom0",
+        "saved, restored, rebooted",
+        "what xen-create-image makes",
+        "the kernel that a guest installed",
+        "the project in a dom0",
+        "nobody lets root in",
+        "what runs Xen",
+    ),
+    "fault": (
+        "no PVH note",
+        "root= names no disk",
+        "no disk driver",
+        "LZ4 and PV GRUB",
+        "a renamed card",
+        "no getty",
+        "a dead test host",
+        "an agent that stands still",
+        "a full disk",
+    ),
+}
+TODAY = int(os.environ.get("DOMU_TEST_DAY") or datetime.now(UTC).toordinal())
+
+
+def in_turn(kind: str, story: str) -> pytest.MarkDecorator:
+    """The mark of a story: `other_day` is left out unless asked for."""
+    stories = STORIES[kind]
+    return _mark(stories.index(story), len(stories))
+
+
+def spread(cases: Iterable[Any], days: int) -> list[Any]:
+    """The cases of a parametrized test, each on one of so many days."""
+    return [pytest.param(case, marks=_mark(number, days)) for number, case in enumerate(cases)]
+
+
+def _mark(place: int, days: int) -> pytest.MarkDecorator:
+    return pytest.mark.today if place % days == TODAY % days else pytest.mark.other_day

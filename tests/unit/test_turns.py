@@ -1,0 +1,46 @@
+"""Whatever has its turn has its day, and every day has something of each kind."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests import turns
+from tests.conftest import ROOT
+
+
+def told_in_tests() -> Iterator[tuple[str, str]]:
+    """Each in_turn("kind", "story") of the tests' files."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "in_turn":
+                kind, story = map(ast.literal_eval, node.args)
+                yield kind, story
+
+
+def test_every_story_is_some_test_and_has_one_day_in_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = {(kind, story) for kind, stories in turns.STORIES.items() for story in stories}
+    assert set(told_in_tests()) == written
+    for kind, stories in turns.STORIES.items():
+        for day in range(len(stories)):
+            monkeypatch.setattr(turns, "TODAY", turns.TODAY + 1)
+            today = [s for s in stories if turns.in_turn(kind, s).name == "today"]
+            assert len(today) == 1, (kind, day)
+            written.discard((kind, today[0]))
+    assert not written, "these never have their day"
+
+
+def test_every_case_has_one_of_so_many_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    for _ in range(3):
+        monkeypatch.setattr(turns, "TODAY", turns.TODAY + 1)
+        today = [
+            case.values[0] for case in turns.spread("abcdefg", 3) if case.marks[0].name == "today"
+        ]
+        assert len(today) in (2, 3)
+        seen += today
+    assert sorted(seen) == list("abcdefg")

@@ -7,9 +7,10 @@ so that the same source gives the same bytes.
 from __future__ import annotations
 
 import difflib
+import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -145,21 +146,21 @@ def _write(tree: Beneath, change: Change, content: bytes, time_s: int | None) ->
         tree.write(path, content, mode=mode, uid=owner, gid=group, mtime_s=time, replace=True)
 
 
-class _steady_folder:  # noqa: N801 - a context manager
-    """The folder of a path keeps its time."""
-
-    def __init__(self, tree: Beneath, path: str) -> None:
-        self._tree, self._folder = tree, path.rpartition("/")[0] or "/"
-        self._time_s: int | None = None
-
-    def __enter__(self) -> None:
-        with suppress(OSError):
-            self._time_s = int(self._tree.stat(self._folder, follow_last=True).st_mtime)
-
-    def __exit__(self, *_: object) -> None:
-        if self._time_s is not None:
-            with suppress(OSError):
-                self._tree.utime(self._folder, self._time_s)
+@contextmanager
+def _steady_folder(tree: Beneath, path: str) -> Iterator[None]:
+    """The folder of a path keeps its time, where there is one."""
+    try:
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        folder = tree.open(path.rpartition("/")[0] or "/", flags, follow_last=True)
+    except (FileNotFoundError, NotADirectoryError):
+        yield
+        return
+    try:
+        time_s = int(os.fstat(folder).st_mtime)
+        yield
+        os.utime(folder, (time_s, time_s))
+    finally:
+        os.close(folder)
 
 
 def _make_initrd(tree: Beneath, change: Change, busybox: bytes, room: Path) -> bytes:

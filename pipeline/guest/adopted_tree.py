@@ -58,7 +58,7 @@ def read_adopted(project: Project, name: str) -> Adopted:
     except FileNotFoundError:
         raise UsageError(
             f"adopted = '{name}': there is no {folder}",
-            hint="adopt it under that name",
+            hint=f"doit adopt from=TAR|FOLDER|DISK|ssh://HOST name={name}",
         ) from None
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise VerificationError(f"{folder / RECORD} is damaged", hint="adopt it again") from error

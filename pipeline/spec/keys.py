@@ -68,8 +68,8 @@ class Origin(Section):
     )
     adopted: Annotated[StrictStr, AfterValidator(lambda text: check_adopted(text))] = Field(
         "",
-        description="A root file system that was adopted, by its name: the guest is made of it "
-        "and not of packages. With boot = 'grub' it starts the kernel that is in it, with "
+        description="A root file system that `doit adopt` took in, by its name: the guest is made "
+        "of it and not of packages. With boot = 'grub' it starts the kernel that is in it, with "
         "boot = 'direct' a package's. Suite and init are then those that it is most like.",
         examples=["web1"],
     )

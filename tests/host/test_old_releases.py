@@ -28,6 +28,8 @@ IN_VG0 = """
 mkdir -p /mnt/upper /mnt/work /mnt/output
 mount -t overlay -o lowerdir={lab}/output,upperdir=/mnt/upper,workdir=/mnt/work none /mnt/output
 rm -rf /mnt/output/volumes /mnt/output/guests
+mkdir /mnt/guests
+if [ -d /etc/xen-tools ]; then mount -t tmpfs none /etc/xen-tools; fi
 mount --bind {lab}/boot /boot
 mount --bind {lab}/ring.gpg {keyring}
 pvcreate -q /dev/ubdb
@@ -38,20 +40,20 @@ e2fsck -f -n /dev/VG0/{name}-disk
 debugfs -R "cat /etc/inittab" /dev/VG0/{name}-disk
 cat /mnt/output/guests/{name}/{name}.xm
 """
+# as they were written down, but for the backslashes at the ends of lines
 LINES = {
-    "lenny": "--hostname test-drbd --kernel /boot/vmlinuz-2.6.26-2-xen-686 "
-    "--initrd /boot/initrd.img-2.6.26-2-xen-686 --dist lenny "
-    "--mirror http://monmiroir:9999/debian/ --dhcp --size 4G --role udev",
-    "etch": "--hostname montest --kernel /boot/vmlinuz-2.6.18-6-xen-686 "
-    "--initrd /boot/initrd.img-2.6.18-6-xen-686 --debootstrap --dist etch "
-    "--mirror monmiroir:9999 --dhcp --size 4G",
+    "lenny": """\
+xen-create-image --hostname test-drbd --kernel /boot/vmlinuz-2.6.26-2-xen-686
+  --initrd /boot/initrd.img-2.6.26-2-xen-686
+  --dist lenny --mirror http://monmiroir:9999/debian/
+  --dhcp  --lvm VG0 --size 4G
+  --role udev""",
+    "etch": """\
+xen-create-image --hostname montest --kernel /boot/vmlinuz-2.6.18-6-xen-686
+  --initrd /boot/initrd.img-2.6.18-6-xen-686
+  --debootstrap --dist etch --mirror monmiroir:9999
+  --dhcp --lvm VG0 --size 4G""",
 }
-
-
-def translate(line: str) -> list[str]:
-    """`--option value` as option=value, `--flag` as flag=yes: nothing else changes."""
-    words = [f" {part}".split() for part in line.split("--") if part.strip()]
-    return [f"{name}={value[0] if value else 'yes'}" for name, *value in words]
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,14 @@ class Lab:
 
     def doit(self, *words: str) -> str:
         """What doit said; it must end well."""
+        return self.run(sys.executable, "-m", "doit", *words)
+
+    def run(self, *words: str) -> str:
+        """What a command said; it must end well."""
         env = {**os.environ, "DOMU_OUTPUT": str(self.folder / "output")}
         env["DOMU_GUESTS"] = str(self.folder / "guests")
-        done = run_in_lab(self.folder, sys.executable, "-m", "doit", *words, env=env)
+        env["PATH"] = f"{ROOT}/bin:{env['PATH']}"
+        done = run_in_lab(self.folder, *words, env=env)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
@@ -112,9 +119,9 @@ def build(lab: Lab) -> Callable[[str], OldGuest]:
 
     def once(suite: str) -> OldGuest:
         if suite not in built:
-            words = translate(LINES[suite])
-            name = words[0].partition("=")[2]
-            said = lab.doit("create", *words)
+            words = LINES[suite].replace("--lvm VG0 ", "").split()  # that has its own test, below
+            name = words[2]
+            said = lab.run(*words)
             assert f"{name} is ready" in said
             built[suite] = OldGuest(suite, name, lab.folder / "output/guests" / name, lab)
         return built[suite]
@@ -211,14 +218,13 @@ def test_what_helped_the_build_is_gone(guest: OldGuest) -> None:
 def test_with_lvm_the_very_same_line_fills_a_volume_group(
     build: Callable[[str], OldGuest], tmp_path: Path, suite: str
 ) -> None:
-    """--lvm VG0, the words that are missing above, on real device-mapper."""
+    """Letter by letter, on real device-mapper."""
     require(not missing_uml(), missing_uml())
     guest = build(suite)
-    line = LINES[suite].replace(" --size", " --lvm VG0 --size")
     disk = tmp_path / "pv.img"
     with open(disk, "wb") as stream:
         stream.truncate(6 << 30)
-    words = [sys.executable, "-m", "doit", "build", *translate(line)]
+    words = [f"{ROOT}/bin/{LINES[suite].split()[0]}", *LINES[suite].split()[1:]]
     script = tmp_path / "script"
     script.write_text(IN_VG0.format(lab=guest.lab.folder, name=guest.name, keyring=KEYRING))
     ended = run_in_uml(
@@ -226,7 +232,7 @@ def test_with_lvm_the_very_same_line_fills_a_volume_group(
         ["sh", "-eux", script, *words],
         folder=ROOT,
         disks=[disk],
-        variables=["DOMU_OUTPUT=/mnt/output", f"DOMU_GUESTS={guest.lab.folder}/guests"],
+        variables=["DOMU_OUTPUT=/mnt/output", "DOMU_GUESTS=/mnt/guests"],
         memory="1G",
         timeout_s=900,
     )

@@ -15,6 +15,8 @@ from pathlib import Path
 from pipeline.console.progress import print_line
 from pipeline.dom0.layout import Layout
 from pipeline.errors import SpecError, UsageError
+from pipeline.files import read_bytes
+from pipeline.kernel.image import read_kernel
 from pipeline.spec.xen_create_image.conf_file import read_conf, translate_conf
 from pipeline.spec.xen_create_image.grammar import PROGRAMS, Typed, read_line
 from pipeline.spec.xen_create_image.options import render_answers, translate_options
@@ -23,6 +25,7 @@ VERSION = "4.9.2"
 _PLACES = ("lvm", "lvm_thin", "image_dev", "swap_dev")
 _TARGETS = frozenset(("dir", "evms", "image-dev", "lvm", "zpool"))
 _FIXED = ("address", "netmask", "gateway")
+_KERNEL_BYTES = 256 << 20
 _HELPED = 1  # what they end with after --help
 
 
@@ -83,6 +86,7 @@ def _create(typed: Typed) -> list[str] | int:
     if config := asked.settings.get("config"):
         asked.keys |= _read_file(_find_config(config), asked)
     _settle(asked, netmask)
+    _choose_type(asked.keys)
     for note in told.notes:
         print_line(f"note: {note}")
     if dumps:
@@ -139,6 +143,20 @@ def _settle(asked: _Request, netmask: str) -> None:
         keys.pop("gateway", "")
     if "lvm" in keys or "image_dev" in keys:
         keys.pop("image", "")
+
+
+def _choose_type(keys: dict[str, str]) -> None:
+    """PVH for a kernel file that can: a spec alone could not know."""
+    kernel = keys.get("kernel", "")
+    if "type" in keys or not kernel.startswith("/"):
+        return
+    try:
+        facts = read_kernel(read_bytes(Path(kernel), limit=_KERNEL_BYTES, follow=True))
+    except (OSError, ValueError):
+        return  # the spec's own check says what is wrong with it
+    if facts.bits == 64 and "PHYS32_ENTRY" in (facts.elf_notes or {}):
+        keys["type"] = "pvh"
+        print_line(f"note: kernel: {kernel} can be entered as PVH: type=pvh (--type pv: as ever)")
 
 
 def _as_variables(asked: _Request) -> list[str]:

@@ -10,6 +10,7 @@ from pipeline.commands.help import exit_code_of
 from pipeline.commands.xen_tools_line import answer_program
 from pipeline.errors import PipelineError, UsageError
 from pipeline.spec.xen_create_image.grammar import read_line
+from tests.unit.test_kernel_image import NOTES, make_elf
 
 CREATE = "xen-create-image"
 # ../docs/reference/xen-create-image.md has both, as people know them
@@ -137,6 +138,15 @@ def test_the_file_stands_below_the_line_and_that_of_config_above_it(
     assert (given["size"], given["dhcp"]) == ("5G", "yes")
     assert not {"lvm", "gateway", "netmask", "address"} & set(given)
     assert given["image"] == "sparse"
+
+
+def test_a_kernel_file_that_can_be_entered_as_pvh_makes_the_guest_pvh(tmp_path: Path) -> None:
+    for name, is_pvh in (("pvh", True), ("pv", False)):
+        (tmp_path / name).write_bytes(make_elf(NOTES if is_pvh else NOTES[:2]))
+        given = become("--hostname", "a", "--dhcp", "--kernel", str(tmp_path / name))
+        assert given.get("type") == ("pvh" if is_pvh else None)
+    given = become(*f"--hostname a --dhcp --type pv --kernel {tmp_path}/pvh".split())
+    assert given["type"] == "pv"
 
 
 def test_settings_say_how_and_not_what() -> None:

@@ -25,9 +25,10 @@ hash_method=s partitions=s role=s role-args=s finalrole=s roledir=s force! no-xe
 template=s output=s extension:s dontformat lvm_thin=s debug! help manual dumpconfig verbose!
 version
 """
-# of 3.x, and of the manual alone; what 4.9.2 knows goes first
+# of 3.x, 4.10 (type) and the manual alone; what 4.9.2 knows goes first
 _CREATE_OLD = """
 debootstrap rpmstrap copy=s tar=s copy-cmd=s tar-cmd=s no-swap use-ide no-hooks no-install
+type=s
 """
 _LIST = "test=s extension:s help manual version"
 _DELETE = """

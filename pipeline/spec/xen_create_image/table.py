@@ -176,8 +176,8 @@ _TABLE = (
     _refused(
         _INSTALL,
         "install_source copy tar",
-        "a tree is made from packages, not copied from another",
-        "name a suite and a mirror",
+        "a tree from elsewhere is adopted, which looks at it and mends it",
+        "doit adopt name=NAME from=TAR or FOLDER",
     ),
     _refused(_INSTALL, "rpmstrap", "only Debian and Ubuntu are built", "leave it out"),
     _becomes(

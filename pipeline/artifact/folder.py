@@ -97,9 +97,13 @@ def read_source(folder: Path, *, name: str, toolstack: str = "xl") -> Source:
         raise VerificationError(error.brief, hint=again) from error
     except ValueError as error:
         raise VerificationError(f"{config}: {error}", hint=again) from error
+    return Source(folder, name, domain, spec, rendered_for(text) or str(spec["xen"]), disks)
+
+
+def rendered_for(text: str) -> str:
+    """The version of Xen that a configuration of ours was written for; "" where it does not say."""
     version = _VERSION.search(text.partition("\n")[0])
-    xen = version[1] if version else str(spec["xen"])
-    return Source(folder, name, domain, spec, xen, disks)
+    return version[1] if version else ""
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from pipeline.mirror.snapshot import read_snapshot
 from pipeline.plan import Plan, plan_build
 from pipeline.recipe import KNOWN_HOSTS, Recipe
 from pipeline.spec import Spec, Specs
+from pipeline.spec.domain import is_restricted
 
 _NEXT = (
     ("doit build name=NAME", "build a guest"),
@@ -116,9 +117,16 @@ def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
         folder=str(folder if options.json_form else shown),
         bytes=sum(path.lstat().st_blocks * 512 for path in files),
         digests={name: text for path in sums for name, text in read_sum_file(path).items()},
-        start=shlex.join(["xl", "create", str(shown / f"{spec.name}.cfg")]),
+        start=shlex.join(_start_words(spec, shown)),
         login=find_login(spec, shown / KNOWN_HOSTS).as_json(),
     )
+
+
+def _start_words(spec: Spec, folder: Path) -> list[str]:
+    """What starts it; pygrub's user is made by the installation."""
+    if is_restricted(spec):
+        return ["doit", "install", f"name={spec.name}"]
+    return ["xl", "create", str(folder / f"{spec.name}.cfg")]
 
 
 def explain(recipe: Recipe, spec: Spec, options: Why) -> None:

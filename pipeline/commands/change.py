@@ -39,6 +39,8 @@ _OUTCOMES = {
     "current": "{0.guest}: {0.after}, nothing to do",
     "inside": "{0.guest} boots a kernel that is not of doit: upgrade it in the guest, or where its "
     "configuration names it",
+    "restricted": "{0.guest}: pygrub runs as a user of its own from the next start on: doit "
+    "shutdown name={0.guest}, then doit start name={0.guest} (a reboot keeps the old way)",
     "undone": "{0.guest}: back to kernel {0.after}; if it runs: doit shutdown, then doit start",
     "purged": "{0.guest}: {0.before} is gone, {0.after} stays; no undo any more",
 }
@@ -85,7 +87,7 @@ def _change_kernel(
         if asked.purge:
             return refreshing.forget_previous(layout, name, toolstack)
         if record.is_kernel_inside:
-            return refreshing.Outcome(name, "inside", "", "")
+            return refreshing.restrict_pygrub(layout, name)
         kernel = _kernel_for(recipe, specs, name, asked)
         return _refresh_one(recipe, layout, name, kernel, toolstack, asked)
 

@@ -20,6 +20,7 @@ from pipeline.console.progress import print_line
 from pipeline.dom0 import modules_in_guest
 from pipeline.dom0.inventory import Installed, InstalledDisk, read_installed, require_disk
 from pipeline.dom0.layout import Layout
+from pipeline.dom0.restriction import perform_drop
 from pipeline.dom0.toolstack import find_toolstack, refuse_running
 from pipeline.errors import (
     CommandFailed,
@@ -198,7 +199,10 @@ def site_of(layout: Layout) -> Site:
         files=(layout.configs, layout.auto, layout.saves, layout.record("").parent),
         trees=(layout.images,),
         tag=INSTALLED_TAG,
-        kinds={"modules": Kind(("guest", "what", "abis"), partial(_perform_modules, layout))},
+        kinds={
+            "modules": Kind(("guest", "what", "abis"), partial(_perform_modules, layout)),
+            "drop-user": Kind(("guest",), lambda _site, guest, _step: perform_drop(layout, guest)),
+        },
     )
 
 

@@ -13,7 +13,7 @@ from pipeline.artifact.folder import Source
 from pipeline.artifact.kernel_folder import KERNEL, RAMDISK, read_kernel_folder
 from pipeline.artifact.sums import copy_disk, digest_as
 from pipeline.console.progress import progress_bar
-from pipeline.dom0 import configuration, kernels
+from pipeline.dom0 import configuration, kernels, restriction
 from pipeline.dom0.configuration import Grammar, Merged, merge, require_readable
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import Installed, InstalledDisk, find_written
@@ -140,6 +140,7 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
     total = len(plan.disks) + 2
     with (
         kernels.placing_kernels(layout),
+        restriction.placing_program(layout, plan.source.domain),
         Transaction(site_of(layout), plan.name, word) as change,
         progress_bar(f"installing {plan.name}", total=total, unit="steps") as bar,
     ):
@@ -154,6 +155,7 @@ def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
             kernel = kernels.place_kernel(layout, found)
         bar.advance()
         record = _make_record(plan, layout, kernel, word)
+        restriction.prepare(change, layout, Grammar(plan.toolstack).domain(record.config_text))
         steps = configuration.prepare_texts(change, layout, record, named)
         change.commit([*named, *steps, *_remove_replaced(plan, layout)])
         bar.advance()
@@ -196,6 +198,8 @@ def render_config(plan: Plan, layout: Layout) -> tuple[Merged, str]:
         kernel = layout.kernels / read_kernel_folder(source.folder).identity
     targets = {planned.disk.vdev: planned.disk.target for planned in plan.disks}
     domain = configuration.moved_domain(source.domain, targets, kernel)
+    if plan.toolstack == "xl":
+        domain = restriction.restricted(domain, layout, xen=source.xen)
     rendered = configuration.render(domain, toolstack=plan.toolstack, xen=source.xen)
     before = plan.before
     if before is None or not plan.keeps_previous:

@@ -21,6 +21,7 @@ from pipeline.artifact.kernel_folder import (
 )
 from pipeline.dom0.inventory import Installed, survey
 from pipeline.dom0.layout import Layout
+from pipeline.dom0.restriction import purge_program
 from pipeline.errors import VerificationError
 from pipeline.files import sync_folder
 from pipeline.locks import folder_locked, try_folder_locked
@@ -88,8 +89,10 @@ def placing_kernels(layout: Layout) -> Iterator[None]:
 def purge_kernels(layout: Layout) -> list[str]:
     """Remove the kernels that no installed guest boots or may go back to; returns their names.
 
-    Nothing is removed while another command places one: that one purges when it ends.
+    Nothing is removed while another command places one: that one purges when it ends. The program
+    that pygrub's guests share goes by the same rule.
     """
+    purge_program(layout)
     with try_folder_locked(layout.kernels) as is_ours:
         return _purge(layout) if is_ours else []
 

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.xen.boot import LAUNCHER
+
 VARIABLE = "DOMU_ROOT"
 
 
@@ -54,6 +56,11 @@ class Layout:
     def state(self) -> Path:
         """What we installed, and what is under way."""
         return self.root / "var/lib/domu"
+
+    @property
+    def launcher(self) -> Path:
+        """The program that runs pygrub as a guest's own user."""
+        return self.root / LAUNCHER.removeprefix("/")
 
     def config(self, name: str) -> Path:
         """A guest's configuration."""

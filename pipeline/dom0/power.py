@@ -12,6 +12,7 @@ from pipeline.dom0.install import refuse_unable
 from pipeline.dom0.inventory import Installed, read_installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.refresh import finish_pending
+from pipeline.dom0.restriction import require_startable
 from pipeline.dom0.toolstack import Toolstack, find_toolstack, require_toolstack
 from pipeline.errors import InUseError, PipelineError, UsageError, suggest_nearest
 from pipeline.project import Project
@@ -89,16 +90,16 @@ def start(host: Host, guest: Guest) -> list[str]:
             "saved memory",
             hint=f"doit restore name={guest.name}, or remove the file to lose the memory",
         )
-    _refuse_unable(host, guest)
+    notes = _refuse_unable(host, guest)
     if guest.record is None:
         xen.run("create", guest.config)
-        return []
+        return notes
     with guest_lock(
         site_of(host.layout), guest.name
     ):  # nobody changes the guest while it is created
         done = finish_pending(host.layout, guest.name, xen)
         xen.run("create", guest.config)
-    return [f"kernel {done.before} -> {done.after}"] if done else []
+    return [*notes, *([f"kernel {done.before} -> {done.after}"] if done else [])]
 
 
 def open_console(host: Host, guest: Guest) -> None:
@@ -110,11 +111,16 @@ def open_console(host: Host, guest: Guest) -> None:
     process.become([xen.program, "console", *kind, guest.name])
 
 
-def _refuse_unable(host: Host, guest: Guest) -> None:
-    """Raises EnvironmentFault for a type that this Xen cannot start, before xl says less."""
+def _refuse_unable(host: Host, guest: Guest) -> list[str]:
+    """Raises EnvironmentFault for what this host cannot start, before xl says less; returns notes.
+
+    That is a type that its Xen has not, or a pygrub that misses its user.
+    """
     domain = _read_domain(guest.config)
-    if domain is not None:
-        refuse_unable(host.layout, domain)
+    if domain is None:
+        return []
+    refuse_unable(host.layout, domain)
+    return require_startable(domain, host.layout, is_installed=guest.record is not None)
 
 
 def _is_pc(config: Path) -> bool:

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.artifact.folder import rendered_for
 from pipeline.artifact.kernel_folder import (
     KERNEL,
     MODULES,
@@ -19,12 +20,13 @@ from pipeline.artifact.kernel_folder import (
     KernelFolder,
     read_kernel_folder,
 )
-from pipeline.dom0 import configuration, kernels
+from pipeline.dom0 import configuration, kernels, restriction
+from pipeline.dom0.configuration import Grammar, require_readable
 from pipeline.dom0.guest_root import change_modules, modules_step, root_disk, site_of
 from pipeline.dom0.inventory import Installed, note_written, require_disk, require_installed
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack
-from pipeline.errors import InUseError, UsageError
+from pipeline.errors import InUseError, UsageError, VerificationError
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.refusals import require_folder_room
 from pipeline.storage.steps import Step
@@ -36,7 +38,7 @@ _SPARE_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a refresh did: `state` is refreshed, pending, current, undone or inside."""
+    """What a refresh did: `state` is refreshed, pending, current, undone, inside or restricted."""
 
     guest: str
     state: str
@@ -50,7 +52,7 @@ def refresh(
     """Give one guest this kernel, or note it where the guest runs."""
     record = require_installed(layout, name)
     if record.is_kernel_inside:
-        return Outcome(name, "inside", "", "")
+        return restrict_pygrub(layout, name)
     target = layout.kernels / kernel.identity
     if record.kernel == str(target):
         if record.pending:
@@ -70,6 +72,38 @@ def refresh(
         else:
             _switch(layout, record, kernel, placed)
     return Outcome(name, state, record.abi, kernel.abi)
+
+
+def restrict_pygrub(layout: Layout, name: str) -> Outcome:
+    """A guest whose kernel is inside: its pygrub no longer runs as root, from its next start on.
+
+    Edits of the administrator's stay; VerificationError where they name another boot loader.
+    """
+    record = require_installed(layout, name)
+    grammar, path = Grammar(record.toolstack), layout.config(name)
+    text = configuration.current_text(layout, record)
+    xen = rendered_for(record.rendered)
+    is_xl = record.toolstack == "xl" and bool(xen)
+    now = require_readable(grammar, path, text)
+    wanted = restriction.restricted(now, layout, xen=xen) if is_xl else now
+    if wanted == now and not (is_xl and restriction.is_incomplete(now, layout)):
+        return Outcome(name, "inside", "", "")
+    own = restriction.restricted(grammar.domain(record.rendered), layout, xen=xen)
+    rendered = configuration.render(own, toolstack="xl", xen=xen)
+    merged = configuration.merge(
+        path, grammar, last=record.rendered, now=text, new=rendered, moves={}
+    )
+    if require_readable(grammar, path, merged.text) != wanted:
+        raise VerificationError(
+            f"{path} names a boot loader or arguments of its own: pygrub stays root",
+            hint=f"take bootloader= and bootloader_args= out of it, then doit refresh name={name}",
+        )
+    placing = restriction.placing_program(layout, wanted)
+    with placing, Transaction(site_of(layout), name, WORD) as change:
+        restriction.prepare(change, layout, wanted)
+        noted = note_written(record).with_config(merged.text, rendered)
+        change.commit(configuration.prepare_texts(change, layout, noted))
+    return Outcome(name, "restricted", "", "")
 
 
 def finish_pending(layout: Layout, name: str, toolstack: Toolstack | None) -> Outcome | None:

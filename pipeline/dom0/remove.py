@@ -10,6 +10,7 @@ from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.install import removal_of
 from pipeline.dom0.inventory import FOUND, Installed, find_written
 from pipeline.dom0.layout import Layout
+from pipeline.dom0.restriction import drop_user
 from pipeline.dom0.toolstack import Toolstack, refuse_running
 from pipeline.errors import InUseError
 from pipeline.storage.in_use import refuse_if_used
@@ -66,7 +67,12 @@ def remove_guest(record: Installed, layout: Layout) -> list[str]:
             gone.append(str(link))
         removal = removal_of(record, layout)
         gone += [disk.target for disk in record.disks if disk.is_owned]
-        steps += [*removal, remove(layout.save_file(name)), remove(layout.record(name))]
+        steps += [
+            *removal,
+            remove(layout.save_file(name)),
+            drop_user(name),
+            remove(layout.record(name)),
+        ]
         change.commit(steps)
     gone += [f"kernel {kernel}" for kernel in kernels.purge_kernels(layout)]
     return gone

@@ -18,12 +18,11 @@ from pipeline.spec.domain import GRUB_BINARIES
 from pipeline.spec.guest_type import linux_of
 from pipeline.spec.values import show_size
 from pipeline.suites import SUITES
-from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub
+from pipeline.xen.boot import LAUNCHER, Boot, Direct, Firmware, Grub, Pygrub
 from pipeline.xen.devices import Card, Disk
 from pipeline.xen.domain import Domain
 
 BRING = "the old disk stays; doit modernize cfg=FILE makes a PVH guest of what is on it"
-_USUAL_PYGRUB = re.compile(r"(/usr/(lib(64|exec)?/xen[^/]*/)?bin/)?pygrub")
 _PC_32_BIT = re.compile(r"[-_.](?:[3456]86|i386)")
 _NO_GROUPS = frozenset("mapper disk loop md drbd zvol shm block cdrom nbd fd pts bus".split())
 _MAPPED = re.compile(r"/dev/mapper/((?:[^-/]|--)+)-((?:[^-/]|--)+)")
@@ -160,15 +159,15 @@ def _take_boot(made: Draft, domain: Domain, host: Host) -> None:
         _take_kernel(made, boot, host)
         _take_command_line(made, boot)
     elif isinstance(boot, Pygrub):
-        is_usual = _USUAL_PYGRUB.fullmatch(boot.path)
-        if PurePosixPath(boot.path).name.startswith("pygrub"):
+        # which one is not asked: ours finds that of the Xen that runs
+        if boot.path == LAUNCHER or PurePosixPath(boot.path).name.startswith("pygrub"):
             made.take("bootloader", "boot", "pygrub", ' (boot = "grub" and PVH are safer)')
-            if not is_usual:
-                made.values["bootloader"] = boot.path
-                made.owners["bootloader"] = "bootloader"
         else:
             made.leave("bootloader", f"{boot.path} is no pygrub", 'boot = "grub" or "direct"')
-        made.leave("bootloader_args", "pygrub is called without arguments", "")
+        if boot.args or not boot.user:
+            made.leave("bootloader_args", "pygrub is called without arguments", "")
+        else:
+            made.skip("bootloader_args", "pygrub gets a user of its own again")
         for aspect in ("root", "cmdline", "extra"):
             made.skip(aspect, "the menu inside the guest says it")
     elif isinstance(boot, Grub):

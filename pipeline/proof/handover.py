@@ -13,13 +13,14 @@ import shlex
 import shutil
 from pathlib import Path
 
-from pipeline import process
+from pipeline import PACKAGE, process
 from pipeline.errors import Broken
 from pipeline.guest import sshd_config
 from pipeline.proof.artifact import BRIDGE, Artifact
 from pipeline.proof.machine import Machine, make_overlay
 from pipeline.proof.names import HANDED
 from pipeline.proof.timeouts import patient
+from pipeline.xen.boot import LAUNCHER, Pygrub
 
 HOST = Path(__file__).with_name("host")
 # the folder below the work folder that becomes the handover disk
@@ -27,6 +28,7 @@ BROUGHT = "handover"
 BY_ID = "/dev/disk/by-id/virtio-"
 SEEN_S = 30.0
 MIB = 1 << 20
+RESTRICTED = PACKAGE / "xen/restricted-pygrub"
 _VHD_MARK = b"conectix"
 _SCRIPTS = ("network", "questions", "archive", "authorize")
 
@@ -59,7 +61,20 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
     for path, device in links.items():
         steps.append(f"mkdir -p {shlex.quote(str(path.parent))}")
         steps.append(f"ln -s {device} {shlex.quote(str(path))}")
+    steps += _let_pygrub_run(artifact)
     host.agent.demand(["sh", "-ec", "\n".join(steps)])
+
+
+def _let_pygrub_run(artifact: Artifact) -> list[str]:
+    """What `doit install` makes for such a guest: the program, and the user."""
+    boot = artifact.domain.boot
+    if not isinstance(boot, Pygrub) or boot.path != LAUNCHER or boot.user.isdigit():
+        return []
+    account = ["useradd", "--system", "--user-group", "--no-create-home", "--uid", "990"]
+    return [
+        f"install -D -m 755 {HANDED}/{RESTRICTED.name} {LAUNCHER}",
+        shlex.join([*account, "--shell", "/usr/sbin/nologin", boot.user]),
+    ]
 
 
 def _device_mib(image: Path, kind: str, log: Path) -> int:
@@ -87,7 +102,8 @@ def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
     for number, file in enumerate(artifact.boot_files):
         shutil.copyfile(file, folder / f"boot{number}")
     # the script authorize reads the guest's sshd_config with our own module
-    for script in [*(HOST / name for name in _SCRIPTS), Path(sshd_config.__file__)]:
+    scripts = [*(HOST / name for name in _SCRIPTS), Path(sshd_config.__file__), RESTRICTED]
+    for script in scripts:
         shutil.copy(script, folder / script.name)
     size_mib = sum(path.stat().st_size for path in folder.rglob("*")) // MIB + 8
     process.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", folder, image, f"{size_mib}M"], log=log)

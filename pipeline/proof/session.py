@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import Broken, Finding, GuestFailed, PipelineError, UsageError
-from pipeline.proof import lifecycle, logins, mirror
+from pipeline.proof import lifecycle, loader, logins, mirror
 from pipeline.proof.artifact import Artifact
 from pipeline.proof.causes import Seen, find_host_fault
 from pipeline.proof.checks import (
@@ -116,7 +116,8 @@ class Session:
                 self._prepare(work)
             with self.evidence.phase("key"):
                 self.credential = self._find_credential()
-            with self.evidence.phase("create"):
+            watched = loader.watched(self.host.agent, self.artifact, self.evidence)
+            with self.evidence.phase("create"), watched:
                 self._create()
             with self.evidence.phase("boot to login"):
                 self._wait_for_login()

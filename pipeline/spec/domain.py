@@ -11,6 +11,7 @@ from pipeline.errors import WrongValueError
 from pipeline.spec.devices import Part
 from pipeline.spec.model import Spec
 from pipeline.xen import xl, xm
+from pipeline.xen.boot import LAUNCHER, pygrub_user
 from pipeline.xen.compatibility import SINCE, before
 from pipeline.xen.domain import Boot, Direct, Disk, Domain, Firmware, Framebuffer, Grub, Pygrub
 from pipeline.xen.values import parse_version
@@ -76,6 +77,8 @@ def make_domain(spec: Spec, folder: Path, disks: Iterable[Disk]) -> Domain:
 def make_boot(spec: Spec, folder: Path) -> Boot:
     """The way into the guest's kernel that its spec asks for."""
     if spec.boot == "pygrub":
+        if is_restricted(spec):
+            return Pygrub(LAUNCHER, user=pygrub_user(spec.name))
         return Pygrub(spec.bootloader or "pygrub")
     if spec.boot == "grub":
         return Grub(spec.bootloader or GRUB_BINARIES[spec.type, spec.arch])
@@ -89,6 +92,11 @@ def make_boot(spec: Spec, folder: Path) -> Boot:
         root=spec.root_device,
         cmdline=command_line(spec),
     )
+
+
+def is_restricted(spec: Spec) -> bool:
+    """Whether its pygrub runs as a user of the guest's own."""
+    return spec.boot == "pygrub" and not before("restricted pygrub", parse_version(spec.xen))
 
 
 def command_line(spec: Spec) -> str:

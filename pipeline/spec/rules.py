@@ -10,7 +10,7 @@ from dataclasses import replace
 from pipeline.errors import Finding, WrongValueError
 from pipeline.spec.adopted_rules import check_adopted
 from pipeline.spec.devices import LOADER, MOST_PARTS, AnyInterface, Part, derive_mac, read_addresses
-from pipeline.spec.domain import find_unrenderable
+from pipeline.spec.domain import find_unrenderable, is_restricted
 from pipeline.spec.keys import CardKeys
 from pipeline.spec.model import Spec
 from pipeline.spec.values import show_size
@@ -115,6 +115,12 @@ def check_boot(spec: Spec) -> Iterator[Finding]:
             "write it as /usr/lib/grub-xen/grub-x86_64-xen.bin, or leave it out",
             "boot",
             "type",
+        )
+    if spec.bootloader and is_restricted(spec):
+        yield _clash(
+            "bootloader",
+            "pygrub runs as the guest's own user, by a program that finds the Xen's own",
+            *("leave it out", "boot", "xen"),
         )
     if spec.bootloader and spec.boot not in ("pygrub", "grub"):
         yield _clash(

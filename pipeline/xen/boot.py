@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,6 +15,11 @@ from pipeline.xen.values import check_choice, check_file_path, check_key, check_
 _GRUB_BINARY = re.compile(
     r"grub-(?:i386|x86_64)-xen(?P<pvh>_pvh)?\.bin|pv-grub-x86_(?:32|64)\.gz|pvgrub(?:32|64)\.bin"
 )
+# pygrub restricted: what bootloader= names, how it is told the user, and how users are called
+LAUNCHER = "/usr/local/lib/domu/restricted-pygrub"
+_RUN_AS = "--runas="
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+_USER_STEM = "pygrub-"
 _BOOT_ORDER = re.compile(r"[acdn]{1,4}")
 
 
@@ -54,10 +61,14 @@ class Direct:
 
 @dataclass(frozen=True)
 class Pygrub:
-    """A boot loader that runs in dom0 and reads kernel and menu from the guest's first disk."""
+    """A boot loader that runs in dom0 and reads kernel and menu from the guest's first disk.
+
+    `user` is the account that it runs as; "" is root, on which Xen gives no support (XSA-508).
+    """
 
     path: str = "pygrub"
     args: tuple[str, ...] = ()
+    user: str = ""
 
     def __post_init__(self) -> None:
         if self.path != "pygrub":
@@ -66,6 +77,22 @@ class Pygrub:
             check_key("bootloader_args", check_text, arg)
             if not arg:
                 raise WrongValueError("an argument is empty", key="bootloader_args")
+            if arg.startswith(_RUN_AS):
+                raise WrongValueError(f"{arg}: the user is no argument", key="bootloader_args")
+        if self.user and (not _USER.fullmatch(self.user) or self.user in ("0", "root")):
+            raise WrongValueError(f"{self.user!r} is no user to run as", key="bootloader_user")
+
+    @classmethod
+    def of_words(cls, path: str, words: Sequence[str], user: str = "") -> Pygrub:
+        """With arguments as `words` has them, the user among them where `user` does not name it."""
+        named = [word.removeprefix(_RUN_AS) for word in words if word.startswith(_RUN_AS)]
+        args = tuple(word for word in words if not word.startswith(_RUN_AS))
+        return cls(path, args, user or "".join(named[-1:]))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All arguments, for a toolstack that has no key for the user."""
+        return (*self.args, *([f"{_RUN_AS}{self.user}"] if self.user else []))
 
 
 @dataclass(frozen=True)
@@ -108,6 +135,15 @@ class Firmware:
 
 
 Boot = Direct | Pygrub | Grub | Firmware
+
+
+def pygrub_user(guest: str) -> str:
+    """The account that reads this guest's disk for pygrub: at most 32 characters, no two alike."""
+    is_plain = re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,24}", guest)
+    if is_plain and not re.fullmatch(r".*_[0-9a-f]{12}", guest):
+        return f"{_USER_STEM}{guest}"
+    stem = re.sub(r"[^a-z0-9]+", "-", guest.lower())[:12].strip("-")
+    return f"{_USER_STEM}{stem}_{hashlib.sha256(guest.encode()).hexdigest()[:12]}"
 
 
 def grub_domain_type(path: str) -> str | None:

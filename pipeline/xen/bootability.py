@@ -250,6 +250,18 @@ def check_menu(facts: BootFacts) -> Iterator[Finding]:
             )
 
 
+def check_loader(facts: BootFacts) -> Iterator[Finding]:
+    """pygrub, which reads what the guest's root wrote, does not run as root of the host."""
+    boot = facts.domain.boot
+    if isinstance(boot, Pygrub) and not boot.user:
+        yield Finding(
+            "error",
+            "pygrub-unrestricted",
+            "pygrub runs as root: whoever is root in the guest can take over the host (XSA-508)",
+            "type = pvh with boot = grub; or pygrub as a user of its own, which xen = 4.17 can",
+        )
+
+
 def check_kernel_disk_first(facts: BootFacts) -> Iterator[Finding]:
     """pygrub finds the kernel on the first disk."""
     if not isinstance(facts.domain.boot, Pygrub):
@@ -331,5 +343,12 @@ def _exists(path: str, files: frozenset[str]) -> bool:
 
 RULES = (
     *(check_notes, check_versions, check_modules, check_initrd_belongs, check_memory),
-    *(check_root, check_console, check_menu, check_kernel_disk_first, check_card_names),
+    *(
+        check_root,
+        check_console,
+        check_menu,
+        check_loader,
+        check_kernel_disk_first,
+        check_card_names,
+    ),
 )

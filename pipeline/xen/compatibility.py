@@ -29,6 +29,8 @@ SINCE: dict[str, Version] = {
     "hdtype=": (4, 7),
     "mtu=": (4, 16),
     "vlan=": (4, 19),
+    "restricted pygrub": (4, 17),  # of older ones some have it, if their updates are in
+    "bootloader_user=": (4, 18),
     "pv grub": (3, 3),
     "grub 2": (4, 0),
     "coredump": (3, 3),
@@ -204,6 +206,15 @@ RULES: tuple[Rule, ...] = (
         text="pygrub cannot read {fs}",
         hint="write ext4, or boot = 'grub'",
         code="pygrub-file-system",
+    ),
+    Rule(
+        *("any, booted by pygrub", "inside the guest", "before 4.17"),
+        fits=lambda case: case.boot == "pygrub" and before("restricted pygrub", case.xen),
+        level="warns",
+        key="boot",
+        text="pygrub of Xen {xen} runs as root: a guest can take over its host (XSA-508)",
+        hint="take xen = '4.17', where it is restricted, boot = 'direct', or type = 'pvh' with "
+        "boot = 'grub'",
     ),
     Rule(
         *("i386, PV", "Linux 5.9 and later", "any"),

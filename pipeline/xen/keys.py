@@ -43,8 +43,8 @@ XL_DEAD_KEYS = frozenset({"device_model", "vif2"})
 
 # Keys that came after 4.17, with the version that brought them.
 XL_LATER_KEYS = {
-    "bootloader_restrict": (4, 18),
-    "bootloader_user": (4, 18),
+    "bootloader_restrict": SINCE["bootloader_user="],
+    "bootloader_user": SINCE["bootloader_user="],
     "smbios": (4, 18),
     "sve": (4, 18),
     "virtio": (4, 18),

@@ -38,7 +38,7 @@ def fields(domain: Domain, *, xen: str) -> dict[str, object]:
             hint = "virsh schedinfo NAME sets it for the guest that is defined"
             raise Unsupported(f"{field}: libvirt's XML has none for Xen", hint)
     boot = domain.boot
-    if isinstance(boot, Pygrub) and any(" " in arg for arg in boot.args):
+    if isinstance(boot, Pygrub) and any(" " in arg for arg in boot.words):
         raise Unsupported("bootloader arguments: libvirt splits them at every space")
     if isinstance(boot, Firmware) and boot.hdtype != "ide":
         raise Unsupported("hdtype: libvirt's Xen driver shows IDE disks only")
@@ -50,7 +50,7 @@ def fields(domain: Domain, *, xen: str) -> dict[str, object]:
         "os_type": OS_TYPES[domain.type],
         "boot": boot,
         "boot_kind": type(boot).__name__.lower(),
-        "bootargs": " ".join(boot.args) if isinstance(boot, Pygrub) else "",
+        "bootargs": " ".join(boot.words) if isinstance(boot, Pygrub) else "",
         "loader": LOADERS[boot.kind if isinstance(boot, Firmware) else "bios"],
         "boot_devices": [_BOOT_DEVICES[letter] for letter in order],
         "disks": [_disk_context(disk) for disk in domain.disks],
@@ -153,7 +153,7 @@ def _read_boot(root: ElementTree.Element, kind: str) -> Boot:
         uefi = firmware is not None and firmware.get("type") == "pflash"
         return Firmware("uefi" if uefi else "bios", order or "c")
     if loader is not None:
-        return Pygrub(loader, tuple(root.findtext("bootloader_args", "").split()))
+        return Pygrub.of_words(loader, root.findtext("bootloader_args", "").split())
     if kernel is None:
         raise SyntaxFault("<kernel> or <bootloader>: neither is there, nothing would boot")
     if grub_domain_type(kernel) is not None:

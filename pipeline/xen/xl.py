@@ -29,8 +29,8 @@ from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
 _MODEL_KEYS = """
     name uuid type builder memory maxmem vcpus maxvcpus cpus cpu_weight cap
     kernel ramdisk root extra cmdline
-    bootloader bootloader_args firmware bios boot hdtype serial disk vif vfb vnc vncunused
-    vncdisplay vnclisten keymap on_poweroff on_reboot on_crash
+    bootloader bootloader_args bootloader_restrict bootloader_user firmware bios boot hdtype
+    serial disk vif vfb vnc vncunused vncdisplay vnclisten keymap on_poweroff on_reboot on_crash
 """
 _SCREEN_KEYS = ("vncunused", "vncdisplay", "vnclisten", "keymap")
 
@@ -54,6 +54,7 @@ def fields(domain: Domain, *, xen: str) -> dict[str, object]:
         "firmware": firmware_name(domain.boot, old=old),
         "boot": domain.boot,
         "boot_kind": type(domain.boot).__name__.lower(),
+        "has_loader_user": not before("bootloader_user=", version),
         "root": root,
         "extra": extra,
         "disks": [specs.write_xl_disk(disk) for disk in domain.disks],
@@ -76,6 +77,8 @@ def parse(text: str, *, strict: bool = True) -> Domain:
     """
     values = parse_assignments(text)
     unread = sorted(set(values) - set(_MODEL_KEYS.split()))
+    if values.get("bootloader_restrict", 0) not in (0, "0") and "bootloader_user" not in values:
+        unread.append("bootloader_restrict without bootloader_user")
     if unread and strict:
         raise Unsupported(f"keys that our model does not carry: {', '.join(unread)}")
     return read_domain(values)
@@ -177,7 +180,7 @@ def _read_boot(values: Mapping[str, Value], kind: str) -> Boot:
         order, hdtype = string(values, "boot") or "c", string(values, "hdtype") or "ide"
         return Firmware("uefi" if uefi else "bios", order, hdtype)
     if loader is not None:
-        return Pygrub(loader, tuple(string_list(values, "bootloader_args")))
+        return _read_pygrub(values, loader)
     if kernel is None:
         raise SyntaxFault("kernel or bootloader: neither is there, nothing would boot")
     if grub_domain_type(kernel) is not None:
@@ -188,6 +191,12 @@ def _read_boot(values: Mapping[str, Value], kind: str) -> Boot:
         line = f"{f'root={root}' if root else ''} {string(values, 'extra') or ''}"
     device, rest = split_root(line)
     return Direct(kernel, string(values, "ramdisk"), device, rest)
+
+
+def _read_pygrub(values: Mapping[str, Value], path: str) -> Pygrub:
+    is_off = string(values, "bootloader_restrict") == "0"
+    user = "" if is_off else string(values, "bootloader_user") or ""
+    return Pygrub.of_words(path, string_list(values, "bootloader_args"), user)
 
 
 def _read_screen(values: Mapping[str, Value], kind: str) -> Framebuffer | None:

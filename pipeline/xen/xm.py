@@ -225,6 +225,8 @@ def _check_domain(domain: Domain, version: tuple[int, int]) -> None:
 def _check_pygrub(boot: Pygrub, version: tuple[int, int]) -> None:
     if boot.args and version < (3, 1):
         raise Unsupported("bootloader arguments: xm of Xen 3.0 has no bootargs=")
+    if boot.user:
+        raise Unsupported("pygrub: xend runs it as root, which lets a guest take over the host")
     if any(" " in arg for arg in boot.args):
         raise Unsupported("bootloader arguments: xend splits bootargs= at every space")
 

@@ -60,12 +60,15 @@ def make_artifact(
     subprocess.run(["rm", "-r", tree], check=True)
     with open(folder / "swap.img", "wb") as stream:
         stream.truncate(4 << 20)
-    for file in ("vmlinuz", "initrd.img", "kernel.json"):
+    files = () if spec.is_kernel_inside else ("vmlinuz", "initrd.img", "kernel.json")
+    for file in files:
         (folder / file).write_bytes((kernel.folder / file).read_bytes())
+    if spec.is_kernel_inside:
+        (folder / "kernel.json").write_text('{"inside": true}\n')
     project = Project(folder, folder.parent.parent, folder)
     domain = domain_of(spec, project)
     (folder / f"{name}.cfg").write_text(render_xl(domain))
-    if spec.type == "pv":
+    if spec.type == "pv" and not spec.is_kernel_inside:
         (folder / f"{name}.xm").write_text(render_xm(domain))
     else:
         (folder / f"{name}.xm.unsupported").write_text("xend never had it\n")

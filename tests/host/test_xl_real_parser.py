@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.xen.boot import Direct, Firmware, Grub, Pygrub
+from pipeline.xen.boot import LAUNCHER, Direct, Firmware, Grub, Pygrub
 from pipeline.xen.cfg_syntax import read_assignments
 from pipeline.xen.devices import Card, Disk, Framebuffer
 from pipeline.xen.domain import Domain
@@ -250,6 +250,8 @@ def test_xl_reads_an_hvm_guest_whose_kernel_is_given(xen: Path) -> None:
 def test_xl_reads_pygrub_and_grub_guests(xen: Path) -> None:
     build = read_config(xen, make_guest(boot=Pygrub("pygrub", ("--entry=1", "-q"))))["b_info"]
     assert (build["bootloader"], build["bootloader_args"]) == ("pygrub", ["--entry=1", "-q"])
+    own = read_config(xen, make_guest(boot=Pygrub(LAUNCHER, user="pygrub-web1")))["b_info"]
+    assert (own["bootloader"], own["bootloader_args"]) == (LAUNCHER, ["--runas=pygrub-web1"])
     grub = "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"
     config = read_config(xen, make_guest(type="pvh", boot=Grub(grub)))
     assert (config["c_info"]["type"], config["b_info"]["kernel"]) == ("pvh", grub)

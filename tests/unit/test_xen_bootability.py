@@ -17,6 +17,7 @@ from tests.grub_menus import render_menus
 
 DIRECT = Direct("/boot/vmlinuz", "/boot/initrd.img", "/dev/xvda1", "ro console=hvc0")
 GRUB = Grub("/usr/lib/grub-xen/grub-x86_64-xen.bin")
+PYGRUB = Pygrub(user="pygrub-x")
 PVH_GRUB = Grub("/usr/lib/grub-xen/grub-i386-xen_pvh.bin")
 NOTES = {"ENTRY": "0x1", "LOADER": "generic", "PHYS32_ENTRY": "0x1000850"}
 KERNEL = KernelFacts(
@@ -63,7 +64,7 @@ def codes(facts: BootFacts) -> list[str]:
     [
         (DIRECT, "pv"),
         (DIRECT, "pvh"),
-        (Pygrub(), "pv"),
+        (PYGRUB, "pv"),
         (GRUB, "pv"),
         (PVH_GRUB, "pvh"),
     ],
@@ -94,14 +95,15 @@ def test_nothing_is_said_about_what_was_not_read() -> None:
         ({"fstab": "/dev/xvda2 / ext4 defaults 0 1\n"}, "root-differs-from-fstab"),
         ({"gettys": ("1:2345:respawn:/sbin/getty 38400 tty1",)}, "no-hvc0-getty"),
         ({"boot": replace(DIRECT, cmdline="ro")}, "no-console-hvc0"),
-        ({"boot": Pygrub(), "menus": {}}, "menu-missing"),
-        ({"boot": Pygrub(), "menus": {"/boot/grub/grub.cfg": "}\n"}}, "menu-unparsable"),
-        ({"boot": Pygrub(), "menus": {"/boot/grub/grub.cfg": MODERN}, "xen": "3.2",
+        ({"boot": PYGRUB, "menus": {}}, "menu-missing"),
+        ({"boot": PYGRUB, "menus": {"/boot/grub/grub.cfg": "}\n"}}, "menu-unparsable"),
+        ({"boot": PYGRUB, "menus": {"/boot/grub/grub.cfg": MODERN}, "xen": "3.2",
           "kernel": None}, "menu-missing"),
-        ({"boot": Pygrub(), "files": frozenset({"/boot/initrd.img"})}, "menu-kernel-missing"),
-        ({"boot": Pygrub(), "root_fs": "btrfs",
+        ({"boot": PYGRUB, "files": frozenset({"/boot/initrd.img"})}, "menu-kernel-missing"),
+        ({"boot": PYGRUB, "root_fs": "btrfs",
           "initrd_modules": frozenset({"btrfs", "xen_blkfront"})}, "pygrub-file-system"),
         ({"network_names": frozenset({"eth0"})}, "card-name"),
+        ({"boot": Pygrub()}, "pygrub-unrestricted"),
     ],
 )  # fmt: skip
 def test_what_keeps_a_guest_from_booting_is_named(changes: dict[str, Any], code: str) -> None:
@@ -119,7 +121,7 @@ def test_drivers_that_are_built_in_need_not_be_in_the_initrd() -> None:
 
 
 def test_the_disk_with_the_kernel_has_to_come_first_for_pygrub() -> None:
-    facts = make_facts(boot=Pygrub())
+    facts = make_facts(boot=PYGRUB)
     swapped = replace(facts.domain, disks=facts.domain.disks[::-1])
     assert codes(replace(facts, domain=swapped)) == ["kernel-disk-not-first"]
 

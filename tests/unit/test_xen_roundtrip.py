@@ -100,7 +100,8 @@ def boots(draw: st.DrawFn, kind: str, alphabet: Alphabet) -> Boot:
         return Grub(f"/usr/lib/grub-xen/grub-i386-xen{'_pvh' if kind == 'pvh' else ''}.bin")
     if choice == "pygrub":
         path = draw(st.sampled_from(["pygrub", "/usr/local/bin/pygrub"]))
-        return Pygrub(path, tuple(draw(st.lists(alphabet.words, max_size=3))))
+        user = draw(st.sampled_from(["", "pygrub-web1", "998"]))
+        return Pygrub(path, tuple(draw(st.lists(alphabet.words, max_size=3))), user)
     # a kernel that is hvmloader or a GRUB for Xen is another way to boot
     kernels = alphabet.paths.filter(
         lambda path: not path.endswith("/hvmloader") and grub_domain_type(path) is None

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.dom0.configuration import Grammar, read_config, require_readable
 from pipeline.dom0.doctor.facts import HostFacts
+from pipeline.dom0.doctor.loaders import find_loader_trouble
 from pipeline.dom0.inventory import Installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.errors import Finding, PipelineError
@@ -170,4 +171,6 @@ def find_guest_trouble(
     found += [Finding("error", "installed", error.brief, error.hint) for error in errors]
     for record in installed.values():
         found += find_installed_trouble(record, layout, facts)
-    return [*found, *find_pv_trouble(specs, installed, facts), *find_link_trouble(layout)]
+    loaders = find_loader_trouble(layout, facts, installed)
+    pv = find_pv_trouble(specs, installed, facts)
+    return [*found, *loaders, *pv, *find_link_trouble(layout)]

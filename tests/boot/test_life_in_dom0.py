@@ -32,7 +32,8 @@ pytestmark = [
     in_turn("boot", "a guest's life in a dom0"),
 ]
 NAME = "test-drbd"
-LEAN = ("size=1G", "swap=64M", "memory=192M")
+# PV: a save and a restore of a PVH guest were not seen yet in the emulated host
+LEAN = ("size=1G", "swap=64M", "memory=192M", "type=pv")
 LOGIN_S = 360.0
 
 

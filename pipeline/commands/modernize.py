@@ -20,6 +20,7 @@ from pipeline.foreign import modernization
 from pipeline.foreign.modern_configuration import show_difference
 from pipeline.foreign.modernization import WORD, Modernization
 from pipeline.foreign.old_guest import read_old_guest
+from pipeline.foreign.static_busybox import find_busybox
 from pipeline.namespace import is_root
 from pipeline.proof.prove import prove_foreign
 from pipeline.recipe import Recipe
@@ -47,17 +48,20 @@ def modernize(recipe: Recipe, _specs: object, asked: Modernize) -> None:
         plan = modernization.plan_modernization(
             layout, old, boot=asked.boot, xen=asked.prove_xen, work=work
         )
-    _show(plan, as_json=asked.json_form)
-    if asked.dry:
-        modernization.refuse_unmendable(plan)
-        return
-    for note in modernization.refuse_impossible(plan, toolstack):
-        print_line(f"  {note}")
-    log = recipe.project.log(name, WORD)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
-    prove = _prover(recipe, asked, with_xl=toolstack is not None)
-    record = modernization.modernize(plan, toolstack, prove=prove, log=log)
+        _show(plan, as_json=asked.json_form)
+        if asked.dry:
+            modernization.refuse_unmendable(plan)
+            return
+        for note in modernization.refuse_impossible(plan, toolstack):
+            print_line(f"  {note}")
+        busybox = None
+        if plan.makes_initrd:
+            busybox = find_busybox(recipe.project, plan.tree.arch, work / "busybox")
+        log = recipe.project.log(name, WORD)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+        prove = _prover(recipe, asked, with_xl=toolstack is not None)
+        record = modernization.modernize(plan, toolstack, prove=prove, log=log, busybox=busybox)
     print_line(f"{name} is a PVH guest; start it: doit start name={name}")
     for disk in record.disks:
         print_line(f"  {disk.vdev:<6} {disk.target}{'' if disk.is_owned else '  (as before)'}")

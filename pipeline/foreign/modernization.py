@@ -50,6 +50,14 @@ WORD = "modernize"
 SEEN = ("/boot", "/usr", "/var")
 
 
+_NO_MODULES = Finding(
+    "error",
+    "initrd",
+    "it lacks xen-blkfront, and the modules to make another one are on the file system of /usr",
+    "in the guest: echo xen-blkfront >>/etc/initramfs-tools/modules; update-initramfs -u",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Modernization:
     """What is wrong with a guest and what will be done about it.
@@ -79,6 +87,11 @@ class Modernization:
         """The disks that are copied, with what their copies become."""
         both = zip(self.disks, self.targets, strict=True)
         return [(old, new) for old, new in both if new.is_owned]
+
+    @property
+    def makes_initrd(self) -> bool:
+        """Whether an initrd of ours is among the changes, which takes a static busybox."""
+        return any(change.how == "initrd" for change in self.changes)
 
     @property
     def errors(self) -> list[Finding]:
@@ -116,6 +129,8 @@ def plan_modernization(
     findings += [*old_disks.find_disk_trouble(copied), *find_trouble(tree, wanted)]
     if isinstance(domain.boot, Direct):
         findings += find_kernel_trouble(domain.boot)
+    if "/usr" in mounts and any(change.how == "initrd" for change in changes):
+        findings.append(_NO_MODULES)
     targets = old_disks.plan_copies(layout, old.name, disks, changed=changed)
     places = {disk.vdev: disk.target for disk in targets}
     domain = configuration.moved_domain(domain, places, None)
@@ -238,19 +253,26 @@ def _refuse_in_use(plan: Modernization, toolstack: Toolstack | None) -> str:
 
 
 def modernize(
-    plan: Modernization, toolstack: Toolstack | None, *, prove: Callable[[Path], str], log: Path
+    plan: Modernization,
+    toolstack: Toolstack | None,
+    *,
+    prove: Callable[[Path], str],
+    log: Path,
+    busybox: Path | None = None,
 ) -> Installed:
     """Copies, changed; proven by `prove`, which gets a configuration and returns the verdict;
-    exchanged. An error or a kill leaves the host as it was."""
+    exchanged. `busybox` is a static one where the plan `makes_initrd`.
+
+    An error or a kill leaves the host as it was.
+    """
     layout, name = plan.layout, plan.name
     with Transaction(site_of(layout), name, WORD) as change:
         copies = {
             new.vdev: old_disks.copy_old_disk(change, old, new, log) for old, new in plan.pairs
         }
-        _change_copies(plan, {vdev: copy.path for vdev, copy in copies.items()}, log)
-        verdict = _prove_copies(
-            plan, {vdev: str(copy.path) for vdev, copy in copies.items()}, prove
-        )
+        paths = {vdev: copy.path for vdev, copy in copies.items()}
+        _change_copies(plan, paths, busybox=busybox, log=log)
+        verdict = _prove_copies(plan, paths, prove)
         _refuse_changed(plan, toolstack)
         named: list[Step] = [step for copy in copies.values() for step in copy.steps]
         record = _make_record(plan, verdict)
@@ -258,7 +280,9 @@ def modernize(
     return record
 
 
-def _change_copies(plan: Modernization, copies: Mapping[str, Path], log: Path) -> None:
+def _change_copies(
+    plan: Modernization, copies: Mapping[str, Path], *, busybox: Path | None, log: Path
+) -> None:
     """The planned changes in the copies, and nothing else; a journal of the guest's is replayed."""
     mounts = {
         at: replace(disk, path=copies[disk.vdev])
@@ -267,17 +291,18 @@ def _change_copies(plan: Modernization, copies: Mapping[str, Path], log: Path) -
     }
     with work_folder(site_of(plan.layout).work_of(plan.name)) as work:
         run = partial(process.run, log=log)
-        change_disks(_file_systems(mounts), plan.changes, work=work, run=run)
+        change_disks(_file_systems(mounts), plan.changes, work=work, run=run, busybox=busybox)
     for disk in mounts.values():
         check_file_system(disk.path, disk.fs)
 
 
 def _prove_copies(
-    plan: Modernization, copies: Mapping[str, str], prove: Callable[[Path], str]
+    plan: Modernization, copies: Mapping[str, Path], prove: Callable[[Path], str]
 ) -> str:
     with work_folder(site_of(plan.layout).work_of(plan.name)) as work:
         trial = work / plan.old.path.name
-        domain = configuration.moved_domain(plan.domain, copies, None)
+        places = {vdev: str(path) for vdev, path in copies.items()}
+        domain = configuration.moved_domain(plan.domain, places, None)
         trial.write_bytes(configuration.encode(modern_configuration.render_text(plan.old, domain)))
         return prove(trial)
 

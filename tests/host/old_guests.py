@@ -13,14 +13,14 @@ NAME = "old1"
 ABI = "6.1.0-56-amd64"
 DISK_MIB = 32
 _PVH_NOTE = 18
-_PROGRAM = b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\x00" + bytes(40)
+PROGRAM = b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\x00" + bytes(40)
 FILES: Mapping[str, str | bytes] = {
     "etc/os-release": 'ID=debian\nVERSION_ID="12"\n',
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
     "etc/hostname": f"{NAME}\n",
     "etc/fstab": "/dev/xvda1 none swap sw 0 0\n/dev/xvda2 / ext4 noatime 0 1\n",
     "etc/network/interfaces": "auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet dhcp\n",
-    "usr/lib/systemd/systemd": _PROGRAM,
+    "usr/lib/systemd/systemd": PROGRAM,
     "usr/sbin/init": "-> /lib/systemd/systemd",
     "lib": "-> usr/lib",
     "sbin": "-> usr/sbin",

@@ -28,6 +28,7 @@ from pipeline.errors import GuestFailed, InUseError, PipelineError
 from pipeline.files import digest_file
 from pipeline.foreign.modernization import WORD, Modernization, modernize, plan_modernization
 from pipeline.foreign.old_guest import read_old_guest
+from pipeline.kernel.cpio import Archive, compress, read_initrd
 from pipeline.namespace import is_root
 from pipeline.project import Project
 from pipeline.recipe import Recipe
@@ -37,7 +38,16 @@ from pipeline.xen import xl
 from pipeline.xen.boot import Direct, Grub
 from tests.conftest import ROOT, require
 from tests.host.kill_points import SURVIVED, run_and_kill
-from tests.host.old_guests import DIRECT, NAME, PYGRUB, OldGuest, files_in, make_kernel
+from tests.host.old_guests import (
+    ABI,
+    DIRECT,
+    NAME,
+    PROGRAM,
+    PYGRUB,
+    OldGuest,
+    files_in,
+    make_kernel,
+)
 from tests.host.small_artifact import is_clean
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -171,6 +181,36 @@ def test_a_guest_with_dom0s_kernel_keeps_it(guest: OldGuest) -> None:
     domain = xl.parse(guest.config.read_text())
     assert domain.boot == Direct(f"{guest.folder}/vmlinuz", None, "/dev/xvda2", "ro console=hvc0")
     assert [disk.vdev for disk in domain.disks] == ["xvda2", "xvda1"]
+
+
+def test_an_initrd_without_xen_blkfront_gets_one_of_ours_beside_it(
+    guest: OldGuest, tmp_path: Path
+) -> None:
+    store = tmp_path / "output/store/kernel/any"
+    store.mkdir(parents=True)
+    archive = Archive()
+    archive.add_file("bin/busybox", PROGRAM)
+    (store / "initrd.img").write_bytes(compress(archive.pack()))
+    home = f"usr/lib/modules/{ABI}"
+    guest.more = {
+        f"{home}/modules.builtin": "kernel/fs/ext4/ext4.ko\n",
+        f"{home}/modules.dep": "kernel/xen-blkfront.ko:\n",
+        f"{home}/kernel/xen-blkfront.ko": "the driver of Xen's disks",
+        f"boot/initrd.img-{ABI}": compress(Archive().pack()),
+    }
+    guest.make()
+
+    demand(guest, "unproven=yes")
+
+    files = files_in(guest.new_disk, tmp_path / "now")
+    menu = files["boot/grub/grub.cfg"]
+    assert isinstance(menu, bytes)
+    assert f"initrd /boot/initrd.img-{ABI}.xen" in menu.decode()
+    image = files[f"boot/initrd.img-{ABI}.xen"]
+    assert isinstance(image, bytes)
+    inside = {entry.path: entry.content for entry in read_initrd(image)}
+    assert b"the driver of Xen's disks" in inside.values()
+    assert inside["bin/busybox"].startswith(b"\x7fELF")
 
 
 def test_purge_names_the_old_disks_and_removes_none(guest: OldGuest) -> None:

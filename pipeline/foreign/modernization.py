@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -127,10 +127,7 @@ def plan_modernization(
     }
     copied = [disk for disk in disks if disk.vdev in changed]
     findings += [*old_disks.find_disk_trouble(copied), *find_trouble(tree, wanted)]
-    if isinstance(domain.boot, Direct):
-        findings += find_kernel_trouble(domain.boot)
-    if "/usr" in mounts and any(change.how == "initrd" for change in changes):
-        findings.append(_NO_MODULES)
+    findings += _find_boot_trouble(domain, changes, mounts)
     targets = old_disks.plan_copies(layout, old.name, disks, changed=changed)
     places = {disk.vdev: disk.target for disk in targets}
     domain = configuration.moved_domain(domain, places, None)
@@ -146,6 +143,15 @@ def plan_modernization(
         domain=domain,
         text=modern_configuration.render_text(old, domain),
     )
+
+
+def _find_boot_trouble(
+    domain: Domain, changes: Sequence[Change], mounts: Mapping[str, OldDisk]
+) -> Iterator[Finding]:
+    if isinstance(domain.boot, Direct):
+        yield from find_kernel_trouble(domain.boot)
+    if "/usr" in mounts and any(change.how == "initrd" for change in changes):
+        yield _NO_MODULES
 
 
 def _find_root(old: OldGuest, disks: Sequence[OldDisk], work: Path) -> tuple[OldDisk, RootTree]:

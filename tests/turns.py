@@ -18,6 +18,8 @@ STORIES = {
         "a guest's life in a dom0",
         "nights",
         "an old guest",
+        "an adopted KVM disk",
+        "an adopted Alpine Linux",
         "old guests on volumes",
         "a proof's key in every disk",
         "the screen and the console",

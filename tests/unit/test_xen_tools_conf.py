@@ -107,3 +107,9 @@ def test_what_cannot_be_is_left_out_with_the_reason(
 def test_a_file_that_is_none_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="line 2: 'nonsense' is not"):
         take(tmp_path, "size = 4G\nnonsense\n")
+
+
+def test_a_line_that_ends_in_a_backslash_goes_on(tmp_path: Path) -> None:
+    conf = tmp_path / "xen-tools.conf"
+    conf.write_text("role = web,\\\n  db # two\nsize = 4G\n")
+    assert read_conf(conf) == {"role": "web,  db", "size": "4G"}

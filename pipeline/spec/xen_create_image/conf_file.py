@@ -1,7 +1,8 @@
 """xen-tools.conf as defaults for all guests: each option as on the command line.
 
-The form is that of xen-tools 4.9.2: `key = value`, `#` begins a comment, a command in backquotes
-stands for what it prints. No command is run: those of the shipped file are known.
+The form is that of xen-tools 4.9.2: `key = value`, `#` begins a comment, a backslash at the end of
+a line takes the next one in, a command in backquotes stands for what it prints. No command is run:
+those of the shipped file are known.
 """
 
 from __future__ import annotations
@@ -36,8 +37,13 @@ class Taken:
 def read_conf(path: Path) -> dict[str, str]:
     """The file's options, the later one winning; raises UsageError for what is no such file."""
     options = {}
+    begun = ""
     for number, line in enumerate(read_named_text(path).splitlines(), 1):
-        text = line.partition("#")[0].strip()
+        begun += line
+        if begun.endswith("\\"):  # it goes on in the next line
+            begun = begun[:-1]
+            continue
+        text, begun = begun.partition("#")[0].strip(), ""
         if not text:
             continue
         name, equals, value = (part.strip() for part in text.partition("="))

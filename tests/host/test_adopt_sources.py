@@ -440,9 +440,10 @@ def sshd(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     require(os.geteuid() == 0, "sshd wants root")
     workshop.built("test-drbd")
     tars = sorted((workshop.output / "store/rootfs").glob("*/rootfs.tar"))
+    tar = next(tar for tar in tars if "./usr/sbin/sshd\n" in run(["tar", "-tf", tar]))
     folder = tmp_path_factory.mktemp("machine")
     (folder / "root").mkdir()
-    run(["tar", "-C", folder / "root", "-xpf", tars[0], "--exclude=./dev/*"])
+    run(["tar", "-C", folder / "root", "-xpf", tar, "--exclude=./dev/*"])
     with serving(folder / "root", folder) as sshd:
         yield sshd
 

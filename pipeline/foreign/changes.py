@@ -141,9 +141,20 @@ def _write(tree: Beneath, change: Change, content: bytes, time_s: int | None) ->
             raise VerificationError(f"{path} of the guest is no file")
         mode, owner, group = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
         time = int(status.st_mtime) if time_s is None else time_s
-    tree.make_folders(path.rpartition("/")[0] or "/", uid=0, gid=0)
+    _make_folders(tree, path.rpartition("/")[0], time_s)
     with _steady_folder(tree, path):
         tree.write(path, content, mode=mode, uid=owner, gid=group, mtime_s=time, replace=True)
+
+
+def _make_folders(tree: Beneath, path: str, time_s: int | None) -> None:
+    """Folders for a new file: the one that is there keeps its time, new ones get that of a file."""
+    if not path or tree.is_folder(path):
+        return
+    _make_folders(tree, path.rpartition("/")[0], time_s)
+    with _steady_folder(tree, path):
+        tree.make_folders(path, uid=0, gid=0)
+    if time_s is not None:
+        tree.utime(path, time_s)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -337,3 +338,15 @@ def test_a_boot_that_was_a_disk_of_its_own_gets_a_menu_with_its_new_paths(tmp_pa
     menu = becomes(changes, "/boot/grub/grub.cfg")
     assert "linux /boot/vmlinuz-6.1.0-56-amd64 root=/dev/xvda1" in menu
     assert "initrd /boot/initrd.img-6.1.0-56-amd64.xen" in menu
+
+
+def test_the_folder_of_a_new_folder_keeps_its_time(tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    os.utime(tmp_path / "boot", (1_600_000_000, 1_600_000_000))
+    change = Change(code="menu", path="/boot/grub/x/grub.cfg", becomes="a\n", why="it is new")
+
+    with Beneath(tmp_path) as tree:
+        apply_changes(tree, [change], time_s=1_700_000_000)
+
+    times = [(tmp_path / name).stat().st_mtime for name in ("boot", "boot/grub", "boot/grub/x")]
+    assert times == [1_600_000_000, 1_700_000_000, 1_700_000_000]

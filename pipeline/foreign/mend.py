@@ -27,6 +27,7 @@ GRUB_CFG = "/boot/grub/grub.cfg"
 XEN_INITRD = ".xen"  # behind the name of the initrd that it stands in for
 _TAGS = ("UUID=", "LABEL=", "/dev/disk/by-uuid/", "/dev/disk/by-label/")
 _SEARCH = re.compile(r"^\s*(search\s|set root=)", re.MULTILINE)
+_KEYS_ONLY = "/etc/ssh/sshd_config.d/00-domu.conf"
 _DEVICE = re.compile(r"(/dev/|UUID=|LABEL=|PARTUUID=|PARTLABEL=)")
 _KEPT_DEVICES = re.compile(r"/dev/(sr|cdrom|fd|dvd|scd)")
 _LINE = "1:2345:respawn:/sbin/getty 38400 {}"
@@ -317,6 +318,9 @@ def _is_understood(plan: _Plan, wanted: Wanted) -> bool:
 
 def _replace_secrets(plan: _Plan) -> None:
     tree = plan.tree
+    if "/etc/ssh/sshd_config.d" in tree.folders:
+        text = "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        plan.edit(_KEYS_ONLY, text, "sshd", "a guest is entered with keys, not with passwords")
     for path in tree.secrets:
         if is_replaced(path):
             how: Literal["empty", "remove"] = "empty" if path == "/etc/machine-id" else "remove"

@@ -151,6 +151,7 @@ def survey(tree: Beneath) -> RootTree:
 
 
 # whether they are there decides how something is done
+_SSHD = "/etc/ssh/sshd_config.d"  # included first of all from OpenSSH 8.2 of Debian on
 FOLDERS = (
     *("/etc/udev", "/etc/systemd/network", "/etc/initramfs-tools", "/etc/dracut.conf.d"),
     *(
@@ -160,7 +161,7 @@ FOLDERS = (
         "/var/lib/dpkg",
         "/boot/grub",
     ),
-    *("/boot/loader/entries", "/var/lib/cloud", "/etc/network"),
+    *("/boot/loader/entries", "/var/lib/cloud", "/etc/network", _SSHD),
 )
 
 

@@ -310,6 +310,15 @@ def test_a_menu_that_searches_for_lost_disks_is_written_anew(tmp_path: Path) -> 
     assert "search" in kept and "root=UUID=1-2 ro quiet console=hvc0" in kept
 
 
+def test_a_guest_that_is_another_is_entered_with_keys_alone(tmp_path: Path) -> None:
+    (make_kvm(tmp_path) / "etc/ssh/sshd_config.d").mkdir()
+    path, tree = "/etc/ssh/sshd_config.d/00-domu.conf", look(tmp_path)
+    assert "PasswordAuthentication no" in becomes(
+        plan_changes(tree, Wanted(secrets="replaced")), path
+    )
+    assert not [change for change in plan_changes(tree, WANTED) if change.path == path]
+
+
 def test_hostile_trees_are_read_with_bounds(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {
         "sbin/init": "-> ../../../../../../../etc/passwd",

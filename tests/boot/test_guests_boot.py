@@ -53,6 +53,8 @@ def test_a_guest_boots_and_answers(prover: Prover, name: str) -> None:
     }
     asked = {check.subject: check for check in evidence.checks}
     assert asked["root's login on hvc0"].seen == "refused"
+    assert ("pygrub runs restricted" in asked) is (name == "pygrub")
+    assert evidence.facts.get("restricted", False) is (name == "pygrub")
     after = {path.name: digest_file(path) for path in folder.iterdir() if path.is_file()}
     assert after == before, "the proof changed the artifact"
     record = json.loads((folder / "proof/proof.json").read_bytes())

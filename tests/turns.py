@@ -17,6 +17,7 @@ STORIES = {
     "boot": (
         "a guest's life in a dom0",
         "nights",
+        "the line of 2009",
         "an old guest",
         "an adopted KVM disk",
         "an adopted Alpine Linux",

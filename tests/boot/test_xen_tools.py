@@ -10,12 +10,13 @@ import pytest
 
 from tests.boot.conftest import Prover
 from tests.conftest import ROOT
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.build,
-    pytest.mark.boot,
+    in_turn("boot", "the line of 2009"),
     pytest.mark.timeout(3000),
 ]
 

@@ -209,6 +209,7 @@ def describe_tree(adoption: Adoption, after: RootTree, tar: Path, epoch: int) ->
         epoch=epoch,
         network=tool,
         is_systemd=tree.init == "systemd",
+        has_sshd=tree.has_sshd,
         is_debian_family=tree.is_debian_family and "/var/lib/dpkg" in tree.folders,
         lib="usr/lib" if tree.has_merged_usr else "lib",
         os_name=tree.os_name,

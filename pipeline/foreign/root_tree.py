@@ -91,6 +91,7 @@ class RootTree:
     folders: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     has_merged_usr: bool = False
+    has_sshd: bool = False
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -146,6 +147,7 @@ def survey(tree: Beneath) -> RootTree:
         folders=tuple(path for path in FOLDERS if tree.is_folder(path)),
         unread=tuple(reader.faults),
         has_merged_usr="lib" in links,
+        has_sshd=any(tree.exists(f"/usr/{name}/sshd") for name in ("sbin", "bin")),
         texts=texts,
     )
 

@@ -10,6 +10,7 @@ from pipeline.guest.adopted_tree import Adopted
 from pipeline.guest.network import render_interfaces, render_networkd, resolver_files
 from pipeline.spec import GuestCard, Spec
 
+_BY_DHCP = " inet dhcp\n"
 CONNECTIONS = "/etc/NetworkManager/system-connections/"
 
 
@@ -17,6 +18,8 @@ def adopted_network_files(spec: Spec, adopted: Adopted) -> dict[str, str]:
     """Path -> text of every network file."""
     if adopted.network == "ifupdown":
         text = render_interfaces(spec, both_names=adopted.is_systemd)
+        if not adopted.is_systemd:  # BusyBox' udhcpc sends a host name where it is told one
+            text = text.replace(_BY_DHCP, f"{_BY_DHCP}    hostname {spec.short_hostname}\n")
         return {"/etc/network/interfaces": text, **resolver_files(spec)}
     form, render = {
         "networkd": ("/etc/systemd/network/10-card{}.network", render_networkd),

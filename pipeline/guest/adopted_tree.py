@@ -26,9 +26,10 @@ NetworkTool = Literal["ifupdown", "networkd", "netplan", "NetworkManager"]
 class Adopted:
     """What is known of the tree: `sha256` and `bytes` are the tar's, `epoch` its newest file's.
 
-    `network` is the tool that its cards are told to, `is_systemd` its init, `lib` where its
-    libraries are (usr/lib where /lib is a link). `fstab` are further lines of its own; `kernel` is
-    the ABI of its own kernel that boots, "" where it has none.
+    `network` is the tool that its cards are told to, `is_systemd` its init, `has_sshd` whether it
+    can be entered over SSH, `lib` where its libraries are (usr/lib where /lib is a link). `fstab`
+    are further lines of its own; `kernel` is the ABI of its own kernel that boots, "" where it has
+    none.
     """
 
     sha256: str
@@ -36,6 +37,7 @@ class Adopted:
     epoch: int
     network: NetworkTool
     is_systemd: bool = True
+    has_sshd: bool = True
     is_debian_family: bool = False
     lib: str = "lib"
     os_name: str = ""

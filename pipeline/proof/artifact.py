@@ -33,7 +33,7 @@ class Artifact:
     """A guest as it lies there; `domain` is its configuration, parsed.
 
     `folder` is where it lies, `evidence` the folder that its proof is written to; `origin` is a
-    fact about a guest without a spec.
+    fact about a guest without a spec; `has_sshd` is false where there is known to be none.
     """
 
     folder: Path
@@ -42,6 +42,7 @@ class Artifact:
     domain: Domain
     spec: Spec | None = None
     origin: str = "foreign"
+    has_sshd: bool = True
 
     @property
     def name(self) -> str:

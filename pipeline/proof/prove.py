@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.console.answer import ANSWER
 from pipeline.console.findings import print_findings, render_table, summarize
 from pipeline.console.progress import print_line
 from pipeline.errors import Broken, GuestFailed, PipelineError, UsageError
+from pipeline.guest.adopted_tree import read_adopted
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.proof.artifact import Artifact, read_artifact, read_foreign
 from pipeline.proof.causes import likely_causes
@@ -40,6 +41,8 @@ def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
     if key := asked.read_key():
         refuse_wrong_key(spec, key, asked.key_path)
     artifact = read_artifact(recipe.project.artifact(spec.name), spec)
+    if spec.adopted:
+        artifact = replace(artifact, has_sshd=read_adopted(recipe.project, spec.adopted).has_sshd)
     # on a real dom0 nothing can answer for the mirror
     supplies = None if asked.with_xl else find_supplies(recipe, spec, is_whole=asked.thorough)
     return prove_artifact(recipe, artifact, spec, asked, supplies)

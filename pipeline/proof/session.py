@@ -40,6 +40,7 @@ from pipeline.xen.devices import Framebuffer
 QUESTIONS = Path(__file__).with_name("host") / "questions"
 NO_KEY = "nothing is put into a guest on a real dom0: give prove_key=PATH"
 NO_CARD = "the guest has no card"
+NO_SSHD = "there is no sshd in it"
 LOGIN = r"\blogin: ?$"
 CREATE_S = 180.0
 # Xen's hotplug scripts have bounds of their own, which a busy machine breaks
@@ -158,6 +159,8 @@ class Session:
 
     def _find_credential(self) -> Credential:
         """The given key; else a fresh one, put into the overlays of the guest's disks."""
+        if not self.artifact.has_sshd:
+            return Credential(reason=NO_SSHD)
         if key := self.asked.read_key():
             return Credential(key)
         if not self.artifact.cards:
@@ -231,7 +234,7 @@ class Session:
                 answers = question(shell, self.artifact, self.evidence, is_alone=alone)
             with self.evidence.phase("apt-get update"):
                 self.evidence.add(self._update(shell, answers))
-        if shell.address:
+        if shell.address and self.artifact.has_sshd:
             with self.evidence.phase("stranger"):
                 logins.knock(shell, self.artifact, self.evidence)
             self.is_reached = True

@@ -107,7 +107,10 @@ def test_guests_on_volumes_are_made_pvh_guests_in_a_real_dom0(
 ) -> None:
     os.environ.setdefault(VARIABLE, "3")  # nothing here is judged by its speed
     guests = [make_guest(home, kind) for kind in ("pygrub", "direct")]
-    carry = [*(guest.folder for guest in guests), home / "dom0/boot"]
+    # the copies that its xl boots have no room on dom0's own disk
+    scratch = workshop.output / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    carry = [*(guest.folder for guest in guests), home / "dom0/boot", scratch]
     spec = make_spec(name="dom0", type="pvh")
     with running_dom0(workshop, tmp_path, carry=carry, empty_mib=8192, spec=spec) as dom0:
         dom0.make_bridge()

@@ -71,7 +71,7 @@ def test_ifupdown_waits_for_either_name_where_udev_may_choose() -> None:
     assert "allow-hotplug eth0\niface eth0 inet dhcp\n" in text
     assert "allow-hotplug enX0\niface enX0 inet dhcp\n" in text
     text = render("ifupdown", is_systemd=False)["/etc/network/interfaces"]
-    assert "auto eth0\n" in text and "enX0" not in text
+    assert "auto eth0\niface eth0 inet dhcp\n    hostname web1\n" in text and "enX0" not in text
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,8 @@ def _seek(handle: int, position: int, whence: int, size: int) -> int:
     except OSError as error:
         if error.errno == errno.ENXIO:  # nothing but a hole from here on
             return size
+        if error.errno == errno.EINVAL:  # a block device, which has no holes
+            return position if whence == os.SEEK_DATA else size
         raise
 
 

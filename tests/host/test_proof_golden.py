@@ -1,15 +1,18 @@
-"""A proof knows the image that a copy-on-write disk rests on."""
+"""What a proof seals: the image that a copy-on-write disk rests on, a volume."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from pipeline.artifact.sums import measure_file
 from pipeline.errors import PipelineError
 from pipeline.process import run
 from pipeline.proof.artifact import read_foreign
 from pipeline.storage.images import make_overlay
+from tests.conftest import require
 
 pytestmark = [pytest.mark.integration]
 
@@ -30,3 +33,17 @@ def test_the_image_that_a_disk_rests_on_is_sealed_and_must_be_there(tmp_path: Pa
     golden.unlink()
     with pytest.raises(PipelineError, match=r"golden\.img, which does not exist"):
         read_foreign(configuration, tmp_path)
+
+
+def test_a_volume_is_sealed_as_a_file_with_the_same_bytes(tmp_path: Path) -> None:
+    require(os.geteuid() == 0, "a loop device wants root")
+    image = tmp_path / "disk.img"
+    with open(image, "wb") as stream:
+        stream.truncate(8 << 20)
+        stream.seek(3 << 20)
+        stream.write(os.urandom(1 << 20))
+    device = Path(run(["losetup", "--find", "--show", image]).strip())
+    try:
+        assert measure_file(device) == measure_file(image)
+    finally:
+        run(["losetup", "--detach", device])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def can_restrict(root: Path) -> bool:
 def _find_configured(layout: Layout) -> Iterator[Configured]:
     seen = set()
     for path in sorted([*layout.configs.glob("*.cfg"), *layout.auto.glob("*")]):
-        real = path.resolve()
+        real = Path(os.path.realpath(path))  # Path.resolve raises in a loop of links
         if path.name.startswith(".") or real in seen:
             continue
         seen.add(real)

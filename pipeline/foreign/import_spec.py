@@ -22,7 +22,7 @@ from pipeline.xen.boot import LAUNCHER, Boot, Direct, Firmware, Grub, Pygrub
 from pipeline.xen.devices import Card, Disk
 from pipeline.xen.domain import Domain
 
-BRING = "the old disk stays; doit modernize cfg=FILE makes a PVH guest of what is on it"
+BRING = "the old disk stays; doit modernize cfg=FILE or doit adopt from=DISK brings it along"
 _PC_32_BIT = re.compile(r"[-_.](?:[3456]86|i386)")
 _NO_GROUPS = frozenset("mapper disk loop md drbd zvol shm block cdrom nbd fd pts bus".split())
 _MAPPED = re.compile(r"/dev/mapper/((?:[^-/]|--)+)-((?:[^-/]|--)+)")

@@ -43,7 +43,7 @@ DISK_MIB = 4096
 READY_S = 240.0
 TAR = "tree.tar"
 # with {xen} the version; QEMU for Xen serves qcow2 disks and screens, as it does on a real host;
-# lvm2 and the last six make dom0 a host that this pipeline itself can run on (tests/dom0.py)
+# lvm2 and what follows make dom0 a host that this pipeline itself can run on (tests/dom0.py)
 PACKAGES = (
     "linux-image-amd64",
     "xen-hypervisor-{xen}-amd64",
@@ -66,6 +66,12 @@ PACKAGES = (
     "qemu-utils",
     "bubblewrap",
     "uidmap",
+    # and that `doit dom0` can set up and one that guests migrate between
+    "ifupdown",
+    "systemd",
+    "nftables",
+    "grub2-common",
+    "openssh-server",
 )
 _QEMU_BEFORE = {"4.14": "qemu-system-x86"}  # bookworm made a package of its own for Xen
 TOOLS = {

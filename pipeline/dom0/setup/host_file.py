@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.dom0.setup.host_view import HostView
 from pipeline.dom0.setup.host_settings import HostSettings
+from pipeline.dom0.setup.host_view import HostView
 from pipeline.errors import Finding
 
 

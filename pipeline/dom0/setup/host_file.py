@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.dom0.setup.host_settings import HostSettings
 from pipeline.dom0.setup.host_view import HostView
@@ -26,20 +26,43 @@ class HostFile:
 
 
 Command = tuple[str, ...]
+Commands = Callable[[HostSettings, HostView], Iterable[Command]]
+
+
+def _no_commands(_settings: HostSettings, _host: HostView) -> Iterable[Command]:
+    return ()
 
 
 @dataclass(frozen=True)
 class Part:
     """What one table of dom0.toml is on a host.
 
-    `render` is pure: the files as they are to be, those too that stay as they are. `check` has each
-    file read by its own program, out of `tree`, a folder with the new files at their paths (and the
-    rest of the host's /etc); a finding of level error stops the change. `after` are the commands
-    that make the host take the files up, run when one of them changed, after a change and after its
-    undo alike.
+    `render` is pure: the files as they are to be, those too that stay as they are; each lies at one
+    of `places` (patterns of PurePath.match): no journal, forged or not, changes another path.
+    `check` has each file read by its own program, out of `tree`, a folder with the new files at
+    their paths and the rest of the host's /etc; a finding of level error stops the change.
+
+    `after` are the commands that make the host take the files up, run whenever one of them changed,
+    after a change and after its undo alike, with the settings and files that are in force then.
+    `generated` are files that those commands write (grub.cfg): an undo gives them their time back
+    where they are as they were. `deactivate`, before the files change, with the settings and files
+    of before, and `activate`, after it, with the new ones, are run where the change is to work at
+    once (now=yes), and the other way round to take it back; each may be repeated. `later` says when
+    the files work otherwise.
     """
 
     name: str
+    places: tuple[str, ...]
     render: Callable[[HostSettings, HostView], Iterable[HostFile]]
     check: Callable[[HostSettings, HostView, Path], Iterable[Finding]]
-    after: Callable[[HostSettings, HostView], Iterable[Command]]
+    after: Commands = _no_commands
+    generated: tuple[str, ...] = ()
+    deactivate: Commands = _no_commands
+    activate: Commands = _no_commands
+    later: str = ""
+
+    def has_place(self, path: str) -> bool:
+        """Whether a path is one that this part renders."""
+        pure = PurePosixPath(path)
+        is_plain = path == str(pure) and path.startswith("/") and ".." not in pure.parts
+        return is_plain and any(pure.match(place) for place in self.places)

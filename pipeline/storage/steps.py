@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import process
-from pipeline.errors import InUseError, PipelineError
+from pipeline.errors import InUseError, PipelineError, show_value
 from pipeline.files import digest_file, sync_folder
 from pipeline.storage import lvm
 from pipeline.storage.disks import NEW, OLD
@@ -31,10 +31,15 @@ _WORD = re.compile(r"[A-Za-z0-9+_.~-]{1,255}")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of step: its keys beside `kind`, and what carries it out; it may be repeated."""
+    """A kind of step: its keys beside `kind`, and what carries it out; it may be repeated.
+
+    `permits` says whether one out of a journal may be carried out, where the site's rules for
+    paths and words do not say it.
+    """
 
     keys: tuple[str, ...]
     perform: Callable[[Site, str, Step], None]
+    permits: Callable[[Step], bool] | None = None
 
     @property
     def is_of_paths(self) -> bool:
@@ -244,7 +249,10 @@ def read_steps(site: Site, guest: str, found: list[object]) -> list[Step]:
         kind = kinds.get(step.get("kind", ""))
         if kind is None or set(step) != {"kind", *kind.keys}:
             raise ValueError(f"step {number}: {step.get('kind')!r}")
-        if kind.is_of_paths:
+        if kind.permits is not None:
+            if not kind.permits(step):
+                raise ValueError(f"step {number}: {show_value(step)}")
+        elif kind.is_of_paths:
             _require_place(site, guest, step)
         else:
             _require_words(guest, step, kind)

@@ -29,7 +29,16 @@ Command = tuple[str, ...]
 Commands = Callable[[HostSettings, HostView], Iterable[Command]]
 
 
+Switch = Callable[[HostSettings, HostSettings, HostView], Iterable[Command]]
+
+
 def _no_commands(_settings: HostSettings, _host: HostView) -> Iterable[Command]:
+    return ()
+
+
+def _no_switch(
+    _leaving: HostSettings, _entering: HostSettings, _host: HostView
+) -> Iterable[Command]:
     return ()
 
 
@@ -45,10 +54,12 @@ class Part:
     `after` are the commands that make the host take the files up, run whenever one of them changed,
     after a change and after its undo alike, with the settings and files that are in force then.
     `generated` are files that those commands write (grub.cfg): an undo gives them their time back
-    where they are as they were. `deactivate`, before the files change, with the settings and files
-    of before, and `activate`, after it, with the new ones, are run where the change is to work at
-    once (now=yes), and the other way round to take it back; each may be repeated. `later` says when
-    the files work otherwise.
+    where they are as they were.
+
+    Where a change is to work at once (now=yes), `deactivate` is run before its files are put in
+    place and `activate` after it, both with the settings that are left, those that are entered (the
+    first time they are left empty, in an undo the other way round) and the host's files of that
+    moment; each may be repeated. `later` says when the files work otherwise.
     """
 
     name: str
@@ -57,8 +68,8 @@ class Part:
     check: Callable[[HostSettings, HostView, Path], Iterable[Finding]]
     after: Commands = _no_commands
     generated: tuple[str, ...] = ()
-    deactivate: Commands = _no_commands
-    activate: Commands = _no_commands
+    deactivate: Switch = _no_switch
+    activate: Switch = _no_switch
     later: str = ""
 
     def has_place(self, path: str) -> bool:

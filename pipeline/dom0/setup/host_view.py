@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from pipeline.errors import EnvironmentFault
 from pipeline.files import read_bytes
+from pipeline.suites import SUITES
+from pipeline.xen.values import parse_version
+
+_STANZA = re.compile(r"^\s*iface\s+(\S+)", re.MULTILINE)
+_LAST_XEND = (4, 4)  # wheezy's 4.1 was Debian's last with xend
 
 
 @dataclass(frozen=True)
@@ -14,7 +23,8 @@ class HostView:
     """What the renderings look at. `root` is / or, for trials and tests, a folder.
 
     `suite` is Debian's code name, "" where it is none that we know; `loader` is grub-legacy where
-    there is a menu.lst and no GRUB 2.
+    there is a menu.lst and no GRUB 2. `changed` are files that earlier parts of the same change
+    have rendered, None for one that goes: the host is seen with them.
     """
 
     root: Path
@@ -24,22 +34,97 @@ class HostView:
     loader: Literal["grub2", "grub-legacy"]
     toolstack: Literal["xl", "xm"]
     xen_version: str = ""
+    changed: Mapping[str, bytes | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, root: Path) -> HostView:
+        """The host below `root`. Raises EnvironmentFault where that is none of Debian's family."""
+        blind = cls(root, "", "systemd", "networkd", "grub2", "xl")
+        release = blind.read("/etc/debian_version")
+        if release is None:
+            raise EnvironmentFault(
+                f"{root} is no system of Debian's family: it has no /etc/debian_version",
+                hint="doit dom0 sets up hosts with Debian, or made of it",
+            )
+        version = _find_xen(root)
+        return replace(
+            blind,
+            suite=_find_suite(blind.read("/etc/os-release") or "", release),
+            init=_find_init(blind),
+            network="ifupdown" if _has_ifupdown(blind) else "networkd",
+            loader="grub-legacy" if _has_legacy_loader(blind) else "grub2",
+            toolstack="xm" if _has_xend(blind, version) else "xl",
+            xen_version=version,
+        )
 
     def read(self, path: str) -> str | None:
         """A text of the host by its absolute path, foreign bytes as surrogates; None without it.
 
         Raises PipelineError for what is no plain file or cannot be read.
         """
+        content = self.read_bytes(path)
+        return None if content is None else content.decode(errors="surrogateescape")
+
+    def read_bytes(self, path: str) -> bytes | None:
+        """The same as its bytes."""
+        if path in self.changed:
+            return self.changed[path]
         try:
-            content = read_bytes(self.root / path.lstrip("/"), follow=True)
+            return read_bytes(self.root / path.lstrip("/"), follow=True)
         except FileNotFoundError:
             return None
-        return content.decode(errors="surrogateescape")
 
     def exists(self, path: str) -> bool:
         """Whether there is anything of that name."""
-        try:
-            (self.root / path.lstrip("/")).lstat()
-        except OSError:
-            return False
+        if path in self.changed:
+            return self.changed[path] is not None
+        return os.path.lexists(self.root / path.lstrip("/"))
+
+
+def _find_suite(os_release: str, debian_version: str) -> str:
+    """The code name, by the number where os-release(5) has none or there is no such file yet."""
+    name = re.search(r"^VERSION_CODENAME=\"?(\w+)", os_release, re.MULTILINE)
+    number = debian_version.strip().partition(".")[0]
+    if name is None and number.isdigit():
+        debian = (suite for suite in SUITES.values() if suite.distribution == "debian")
+        return next((suite.name for suite in debian if suite.version.split(".")[0] == number), "")
+    return name[1] if name and name[1] in SUITES else ""
+
+
+def _find_init(host: HostView) -> Literal["systemd", "sysvinit"]:
+    """What /sbin/init is; without it, as in a container, what there is a configuration for."""
+    try:
+        return "systemd" if "systemd" in os.readlink(host.root / "sbin/init") else "sysvinit"
+    except OSError:
+        return "sysvinit" if host.exists("/etc/inittab") else "systemd"
+
+
+def _has_ifupdown(host: HostView) -> bool:
+    """Whether ifupdown sets up cards, or nobody does and it is what could."""
+    folder = host.root / "etc/network/interfaces.d"
+    texts = [host.read("/etc/network/interfaces") or ""]
+    texts += [
+        host.read(str(Path("/", path.relative_to(host.root)))) or "" for path in folder.glob("*")
+    ]
+    names = {match[1] for text in texts for match in _STANZA.finditer(text)}
+    if names - {"lo"}:
         return True
+    by_networkd = any((host.root / "etc/systemd/network").glob("*.network"))
+    return not by_networkd and any(host.exists(path) for path in ("/sbin/ifup", "/usr/sbin/ifup"))
+
+
+def _has_legacy_loader(host: HostView) -> bool:
+    grub2 = ("/etc/default/grub", "/boot/grub/grub.cfg")
+    return host.exists("/boot/grub/menu.lst") and not any(map(host.exists, grub2))
+
+
+def _find_xen(root: Path) -> str:
+    """The newest Xen whose tools are installed: Debian's packages have a folder each."""
+    names = [re.match(r"xen-(\d+\.\d+)", path.name) for path in (root / "usr/lib").glob("xen-*")]
+    return max((name[1] for name in names if name), key=parse_version, default="")
+
+
+def _has_xend(host: HostView, version: str) -> bool:
+    """xend-config.sxp alone may be a conffile of a release that is long gone."""
+    is_old = not version or parse_version(version) < _LAST_XEND
+    return is_old and host.exists("/etc/xen/xend-config.sxp")

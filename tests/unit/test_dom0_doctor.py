@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.dom0.doctor.configured import Configured
 from pipeline.dom0.doctor.facts import HostFacts, read_facts
 from pipeline.dom0.doctor.guests import (
     find_bridge_trouble,
@@ -205,7 +206,8 @@ def test_pv_guests_that_would_run_as_pvh_are_named_in_one_line(tmp_path: Path) -
         "pc": {"disk": ["phy:/dev/VG0/pc,xvda,w"], "builder": "hvm"},
         "settings": {"autoballoon": "off"},
     }
-    (found,) = find_pv_trouble(pv, {}, replace(GOOD, configured=elders))
+    guests = (Configured(Path(f"/etc/xen/{name}.cfg"), values) for name, values in elders.items())
+    (found,) = find_pv_trouble(pv, {}, replace(GOOD, configured=tuple(guests)))
     assert found.message.endswith("web1, web2, elder")
     assert found.hint.endswith("doit modernize cfg=/etc/xen/elder.cfg dry=yes")
     for host_of_pv in ({"caps": ("xen-3.0-x86_64",)}, {"xen_version": "4.11"}, {"is_dom0": False}):
@@ -222,10 +224,10 @@ def test_an_ovmf_that_starts_no_xen_guest(tmp_path: Path) -> None:
         "var/lib/dpkg/status": stanza.format("2022.11-6+deb12u2"),
     }
     facts = host(tmp_path, files)
-    assert sorted(facts.configured) == ["own", "pc", "uefi"]
+    assert [guest.name for guest in facts.configured] == ["own", "pc", "uefi"]
     assert "uefi: ovmf 2022.11-6+deb12u2 starts no Xen guest" in texts(find_pitfalls(facts))
     assert "ovmf" not in texts(find_pitfalls(replace(facts, ovmf="2020.11-2+deb11u1")))
-    assert "ovmf" not in texts(find_pitfalls(replace(facts, configured={})))
+    assert "ovmf" not in texts(find_pitfalls(replace(facts, configured=())))
 
 
 def test_a_bridge_that_is_not_there_and_a_link_that_leads_nowhere(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.dom0.doctor.configured import read_configured
 from pipeline.dom0.doctor.facts import HostFacts
 from pipeline.dom0.doctor.loaders import find_loader_trouble
 from pipeline.dom0.layout import Layout
@@ -112,7 +113,9 @@ def host(root: Path, text: str, *, name: str = "web1", has_runas: bool = True) -
 
 
 def find(layout: Layout, xen: str = "4.17.7") -> list[Finding]:
-    return find_loader_trouble(layout, HostFacts(is_dom0=True, xen_version=xen), {})
+    configured = tuple(read_configured(layout))
+    facts = HostFacts(is_dom0=True, xen_version=xen, configured=configured)
+    return find_loader_trouble(layout, facts, {})
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,9 @@ def test_the_doctor_looks_into_auto_and_says_a_guest_once(tmp_path: Path) -> Non
     layout.auto.mkdir()
     layout.auto_link("web1").symlink_to("../web1.cfg")
     (layout.auto / "10-theirs").write_text('name = "old"\nbootloader = "pygrub"\n')
-    assert sorted(finding.subject for finding in find(layout)) == ["old", "web1"]
+    assert [finding.subject for finding in find(layout)] == ["web1", "old"]
+    paths = [guest.path for guest in read_configured(layout)]
+    assert paths == [layout.config("web1"), layout.auto / "10-theirs"]
 
 
 @pytest.mark.parametrize("missing", ["user", "program"])

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.dom0.doctor.configured import Configured, read_configured
+from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import PipelineError
-from pipeline.files import read_bytes
 from pipeline.mirror.apt_sources import installed_version
-from pipeline.xen.cfg_syntax import Value
-from pipeline.xen.xl import parse_assignments
 
 _SXP = re.compile(r"^\s*\(\s*([a-z0-9-]+)\s+(?:'([^']*)'|([^)\s]*))\s*\)", re.MULTILINE)
 _ASSIGN = re.compile(r"^\s*([A-Za-z0-9_]+)\s*\+?=\s*(?:\"([^\"]*)\"|'([^']*)'|(\S*))", re.MULTILINE)
@@ -26,8 +25,8 @@ class HostFacts:
     """A host as its files say. `is_dom0` is whether Xen runs below it now.
 
     `xen_line` and `linux_line` are the command lines that the boot loader is set to give, `xen_now`
-    Xen's of this boot, where known; `caps` is xl info's xen_caps, `configured` what each
-    configuration in /etc/xen assigns.
+    Xen's of this boot, where known; `caps` is xl info's xen_caps, `configured` every
+    guest's configuration.
     """
 
     is_dom0: bool = False
@@ -51,7 +50,7 @@ class HostFacts:
     has_groups: bool = False
     services: frozenset[str] = frozenset()
     ovmf: str = ""
-    configured: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    configured: tuple[Configured, ...] = ()
 
 
 def read_facts(
@@ -82,7 +81,7 @@ def read_facts(
         has_groups=any((root / "etc/lvm/backup").glob("*")),
         services=frozenset(_running(root)),
         ovmf=installed_version("ovmf", root / "var/lib/dpkg/status"),
-        configured=dict(_read_configurations(root / "etc/xen")),
+        configured=tuple(read_configured(Layout(root))),
     )
 
 
@@ -108,16 +107,6 @@ def find_gettys(root: Path) -> Iterator[str]:
             yield found[1]
     for link in (root / "etc/systemd/system").glob("*.wants/*getty@*.service"):
         yield link.stem.partition("@")[2]
-
-
-def _read_configurations(folder: Path) -> Iterator[tuple[str, Mapping[str, Value]]]:
-    """Each guest's configuration that xl would read, ours or not: its name and what it assigns."""
-    for path in sorted(folder.glob("*.cfg")):
-        try:
-            text = read_bytes(path, follow=True).decode(errors="replace")
-            yield path.stem, parse_assignments(text)
-        except (OSError, PipelineError, ValueError):
-            continue  # doctor says so of the installed ones, xl of the others
 
 
 def _read_loader(root: Path) -> tuple[str, str, str]:

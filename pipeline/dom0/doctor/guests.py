@@ -18,7 +18,6 @@ from pipeline.spec.guest_type import choose_type
 from pipeline.suites import SUITES
 from pipeline.xen.boot import Direct, Grub
 from pipeline.xen.capabilities import find_unable, has_hvm
-from pipeline.xen.cfg_syntax import Value
 from pipeline.xen.domain import Domain
 
 
@@ -112,27 +111,18 @@ def find_pv_trouble(
         for record in installed.values()
         if _type_of(record) == "pv" and _would_be_pvh(record.suite, _keys_of(record), facts)
     }
-    elders = [
-        name
-        for name, values in facts.configured.items()
-        if name not in {*specs, *installed} and _is_elder(values)
-    ]
+    ours = {*specs, *installed}
+    elders = [guest for guest in facts.configured if guest.name not in ours and guest.is_pv]
     hints = []
     if names:
         hints += [f"leave type out of the spec, then doit rebuild name={min(names)}"]
     if elders:
-        hints += [f"not built here: doit modernize cfg=/etc/xen/{elders[0]}.cfg dry=yes"]
+        hints += [f"not built here: doit modernize cfg={elders[0].path} dry=yes"]
     if hints:
-        shown = ", ".join([*sorted(names), *elders])
+        shown = ", ".join([*sorted(names), *(guest.name for guest in elders)])
         yield Finding(
             "warning", "PV", f"PV guests that may run as PVH here: {shown}", "; ".join(hints)
         )
-
-
-def _is_elder(values: Mapping[str, Value]) -> bool:
-    """Whether a configuration from elsewhere is a PV guest's; xl's default is PV."""
-    kind = values.get("type", values.get("builder", "pv"))
-    return "disk" in values and kind in ("pv", "generic", "linux")
 
 
 def _would_be_pvh(suite: str, keys: Mapping[str, Any], facts: HostFacts) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.dom0 import restriction
-from pipeline.dom0.configuration import LIMIT, Grammar
+from pipeline.dom0.configuration import LIMIT
+from pipeline.dom0.doctor.configured import Configured
 from pipeline.dom0.doctor.facts import HostFacts
 from pipeline.dom0.inventory import Installed
 from pipeline.dom0.layout import Layout
@@ -25,38 +24,11 @@ QEMU_USER = "xen-qemuuser-range-base"  # and the domain's number: libxl_bootload
 _OFF = (0, "0", "")
 
 
-@dataclass(frozen=True)
-class Configured:
-    """A configuration that names pygrub: its file and what it assigns."""
-
-    path: Path
-    values: Mapping[str, Value]
-
-    @property
-    def name(self) -> str:
-        return str(self.values.get("name") or self.path.stem)
-
-    @property
-    def by_argument(self) -> str:
-        """The user that pygrub's own arguments name, "" for none."""
-        words = self.values.get("bootloader_args", [])
-        listed = words if isinstance(words, list) else [str(words)]
-        return Pygrub.of_words(str(self.values["bootloader"]), listed).user
-
-    @property
-    def by_key(self) -> str:
-        """The user that xl's keys of 4.18 and later name, where none is given that of QEMU."""
-        if self.values.get("bootloader_restrict", 1) in _OFF:
-            return ""
-        named = str(self.values.get("bootloader_user") or "")
-        return named or (QEMU_USER if "bootloader_restrict" in self.values else "")
-
-
 def find_loader_trouble(
     layout: Layout, facts: HostFacts, installed: Mapping[str, Installed]
 ) -> list[Finding]:
     """Every configuration below /etc/xen that has pygrub read its disk, ours or not."""
-    guests = list(_find_configured(layout))
+    guests = list(filter(_has_pygrub, facts.configured))
     troubles: list[Finding] = []
     for configured in guests:
         is_ours = configured.path == layout.config(configured.name) and configured.name in installed
@@ -82,20 +54,24 @@ def can_restrict(root: Path) -> bool:
     return not texts or any(b"runas=" in text for text in texts)
 
 
-def _find_configured(layout: Layout) -> Iterator[Configured]:
-    seen = set()
-    for path in sorted([*layout.configs.glob("*.cfg"), *layout.auto.glob("*")]):
-        real = Path(os.path.realpath(path))  # Path.resolve raises in a loop of links
-        if path.name.startswith(".") or real in seen:
-            continue
-        seen.add(real)
-        try:
-            values = Grammar("xl").values(read_bytes(real, limit=LIMIT).decode(errors="replace"))
-        except (OSError, PipelineError, ValueError):
-            continue  # what is installed and cannot be read is told elsewhere
-        is_pc = "hvm" in (values.get("type"), values.get("builder"))
-        if Path(str(values.get("bootloader", ""))).name in _NAMES and not is_pc:
-            yield Configured(path, values)
+def _has_pygrub(guest: Configured) -> bool:
+    is_pc = "hvm" in (guest.values.get("type"), guest.values.get("builder"))
+    return Path(str(guest.values.get("bootloader", ""))).name in _NAMES and not is_pc
+
+
+def _user_by_argument(values: Mapping[str, Value]) -> str:
+    """The user that pygrub's own arguments name, "" for none."""
+    words = values.get("bootloader_args", [])
+    listed = words if isinstance(words, list) else [str(words)]
+    return Pygrub.of_words(str(values["bootloader"]), listed).user
+
+
+def _user_by_key(values: Mapping[str, Value]) -> str:
+    """The user that xl's keys of 4.18 and later name, where none is given that of QEMU."""
+    if values.get("bootloader_restrict", 1) in _OFF:
+        return ""
+    named = str(values.get("bootloader_user") or "")
+    return named or (QEMU_USER if "bootloader_restrict" in values else "")
 
 
 def _judge(
@@ -105,7 +81,7 @@ def _judge(
     if is_ours:
         way_out = f"doit refresh name={configured.name}; or build it with type = pvh, boot = grub"
     try:
-        user, by_key = configured.by_argument, configured.by_key
+        user, by_key = _user_by_argument(configured.values), _user_by_key(configured.values)
     except WrongValueError as error:
         yield Finding("error", configured.name, f"{configured.path}: {error}", way_out)
         return

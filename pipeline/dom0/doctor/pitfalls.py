@@ -254,10 +254,10 @@ def find_firmware_trouble(facts: HostFacts) -> Iterator[Finding]:
     """Debian's OVMF lost Xen with edk2-stable202108: a guest with it stands still (#1050030)."""
     since = re.match(r"(\d{4})\.(\d\d)", facts.ovmf)
     guests = [
-        name
-        for name, values in facts.configured.items()
-        if {values.get("bios"), values.get("firmware")} & {"ovmf", "uefi"}
-        and "bios_path_override" not in values
+        guest.name
+        for guest in facts.configured
+        if {guest.values.get("bios"), guest.values.get("firmware")} & {"ovmf", "uefi"}
+        and "bios_path_override" not in guest.values
     ]
     if guests and since and (int(since[1]), int(since[2])) >= (2021, 8):
         yield Finding(

@@ -210,3 +210,26 @@ def explained() -> Iterator[None]:
         if known is None:
             raise
         raise known from error
+
+
+@contextmanager
+def explained_ssh(host: str, *, key: str = "", known: str = "") -> Iterator[None]:
+    """An ssh that could not even ask (status 255 of ssh(1)) as EnvironmentFault with a way out.
+
+    `key` and `known` say what the command at hand has besides for a key and for host keys.
+    """
+    try:
+        yield
+    except CommandFailed as error:
+        if error.status != 255:
+            raise
+        last = (error.details.strip().splitlines() or [""])[-1]
+        hint = f"log in once by hand: ssh {host}"
+        if "IDENTIFICATION HAS CHANGED" in error.details:
+            hint = f"its host key is another than before: compare it; ssh-keygen -R {host}{known}"
+        elif "Host key verification failed" in error.details:
+            hint = f"compare its host key and accept it: ssh {host}{known}"
+        elif "Permission denied" in error.details:
+            hint = f"a key that it takes: {key or f'ssh-copy-id root@{host}'}; "
+            hint += "passwords are never asked for"
+        raise EnvironmentFault(f"{host}: {last}", details=error.details, hint=hint) from error

@@ -20,6 +20,7 @@ from pathlib import Path
 from pipeline.project import Project
 from pipeline.proof import machine
 from pipeline.proof.agent import Agent, Reply
+from pipeline.proof.machine import Machine
 from pipeline.proof.testhost import HOST, ensure_host
 from pipeline.proof.timeouts import VARIABLE
 from pipeline.recipe import Recipe
@@ -43,6 +44,7 @@ class Dom0:
 
     agent: Agent
     output: Path
+    machine: Machine
 
     def run(
         self, command: str | Sequence[str], *, stdin: bytes = b"", timeout_s: float = 300
@@ -101,7 +103,7 @@ def running_dom0(
         running.plug_disk(image, "project")
         running.plug_disk(empty, "empty")
         assert running.agent.wait_for([f"{BY_ID}project", EMPTY_DISK], timeout_s=120)
-        dom0 = Dom0(running.agent, output)
+        dom0 = Dom0(running.agent, output, running)
         _put_in_place(dom0, [path for path in carried if path.exists()])
         yield dom0
 

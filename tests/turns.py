@@ -32,6 +32,8 @@ STORIES = {
         "the project in a dom0",
         "nobody lets root in",
         "what runs Xen",
+        "migration",
+        "a PV guest's life in a dom0",
     ),
     "fault": (
         "no PVH note",

@@ -6,18 +6,30 @@ Facts: xl(1) MIGRATE, xend-config.sxp's own comments, xl-disk-configuration(5).
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import process
-from pipeline.dom0.configuration import Grammar, require_readable
+from pipeline.console.progress import print_line
+from pipeline.dom0.configuration import Grammar, read_text, require_readable
+from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import Installed
+from pipeline.dom0.other_host import SSH, Needs, OtherHost, ask_host, find_obstacles
 from pipeline.dom0.power import Guest, Host
-from pipeline.errors import EnvironmentFault, PipelineError
-from pipeline.files import read_bytes
-from pipeline.xen.boot import Direct, Grub
+from pipeline.dom0.toolstack import Toolstack
+from pipeline.errors import (
+    CommandFailed,
+    EnvironmentFault,
+    Finding,
+    InUseError,
+    PipelineError,
+)
+from pipeline.guest.login import ssh_agent
+from pipeline.preflight import refusal_of
+from pipeline.storage.transaction import guest_lock
+from pipeline.xen.boot import Direct, Grub, Pygrub
+from pipeline.xen.capabilities import find_no_live
 from pipeline.xen.domain import Domain
 
 XEND_PORT = 8002
@@ -31,16 +43,23 @@ _SXP = re.compile(r"^\s*\(\s*([a-z-]+)\s+(?:'([^']*)'|([^)\s]*))\s*\)", re.MULTI
 
 @dataclass(frozen=True)
 class Storage:
-    """A disk and where its bytes are; `is_shared` is None where only the administrator knows."""
+    """A disk and where its bytes are; `is_shared` is None where only the administrator knows.
+
+    One that nobody writes to, a CD-ROM, may be a copy on either host.
+    """
 
     target: str
     where: str
     is_shared: bool | None
+    is_read_only: bool = False
 
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """A migration with all that is known of it before it begins."""
+    """A migration with all that is known of it before it begins.
+
+    `info` is what the toolstack tells of this host, `obstacles` what stops the guest here already.
+    """
 
     guest: Guest
     domain: Domain
@@ -49,17 +68,30 @@ class MigrationPlan:
     program: str
     disks: tuple[Storage, ...]
     settings: tuple[str, ...]
+    info: Mapping[str, str]
+    obstacles: tuple[Finding, ...]
 
     @property
-    def files(self) -> list[str]:
-        """Paths that must be on the other host too: disks now, kernel and ramdisk at a reboot."""
+    def files(self) -> tuple[str, ...]:
+        """Paths besides the disks' that must be on the other host too, for the next boot."""
         boot = self.domain.boot
-        found = [disk.target for disk in self.disks]
-        if isinstance(boot, Direct | Grub):
-            found.append(boot.kernel)
-        if isinstance(boot, Direct) and boot.ramdisk:
-            found.append(boot.ramdisk)
-        return found
+        if isinstance(boot, Direct):
+            return (boot.kernel, *([boot.ramdisk] if boot.ramdisk else []))
+        path = boot.kernel if isinstance(boot, Grub) else ""
+        path = boot.path if isinstance(boot, Pygrub) else path
+        return (path,) if path.startswith("/") else ()
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """As whom pygrub runs."""
+        boot = self.domain.boot
+        user = boot.user if isinstance(boot, Pygrub) else ""
+        return (user,) if user and not user.isdigit() else ()
+
+    def needs(self, memory_mib: int) -> Needs:
+        """What the other host is asked for; the memory is that of the running domain."""
+        disks = tuple(disk.target for disk in self.disks)
+        return Needs(self.domain, memory_mib, disks, self.files, self.users)
 
     def explain(self) -> Iterator[str]:
         """What will happen, line by line."""
@@ -74,41 +106,65 @@ class MigrationPlan:
         for disk in self.disks:
             yield f"    {disk.target}: {disk.where}"
         yield "  the other host needs these paths, leading to the same bytes:"
-        for path in self.files:
+        needs = self.needs(0)
+        for path in (*needs.disks, *needs.files):
             yield f"    {path}"
-        for card in self.domain.cards:
-            yield f"    bridge {card.bridge or 'xenbr0'}, in the same network"
+        for user in needs.users:
+            yield f"    the user {user}"
+        for bridge in needs.bridges:
+            yield f"    bridge {bridge}, in the same network"
         for line in self.settings:
             yield f"  {line}"
+        for finding in self.obstacles:
+            yield f"  it cannot move: {finding.text}"
+            yield f"    {finding.hint}"
 
 
 def plan_migration(host: Host, guest: Guest, *, target: str, is_live: bool) -> MigrationPlan:
-    """Read the guest's configuration and its storage; raises PipelineError when it cannot move."""
+    """Read the guest's configuration and its storage; raises PipelineError when it cannot be."""
     program = host.toolstack.program if host.toolstack else _program_of(guest.record)
-    domain = _read(guest.config, program)
-    if target.startswith("-") or not target.isprintable() or " " in target:
-        raise PipelineError(f"to={target}: not a host", hint="a host name or an address")
+    grammar = Grammar(program)
+    text = _read(guest.config)
+    domain = require_readable(grammar, guest.config, text)
     mounts = Path("/proc/self/mountinfo").read_text()
-    disks = tuple(judge_storage(disk.target, mounts) for disk in domain.disks if disk.target)
+    disks = tuple(
+        judge_storage(disk.target, mounts, is_read_only=disk.access == "ro")
+        for disk in domain.disks
+        if disk.target
+    )
+    info = host.toolstack.host_facts() if host.toolstack else {}
     if program == "xm":
-        text = _XEND.read_text() if _XEND.is_file() else ""
-        settings = tuple(xend_settings(text, target))
+        xend = _XEND.read_text() if _XEND.is_file() else ""
+        settings = tuple(xend_settings(xend, target))
     else:
         settings = (
             f"xl goes through ssh as root: ssh {target} xl migrate-receive",
             "both hosts: the same Xen version or the newer one there, and a processor that has "
             "all that the guest uses (cpuid= hides the rest)",
         )
-    return MigrationPlan(guest, domain, target, is_live, program, disks, settings)
+    obstacles = (*find_no_live(domain.type, info), *find_bound(grammar.values(text)))
+    return MigrationPlan(guest, domain, target, is_live, program, disks, settings, info, obstacles)
 
 
-def judge_storage(target: str, mountinfo: str) -> Storage:
+def find_bound(values: Mapping[str, object]) -> Iterator[Finding]:
+    """Keys of a configuration that bind the guest to its host: xl.cfg(5)."""
+    for key in ("pci", "usbdev", "dtdev"):
+        if values.get(key):
+            yield Finding(
+                "error", key, "a device of this host is handed to it", f"take {key}= out of it"
+            )
+    if str(values.get("nomigrate", "0")) not in ("0", ""):
+        yield Finding("error", "nomigrate", "its configuration forbids it", "take nomigrate= out")
+
+
+def judge_storage(target: str, mountinfo: str, *, is_read_only: bool = False) -> Storage:
     """Where a disk's bytes are, after the file system that it is on (proc(5), mountinfo)."""
     if target.startswith("/dev/"):
         return Storage(
             target,
             "a device of this host: the other must reach it (iSCSI, DRBD, clustered LVM)",
             None,
+            is_read_only,
         )
     best, kind = "", ""
     for line in mountinfo.splitlines():
@@ -118,8 +174,10 @@ def judge_storage(target: str, mountinfo: str) -> Storage:
         if inside and len(point) >= len(best):
             best, kind = point, rest.split()[0]
     if kind in _SHARED:
-        return Storage(target, f"on {kind} ({best}): mount it there at the same place", True)
-    return Storage(target, f"on this host's own {kind or 'file system'} ({best})", False)
+        where = f"on {kind} ({best}): mount it there at the same place"
+        return Storage(target, where, True, is_read_only)
+    where = f"on this host's own {kind or 'file system'} ({best})"
+    return Storage(target, where, False, is_read_only)
 
 
 def xend_settings(text: str, target: str) -> Iterator[str]:
@@ -138,58 +196,89 @@ def xend_settings(text: str, target: str) -> Iterator[str]:
 
 
 def migrate(host: Host, plan: MigrationPlan) -> None:
-    """Look at the other host, then let the toolstack do it; the guest stays here if it fails."""
-    xen = host.require_xen()
-    if plan.guest.name not in xen.domains():
-        raise PipelineError(
-            f"{plan.guest.name} does not run", hint=f"doit start name={plan.guest.name}"
-        )
-    local = [disk.target for disk in plan.disks if disk.is_shared is False]
+    """Look at the other host, then let the toolstack do it; the guest stays here if it fails.
+
+    Raises UsageError and InUseError for what stands in the way here and there, EnvironmentFault for
+    what the other host lacks.
+    """
+    xen, name = host.require_xen(), plan.guest.name
+    running = xen.domains().get(name)
+    if running is None:
+        raise PipelineError(f"{name} does not run", hint=f"doit start name={name}")
+    _refuse(plan.obstacles, name)
+    if plan.target != LOCAL:
+        _refuse_local_disks(plan)
+        if xen.program == "xl":
+            _refuse_unfit(plan, ask_host(plan.target, plan.needs(0).words), running.memory_mib)
+    with ExitStack() as stack:
+        if plan.guest.record is not None:  # nobody changes the guest while it moves
+            stack.enter_context(guest_lock(site_of(host.layout), name))
+        _send(xen, plan)
+
+
+def _send(xen: Toolstack, plan: MigrationPlan) -> None:
+    name = plan.guest.name
     if plan.target == LOCAL:
         # xl's own way to a receiver without ssh: an empty command and the receiver as the host
-        xen.run("migrate", "-s", "", plan.guest.name, "xl migrate-receive")
-        return
-    if local:
+        words = ["-s", "", name, "xl migrate-receive"]
+    elif xen.program == "xl":
+        words = ["-s", " ".join(SSH), name, plan.target]
+    else:
+        words = [*(["--live"] if plan.is_live else []), name, plan.target]
+    try:
+        xen.run("migrate", *words, env=ssh_agent())
+    except CommandFailed as error:
+        left = xen.domains()
+        error.hint = f"{name} goes on here"
+        if name not in left:
+            here = (
+                ", ".join(domain for domain in left if domain.startswith(f"{name}--")) or "nothing"
+            )
+            error.hint = (
+                f"xl lost it half-way: here is {here}; look there too (xl list) before anything is "
+                "resumed, for two that run would ruin the disks"
+            )
+        raise
+
+
+def _refuse(findings: Iterator[Finding] | tuple[Finding, ...], where: str) -> None:
+    fault = refusal_of(findings)
+    if fault:
+        fault.brief = f"{where}: {fault.brief}"
+        raise fault
+
+
+def _refuse_local_disks(plan: MigrationPlan) -> None:
+    """What it writes to must be one and the same disk for both hosts."""
+    local = [disk.target for disk in plan.disks if disk.is_shared is False]
+    if any(disk.is_shared is False and not disk.is_read_only for disk in plan.disks):
         raise EnvironmentFault(
             f"{', '.join(local)}: only this host has it",
             hint="put it on shared storage; or doit save, copy disks and the saved file to the "
             "same paths there, and doit restore there",
         )
-    if xen.program == "xl":
-        _ask_other(plan, lambda words: process.run(["ssh", *_SSH, plan.target, *words]))
-    live = ["--live"] if plan.is_live and xen.program == "xm" else []
-    xen.run("migrate", *live, plan.guest.name, plan.target)
 
 
-_SSH = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--")
-
-
-def _ask_other(plan: MigrationPlan, ask: Callable[[list[str]], str]) -> None:
-    """Raises EnvironmentFault with what is missing there."""
-    missing = []
-    for path in plan.files:
-        try:
-            ask(["test", "-e", shlex.quote(path)])
-        except PipelineError as error:
-            if getattr(error, "status", 0) == 255:
-                raise EnvironmentFault(
-                    f"no SSH to root of {plan.target}", details=error.details
-                ) from error
-            missing.append(path)
-    if missing:
-        raise EnvironmentFault(
-            f"{plan.target} has no {', '.join(missing)}", hint="the same paths must be there"
+def _refuse_unfit(plan: MigrationPlan, there: OtherHost, memory_mib: int) -> None:
+    name = plan.guest.name
+    taken = [domain for domain in (name, f"{name}--incoming") if domain in there.domains]
+    if taken:
+        raise InUseError(
+            f"{there.name} has a guest {taken[0]} already",
+            hint=f"look at it before it goes: ssh {there.name} xl list",
         )
-    ask(["xl", "info", "xen_version"])
+    findings = list(find_obstacles(plan.needs(memory_mib), plan.info, there))
+    _refuse(tuple(findings), there.name)
+    for finding in findings:
+        print_line(f"  {finding.subject}: {finding.text}; {finding.hint}")
 
 
 def _program_of(record: Installed | None) -> str:
     return record.toolstack if record else "xl"
 
 
-def _read(config: Path, program: str) -> Domain:
+def _read(config: Path) -> str:
     try:
-        text = read_bytes(config, follow=True).decode(errors="surrogateescape")
+        return read_text(config)
     except FileNotFoundError as error:
         raise PipelineError(f"{config} is gone", hint="put it back") from error
-    return require_readable(Grammar(program), config, text)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline import process
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError
+from pipeline.xen.capabilities import read_info
 
 CAPABILITIES = Path("/proc/xen/capabilities")
 DOM0 = "Domain-0"
@@ -39,9 +40,13 @@ class Toolstack:
         found = parse_list(self.run("list"))
         return {name: one for name, one in found.items() if name != DOM0}
 
-    def run(self, *words: object) -> str:
+    def run(self, *words: object, env: Mapping[str, str] | None = None) -> str:
         """One command of the toolstack."""
-        return process.run([self.program, *words], log=self.log)
+        return process.run([self.program, *words], log=self.log, env=env)
+
+    def host_facts(self) -> dict[str, str]:
+        """What it tells of the host and its Xen."""
+        return read_info(self.run("info"))
 
     def wait_until_gone(self, names: list[str], *, timeout_s: float) -> list[str]:
         """Wait for domains to end; returns those that still run."""

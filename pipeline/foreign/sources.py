@@ -11,12 +11,13 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.console.progress import progress_bar
+from pipeline.diagnosis import explained_ssh
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError, UsageError
 from pipeline.files import digest_file
 from pipeline.foreign.disk_image import find_format, pack_disk
@@ -31,7 +32,7 @@ from pipeline.foreign.tar_command import (
     pack_words,
 )
 from pipeline.foreign.tar_writer import MODULE, SAID, STEP, TAR
-from pipeline.guest.login import ssh_option
+from pipeline.guest.login import ssh_agent, ssh_option
 from pipeline.namespace import is_root, isolated
 from pipeline.process import require_tools
 from pipeline.walls.beneath import Beneath, take
@@ -44,7 +45,6 @@ Run = Callable[..., str]
 Kind = Literal["tar", "folder", "disk", "machine"]
 _RAW = "raw.tar"
 _MOST_SAID = 16 << 20
-_AGENT = "SSH_AUTH_SOCK"
 # file systems of a machine's own disks, proc(5); what else is mounted is told and left there
 _OF_DISKS = frozenset("ext2 ext3 ext4 xfs btrfs f2fs jfs reiserfs zfs".split())
 # what comes and goes
@@ -219,7 +219,7 @@ def _pack_machine(source: Source, url: str, scratch: Path, run: Run) -> Packed:
     machine = read_machine(url)
     words, host = _ssh_words(source, machine), machine.host
     with _explained(host):
-        told = run([*words, _ASK], env=_agent())
+        told = run([*words, _ASK], env=ssh_agent())
     user, version, table = _read_answer(told, host)
     if "GNU tar" not in version:
         raise EnvironmentFault(
@@ -259,10 +259,6 @@ def _ssh_words(source: Source, machine: Machine) -> list[object]:
     return [*words, "--", machine.host]
 
 
-def _agent() -> dict[str, str]:
-    return {_AGENT: os.environ[_AGENT]} if _AGENT in os.environ else {}
-
-
 def _read_answer(told: str, host: str) -> tuple[str, str, str]:
     """User number, tar's version, mounts; a login shell may have talked before."""
     said, _, table = told.partition(f"{_BEGIN}\n")[2].partition(f"{_TABLE}\n")
@@ -272,21 +268,8 @@ def _read_answer(told: str, host: str) -> tuple[str, str, str]:
     return lines[0], lines[1] if lines[1:] else "no tar", table
 
 
-@contextmanager
-def _explained(host: str) -> Iterator[None]:
-    """ssh(1) ends with 255 where it could not even ask."""
-    try:
-        yield
-    except CommandFailed as error:
-        if error.status != 255:
-            raise
-        last = (error.details.strip().splitlines() or [""])[-1]
-        hint = "log in once by hand: ssh"
-        if "Host key verification failed" in error.details:
-            hint = f"compare its host key and accept it: ssh {host}; or known_hosts=FILE"
-        elif "Permission denied" in error.details:
-            hint = "a key that it takes: key=FILE, or ssh-agent; passwords are never asked for"
-        raise EnvironmentFault(f"{host}: {last}", details=error.details, hint=hint) from error
+def _explained(host: str) -> AbstractContextManager[None]:
+    return explained_ssh(host, key="key=FILE, or ssh-agent", known="; or known_hosts=FILE")
 
 
 def _follow(run: Run, words: Sequence[object], place: object) -> str:
@@ -298,7 +281,7 @@ def _follow(run: Run, words: Sequence[object], place: object) -> str:
                 bar.advance(STEP_MIB)
 
         try:
-            return run(words, env=_agent(), on_line=count, accept=(0, CHANGED))
+            return run(words, env=ssh_agent(), on_line=count, accept=(0, CHANGED))
         except CommandFailed as error:
             if error.status in TOO_LONG:
                 raise PipelineError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from pipeline.spec import Spec
 
 NOBODY = "nobody can log in: no authorized_keys, no root password"
 _KEYS_ONLY = "sshd takes keys only"
+_AGENT = "SSH_AUTH_SOCK"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ def find_login(spec: Spec, known_hosts: Path) -> Login:
     macs = ", ".join(card.mac for card in spec.cards)
     address = f"doit ssh name={spec.name}  (its address: by DHCP, MAC {macs})"
     return Login(spec.name, address=address, console=console)
+
+
+def ssh_agent() -> dict[str, str]:
+    """The environment in which ssh finds the agent that holds the keys; {} without one."""
+    return {_AGENT: os.environ[_AGENT]} if _AGENT in os.environ else {}
 
 
 def ssh_option(name: str, path: Path) -> str:

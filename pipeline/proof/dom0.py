@@ -26,6 +26,7 @@ from pipeline.proof.console import Console
 from pipeline.proof.handover import bridges_of
 from pipeline.proof.names import HANDED, ROOM, SECRET
 from pipeline.proof.timeouts import patient
+from pipeline.xen.capabilities import read_info
 
 HOST = Path(__file__).with_name("host")
 HYPERVISOR = Path("/sys/hypervisor/type")
@@ -157,10 +158,7 @@ def refuse_elsewhere() -> None:
 
 def describe_xen() -> str:
     """The version of the Xen that runs here, as xl tells it: 4.17."""
-    told = dict(
-        line.partition(":")[::2] for line in process.run(["xl", "info"]).splitlines() if ":" in line
-    )
-    found = {key.strip(): value.strip() for key, value in told.items()}
+    found = read_info(process.run(["xl", "info"]))
     return f"{found.get('xen_major', '?')}.{found.get('xen_minor', '?')}"
 
 

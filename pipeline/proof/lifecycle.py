@@ -1,4 +1,4 @@
-"""What a guest lives through: shut down, reboot, save and restore."""
+"""What a guest lives through: shut down, reboot, save and restore, live migration."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import time
 
 from pipeline.errors import Finding, GuestFailed
 from pipeline.proof.agent import Agent
-from pipeline.proof.checks import equal, holds
+from pipeline.proof.checks import equal, holds, unasked
 from pipeline.proof.console import Console
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.names import ROOM
 from pipeline.proof.ssh import KEY, Shell
 from pipeline.proof.timeouts import patient
+from pipeline.xen.capabilities import find_no_live, read_info
 
 SHUTDOWN_S = 60.0
 REBOOT_S = 480.0
 MOVE_S = 180.0
 INSTALL_S = 1200.0
 SAVED = f"{ROOM}/saved"
+LIVE = "live migration"
 _KERNELS = "cd /boot && ls vmlinuz-* | sed s/vmlinuz-//"
 _BOOT = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f1 /proc/uptime"
 
@@ -35,13 +37,17 @@ def shut_down(agent: Agent, name: str) -> Finding:
     return holds("xl shutdown", bound, seen, ok=not listed)
 
 
-def run_long_checks(evidence: Evidence, console: Console, shell: Shell, kernel: str) -> None:
-    """Save and restore, then a reboot; the guest must come back from both.
+def run_long_checks(
+    evidence: Evidence, console: Console, shell: Shell, kernel: str, *, kind: str
+) -> None:
+    """Save and restore, a live migration, then a reboot; the guest must come back from each.
 
-    With `kernel`, a package that its mirror serves, it comes back with that one.
+    `kind` is its type. With `kernel`, a package that its mirror serves, it reboots into that one.
     """
     with evidence.phase("save and restore"):
         evidence.add(*_save_and_restore(console.agent, console.domain, shell))
+    with evidence.phase("live migration"):
+        evidence.add(*_migrate_live(console.agent, console.domain, shell, kind))
     if kernel:
         with evidence.phase("another kernel"):
             installed, abi = _install_kernel(shell, kernel)
@@ -79,13 +85,31 @@ def _save_and_restore(agent: Agent, name: str, shell: Shell) -> list[Finding]:
     agent.run(["rm", "-f", SAVED])
     if restored.status:
         return [holds("xl restore", "the guest goes on", restored.output[-300:], ok=False)]
+    return _goes_on("save and restore", "the SSH connection survives", before, shell)
+
+
+def _migrate_live(agent: Agent, name: str, shell: Shell, kind: str) -> list[Finding]:
+    """Into another domain of this host, while it runs: xl's own receiver without ssh."""
+    info = read_info(agent.run(["xl", "info"]).output)
+    for finding in find_no_live(kind, info):
+        return [unasked(LIVE, finding.message, "the same boot goes on")]
+    before = shell.run(_BOOT).output.split()
+    domid = agent.run(["xl", "domid", name]).output
+    words = ["xl", "migrate", "-s", "", name, "xl migrate-receive"]
+    moved = agent.run(words, timeout_s=patient(MOVE_S))
+    if moved.status or agent.run(["xl", "domid", name]).output == domid:
+        return [holds(LIVE, "it is another domain", moved.output[-300:], ok=False)]
+    return _goes_on(LIVE, f"{LIVE} keeps the SSH connection", before, shell)
+
+
+def _goes_on(what: str, connection: str, before: list[str], shell: Shell) -> list[Finding]:
     reply = shell.run(_BOOT)
     after = reply.output.split()
     same = len(after) == len(before) == 2 and after[0] == before[0]
     goes_on = same and float(after[1]) >= float(before[1])
     return [
-        holds("save and restore", "the same boot goes on", " ".join(after), ok=goes_on),
-        holds("the SSH connection survives", "it answers", reply.output[-200:], ok=same),
+        holds(what, "the same boot goes on", " ".join(after), ok=goes_on),
+        holds(connection, "it answers", reply.output[-200:], ok=same),
     ]
 
 

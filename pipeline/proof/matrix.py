@@ -37,6 +37,7 @@ COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("apt", ("apt-get",)),
     ("screen", ("VNC",)),
     ("save, restore", ("save", "xl save", "xl restore", "the SSH connection")),
+    ("live migration", ("live migration",)),
     ("reboot", ("reboot",)),
     ("shutdown", ("xl shutdown",)),
 )

@@ -248,7 +248,8 @@ class Session:
                 self._look(self.artifact.domain.framebuffer)
         if is_inside and self.asked.thorough:
             kernel = self.supplies.kernel if self.supplies else ""
-            lifecycle.run_long_checks(self.evidence, self.console, shell, kernel)
+            kind = self.artifact.domain.type
+            lifecycle.run_long_checks(self.evidence, self.console, shell, kernel, kind=kind)
         shell.leave()
 
     def _enter(self, shell: Shell) -> bool:

@@ -36,11 +36,15 @@ class Shell:
         words = [*self._options(STRANGER), f"root@{self.address}", "true"]
         return self.agent.run(["ssh", *words], timeout_s=60)
 
-    def enter(self, key: bytes, *, timeout_s: float) -> Reply:
-        """Open one connection that all further commands share; tries until the guest listens."""
+    def enter(self, key: bytes, *, timeout_s: float, through: Sequence[str] = ()) -> Reply:
+        """Open one connection that all further commands share; tries until the guest listens.
+
+        `through` are words before ssh, for a connection that begins in a network namespace.
+        """
         self.agent.write(KEY, key, mode=0o600)
         end = time.monotonic() + timeout_s
-        words = ["ssh", "-M", "-N", "-f", *self._options(KEY), f"root@{self.address}"]
+        words = [*through, "ssh", "-M", "-N", "-f"]
+        words += [*self._options(KEY), f"root@{self.address}"]
         # the connection that stays behind must not hold the pipe that its output is read from
         script = f"{shlex.join(words)} >{ROOM}/ssh.log 2>&1 || {{ cat {ROOM}/ssh.log; exit 1; }}"
         while True:

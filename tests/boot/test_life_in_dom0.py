@@ -29,19 +29,22 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.build,
     pytest.mark.timeout(3000),
-    in_turn("boot", "a guest's life in a dom0"),
 ]
 NAME = "test-drbd"
-# PV: a save and a restore of a PVH guest were not seen yet in the emulated host
-LEAN = ("size=1G", "swap=64M", "memory=192M", "type=pv")
+LEAN = ("size=1G", "swap=64M", "memory=192M")
+KINDS = [
+    pytest.param("pvh", marks=in_turn("boot", "a guest's life in a dom0")),
+    pytest.param("pv", marks=in_turn("boot", "a PV guest's life in a dom0")),
+]
 LOGIN_S = 360.0
 
 
 class Life:
     """The guest in dom0: doit's words, its console, what it says there."""
 
-    def __init__(self, dom0: Dom0) -> None:
+    def __init__(self, dom0: Dom0, name: str = NAME) -> None:
         self.dom0 = dom0
+        self.name = name
         self.read_to = 0
 
     def doit(self, *words: str) -> str:
@@ -61,7 +64,7 @@ class Life:
 
     def wait_for(self, pattern: str) -> str:
         """What the console says from here on, up to a pattern."""
-        path = f"/var/log/xen/console/guest-{NAME}.log"
+        path = f"/var/log/xen/console/guest-{self.name}.log"
         end, seen = time.monotonic() + patient(LOGIN_S), ""
         while time.monotonic() < end:
             new = self.dom0.agent.read(path, offset=self.read_to, wait_s=1.0)
@@ -73,7 +76,7 @@ class Life:
 
     def running(self) -> list[str]:
         listed = json.loads(self.doit("list-guests", "json=yes"))
-        return [one["state"] for one in listed if one["guest"] == NAME]
+        return [one["state"] for one in listed if one["guest"] == self.name]
 
 
 @contextmanager
@@ -97,15 +100,31 @@ def second_kernel(workshop: Workshop) -> tuple[Path, str]:
     return Recipe(project, STAGES).build("kernel", spec).folder, abi
 
 
-def test_a_guest_lives_in_a_real_dom0(workshop: Workshop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_guest_lives_in_a_real_dom0(workshop: Workshop, tmp_path: Path, kind: str) -> None:
     os.environ.setdefault(VARIABLE, "3")  # nothing here is judged by its speed
-    artifact = workshop.built(NAME, *LEAN)
+    artifact = workshop.built(NAME, *LEAN, f"type={kind}")
+    assert f'type = "{kind}"' in (artifact / f"{NAME}.cfg").read_text()
     first = json.loads((artifact / "kernel.json").read_text())["abi"]
     with step("build another kernel"):
         kernel, second = second_kernel(workshop)
     folders = [artifact, kernel]
     with running_dom0(workshop, tmp_path, carry=folders, empty_mib=4096) as dom0:
         live(Life(dom0), artifact, kernel, first, second)
+
+
+def migrate_to_localhost(life: Life) -> None:
+    """A new domain of the same name; for a PV guest Debian's Xen has not what that takes."""
+    words = ("migrate", f"name={NAME}", "to=localhost")
+    domid = life.dom0.demand(f"xl domid {NAME}")
+    if 'type = "pv"' in life.dom0.demand(f"cat /etc/xen/{NAME}.cfg"):
+        assert "no shadow page tables" in life.doit(*words, "dry=yes")
+        assert "doit save and doit restore" in life.refused(3, *words)
+        assert life.dom0.demand(f"xl domid {NAME}") == domid
+    else:
+        life.doit(*words)
+        assert life.dom0.demand(f"xl domid {NAME}") != domid
+    assert life.running() == ["running"]
 
 
 def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> None:
@@ -140,6 +159,8 @@ def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> N
         assert "is saved" in life.refused(4, "start", name)
         life.doit("restore", name)
         assert life.running() == ["running"]
+    with step("move while it runs"):
+        migrate_to_localhost(life)
 
     with step("shut down"):
         life.doit("shutdown", "all=yes", "timeout=600")

@@ -131,11 +131,9 @@ def _read_info(toolstack: Toolstack | None) -> dict[str, str]:
     if toolstack is None:
         return {}
     try:
-        text = toolstack.run("info")
+        return toolstack.host_facts()
     except PipelineError:
         return {}
-    pairs = (line.partition(":") for line in text.splitlines())
-    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
 def _has_flag(cpuinfo: str, flag: str) -> bool:

@@ -125,6 +125,11 @@ class Project:
         return self.guests.with_name("nightly.toml")
 
     @property
+    def dom0(self) -> Path:
+        """What this machine is to be as a host of guests."""
+        return self.guests.with_name("dom0.toml")
+
+    @property
     def reports(self) -> Path:
         """Pages about guests and nights, a folder each."""
         return self.output / "reports"

@@ -9,6 +9,7 @@ from pipeline.commands import (
     adopt_options,
     ci_options,
     delivery_options,
+    dom0_options,
     foreign_options,
     modernize_options,
     night_options,
@@ -214,6 +215,13 @@ INSTALL = (
         "modernize:modernize",
         modernize_options.Modernize,
         "cfg=/etc/xen/web1.cfg dry=yes",
+    ),
+    _of_host(
+        "dom0",
+        "this machine made a Xen host, as dom0.toml says: create=yes dry=yes undo=yes",
+        "dom0:dom0",
+        dom0_options.Dom0,
+        "dry=yes",
     ),
     _of_host(
         "doctor",

@@ -14,6 +14,7 @@ from pipeline.diagnosis import explain_os_error
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import survey, tighten
 from pipeline.dom0.layout import Layout
+from pipeline.dom0.setup.host_change import host_site
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.proof.seals import read_verdict
 from pipeline.recipe import Recipe
@@ -42,7 +43,7 @@ def on_host(action: Action[AnyOptions]) -> Action[AnyOptions]:
     def begun(recipe: Recipe, specs: Mapping[str, Spec], options: AnyOptions) -> None:
         layout = Layout.here()
         with _explained():
-            done = recover_all(site_of(layout))
+            done = [*recover_all(host_site(layout, [])), *recover_all(site_of(layout))]
             _prepare(layout, [] if getattr(options, "json_form", False) else done)
             action(recipe, specs, options)
 

@@ -17,20 +17,11 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
-    ValidationError,
 )
 
-from pipeline.errors import (
-    Finding,
-    SpecError,
-    UsageError,
-    WrongValueError,
-    show_value,
-    suggest_nearest,
-)
+from pipeline.errors import UsageError, WrongValueError, show_value, suggest_nearest
 from pipeline.spec import values
-from pipeline.spec.explain import explain_mistake
-from pipeline.spec.layers import read_file_layer
+from pipeline.spec.table_file import read_table_file
 
 EXAMPLE = 'guests = "all"\nstable_after = 3\nkeep = 7\nlimit = "6h"\n'
 
@@ -136,18 +127,12 @@ def read_nightly_file(path: Path) -> NightlyFile:
             details=EXAMPLE.rstrip(),
             hint="write it, as above for example (docs/reference/nightly.md)",
         )
-    problems: list[Finding] = []
-    layer = read_file_layer(path, problems)
-    table = _with_folders(dict(layer.values), path.parent)
-    try:
-        made = NightlyFile.model_validate(table) if table or not problems else None
-    except ValidationError as error:
-        wrong = {str(mistake["loc"]): dict(mistake) for mistake in error.errors()}
-        problems += [_explain(mistake, layer.source) for mistake in wrong.values()]
-        made = None
-    if made is None or problems:
-        raise SpecError(problems)
-    return made
+    return read_table_file(
+        path,
+        NightlyFile,
+        prepare=_with_folders,
+        missing={"guests": 'write guests = "all", or guests = ["web1", "db1"]'},
+    )
 
 
 def _with_folders(table: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -160,18 +145,3 @@ def _with_folders(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(words, list) and words and "/" in str(words[0]):
         table["notify"] = [str(folder.absolute() / str(words[0])), *words[1:]]
     return table
-
-
-def _explain(mistake: dict[str, Any], source: str) -> Finding:
-    place = [str(part) for part in mistake["loc"] if part != "[key]"]
-    model = OwnTerms if place[:1] == ["guest"] else NightlyFile
-
-    def suggest(_place: object) -> str:
-        known = list(model.model_fields)
-        return suggest_nearest(place[-1], known) or f"keys are {', '.join(known)}"
-
-    if mistake["type"] == "missing":
-        message, hint = "is missing", 'write guests = "all", or guests = ["web1", "db1"]'
-    else:
-        message, hint = explain_mistake(mistake, suggest)
-    return Finding("error", ".".join(place), message, hint, source=source)

@@ -23,6 +23,7 @@ STEMS = {
     "configuration": "check reads a domain configuration, dom0 places it",
     "delivery": "of packages into a cage, of images to a host",
     "devices": "of a spec, of a domain",
+    "dom0": "the command, a proof's host",
     "domain": "spec makes one, xen is what it is",
     "facts": "of an image, of a host, of a kernel",
     "image": "check reads one, the stage makes one; kernel/ has the kernel's",

@@ -226,7 +226,7 @@ INSTALL = (
     _of_host(
         "doctor",
         "what will hurt here, each with its fix",
-        "install:doctor",
+        "doctor:doctor",
         options.Doctor,
         "dry=yes",
         clears=True,

@@ -1,4 +1,4 @@
-"""Guests installed on a Xen host, listed, removed; the host looked at."""
+"""Guests installed on a Xen host, listed, removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from pipeline.console.progress import print_line
 from pipeline.dom0 import install as installing
 from pipeline.dom0 import remove as removing
 from pipeline.dom0.configuration import is_edited
-from pipeline.dom0.doctor.examine import examine
 from pipeline.dom0.guest_list import print_guests
 from pipeline.dom0.install import refuse_impossible, refuse_replacing
 from pipeline.dom0.inventory import (
@@ -149,8 +148,3 @@ def remove(recipe: Recipe, _specs: object, asked: options.Remove) -> None:
 def list_guests(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Listing) -> None:
     """What is defined, running, built from what, and out of date."""
     print_guests(recipe, specs, as_json=asked.json_form)
-
-
-def doctor(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Doctor) -> None:
-    """What will hurt on this host, each with its fix."""
-    examine(recipe.project, specs, only_looks=asked.dry, as_json=asked.json_form)

@@ -63,6 +63,17 @@ def remove_cards(tree: RootTree, count: int) -> Iterator[Change]:
             yield Change(code="network", path=path, now=text, becomes=plain, why=why)
 
 
+def find_lost_card(tree: RootTree, words: str) -> str:
+    """What its first card will be called while its files set up others, "" where they find it.
+
+    `words` are those of its kernel's command line as far as its configuration has them.
+    """
+    lines = [words, *(tree.texts.get(path, "") for path in tree.menus)]
+    name = "eth0" if any("net.ifnames=0" in line for line in lines) else tree.card_name
+    has_cards = any(map(_PHYSICAL.fullmatch, tree.interfaces))
+    return name if name and has_cards and not _matches(tree.interfaces, name) else ""
+
+
 def _drop_rules(tree: RootTree) -> Iterator[Change]:
     why = "it gives the new card another number than the old one's"
     for path, text in select(tree.texts, f"/etc/udev/rules.d/{_RULES}"):

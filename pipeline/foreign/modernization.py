@@ -111,13 +111,8 @@ def plan_modernization(
     boot = boot or ("direct" if isinstance(old.domain.boot, Direct) else "grub")
     findings = find_configuration_trouble(old, xen)
     domain = modern_configuration.modern_domain(old, boot=boot, xen=xen)
-    disks = tuple(old_disks.look_at_disks(modern_disks(old.domain)))
-    for disk in disks:
-        refuse_if_used(disk.path)
-    root, tree = _find_root(old, disks, work)
-    mounts = _find_mounts(root, tree, disks)
-    if len(mounts) > 1:
-        tree = _survey(mounts, work)
+    disks, mounts, tree = survey_guest(old, work)
+    root = mounts["/"]
     wanted = _wanted(domain, boot, root, tree, disks)
     changes = tuple(plan_changes(tree, wanted))
     changed = {
@@ -143,6 +138,21 @@ def plan_modernization(
         domain=domain,
         text=modern_configuration.render_text(old, domain),
     )
+
+
+def survey_guest(
+    old: OldGuest, work: Path
+) -> tuple[tuple[OldDisk, ...], dict[str, OldDisk], RootTree]:
+    """Its disks, where it mounts those that matter, the root first, and what is in them.
+
+    Raises what plan_modernization does, but for the configuration.
+    """
+    disks = tuple(old_disks.look_at_disks(modern_disks(old.domain)))
+    for disk in disks:
+        refuse_if_used(disk.path)
+    root, tree = _find_root(old, disks, work)
+    mounts = _find_mounts(root, tree, disks)
+    return disks, mounts, tree if len(mounts) == 1 else _survey(mounts, work)
 
 
 def _find_boot_trouble(

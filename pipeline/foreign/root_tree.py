@@ -9,6 +9,7 @@ Specification for /boot/loader/entries.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping
@@ -49,6 +50,14 @@ _TEXTS = (
 _WANTS = "/etc/systemd/system/getty.target.wants"
 _MACHINES = {0x03: "i386", 0x3E: "amd64", 0x28: "armhf", 0xB7: "arm64"}
 _MOST_LINKS = 20
+# what calls cards by what they are, and how it is told not to (Debian's README of udev)
+_NAME_RULES = ("/etc/udev/rules.d/80-net-setup-link.rules", "/etc/systemd/network/99-default.link")
+_LIBRARIES = (
+    *(f"{folder}/systemd" for folder in ("/usr/lib", "/lib", "/usr/lib64")),
+    *(f"/usr/lib/{arch}-linux-gnu/systemd" for arch in ("x86_64", "i386", "aarch64")),
+)
+_SYSTEMD = re.compile(r"libsystemd-shared-(\d{1,4})")
+_NAMES_XEN_CARDS = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +75,8 @@ class FstabLine:
 class RootTree:
     """What was found. `texts` are files by path that `mend` may change; `kernels` newest first.
 
-    `interfaces` are the names of cards that its files configure, `secrets` the paths that make it
+    `interfaces` are the names of cards that its files configure, `card_name` what udev calls the
+    first one of Xen's, "" where a file of its own says, `secrets` the paths that make it
     this very machine, `passwords` the accounts with one, `masked` units that never start,
     `folders` those of a few that decide something, `unread` what could not be read, and why.
     """
@@ -82,6 +92,7 @@ class RootTree:
     fstab: tuple[FstabLine, ...] = ()
     network: NetworkTool = "other"
     interfaces: tuple[str, ...] = ()
+    card_name: Literal["eth0", "enX0", ""] = ""
     gettys: tuple[str, ...] = ()
     masked: tuple[str, ...] = ()
     menus: tuple[str, ...] = ()
@@ -122,7 +133,7 @@ def survey(tree: Beneath) -> RootTree:
     reader = _Reader(tree)
     texts = reader.read_texts(_TEXTS)
     release = _read_assignments(texts.pop("/etc/os-release", ""))
-    network = find_network_tool(tree, texts)
+    network, init = find_network_tool(tree, texts), _find_init(tree)
     kernels = tuple(read_kernels(tree, reader.note))
     passwords = find_passwords(reader.text("/etc/shadow"))
     links = [name for name in ("lib",) if _chase(tree, f"/{name}")[1:]]
@@ -131,13 +142,14 @@ def survey(tree: Beneath) -> RootTree:
         os_version=release.get("VERSION_ID", ""),
         os_like=tuple(release.get("ID_LIKE", "").split()),
         os_name=release.get("PRETTY_NAME", "")[:100],
-        init=_find_init(tree),
+        init=init,
         arch=_find_arch(tree),
         hostname=_first_word(texts.pop("/etc/hostname", "")),
         kernels=kernels,
         fstab=tuple(read_fstab(texts.get("/etc/fstab", ""))),
         network=network,
         interfaces=find_names(network, texts),
+        card_name=_find_card_name(tree, init),
         gettys=tuple(_find_gettys(tree, texts.get("/etc/inittab", ""))),
         masked=tuple(_find_masked(tree)),
         menus=tuple(path for path in texts if _is_like(path, MENUS)),
@@ -267,6 +279,26 @@ def _find_init(tree: Beneath) -> Init:
         return "busybox"
     has_inittab, has_file = tree.exists("/etc/inittab"), bool(names)
     return "sysvinit" if has_file and has_inittab else "other"
+
+
+def _find_card_name(tree: Beneath, init: Init) -> Literal["eth0", "enX0", ""]:
+    """By systemd's udev, 250 and later (systemd.net-naming-scheme(7)), and what keeps it from it.
+
+    net.ifnames=0 on the kernel's line does too, which is not the tree's to say.
+    """
+    for path in _NAME_RULES:
+        if tree.exists(path):
+            is_masked = stat.S_ISLNK(tree.stat(path).st_mode) and tree.readlink(path) == "/dev/null"
+            return "eth0" if is_masked else ""
+    if list_names(tree, "/etc/systemd/network", "*.link"):
+        return ""
+    if list_names(tree, "/etc/udev/rules.d", "*persistent-net.rules"):
+        return ""
+    names = [name for folder in _LIBRARIES for name in list_names(tree, folder, "libsystemd-s*")]
+    versions = [int(match[1]) for match in map(_SYSTEMD.match, names) if match]
+    if not versions:
+        return "" if init == "systemd" else "eth0"
+    return "enX0" if max(versions) >= _NAMES_XEN_CARDS else "eth0"
 
 
 def _chase(tree: Beneath, path: str) -> list[str]:

@@ -20,7 +20,7 @@ from debian.changelog import ChangeBlock, Changelog, ChangelogParseError
 from pipeline.bootstrap.deb import Member, read_deb, read_members
 from pipeline.compression import unpack
 from pipeline.errors import PipelineError
-from pipeline.report.versions import is_newer
+from pipeline.mirror.versions import is_newer
 from pipeline.walls.errand import carry_out
 
 ANSWER = "changelogs.json"

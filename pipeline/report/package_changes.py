@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from pipeline.mirror.versions import is_newer
 from pipeline.report.disk_contents import Installed
 from pipeline.report.night_model import PackageKind
-from pipeline.report.versions import is_newer
 
 
 @dataclass

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from pipeline.mirror.versions import is_newer
 from pipeline.report.changelogs import find_cves
 from pipeline.report.decisions import find_decisions
 from pipeline.report.disk_contents import Installed
@@ -28,7 +29,6 @@ from pipeline.report.package_changes import compare_packages
 from pipeline.report.treemap import lay_out
 from pipeline.report.trend import HEIGHT, NIGHTS, draw_plot, is_far, read_earlier
 from pipeline.report.trend import WIDTH as PLOT_WIDTH
-from pipeline.report.versions import is_newer
 from pipeline.report.words import growth, name_cves, seconds, short_version, size
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,5 +1,5 @@
-"""doit doctor: what will hurt on this host, each with its fix, and what we left lying about.
+"""What will hurt on a Xen host, each with its fix, and what we left lying about (doit doctor).
 
-`facts.py` reads the machine, `pitfalls.py` and `guests.py` judge without looking at it, and
-`leftovers.py` removes what our own killed commands left.
+`facts.py` reads the machine, `pitfalls.py`, `advisories.py`, `guests.py` and `loaders.py` judge
+without looking at it, and `leftovers.py` removes what our own killed commands left.
 """

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.dom0.doctor.advisories import Builds, read_builds
 from pipeline.dom0.doctor.configured import Configured, read_configured
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack
@@ -51,6 +52,7 @@ class HostFacts:
     services: frozenset[str] = frozenset()
     ovmf: str = ""
     configured: tuple[Configured, ...] = ()
+    builds: Builds = field(default_factory=Builds)
 
 
 def read_facts(
@@ -82,6 +84,7 @@ def read_facts(
         services=frozenset(_running(root)),
         ovmf=installed_version("ovmf", root / "var/lib/dpkg/status"),
         configured=tuple(read_configured(Layout(root))),
+        builds=read_builds(root, info),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pipeline.dom0.doctor.advisories import find_advisory_trouble
 from pipeline.dom0.doctor.facts import HostFacts
 from pipeline.errors import Finding
 
@@ -29,6 +30,7 @@ def find_pitfalls(facts: HostFacts) -> list[Finding]:
         *find_service_trouble(facts),
         *find_volume_trouble(facts),
         *find_firmware_trouble(facts),
+        *find_advisory_trouble(facts.builds),
     ]
 
 

@@ -5,7 +5,6 @@ Facts: xl(1) MIGRATE, xend-config.sxp's own comments, xl-disk-configuration(5).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import Installed
 from pipeline.dom0.other_host import SSH, Needs, OtherHost, ask_host, find_obstacles
 from pipeline.dom0.power import Guest, Host
+from pipeline.dom0.setup import sxp
 from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import (
     CommandFailed,
@@ -32,13 +32,11 @@ from pipeline.xen.boot import Direct, Grub, Pygrub
 from pipeline.xen.capabilities import find_no_live
 from pipeline.xen.domain import Domain
 
-XEND_PORT = 8002
-_XEND = Path("/etc/xen/xend-config.sxp")
+_XEND = Path(sxp.PATH)
 _SHARED = frozenset(
     "nfs nfs4 cifs smb3 ocfs2 gfs2 glusterfs fuse.glusterfs ceph fuse.ceph lustre".split()
 )
 LOCAL = "localhost"
-_SXP = re.compile(r"^\s*\(\s*([a-z-]+)\s+(?:'([^']*)'|([^)\s]*))\s*\)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -182,12 +180,10 @@ def judge_storage(target: str, mountinfo: str, *, is_read_only: bool = False) ->
 
 def xend_settings(text: str, target: str) -> Iterator[str]:
     """What xend-config.sxp must say, here and on the other host, and what is not so here."""
-    values = {key: quoted or plain for key, quoted, plain in _SXP.findall(text)}
-    yield f"/etc/xen/xend-config.sxp on {target}, then restart xend there:"
-    yield "  (xend-relocation-server yes)"
-    yield f"  (xend-relocation-port {XEND_PORT})"
-    yield "  (xend-relocation-address '')"
-    yield "  (xend-relocation-hosts-allow '^this-host$ ^localhost$')"
+    values = sxp.read_sxp(text)
+    yield f"{sxp.PATH} on {target}, then restart xend there:"
+    for key, value in sxp.relocation_settings("this-host").items():
+        yield f"  {sxp.render(key, value)}"
     if values.get("xend-relocation-server") != "yes":
         yield "here it is off: the guest could not come back ((xend-relocation-server yes))"
     elif not values.get("xend-relocation-hosts-allow"):

@@ -20,6 +20,7 @@ SOURCES = sorted(PIPELINE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in SOURCES}
 # a stem stands twice only where the folder says the difference
 STEMS = {
+    "boot_files": "check reads those of a guest, dom0 sets those of a host",
     "configuration": "check reads a domain configuration, dom0 places it",
     "delivery": "of packages into a cage, of images to a host",
     "devices": "of a spec, of a domain",

@@ -35,9 +35,13 @@ GOOD = HostFacts(
     bridges=frozenset({"br-xen"}),
     services=frozenset({"xenconsoled", "oxenstored"}),
 )
-LENNY_GRUB = """title Xen 3.2-1-i386 / Debian GNU/Linux
+LENNY_GRUB = """### BEGIN AUTOMAGIC KERNELS LIST
+## ## Start Default Options ##
 # xenhopt=dom0_mem=256M
 # xenkopt=console=tty0
+## ## End Default Options ##
+title Xen 3.2-1-i386 / Debian GNU/Linux
+### END DEBIAN AUTOMAGIC KERNELS LIST
 """
 LENNY_XEND = """# -*- sh -*-
 (vif-script vif-bridge)

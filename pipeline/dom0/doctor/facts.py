@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +10,13 @@ from pathlib import Path
 from pipeline.dom0.doctor.advisories import Builds, read_builds
 from pipeline.dom0.doctor.configured import Configured, read_configured
 from pipeline.dom0.layout import Layout
+from pipeline.dom0.setup import grub, lvm_filter, sxp
+from pipeline.dom0.setup.assignments import read_assignments
+from pipeline.dom0.setup.host_view import has_legacy_loader
+from pipeline.dom0.setup.serial_login import gettys_of
 from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import PipelineError
 from pipeline.mirror.apt_sources import installed_version
-
-_SXP = re.compile(r"^\s*\(\s*([a-z0-9-]+)\s+(?:'([^']*)'|([^)\s]*))\s*\)", re.MULTILINE)
-_ASSIGN = re.compile(r"^\s*([A-Za-z0-9_]+)\s*\+?=\s*(?:\"([^\"]*)\"|'([^']*)'|(\S*))", re.MULTILINE)
-# menu.lst of GRUB legacy keeps update-grub's settings in comments: "# xenhopt=dom0_mem=256M"
-_LEGACY = re.compile(r"^#\s*(xenhopt|xenkopt|kopt)=(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -71,14 +69,14 @@ def read_facts(
         xen_now=info.get("xen_commandline", ""),
         linux_line=linux_line,
         loader=loader,
-        xend=read_sxp(_text(root / "etc/xen/xend-config.sxp")),
+        xend=sxp.read_sxp(_text(root / sxp.PATH[1:])),
         xl=read_assignments(_text(root / "etc/xen/xl.conf")),
         cpus=int(info.get("nr_cpus", "0")),
         gettys=frozenset(find_gettys(root)),
         bridges=frozenset(path.parent.name for path in (root / "sys/class/net").glob("*/bridge")),
         libc6_xen=bool(installed_version("libc6-xen", root / "var/lib/dpkg/status")),
         has_vsyscall=has_vsyscall,
-        lvm_filter=read_assignments(_text(root / "etc/lvm/lvm.conf")).get("global_filter", ""),
+        lvm_filter=_read_filter(root),
         lvm_devices=(root / "etc/lvm/devices/system.devices").is_file(),
         has_groups=any((root / "etc/lvm/backup").glob("*")),
         services=frozenset(_running(root)),
@@ -88,46 +86,29 @@ def read_facts(
     )
 
 
-def read_sxp(text: str) -> dict[str, str]:
-    """xend-config.sxp: the last value of each setting that is not a comment."""
-    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    return {key: quoted or plain for key, quoted, plain in _SXP.findall(lines)}
-
-
-def read_assignments(text: str) -> dict[str, str]:
-    """KEY="value" lines of shell or xl.conf; `+=` and a second `=` win over what was before."""
-    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    return {key: double or single or plain for key, double, single, plain in _ASSIGN.findall(lines)}
-
-
 def find_gettys(root: Path) -> Iterator[str]:
     """Terminals that get a login: of inittab, and of systemd's links."""
-    for line in _text(root / "etc/inittab").splitlines():
-        if line.lstrip().startswith("#") or "getty" not in line:
-            continue
-        found = re.search(r"\b(hvc\d+|ttyS\d+|xvc\d+|tty\d+)\b", line.partition("getty")[2])
-        if found:
-            yield found[1]
+    yield from gettys_of(_text(root / "etc/inittab"))
     for link in (root / "etc/systemd/system").glob("*.wants/*getty@*.service"):
         yield link.stem.partition("@")[2]
 
 
 def _read_loader(root: Path) -> tuple[str, str, str]:
     """Which boot loader is configured, and the lines it gives to Xen and to dom0's kernel."""
-    legacy = _text(root / "boot/grub/menu.lst")
-    if legacy:
-        values = dict(_LEGACY.findall(legacy))
-        linux = f"{values.get('kopt', '')} {values.get('xenkopt', '')}".strip()
-        return "/boot/grub/menu.lst", values.get("xenhopt", "").strip(), linux
-    folder = root / "etc/default/grub.d"
-    files = [root / "etc/default/grub", *sorted(folder.glob("*.cfg"))]
-    values = read_assignments("\n".join(_text(path) for path in files))
-    xen = [values.get(f"GRUB_CMDLINE_XEN{tail}", "") for tail in ("", "_DEFAULT")]
-    keys = ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT")
-    linux = " ".join(
-        values.get(f"{key}_XEN_REPLACE") or values.get(key, "") for key in keys
-    ).strip()
-    return "/etc/default/grub", " ".join(xen).strip(), linux
+    if has_legacy_loader(root):
+        return grub.MENU_LST, *grub.read_menu_lst(_text(root / grub.MENU_LST[1:]))
+    files = [root / grub.DEFAULTS[1:], *sorted((root / f"{grub.DEFAULTS[1:]}.d").glob("*.cfg"))]
+    made = grub.read_entries(_text(root / grub.GRUB_CFG[1:]))
+    lines = made or grub.read_defaults(_text(path) for path in files)
+    return grub.DEFAULTS, *lines
+
+
+def _read_filter(root: Path) -> str:
+    """The patterns that LVM obeys, of the file and the key that win."""
+    texts = [_text(root / path[1:]) for path in (lvm_filter.LOCAL, lvm_filter.CONF)]
+    filters = (lvm_filter.find_filter(text, key) for text in texts for key in lvm_filter.KEYS)
+    patterns = next((each.patterns for each in filters if each), ())
+    return "" if lvm_filter.find_acceptance(patterns) else " ".join(patterns)
 
 
 def _read_info(toolstack: Toolstack | None) -> dict[str, str]:

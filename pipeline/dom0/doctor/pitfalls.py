@@ -247,8 +247,9 @@ def find_volume_trouble(facts: HostFacts) -> Iterator[Finding]:
             "LVM",
             "LVM looks into every volume, guests' disks too: a guest that makes a volume group "
             "shows up in dom0",
-            '/etc/lvm/lvm.conf: devices { global_filter = [ "r|^/dev/VG0/|", "a|.*|" ] }, or '
-            "lvmdevices --adddev for your own disks",
+            '/etc/lvm/lvm.conf: devices { global_filter = [ "r|^/dev/VG0/|", '
+            '"r|^/dev/mapper/VG0-[^-]|" ] }, and no "a|.*|" behind it, which takes /dev/dm-3 back; '
+            "or lvmdevices --adddev for your own disks",
         )
 
 

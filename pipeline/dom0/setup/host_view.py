@@ -52,7 +52,7 @@ class HostView:
             suite=_find_suite(blind.read("/etc/os-release") or "", release),
             init=_find_init(blind),
             network="ifupdown" if _has_ifupdown(blind) else "networkd",
-            loader="grub-legacy" if _has_legacy_loader(blind) else "grub2",
+            loader="grub-legacy" if has_legacy_loader(root) else "grub2",
             toolstack="xm" if _has_xend(blind, version) else "xl",
             xen_version=version,
         )
@@ -113,9 +113,13 @@ def _has_ifupdown(host: HostView) -> bool:
     return not by_networkd and any(host.exists(path) for path in ("/sbin/ifup", "/usr/sbin/ifup"))
 
 
-def _has_legacy_loader(host: HostView) -> bool:
-    grub2 = ("/etc/default/grub", "/boot/grub/grub.cfg")
-    return host.exists("/boot/grub/menu.lst") and not any(map(host.exists, grub2))
+def has_legacy_loader(root: Path) -> bool:
+    """Whether GRUB legacy starts the system below `root`."""
+    menu, *grub2 = (
+        os.path.lexists(root / path)
+        for path in ("boot/grub/menu.lst", "etc/default/grub", "boot/grub/grub.cfg")
+    )
+    return menu and not any(grub2)
 
 
 def _find_xen(root: Path) -> str:

@@ -89,6 +89,10 @@ def migrate(recipe: Recipe, _specs: object, asked: options.Migrate) -> None:
         return
     migration.migrate(host, plan)
     print_line(f"{guest.name} runs on {asked.to}")
+    if asked.to != migration.LOCAL and host.layout.auto_link(guest.name).is_symlink():
+        print_line(
+            f"  it must not start here with the host: rm {host.layout.auto_link(guest.name)}"
+        )
 
 
 def _find(recipe: Recipe, asked: options.Guest, *, needs_xen: bool = True) -> tuple[Host, Guest]:

@@ -96,6 +96,8 @@ def _state(
         return running.state
     if layout.save_file(record.name).exists():
         return "saved"
+    if layout.moved(record.name).exists():
+        return "moved"
     return "shut off" if toolstack else "not asked"
 
 

@@ -20,8 +20,9 @@ from pipeline.console.progress import print_line
 from pipeline.dom0 import modules_in_guest
 from pipeline.dom0.inventory import Installed, InstalledDisk, read_installed, require_disk
 from pipeline.dom0.layout import Layout
+from pipeline.dom0.other_host import refuse_running
 from pipeline.dom0.restriction import perform_drop
-from pipeline.dom0.toolstack import find_toolstack, refuse_running
+from pipeline.dom0.toolstack import find_toolstack
 from pipeline.errors import (
     CommandFailed,
     EnvironmentFault,
@@ -66,7 +67,7 @@ def change_modules(layout: Layout, record: Installed, words: Sequence[str | Path
     if not is_root():
         raise EnvironmentFault("a guest's file system is opened by root only", hint="sudo ./doit")
     process.require_tools(_TOOLS)
-    refuse_running(find_toolstack(), record.name, "changing its modules")
+    refuse_running(layout, find_toolstack(), record.name, "changing its modules")
     disk = root_disk(record)
     require_disk(disk)
     refuse_if_used(disk.path)

@@ -18,7 +18,8 @@ from pipeline.dom0.configuration import Grammar, Merged, merge, require_readable
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import Installed, InstalledDisk, find_written
 from pipeline.dom0.layout import Layout
-from pipeline.dom0.toolstack import Toolstack, refuse_running
+from pipeline.dom0.other_host import refuse_running
+from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import EnvironmentFault, InUseError, UsageError, VerificationError
 from pipeline.preflight import read_xen_caps, refusal_of
 from pipeline.spec.devices import LOADER
@@ -294,7 +295,7 @@ def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -
     """
     domain = Grammar(plan.toolstack).domain(render_config(plan, layout)[0].text)
     refuse_unable(layout, domain)
-    notes = [refuse_running(toolstack, plan.name, "installing"), _note_type(plan, domain)]
+    notes = [refuse_running(layout, toolstack, plan.name, "installing"), _note_type(plan, domain)]
     configuration.refuse_foreign(layout, plan.name)
     if layout.save_file(plan.name).exists():
         raise InUseError(

@@ -78,6 +78,10 @@ class Layout:
         """A guest's saved memory."""
         return self.saves / name
 
+    def moved(self, name: str) -> Path:
+        """The name of the host that a guest was moved to."""
+        return self.state / "moved" / name
+
     def disks(self, name: str, generation: int) -> Path:
         """The folder of a guest's disks that are files."""
         return self.images / name / str(generation)

@@ -14,7 +14,15 @@ from pipeline.console.progress import print_line
 from pipeline.dom0.configuration import Grammar, read_text, require_readable
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import Installed
-from pipeline.dom0.other_host import SSH, Needs, OtherHost, ask_host, find_obstacles
+from pipeline.dom0.other_host import (
+    SSH,
+    Needs,
+    OtherHost,
+    ask_host,
+    find_obstacles,
+    note_moved,
+    require_here,
+)
 from pipeline.dom0.power import Guest, Host
 from pipeline.dom0.setup import sxp
 from pipeline.dom0.toolstack import Toolstack
@@ -209,7 +217,17 @@ def migrate(host: Host, plan: MigrationPlan) -> None:
     with ExitStack() as stack:
         if plan.guest.record is not None:  # nobody changes the guest while it moves
             stack.enter_context(guest_lock(site_of(host.layout), name))
-        _send(xen, plan)
+        if plan.target == LOCAL or xen.program != "xl":
+            _send(xen, plan)
+            return
+        # before, for whoever is killed here: a guest that runs here as well makes it void
+        note_moved(host.layout, name, plan.target)
+        try:
+            _send(xen, plan)
+        except CommandFailed:
+            if name in xen.domains():
+                require_here(host.layout, xen, name)
+            raise
 
 
 def _send(xen: Toolstack, plan: MigrationPlan) -> None:

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline import process
 from pipeline.diagnosis import explained_ssh
-from pipeline.dom0.toolstack import Running, parse_list
-from pipeline.errors import CommandFailed, EnvironmentFault, Finding, WrongValueError
+from pipeline.dom0.layout import Layout
+from pipeline.dom0.toolstack import Running, Toolstack, parse_list
+from pipeline.errors import (
+    CommandFailed,
+    EnvironmentFault,
+    Finding,
+    InUseError,
+    WrongValueError,
+)
+from pipeline.files import read_bytes, write_durably
 from pipeline.guest.login import ssh_agent
 from pipeline.xen.capabilities import has_hvm, read_info
 from pipeline.xen.domain import Domain
@@ -166,3 +175,51 @@ def _features(info: Mapping[str, str]) -> list[int]:
         return [int(word, 16) for word in info.get("hw_caps", "").split(":")]
     except ValueError:
         return []
+
+
+def note_moved(layout: Layout, name: str, target: str) -> None:
+    """That a guest with a configuration here runs elsewhere, on the same disks."""
+    note = layout.moved(name)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(note, f"{target}\n".encode())
+
+
+def require_here(layout: Layout, toolstack: Toolstack | None, name: str) -> None:
+    """Raises InUseError while a guest that was moved runs on the other host, which is asked."""
+    note = layout.moved(name)
+    try:
+        target = read_bytes(note).decode(errors="replace").strip()
+    except FileNotFoundError:
+        return
+    if toolstack is None or name not in toolstack.domains():
+        try:
+            there = ask_host(target, ())
+        except EnvironmentFault as error:
+            error.brief = f"{name} was moved to {target}, which cannot be asked: {error.brief}"
+            error.hint = f"{error.hint}; if it does not run there any more: rm {note}"
+            raise
+        if name in there.domains:
+            raise InUseError(
+                f"{name} was moved to {target} and runs there, on the same disks",
+                hint=f"send it back there: xl migrate {name} THIS-HOST; or shut it down there",
+            )
+    note.unlink()
+    with suppress(OSError):
+        note.parent.rmdir()
+
+
+def refuse_running(
+    layout: Layout, toolstack: Toolstack | None, name: str, what: str, *, is_foreign: bool = False
+) -> str:
+    """Raises InUseError while the guest runs, here or where it was moved to.
+
+    Returns what could not be looked at, "" for nothing. One that `is_foreign` is known to the
+    toolstack alone.
+    """
+    require_here(layout, toolstack, name)
+    if toolstack is None:
+        return f"no Xen here: whether {name} runs was not asked, only whether its disks are open"
+    if name in toolstack.domains():
+        way = f"{toolstack.program} shutdown {name}" if is_foreign else f"doit shutdown name={name}"
+        raise InUseError(f"{name} is running; {what} needs it shut down", hint=way)
+    return ""

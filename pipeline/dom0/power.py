@@ -11,6 +11,7 @@ from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.install import refuse_unable
 from pipeline.dom0.inventory import Installed, read_installed, survey
 from pipeline.dom0.layout import Layout
+from pipeline.dom0.other_host import require_here
 from pipeline.dom0.refresh import finish_pending
 from pipeline.dom0.restriction import require_startable
 from pipeline.dom0.toolstack import Toolstack, find_toolstack, require_toolstack
@@ -83,6 +84,7 @@ def start(host: Host, guest: Guest) -> list[str]:
     xen = host.require_xen()
     if guest.name in xen.domains():
         raise InUseError(f"{guest.name} is running", hint=f"doit console name={guest.name}")
+    require_here(host.layout, xen, guest.name)
     saved = host.layout.save_file(guest.name)
     if saved.exists():
         raise InUseError(

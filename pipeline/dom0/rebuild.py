@@ -20,8 +20,9 @@ from pipeline.dom0.inventory import (
     require_installed,
 )
 from pipeline.dom0.layout import Layout
+from pipeline.dom0.other_host import refuse_running
 from pipeline.dom0.resize import disk_size, plan_resize, resize
-from pipeline.dom0.toolstack import Toolstack, refuse_running
+from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import UsageError
 from pipeline.storage.disks import MIB
 from pipeline.storage.in_use import refuse_if_used
@@ -101,7 +102,7 @@ def undo_rebuild(
             f"{name}: its last change was no {word} that can be undone",
             hint="doit list-guests says what can be",
         )
-    refuse_running(toolstack, name, f"undoing its {word}")
+    refuse_running(layout, toolstack, name, f"undoing its {word}")
     for disk in record.disks:
         refuse_if_used(disk.path)
     with Transaction(site_of(layout), name, word) as change:

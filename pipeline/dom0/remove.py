@@ -10,8 +10,9 @@ from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.install import removal_of
 from pipeline.dom0.inventory import FOUND, Installed, find_written
 from pipeline.dom0.layout import Layout
+from pipeline.dom0.other_host import refuse_running
 from pipeline.dom0.restriction import drop_user
-from pipeline.dom0.toolstack import Toolstack, refuse_running
+from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import InUseError
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.steps import remove, rename
@@ -38,7 +39,7 @@ def refuse_removal(
     record: Installed, layout: Layout, toolstack: Toolstack | None, *, may_lose: bool
 ) -> list[str]:
     """Raises InUseError for a running guest, open disks, and losses that were not agreed to."""
-    notes = [refuse_running(toolstack, record.name, "removing")]
+    notes = [refuse_running(layout, toolstack, record.name, "removing")]
     for disk in record.disks:
         refuse_if_used(disk.path)
     losses = find_losses(record, layout)

@@ -25,7 +25,8 @@ from pipeline.dom0.guest_root import (
 )
 from pipeline.dom0.inventory import Installed, InstalledDisk, note_written, require_disk
 from pipeline.dom0.layout import Layout
-from pipeline.dom0.toolstack import Toolstack, refuse_running
+from pipeline.dom0.other_host import refuse_running
+from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import CommandFailed, InUseError, UsageError, WrongValueError
 from pipeline.namespace import isolated
 from pipeline.process import require_tools
@@ -92,7 +93,7 @@ def plan_resize(
     if not disk.is_owned:
         raise UsageError(f"{disk.target} was not made by doit", hint="resize it by hand")
     require_disk(disk)
-    note = refuse_running(toolstack, record.name, "resizing")
+    note = refuse_running(layout, toolstack, record.name, "resizing")
     refuse_if_used(disk.path)
     if layout.save_file(record.name).exists():
         raise InUseError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import process
-from pipeline.errors import EnvironmentFault, InUseError, PipelineError
+from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.xen.capabilities import read_info
 
 CAPABILITIES = Path("/proc/xen/capabilities")
@@ -89,21 +89,6 @@ def require_toolstack(log: Path | None = None) -> Toolstack:
         "this machine is no Xen host: /proc/xen/capabilities names no control_d",
         hint="run this in the dom0; on any machine, doit prove boots the guest in an emulated one",
     )
-
-
-def refuse_running(
-    toolstack: Toolstack | None, name: str, what: str, *, is_foreign: bool = False
-) -> str:
-    """Raises InUseError while the guest runs; returns what could not be looked at, "" for none.
-
-    One that `is_foreign` is known to the toolstack alone.
-    """
-    if toolstack is None:
-        return f"no Xen here: whether {name} runs was not asked, only whether its disks are open"
-    if name in toolstack.domains():
-        way = f"{toolstack.program} shutdown {name}" if is_foreign else f"doit shutdown name={name}"
-        raise InUseError(f"{name} is running; {what} needs it shut down", hint=way)
-    return ""
 
 
 def parse_list(text: str) -> Mapping[str, Running]:

@@ -19,7 +19,8 @@ from pipeline.dom0 import configuration
 from pipeline.dom0.guest_root import check_file_system, site_of
 from pipeline.dom0.inventory import FOUND, Installed, InstalledDisk, read_installed
 from pipeline.dom0.layout import Layout
-from pipeline.dom0.toolstack import Toolstack, refuse_running
+from pipeline.dom0.other_host import refuse_running
+from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import (
     EnvironmentFault,
     Finding,
@@ -262,7 +263,8 @@ def refuse_impossible(plan: Modernization, toolstack: Toolstack | None) -> list[
 
 
 def _refuse_in_use(plan: Modernization, toolstack: Toolstack | None) -> str:
-    note = refuse_running(toolstack, plan.name, "making it a PVH guest", is_foreign=True)
+    what = "making it a PVH guest"
+    note = refuse_running(plan.layout, toolstack, plan.name, what, is_foreign=True)
     for disk in plan.disks:
         refuse_if_used(disk.path)
     return note

@@ -218,6 +218,10 @@ def move(life: Life, a: Host, b: Host, outside: Outside) -> None:
             life.doit("migrate", name, words)
             before = outside.has_gone_on(before)
         assert (a.has_guest(), b.has_guest()) == (left, right)
+    with step("refused: what would ruin its disks"):
+        for words in (["start", name], ["remove", name, "yes=yes"]):
+            assert "was moved to xenb and runs there" in life.refused(4, *words)
+        assert life.running() == ["moved"]
     with step("and back, by xl"):
         a.open_ssh()
         b.trust(a)
@@ -227,4 +231,6 @@ def move(life: Life, a: Host, b: Host, outside: Outside) -> None:
         assert (a.has_guest(), b.has_guest()) == (True, False)
     with step("shut down"):
         life.doit("shutdown", name, "timeout=600")
+        life.doit("resize", name, "size=1100M")
+        assert life.running() == ["shut off"]
         a.demand(f"e2fsck -fn /dev/VGS/{NAME}-disk", timeout_s=300)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.dom0.layout import Layout
 from pipeline.namespace import is_root
 from tests.conftest import ROOT, require
 from tests.host.small_artifact import (
@@ -434,6 +435,21 @@ def test_versions_are_published_kept_and_rolled_back(place: Place) -> None:
     )
     place.demand("install", f"name={NAME}", "from=published", "unproven=yes")
     assert hostname_in(place.disk()) == f"{NAME} two"
+
+
+def test_a_guest_that_was_moved_is_left_alone_until_it_is_known_where_it_runs(
+    installed: Place,
+) -> None:
+    note = Layout(installed.root).moved(NAME)
+    note.parent.mkdir()
+    note.write_text("xen2.invalid\n")
+    for words in (["remove", "yes=yes"], ["resize", "size=2G"], ["refresh"]):
+        said = installed.refused(3, words[0], f"name={NAME}", *words[1:])
+        assert f"{NAME} was moved to xen2.invalid, which cannot be asked" in said
+        assert f"rm {note}" in said
+    assert '"state": "moved"' in installed.demand("list-guests", "json=yes")
+    note.unlink()
+    installed.demand("remove", f"name={NAME}", "yes=yes")
 
 
 def test_the_words_over_xl_say_that_there_is_no_xen(installed: Place) -> None:

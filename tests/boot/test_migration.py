@@ -213,9 +213,9 @@ def move(life: Life, a: Host, b: Host, outside: Outside) -> None:
         b.demand("xl create -qp /run/busy.cfg", timeout_s=300)
         assert f"has a guest {NAME} already" in life.refused(4, "migrate", name, "to=xenb")
         b.demand(f"xl destroy {NAME}")
-    for words, (left, right) in {"to=localhost": (True, False), "to=xenb": (False, True)}.items():
-        with step(f"migrate {words}"):
-            life.doit("migrate", name, words)
+    for target, (left, right) in {"to=localhost": (True, False), "to=xenb": (False, True)}.items():
+        with step(f"migrate {target}"):
+            life.doit("migrate", name, target)
             before = outside.has_gone_on(before)
         assert (a.has_guest(), b.has_guest()) == (left, right)
     with step("refused: what would ruin its disks"):

@@ -9,6 +9,7 @@ from pipeline.check.configuration import read_domains
 from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.tree import Tree
 from pipeline.errors import Finding
+from pipeline.guest.interfaces_file import parse_stanzas, split_line
 from pipeline.spec import GuestCard, Spec
 
 _NETWORKD = "/etc/systemd/network"
@@ -99,18 +100,14 @@ def read_interfaces(text: str) -> tuple[dict[str, list[dict[str, str]]], set[str
     """Stanzas of interfaces(5) by card, and the cards that are brought up by themselves."""
     stanzas: dict[str, list[dict[str, str]]] = {}
     automatic: set[str] = set()
-    current: dict[str, str] = {}
-    for line in text.splitlines():
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if words[0] in ("auto", "allow-auto", "allow-hotplug"):
-            automatic.update(words[1:])
-        elif words[0] == "iface" and len(words) > 3:
-            current = {"family": words[2], "method": words[3]}
-            stanzas.setdefault(words[1], []).append(current)
-        elif len(words) > 1:
-            current[words[0]] = " ".join(words[1:])
+    for stanza in parse_stanzas(text):
+        if stanza.words[:1] in (["auto"], ["allow-auto"], ["allow-hotplug"]):
+            automatic.update(stanza.words[1:])
+        elif stanza.iface:
+            options = [split_line(line) for line in stanza.options]
+            keys = {words[0]: " ".join(words[1:]) for words in options if len(words) > 1}
+            here = {"family": stanza.family, "method": stanza.method, **keys}
+            stanzas.setdefault(stanza.iface, []).append(here)
     return stanzas, automatic
 
 

@@ -6,8 +6,7 @@ element domu-network keeps the kernel's name. Sources: systemd.network(5), inter
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface
-
+from pipeline.guest.interfaces_file import static_lines
 from pipeline.spec import GuestCard, Spec
 
 
@@ -68,23 +67,8 @@ def _stanzas(name: str, card: GuestCard) -> list[str]:
     for address in card.addresses:
         first = address.version not in seen
         seen.add(address.version)
-        stanzas.append(_stanza(name, card, address, with_gateway=first))
+        gateway = card.gateway if address.version == 4 else card.gateway6
+        stanzas.append("\n".join([*static_lines(name, address, gateway if first else None), ""]))
     if card.device.mtu and stanzas:
         stanzas[0] += f"    mtu {card.device.mtu}\n"
     return stanzas or [f"iface {name} inet manual\n"]
-
-
-def _stanza(
-    name: str, card: GuestCard, address: IPv4Interface | IPv6Interface, *, with_gateway: bool
-) -> str:
-    family = "inet" if address.version == 4 else "inet6"
-    lines = [f"iface {name} {family} static", f"    address {address.ip}"]
-    # netmask on a line of its own: ifupdown before 0.7 knows no prefix in the address
-    if address.version == 4:
-        lines.append(f"    netmask {address.netmask}")
-    else:
-        lines.append(f"    netmask {address.network.prefixlen}")
-    gateway = card.gateway if address.version == 4 else card.gateway6
-    if gateway and with_gateway:
-        lines.append(f"    gateway {gateway}")
-    return "\n".join(lines) + "\n"

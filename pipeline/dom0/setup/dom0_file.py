@@ -14,8 +14,6 @@ from pipeline.dom0.setup.host_settings import Bridge, HostSettings, Nat
 from pipeline.errors import Finding, SpecError, UsageError
 from pipeline.spec.table_file import read_table_file
 
-_PREFIX = "write it with its prefix length: 192.168.1.145/24"
-
 
 def read_dom0_file(path: Path) -> HostSettings:
     """The settings; UsageError where there is no file, SpecError with every mistake in it."""
@@ -57,35 +55,39 @@ def find_clashes(settings: HostSettings) -> Iterator[Finding]:
 
 
 def _find_in_bridge(bridge: Bridge) -> Iterator[tuple[str, str, str]]:
-    if bridge.address and bridge.dhcp:
+    if bridge.of_version(4) and bridge.dhcp:
         yield "dhcp", "it has an address too", "keep one of them"
-    if bridge.address and "/" not in bridge.address:
-        yield "address", f"'{bridge.address}' has no prefix length", _PREFIX
-        return
-    if bridge.gateway and not bridge.address:
-        hint = "add address = ..., or take the gateway away: DHCP brings its own"
-        yield "gateway", "there is a gateway and no address", hint
-    elif bridge.gateway:
-        own = ip_interface(bridge.address)
-        gateway = ip_address(bridge.gateway)
-        if gateway not in own.network or gateway == own.ip:
-            hint = "the router's address in the bridge's network"
-            yield "gateway", f"{bridge.gateway} is no other address in {own.network}", hint
+    if bridge.stp and bridge.fd < 2:
+        yield "fd", f"{bridge.fd} seconds are too few for stp", "Linux takes 2 to 30 then"
+    for key, text in (("gateway", bridge.gateway), ("gateway6", bridge.gateway6)):
+        gateway = ip_address(text or "0.0.0.0")
+        own = bridge.of_version(gateway.version)
+        if text and not own:
+            hint = "add address = ..., or take the gateway away: DHCP brings its own"
+            yield key, "there is a gateway and no address", hint
+        elif text and not gateway.is_link_local:
+            nets = [address.network for address in own]
+            if gateway in [address.ip for address in own] or not any(
+                gateway in net for net in nets
+            ):
+                hint = "the router's address in the bridge's network"
+                yield key, f"{text} is no other address in {', '.join(map(str, nets))}", hint
 
 
 def _find_in_nat(name: str, nat: Nat) -> Iterator[tuple[str, str, str]]:
-    if "/" not in nat.address or ":" in nat.address:
+    if ":" in nat.address:
         yield "address", f"'{nat.address}' is no IPv4 network", "write it as 10.0.0.1/24"
         return
-    own = ip_interface(nat.address)
-    if own.network.prefixlen > 30 or own.ip in (own.network[0], own.network[-1]):
+    own = nat.interface
+    if not 8 <= own.network.prefixlen <= 30:
         yield "address", f"{nat.address} leaves no address to guests", "write it as 10.0.0.1/24"
-    for key in ("first", "last"):
-        text = getattr(nat, key)
+        return
+    for key, text in (("first", nat.first), ("last", nat.last)):
         if text and (ip_address(text) not in own.network or ip_address(text) == own.ip):
             yield key, f"{text} is no guest's address in {own.network}", "leave it out: any of them"
-    if nat.first and nat.last and int(ip_address(nat.first)) > int(ip_address(nat.last)):
-        yield "last", f"{nat.last} is before {nat.first}", "exchange them"
+    first, last = nat.leases
+    if first > last:
+        yield "last", f"{last} is before {first}", "exchange them"
     if nat.out == name:
         yield "out", "guests are to go out over another card than their own", "leave it out"
 
@@ -106,10 +108,15 @@ def _find_shared_ports(settings: HostSettings) -> Iterator[Finding]:
 
 def _find_shared_networks(settings: HostSettings) -> Iterator[Finding]:
     """Two bridges may lie in one network, by different cards; a private one is nobody else's."""
-    addresses = {f"bridge.{name}": bridge.address for name, bridge in settings.bridge.items()}
-    addresses |= {f"nat.{name}": nat.address for name, nat in settings.nat.items()}
-    networks = [(key, ip_interface(text).network) for key, text in addresses.items() if "/" in text]
-    for (above, first), (other, second) in combinations(networks, 2):
+    nets = [
+        (f"bridge.{name}", ip_interface(address).network)
+        for name, bridge in settings.bridge.items()
+        for address in bridge.address
+    ]
+    nets += [
+        (f"nat.{name}", ip_interface(nat.address).network) for name, nat in settings.nat.items()
+    ]
+    for (above, first), (other, second) in combinations(nets, 2):
         is_nat = other.startswith("nat.")
         if is_nat and first.version == second.version and first.overlaps(second):
             message = f"{second} overlaps {first} of [{above}]"

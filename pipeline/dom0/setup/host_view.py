@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pipeline.errors import EnvironmentFault
@@ -80,6 +80,19 @@ class HostView:
             return self.changed[path] is not None
         return os.path.lexists(self.root / path.lstrip("/"))
 
+    def find(self, pattern: str) -> list[str]:
+        """The host's files of a glob pattern, sorted, each by its absolute path."""
+        there = (path for path in self.root.glob(pattern.lstrip("/")) if path.is_file())
+        paths = {f"/{path.relative_to(self.root)}" for path in there}
+        paths |= {path for path in self.changed if PurePosixPath(path).match(pattern)}
+        return sorted(path for path in paths if self.changed.get(path, b"") is not None)
+
+    @property
+    def linux(self) -> tuple[int, int]:
+        """The version of its release's kernel; of a release that we do not know the newest."""
+        versions = {name: suite.kernel_version for name, suite in SUITES.items()}
+        return versions.get(self.suite, max(versions.values()))
+
 
 def _find_suite(os_release: str, debian_version: str) -> str:
     """The code name, by the number where os-release(5) has none or there is no such file yet."""
@@ -101,15 +114,12 @@ def _find_init(host: HostView) -> Literal["systemd", "sysvinit"]:
 
 def _has_ifupdown(host: HostView) -> bool:
     """Whether ifupdown sets up cards, or nobody does and it is what could."""
-    folder = host.root / "etc/network/interfaces.d"
-    texts = [host.read("/etc/network/interfaces") or ""]
-    texts += [
-        host.read(str(Path("/", path.relative_to(host.root)))) or "" for path in folder.glob("*")
-    ]
+    paths = ("/etc/network/interfaces", *host.find("/etc/network/interfaces.d/*"))
+    texts = [host.read(path) or "" for path in paths]
     names = {match[1] for text in texts for match in _STANZA.finditer(text)}
     if names - {"lo"}:
         return True
-    by_networkd = any((host.root / "etc/systemd/network").glob("*.network"))
+    by_networkd = host.find("/etc/systemd/network/*.network")
     return not by_networkd and any(host.exists(path) for path in ("/sbin/ifup", "/usr/sbin/ifup"))
 
 

@@ -29,7 +29,7 @@ from pipeline.xen.values import parse_version
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
 _BEGIN, _LACKS = "domu: this is", "lacks"
-_ASK = f"""\
+ASK = f"""\
 echo '{_BEGIN}'
 for word; do
     name=${{word#*=}}
@@ -88,7 +88,7 @@ def ask_host(name: str, words: Sequence[str]) -> OtherHost:
     argv = [*SSH, "--", name, "sh", "-s", "--", *map(shlex.quote, words)]
     try:
         with explained_ssh(name):
-            return OtherHost.read(name, process.run(argv, stdin=_ASK.encode(), env=ssh_agent()))
+            return OtherHost.read(name, process.run(argv, stdin=ASK.encode(), env=ssh_agent()))
     except CommandFailed as error:
         last = (error.details.strip().splitlines() or [""])[-1]
         raise EnvironmentFault(

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError
 from pipeline.interruption import gate, passing
+from pipeline.locks import make_locked
 
 LIMIT = 4 << 20
 MOVE_IT_AWAY = "move it away; what it named stays where it is"
@@ -273,13 +274,15 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write_durably(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Write a file through a temporary neighbour, fsync and rename: whole or absent."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with passing(path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")) as aside:
-        with open(os.open(aside, flags, mode), "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+    """Write a file through a temporary neighbour, fsync and rename: whole or absent.
+
+    The neighbour is locked until it has its name: `doit gc` takes others for a dead run's.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    with passing(aside), open(make_locked(aside, mode), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
         with gate("replace", path):
             os.replace(aside, path)
 

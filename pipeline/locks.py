@@ -82,7 +82,7 @@ def remove_unlocked(path: Path) -> bool:
 
 
 def make_locked(path: Path, mode: int) -> int:
-    """A descriptor of a new file with its lock held. Raises FileExistsError."""
+    """A descriptor of a new file with its lock held. Raises FileExistsError, FileNotFoundError."""
     return _lock(path, _NEW, fcntl.LOCK_EX, mode)
 
 
@@ -181,12 +181,13 @@ def _take(path: Path, flags: int, how: int, mode: int = 0o600) -> int | None:
 
 def _open(path: Path, flags: int, mode: int) -> int:
     while True:
-        if flags & os.O_CREAT:
+        has_folder = flags & (os.O_CREAT | os.O_EXCL) != os.O_CREAT
+        if not has_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return os.open(path, flags | _OPEN, mode)
         except FileNotFoundError:
-            if not flags & os.O_CREAT:
+            if has_folder:
                 raise  # else the folder went with its last lock a moment ago
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):

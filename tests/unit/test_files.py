@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from pipeline.files import (
     flatten,
     write_durably,
 )
+from pipeline.scratch import remove_dead_parts
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.text())))
@@ -69,3 +71,20 @@ def test_a_durable_write_replaces_and_leaves_no_neighbour(tmp_path: Path) -> Non
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_durable_write_is_nobodys_leftover_while_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build beside `doit gc` ended in a traceback when both were at .taken at once."""
+    sync = os.fsync
+
+    def sync_beside_a_collection(descriptor: int) -> None:
+        sync(descriptor)
+        assert remove_dead_parts(tmp_path) == []
+
+    monkeypatch.setattr(os, "fsync", sync_beside_a_collection)
+    write_durably(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    (tmp_path / ".file.1.a").touch()
+    assert remove_dead_parts(tmp_path) == [tmp_path / ".file.1.a"]

@@ -18,6 +18,7 @@ def hold_elsewhere(path: Path) -> int:
 
 def test_a_lock_is_waited_for_and_that_is_told(tmp_path: Path) -> None:
     path, told = tmp_path / "locks/one", []
+    path.parent.mkdir()
     held = hold_elsewhere(path)
 
     def let_go() -> None:

@@ -18,7 +18,10 @@ ENTER_S = 60.0
 TYPED_S = 60.0
 CONSOLE_LOGIN = "root's login on hvc0"
 _WRONG = "not-the-password"
-_PROMPT = r"\blogin: ?$"
+# the kernel may go on in the line of a prompt; one that is cut off, as "amd64 #1", is none
+_END = r"(?:$|\[ *\d+\.\d+\] )"
+_PROMPT = rf"\blogin: ?{_END}"
+_SHELL = rf"[#$] {_END}"
 _TIMED_OUT = "Login timed out"
 TRIES = 3
 _REFUSED = r"Login incorrect|Permission denied|Authentication failure"
@@ -78,6 +81,7 @@ class ConsoleLogin:
     password: bytes
     _seen: int = field(default=-1, init=False)
     _fault: str = field(default="", init=False)
+    _tries: int = field(default=0, init=False)
 
     def begin(self) -> None:
         """Type the name at the login prompt that has been seen."""
@@ -88,14 +92,7 @@ class ConsoleLogin:
     def answer(self) -> None:
         """Type the password: before login(1) has waited its minute, or name and password again."""
         try:
-            for _ in range(TRIES):
-                end = self._wait(rf"Password:(?!.*\n{_TIMED_OUT})|{_TIMED_OUT}")
-                if _TIMED_OUT not in self.console.text[end - len(_TIMED_OUT) : end]:
-                    self.console.type_in(f"{(self.password or _WRONG.encode()).decode()}\n")
-                    return
-                self._wait(_PROMPT)
-                self.console.type_in("root\n")
-            self._fault = _TIMED_OUT
+            self._answer()
         except GuestFailed as error:
             self._fault = error.brief
 
@@ -106,8 +103,10 @@ class ConsoleLogin:
             return holds(CONSOLE_LOGIN, wanted, self._fault, ok=False)
         try:
             start = self._seen
-            end = self._wait(rf"{_REFUSED}|[#$] ?$")
-            if re.search(_REFUSED, self.console.text[start:end]):
+            while not self._is_in_time(rf"{_REFUSED}|{_SHELL}"):
+                start = self._seen
+                self._answer()
+            if re.search(_REFUSED, self.console.text[start : self._seen]):
                 return holds(CONSOLE_LOGIN, wanted, "refused", ok=not self.password)
             self.console.type_in(_ASK)
             self._wait(_ANSWER)
@@ -116,6 +115,23 @@ class ConsoleLogin:
         except GuestFailed as error:
             return holds(CONSOLE_LOGIN, wanted, error.brief, ok=False)
         return holds(CONSOLE_LOGIN, wanted, "a shell", ok=bool(self.password))
+
+    def _answer(self) -> None:
+        while not self._is_in_time(rf"Password:(?!.*\n{_TIMED_OUT})"):
+            pass
+        self.console.type_in(f"{(self.password or _WRONG.encode()).decode()}\n")
+
+    def _is_in_time(self, pattern: str) -> bool:
+        """Wait for it; false when login(1) gave up before, which then has the name again."""
+        end = self._wait(rf"{pattern}|{_TIMED_OUT}")
+        if not self.console.text[:end].endswith(_TIMED_OUT):
+            return True
+        self._tries += 1
+        if self._tries == TRIES:
+            raise GuestFailed(_TIMED_OUT)
+        self._wait(_PROMPT)
+        self.console.type_in("root\n")
+        return False
 
     def _wait(self, pattern: str) -> int:
         self._seen = self.console.wait_for(

@@ -117,6 +117,44 @@ def test_a_login_that_timed_out_is_begun_again() -> None:
     assert guest.typed == ["root\n", "root\n", "not-the-password\n"]
 
 
+def test_a_login_that_times_out_behind_its_password_is_begun_again() -> None:
+    late = {**ENTERED, "sesame": "\nLogin timed out after 60 seconds.\nweb1 login: "}
+    guest = Guest("web1 login: ", answers=dict(late))
+    console = console_of(guest)
+    console.poll(wait_s=0)
+    attempt = ConsoleLogin(console, b"sesame")
+    attempt.begin()
+    attempt.answer()
+    console.poll(wait_s=0)
+    guest.answers["sesame"] = ENTERED["sesame"]
+    assert attempt.finish().seen == "a shell"
+    guest.answers["sesame"] = late["sesame"]
+    attempt = ConsoleLogin(console, b"sesame")
+    attempt.begin()
+    attempt.answer()
+    assert attempt.finish().seen == "Login timed out"
+
+
+def test_a_kernel_that_speaks_behind_a_prompt_hides_none() -> None:
+    said = "[   61.234567] hrtimer: interrupt took 3894880 ns\n"
+    spoken = {word: f"{text}{said}" for word, text in ENTERED.items()}
+    check, _ = login(spoken, b"sesame")
+    assert (check.seen, check.level) == ("a shell", "ok")
+
+
+def test_half_a_line_that_ends_as_a_prompt_does_is_none() -> None:
+    guest = Guest("web1 login: ", answers={**ENTERED, "sesame": "\nLinux web1 6.1.0 #"})
+    console = console_of(guest)
+    console.poll(wait_s=0)
+    attempt = ConsoleLogin(console, b"sesame")
+    attempt.begin()
+    attempt.answer()
+    console.poll(wait_s=0)
+    guest.parts += ["1 SMP\n", "root@web1:~# "]
+    assert attempt.finish().seen == "a shell"
+    assert guest.printed.index(b"root@") < guest.printed.index(b"echo")
+
+
 def machine(state: str | Broken) -> Any:
     def ask(_command: str) -> dict[str, str]:
         if isinstance(state, Broken):

@@ -218,7 +218,7 @@ INSTALL = (
     ),
     _of_host(
         "dom0",
-        "this machine made a Xen host, as dom0.toml says: create=yes dry=yes undo=yes",
+        "this machine made a Xen host, as dom0.toml says: create=yes dry=yes now=yes undo=yes",
         "dom0:dom0",
         dom0_options.Dom0,
         "dry=yes",

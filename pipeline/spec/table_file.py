@@ -34,15 +34,33 @@ def read_table_file(
     problems: list[Finding] = []
     layer = read_file_layer(path, problems)
     table = prepare(dict(layer.values), path.parent)
-    if table or not problems:
-        try:
-            made = model.model_validate(table)
-        except ValidationError as error:
-            problems += _explain_all(error, model, missing, layer.source)
-        else:
-            if not problems:
-                return made
-    raise SpecError(problems)
+    made = _read(table, model, problems, missing, layer.source) if table or not problems else None
+    if made is None or problems:
+        raise SpecError(problems)
+    return made
+
+
+def read_tables(table: dict[str, Any], model: type[AnyModel], *, source: str) -> AnyModel:
+    """The model of tables that are no file; raises SpecError with every mistake."""
+    problems: list[Finding] = []
+    made = _read(table, model, problems, _NONE, source)
+    if made is None:
+        raise SpecError(problems)
+    return made
+
+
+def _read(
+    table: dict[str, Any],
+    model: type[AnyModel],
+    problems: list[Finding],
+    missing: Mapping[str, str],
+    source: str,
+) -> AnyModel | None:
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        problems += _explain_all(error, model, missing, source)
+        return None
 
 
 def _explain_all(
@@ -52,7 +70,9 @@ def _explain_all(
     problems: dict[str, Finding] = {}
     for mistake in error.errors():
         place, known = _find_place(model, mistake["loc"])
-        subject = ".".join(place)
+        # what two keys say together is a mistake of their table, which names one of them
+        key = getattr(mistake.get("ctx", {}).get("error"), "key", "")
+        subject = ".".join([*place, *filter(None, [key])])
         if mistake["type"] == "missing":
             message, hint = "is missing", missing.get(subject, f"add {place[-1]} = ...")
         else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.dom0.setup.host_settings import Bridge, HostSettings, Nat
 from pipeline.errors import Finding, SpecError, UsageError
-from pipeline.spec.table_file import read_table_file
+from pipeline.spec.table_file import read_table_file, read_tables
 
 
 def read_dom0_file(path: Path) -> HostSettings:
@@ -30,7 +30,7 @@ def read_dom0_file(path: Path) -> HostSettings:
 def merge_settings(settings: HostSettings, more: dict[str, Any]) -> HostSettings:
     """The settings with further keys, as {"boot": {"dom0_mem": "1G"}}; SpecError for a clash."""
     table = _merge(settings.model_dump(mode="json", exclude_none=True), more)
-    merged = HostSettings.model_validate(table)
+    merged = read_tables(table, HostSettings, source="dom0.toml")
     require_sense(merged, source="dom0.toml")
     return merged
 

@@ -134,6 +134,11 @@ def list_changes(layout: Layout, *, undone: bool = False) -> list[Change]:
     return [_read(path) for path in sorted(tables)]
 
 
+def next_number(layout: Layout) -> int:
+    """What the next change is called."""
+    return max([change.number for change in list_changes(layout, undone=True)], default=0) + 1
+
+
 def read_settings(layout: Layout, *, before: int | None = None) -> HostSettings:
     """The settings in force, or those before a change."""
     made = [change for change in list_changes(layout) if before is None or change.number < before]
@@ -146,10 +151,9 @@ def apply_change(layout: Layout, plan: Plan) -> Change:
     root = layout.root
     for path in plan.files:
         require_changeable(root / path.lstrip("/"))
-    numbers = [change.number for change in list_changes(layout, undone=True)]
     generated = [path for part in plan.parts for path in part.generated]
     change = Change(
-        number=max(numbers, default=0) + 1,
+        number=next_number(layout),
         settings=plan.settings,
         parts=tuple(part.name for part in plan.parts),
         files=tuple(

@@ -55,6 +55,7 @@ def _draft_bridge() -> Iterator[str]:
         entry
         for found in _ask("address", "show", "dev", device, "scope", "global")
         for entry in found.get("addr_info", ())
+        if entry  # iproute2 leaves an empty one where an address is of another scope
     ]
     is_dynamic = any(entry.get("dynamic") for entry in own if entry.get("family") == "inet")
     fixed = [f"{entry['local']}/{entry['prefixlen']}" for entry in own if not entry.get("dynamic")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from pipeline.commands import options
 from pipeline.console.answer import ANSWER
@@ -13,9 +15,13 @@ from pipeline.dom0.doctor.facts import read_facts
 from pipeline.dom0.doctor.guests import find_guest_trouble
 from pipeline.dom0.doctor.leftovers import list_leftovers, remove_leftovers
 from pipeline.dom0.doctor.missing_programs import find_missing_programs
+from pipeline.dom0.doctor.pitfall import Pitfall
 from pipeline.dom0.doctor.pitfalls import find_pitfalls
 from pipeline.dom0.inventory import survey
-from pipeline.dom0.layout import Layout
+from pipeline.dom0.layout import VARIABLE, Layout
+from pipeline.dom0.setup.dom0_file import merge_settings
+from pipeline.dom0.setup.host_change import apply_change, changing_host, read_settings
+from pipeline.dom0.setup.host_plan import plan_change, show_plan
 from pipeline.dom0.toolstack import find_toolstack, is_dom0
 from pipeline.errors import EnvironmentFault, Finding, PipelineError
 from pipeline.foreign.card_names import find_lost_card
@@ -30,26 +36,26 @@ from pipeline.spec import Spec
 
 
 def doctor(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Doctor) -> None:
-    """Look at everything; our own leftovers go unless it only looks.
+    """Look at everything, mend with fix=; our own leftovers go unless it only looks.
 
     Raises EnvironmentFault (exit code 3) when something is wrong that the user has to mend.
     """
-    project, layout, toolstack = recipe.project, Layout.here(), find_toolstack()
-    facts = read_facts(layout.root, toolstack, is_dom0=is_dom0(), has_vsyscall=has_vsyscall())
-    ours = survey(layout)[0]
-    foreign = [guest for guest in facts.configured if guest.name not in ours]
-    findings = [
-        *find_pitfalls(facts),
-        *find_guest_trouble(specs, layout, facts),
-        *find_lost_cards(project, foreign, toolstack.domains() if toolstack else ()),
-        *find_missing_programs(project),
-    ]
-    leftovers = list_leftovers(project, layout) if asked.dry else remove_leftovers(project, layout)
+    layout = Layout.here()
+    findings = look(recipe.project, specs, layout)
+    if not asked.json_form:
+        where = "this host" if is_dom0() else "this machine, which is no dom0"
+        print_line(f"{where}:" if findings else f"{where}: nothing to say")
+        print_findings(findings)
+    mended: list[str] = []
+    if asked.fix:
+        mended = mend(layout, findings, only_shows=asked.dry, is_silent=asked.json_form)
+        findings = findings if asked.dry else look(recipe.project, specs, layout)
+    leftovers = _end_leftovers(recipe.project, layout, only_looks=asked.dry)
     if asked.json_form:
-        ANSWER.add_findings("", findings, is_dom0=facts.is_dom0, leftovers=leftovers)
+        facts = {"is_dom0": is_dom0(), "leftovers": leftovers, "mended": mended}
+        ANSWER.add_findings("", findings, **facts)
     else:
-        where = "this host" if facts.is_dom0 else "this machine, which is no dom0"
-        _show(where, findings, leftovers)
+        _show_rest(findings, leftovers, mended=[] if asked.dry else mended)
     wrong = [finding for finding in findings if finding.level == "error"]
     if wrong:
         raise EnvironmentFault(
@@ -58,9 +64,82 @@ def doctor(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Doctor) -> 
         )
 
 
-def _show(where: str, findings: Sequence[Finding], leftovers: Sequence[str]) -> None:
-    print_line(f"{where}:" if findings else f"{where}: nothing to say")
-    print_findings(findings)
+def look(project: Project, specs: Mapping[str, Spec], layout: Layout) -> list[Finding]:
+    """Everything that is found here."""
+    toolstack = find_toolstack()
+    facts = read_facts(layout.root, toolstack, is_dom0=is_dom0(), has_vsyscall=has_vsyscall())
+    ours = survey(layout)[0]
+    foreign = [guest for guest in facts.configured if guest.name not in ours]
+    return [
+        *find_pitfalls(facts),
+        *find_guest_trouble(specs, layout, facts),
+        *find_lost_cards(project, foreign, toolstack.domains() if toolstack else ()),
+        *find_missing_programs(project),
+    ]
+
+
+def mend(
+    layout: Layout, findings: Sequence[Finding], *, only_shows: bool, is_silent: bool
+) -> list[str]:
+    """What doit dom0 can set and take back, as one change of it; returns the codes it is for.
+
+    Raises what `plan_change` and `apply_change` do.
+    """
+    pitfalls = list(_mendable(findings))
+    say = (lambda _text: None) if is_silent else print_line
+    if not pitfalls:
+        say("nothing here can be mended by fix=yes: what to type is said above")
+        return []
+    is_trial = layout.root != Path("/")
+    if not (is_root() or is_trial):
+        raise EnvironmentFault("a host is set up by root only", hint="sudo ./doit doctor fix=yes")
+    with changing_host(layout) as done:
+        settings = read_settings(layout)
+        for pitfall in pitfalls:
+            settings = merge_settings(settings, dict(pitfall.settings))
+        plan, remarks = plan_change(layout, settings)
+        print_findings([] if is_silent else [said for said in remarks if said.level != "ok"])
+        for text in [*done, *show_plan(plan, brief=not only_shows)]:
+            say(text)
+        if plan.files and not only_shows:
+            apply_change(layout, plan)
+    if is_trial:
+        say(f"  below {layout.root} ({VARIABLE}): files alone, no command is run")
+    for line in _lines(pitfalls):
+        say(f"  in dom0.toml, where there is one: {line}")
+    say("nothing was changed: dry=yes" if only_shows else "to take it back: doit dom0 undo=yes")
+    return [pitfall.code for pitfall in pitfalls]
+
+
+def _mendable(findings: Sequence[Finding]) -> Iterator[Pitfall]:
+    for finding in findings:
+        if isinstance(finding, Pitfall) and finding.settings:
+            yield finding
+
+
+def _lines(pitfalls: Sequence[Pitfall]) -> list[str]:
+    """What was set, as dom0.toml has it: [boot] dom0_mem = "1024M"."""
+    tables = [table for pitfall in pitfalls for table in pitfall.settings.items()]
+    lines = [
+        f"[{name}] {key} = {json.dumps(value)}"
+        for name, keys in tables
+        for key, value in keys.items()
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _end_leftovers(project: Project, layout: Layout, *, only_looks: bool) -> list[str]:
+    return list_leftovers(project, layout) if only_looks else remove_leftovers(project, layout)
+
+
+def _show_rest(
+    findings: Sequence[Finding], leftovers: Sequence[str], *, mended: Sequence[str]
+) -> None:
+    if mended:
+        print_line("what is left:" if findings else "nothing is left")
+        print_findings(findings)
+    elif any(_mendable(findings)):
+        print_line("doit doctor fix=yes mends what doit dom0 can take back; dry=yes shows it")
     print_line("leftovers:" if leftovers else "leftovers: none")
     for line in leftovers:
         print_line(f"  {line}")
@@ -104,5 +183,5 @@ def _find_lost_card(project: Project, guest: Configured) -> Iterator[Finding]:
             f"its files set up {', '.join(tree.interfaces)}, but its card will be called {name}",
             "in the guest: both names in its network files, or net.ifnames=0 for its kernel; "
             f"of a PV guest doit modernize cfg={guest.path} does it",
-            code="card",
+            code="card-name",
         )

@@ -361,7 +361,12 @@ class Rebuild(Guest, Unproven, Change):
 class Doctor(Listing):
     """doit doctor."""
 
-    dry: StrictBool = Field(False, description="Only look: leave what killed commands left.")
+    dry: StrictBool = Field(
+        False, description="Only look: leave what killed commands left, show what fix would do."
+    )
+    fix: StrictBool = Field(
+        False, description="Mend what doit dom0 can set and take back, as one change."
+    )
 
 
 class Shutdown(Options):

@@ -179,7 +179,7 @@ def test_many_processors_and_missing_daemons() -> None:
 
 
 def test_lvm_that_looks_into_guests() -> None:
-    facts = replace(GOOD, has_groups=True)
+    facts = replace(GOOD, groups=("VG0",))
     assert "global_filter" in texts(find_pitfalls(facts))
     assert find_pitfalls(replace(facts, lvm_devices=True)) == []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import VerificationError
+from pipeline.foreign.card_names import find_lost_card
 from pipeline.foreign.changes import from_order
 from pipeline.foreign.mend import Change, Wanted, apply_changes, find_trouble, plan_changes
 from pipeline.foreign.root_tree import RootTree, from_json, survey
@@ -347,6 +348,38 @@ def test_a_boot_that_was_a_disk_of_its_own_gets_a_menu_with_its_new_paths(tmp_pa
     menu = becomes(changes, "/boot/grub/grub.cfg")
     assert "linux /boot/vmlinuz-6.1.0-56-amd64 root=/dev/xvda1" in menu
     assert "initrd /boot/initrd.img-6.1.0-56-amd64.xen" in menu
+
+
+UDEV = "usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-{}.so"
+BOTH = "allow-hotplug eth0 enX0\niface eth0 inet dhcp\niface enX0 inet dhcp\n"
+ETH, ENX = (f"auto {name}\niface {name} inet dhcp\n" for name in ("eth0", "enX0"))
+NAMELESS = "kernel /boot/vmlinuz root=/dev/xvda2 ro net.ifnames=0\n"
+
+
+@pytest.mark.parametrize(
+    ("udev", "interfaces", "more", "name"),
+    [
+        (252, ETH, {}, "enX0"),
+        (249, ETH, {}, ""),
+        (247, ENX, {}, "eth0"),
+        (252, ENX, {}, ""),
+        (252, BOTH, {}, ""),
+        (252, "auto lo\niface lo inet loopback\n", {}, ""),
+        (252, ETH, {"boot/grub/menu.lst": NAMELESS}, ""),
+        (257, ETH, {"etc/systemd/network/99-default.link": "-> /dev/null"}, ""),
+        (257, ENX, {"etc/systemd/network/99-default.link": "-> /dev/null"}, "eth0"),
+        (257, ETH, {"etc/udev/rules.d/80-net-setup-link.rules": ""}, ""),
+        (257, ETH, {"etc/systemd/network/10-card.link": "[Link]\nName=lan\n"}, ""),
+        (257, ETH, {"etc/udev/rules.d/70-persistent-net.rules": "# of squeeze\n"}, ""),
+    ],
+)
+def test_a_card_that_will_be_called_otherwise(
+    tmp_path: Path, udev: int, interfaces: str, more: Mapping[str, str], name: str
+) -> None:
+    files = {UDEV.format(udev): "", "etc/network/interfaces": interfaces, **more}
+    tree = look(lay_out(tmp_path, {"etc/udev/udev.conf": "", **files}))
+    assert find_lost_card(tree, "") == name
+    assert find_lost_card(tree, "net.ifnames=0") == ("eth0" if interfaces == ENX else "")
 
 
 def test_the_folder_of_a_new_folder_keeps_its_time(tmp_path: Path) -> None:

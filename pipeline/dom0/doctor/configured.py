@@ -15,15 +15,22 @@ from pipeline.xen.cfg_syntax import Value
 
 @dataclass(frozen=True)
 class Configured:
-    """A configuration that xl would read: its file, and what it assigns."""
+    """A configuration that xl would read: its file, what it assigns, whether auto/ has it too."""
 
     path: Path
     values: Mapping[str, Value]
+    is_autostarted: bool = False
 
     @property
     def name(self) -> str:
         """The guest's name, as xl has it."""
         return str(self.values.get("name") or self.path.stem)
+
+    @property
+    def memory_mib(self) -> int:
+        """What it asks for, 0 where it does not say."""
+        text = str(self.values.get("memory", ""))
+        return int(text) if text.isdecimal() else 0
 
     @property
     def is_pv(self) -> bool:
@@ -38,12 +45,15 @@ def read_configured(layout: Layout) -> Iterator[Configured]:
     One that cannot be read is left out: doctor says so of the installed ones, xl of the others.
     """
     seen = set()
-    for path in [*sorted(layout.configs.glob("*.cfg")), *sorted(layout.auto.glob("*"))]:
+    links = sorted(layout.auto.glob("*"))
+    started = set(map(os.path.realpath, links))
+    for path in [*sorted(layout.configs.glob("*.cfg")), *links]:
         real = os.path.realpath(path)  # Path.resolve raises in a loop of links
         if path.name.startswith(".") or real in seen:
             continue
         seen.add(real)
         try:
-            yield Configured(path, Grammar("xl").values(read_text(path)))
+            values = Grammar("xl").values(read_text(path))
+            yield Configured(path, values, real in started)
         except (OSError, PipelineError, ValueError):
             continue

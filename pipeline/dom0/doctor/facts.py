@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,8 @@ class HostFacts:
     """A host as its files say. `is_dom0` is whether Xen runs below it now.
 
     `xen_line` and `linux_line` are the command lines that the boot loader is set to give, `xen_now`
-    Xen's of this boot, where known; `caps` is xl info's xen_caps, `configured` every
+    Xen's of this boot, where known; `groups` are LVM's, `save_room_mib` what is free where
+    xendomains saves guests; `caps` is xl info's xen_caps, `configured` every
     guest's configuration.
     """
 
@@ -40,16 +42,19 @@ class HostFacts:
     xend: dict[str, str] = field(default_factory=dict)
     xl: dict[str, str] = field(default_factory=dict)
     cpus: int = 0
+    memory_mib: int = 0
     gettys: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
     libc6_xen: bool = False
     has_vsyscall: bool = True
     lvm_filter: str = ""
     lvm_devices: bool = False
-    has_groups: bool = False
+    groups: tuple[str, ...] = ()
     services: frozenset[str] = frozenset()
     ovmf: str = ""
     configured: tuple[Configured, ...] = ()
+    xendomains: Mapping[str, str] = field(default_factory=dict)
+    save_room_mib: int = 0
     builds: Builds = field(default_factory=Builds)
 
 
@@ -59,6 +64,7 @@ def read_facts(
     """The facts of the system below `root` (the machine itself is / and what it runs)."""
     loader, xen_line, linux_line = _read_loader(root)
     info = _read_info(toolstack)
+    xendomains = read_assignments(_text(root / "etc/default/xendomains"))
     return HostFacts(
         is_dom0=is_dom0,
         machine=platform.machine(),
@@ -72,16 +78,19 @@ def read_facts(
         xend=sxp.read_sxp(_text(root / sxp.PATH[1:])),
         xl=read_assignments(_text(root / "etc/xen/xl.conf")),
         cpus=int(info.get("nr_cpus", "0")),
+        memory_mib=int(info.get("total_memory", "0")),
         gettys=frozenset(find_gettys(root)),
         bridges=frozenset(path.parent.name for path in (root / "sys/class/net").glob("*/bridge")),
         libc6_xen=bool(installed_version("libc6-xen", root / "var/lib/dpkg/status")),
         has_vsyscall=has_vsyscall,
         lvm_filter=_read_filter(root),
         lvm_devices=(root / "etc/lvm/devices/system.devices").is_file(),
-        has_groups=any((root / "etc/lvm/backup").glob("*")),
+        groups=tuple(sorted(path.name for path in (root / "etc/lvm/backup").glob("[!.]*"))),
         services=frozenset(_running(root)),
         ovmf=installed_version("ovmf", root / "var/lib/dpkg/status"),
         configured=tuple(read_configured(Layout(root))),
+        xendomains=xendomains,
+        save_room_mib=_room_mib(root / xendomains.get("XENDOMAINS_SAVE", "").lstrip("/")),
         builds=read_builds(root, info),
     )
 
@@ -118,6 +127,12 @@ def _read_info(toolstack: Toolstack | None) -> dict[str, str]:
         return toolstack.host_facts()
     except PipelineError:
         return {}
+
+
+def _room_mib(path: Path) -> int:
+    """Free space where a folder is or would be made."""
+    there = next(folder for folder in (path, *path.parents) if folder.is_dir())
+    return shutil.disk_usage(there).free >> 20
 
 
 def _has_flag(cpuinfo: str, flag: str) -> bool:

@@ -31,6 +31,7 @@ def find_spec_trouble(spec: Spec, facts: HostFacts) -> Iterator[Finding]:
             f"a 32-bit {spec.suite} without {suite.libc_xen_package}: slow threads, "
             '"4gb seg fixup" on its console',
             f'guests/{name}.toml: packages = ["{suite.libc_xen_package}"]',
+            code="spec-libc",
         )
     if suite.needs_vsyscall and "vsyscall=" not in spec.cmdline and spec.kernel_source != "package":
         yield Finding(
@@ -38,10 +39,11 @@ def find_spec_trouble(spec: Spec, facts: HostFacts) -> Iterator[Finding]:
             name,
             f"{spec.suite}'s C library makes vsyscalls, a newer kernel kills what does",
             f'guests/{name}.toml: cmdline = "vsyscall=emulate"',
+            code="spec-vsyscall",
         )
     if facts.is_dom0:
         for finding in find_unable(spec.type, spec.arch, facts.caps):
-            yield replace(finding, subject=name)
+            yield replace(finding, subject=name, code="guest-type")
 
 
 def find_bridge_trouble(domain: Domain, facts: HostFacts) -> Iterator[Finding]:
@@ -54,6 +56,7 @@ def find_bridge_trouble(domain: Domain, facts: HostFacts) -> Iterator[Finding]:
                 f"there is no bridge {bridge}; xl create will fail",
                 f"/etc/network/interfaces: auto {bridge}, iface {bridge} inet static, "
                 "bridge_ports eth0, bridge_stp off, bridge_fd 0, bridge_maxwait 0; ifup it",
+                code="bridge",
             )
 
 
@@ -70,11 +73,12 @@ def find_installed_trouble(
                 record.name,
                 f"{path} is gone",
                 f"doit install name={record.name} replace=yes, or doit remove name={record.name}",
+                code="config",
             )
             return
         domain = require_readable(Grammar(record.toolstack), path, text)
     except PipelineError as error:
-        yield Finding("error", record.name, error.brief, error.hint)
+        yield Finding("error", record.name, error.brief, error.hint, code="config")
         return
     named = [disk.target for disk in domain.disks if disk.target]
     if isinstance(domain.boot, Direct | Grub):
@@ -83,16 +87,15 @@ def find_installed_trouble(
         named.append(domain.boot.ramdisk)
     for target in named:
         if not Path(target).exists():
-            yield Finding(
-                "error", record.name, f"{target} is gone", f"{path} names it: put it back"
-            )
+            back = f"{path} names it: put it back"
+            yield Finding("error", record.name, f"{target} is gone", back, code="target")
     yield from find_bridge_trouble(domain, facts)
     for finding in find_unable(domain.type, "amd64", facts.caps):
-        yield replace(finding, subject=record.name)
+        yield replace(finding, subject=record.name, code="guest-type")
     if record.pending:
         waits = f"it runs an old kernel; {Path(record.pending).name} waits"
         hint = f"doit shutdown name={record.name}, then doit start name={record.name}"
-        yield Finding("warning", record.name, waits, hint)
+        yield Finding("warning", record.name, waits, hint, code="kernel-waits")
 
 
 def find_pv_trouble(
@@ -121,7 +124,11 @@ def find_pv_trouble(
     if hints:
         shown = ", ".join([*sorted(names), *(guest.name for guest in elders)])
         yield Finding(
-            "warning", "PV", f"PV guests that may run as PVH here: {shown}", "; ".join(hints)
+            "warning",
+            "PV",
+            f"PV guests that may run as PVH here: {shown}",
+            "; ".join(hints),
+            code="pv-guest",
         )
 
 
@@ -149,7 +156,13 @@ def find_link_trouble(layout: Layout) -> Iterator[Finding]:
         return
     for link in sorted(layout.auto.iterdir()):
         if link.is_symlink() and not link.exists():
-            yield Finding("error", link.stem, f"{link} leads nowhere", f"rm {link}")
+            yield Finding(
+                "error",
+                link.stem,
+                f"{link} leads nowhere",
+                f"rm {link}",
+                code="auto-link",
+            )
 
 
 def find_guest_trouble(
@@ -158,7 +171,16 @@ def find_guest_trouble(
     """What the specs and the installed guests will not find here, and links that lead nowhere."""
     found = [trouble for spec in specs.values() for trouble in find_spec_trouble(spec, facts)]
     installed, errors = survey(layout)
-    found += [Finding("error", "installed", error.brief, error.hint) for error in errors]
+    found += [
+        Finding(
+            "error",
+            "installed",
+            error.brief,
+            error.hint,
+            code="record",
+        )
+        for error in errors
+    ]
     for record in installed.values():
         found += find_installed_trouble(record, layout, facts)
     loaders = find_loader_trouble(layout, facts, installed)

@@ -40,6 +40,7 @@ def find_loader_trouble(
                 "pygrub",
                 "this host's pygrub has no --runas: it can only run as root (XSA-508)",
                 "apt-get install xen-utils-4.17 of today; or type = pvh, which needs no pygrub",
+                code="pygrub-old",
             )
         )
     return troubles
@@ -83,7 +84,13 @@ def _judge(
     try:
         user, by_key = _user_by_argument(configured.values), _user_by_key(configured.values)
     except WrongValueError as error:
-        yield Finding("error", configured.name, f"{configured.path}: {error}", way_out)
+        yield Finding(
+            "error",
+            configured.name,
+            f"{configured.path}: {error}",
+            way_out,
+            code="pygrub",
+        )
         return
     trouble = ""
     if not (user or by_key):
@@ -94,7 +101,13 @@ def _judge(
         path = str(configured.values["bootloader"])
         trouble = restriction.find_missing(Pygrub(path, user=user or by_key), layout)
     if trouble:
-        yield Finding("error", configured.name, f"{configured.path}: {trouble}", way_out)
+        yield Finding(
+            "error",
+            configured.name,
+            f"{configured.path}: {trouble}",
+            way_out,
+            code="pygrub",
+        )
 
 
 def _ignores_keys(facts: HostFacts) -> bool:

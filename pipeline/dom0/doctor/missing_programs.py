@@ -27,4 +27,5 @@ def find_missing_programs(project: Project) -> Iterator[Finding]:
             _PURPOSES[purpose],
             f"would miss {', '.join(sorted(programs))}",
             f"apt-get install --no-install-recommends {packages}",
+            code="programs",
         )

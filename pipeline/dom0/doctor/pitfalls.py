@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from pipeline.dom0.doctor.advisories import find_advisory_trouble
 from pipeline.dom0.doctor.facts import HostFacts
+from pipeline.dom0.doctor.pitfall import Pitfall
 from pipeline.errors import Finding
 
 _SIZE = re.compile(r"(\d+)([kKmMgG]?)")
 _FACTORS = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "": 1 / 1024}
 _MANY_CPUS = 4
+_DOM0_MIB = 1024
+AUTO = "/etc/xen/auto"
 
 
 def find_pitfalls(facts: HostFacts) -> list[Finding]:
@@ -29,6 +33,7 @@ def find_pitfalls(facts: HostFacts) -> list[Finding]:
         *find_library_trouble(facts),
         *find_service_trouble(facts),
         *find_volume_trouble(facts),
+        *find_xendomains_trouble(facts),
         *find_firmware_trouble(facts),
         *find_advisory_trouble(facts.builds),
     ]
@@ -43,6 +48,7 @@ def find_pae_trouble(facts: HostFacts) -> Iterator[Finding]:
             "this processor has no PAE: Debian's 32-bit Xen kernels end with \"Cannot execute a "
             'PAE-enabled kernel on a PAE-less CPU"',
             "use a machine whose /proc/cpuinfo names pae, or build Xen and kernel without it",
+            code="no-pae",
         )
     pae_caps = [cap for cap in facts.caps if cap.endswith("x86_32p")]
     plain = [cap for cap in facts.caps if cap.endswith("x86_32")]
@@ -52,6 +58,7 @@ def find_pae_trouble(facts: HostFacts) -> Iterator[Finding]:
             "PAE",
             'Xen runs without PAE: a PAE guest ends with "PAE mode mismatch (xen=no Dom0=yes)"',
             "boot the -pae hypervisor (xen-hypervisor-*-i386-pae)",
+            code="pae-mode",
         )
 
 
@@ -63,47 +70,67 @@ def find_memory_trouble(facts: HostFacts) -> Iterator[Finding]:
     low, high = dom0_memory(line)
     where = facts.loader or "the boot loader"
     if low is None:
-        yield Finding(
+        yield Pitfall(
             "error",
             "dom0's memory",
             "dom0 has all memory and gives it away guest by guest: it fragments, and network "
             'drivers fail ("xen_net: memory squeeze in netback driver")',
             f"{where}: dom0_mem=1024M,max:1024M on Xen's line, then update-grub and reboot",
+            code="dom0-mem",
+            settings=_memory(_first_size(facts)),
         )
     elif high is None and not facts.xend:
-        yield Finding(
+        yield Pitfall(
             "warning",
             "dom0's memory",
             f"dom0_mem={low:.0f}M without max: dom0's kernel prepares for all memory",
             f"{where}: dom0_mem={low:.0f}M,max:{low:.0f}M",
+            code="dom0-mem-max",
+            settings=_memory(low),
         )
     if facts.xend:
         yield from _find_xend_memory(facts, low, where)
     if low is not None and facts.xl.get("autoballoon", "auto") in ("on", "1"):
-        yield Finding(
+        yield Pitfall(
             "error",
             "dom0's memory",
             "dom0's memory is fixed, but xl.conf says autoballoon=on: xl takes from it again",
             '/etc/xen/xl.conf: autoballoon="off"',
+            code="autoballoon",
+            settings=_memory(low),
         )
+
+
+def _memory(mib: float) -> dict[str, Any]:
+    return {"boot": {"dom0_mem": f"{mib:.0f}M"}}
+
+
+def _first_size(facts: HostFacts) -> int:
+    """MiB for a dom0 that has no share of its own: what xend keeps for it, else at most half."""
+    minimum = facts.xend.get("dom0-min-mem", "")
+    return int(minimum) if minimum.isdigit() else min(_DOM0_MIB, facts.memory_mib // 2 or _DOM0_MIB)
 
 
 def _find_xend_memory(facts: HostFacts, low: float | None, where: str) -> Iterator[Finding]:
     minimum = facts.xend.get("dom0-min-mem", "")
     if not minimum.isdigit():
-        yield Finding(
+        yield Pitfall(
             "error",
             "dom0's memory",
             "xend-config.sxp does not say (dom0-min-mem ...)",
             "set it to what dom0_mem= says, in MiB: both places must agree",
+            code="dom0-min-mem",
+            settings=_memory(low or _first_size(facts)),
         )
     elif low is not None and int(minimum) != round(low):
-        yield Finding(
+        yield Pitfall(
             "error",
             "dom0's memory",
             f"dom0's memory is set in two places that differ: dom0_mem={low:.0f}M ({where}), "
             f"(dom0-min-mem {minimum}) (/etc/xen/xend-config.sxp)",
             f"write (dom0-min-mem {low:.0f}), or dom0_mem={minimum}M",
+            code="dom0-min-mem",
+            settings=_memory(low),
         )
 
 
@@ -131,19 +158,23 @@ def find_processor_trouble(facts: HostFacts) -> Iterator[Finding]:
     line = facts.xen_line or facts.xen_now
     is_old = facts.xen_version.startswith("3.") or (facts.xend and not facts.xen_version)
     if is_old and facts.xend.get("dom0-cpus", "0") != "1":
-        yield Finding(
+        yield Pitfall(
             "error",
             "processors",
             "dom0 uses every processor: on Xen 3.x kernels die now and then "
             "(BUG at drivers/xen/core/evtchn.c:481)",
             "/etc/xen/xend-config.sxp: (dom0-cpus 1), restart xend",
+            code="dom0-cpus",
+            settings={"boot": {"dom0_max_vcpus": 1}},
         )
     if not is_old and facts.is_dom0 and facts.cpus > _MANY_CPUS and "dom0_max_vcpus" not in line:
-        yield Finding(
+        yield Pitfall(
             "warning",
             "processors",
             f"dom0 has all {facts.cpus} processors and competes with its guests for each",
             f"{facts.loader}: dom0_max_vcpus=2 dom0_vcpus_pin on Xen's line",
+            code="dom0-vcpus",
+            settings={"boot": {"dom0_max_vcpus": 2}},
         )
 
 
@@ -154,39 +185,52 @@ def find_serial_trouble(facts: HostFacts) -> Iterator[Finding]:
     for port in sorted(serial):
         tty = f"ttyS{int(port[-1]) - 1}"
         if any(word.startswith(f"console={tty}") for word in linux) or tty in facts.gettys:
-            yield Finding(
+            yield Pitfall(
                 "error",
                 "serial line",
                 f"Xen takes {port} ({tty}), and dom0 still wants {tty}: no login over serial",
                 "dom0's kernel: console=tty0 console=hvc0; a getty on hvc0: "
                 "co:2345:respawn:/sbin/getty -h -L hvc0 115200 ansi, or systemctl enable "
                 "serial-getty@hvc0",
+                code="serial-taken",
+                settings={"boot": {"serial": port}},
             )
         elif "hvc0" not in facts.gettys and not _starts_getty(linux):
-            yield Finding(
+            yield Pitfall(
                 "error",
                 "serial line",
                 f"Xen prints on {port}, but nobody can log in there: no getty on hvc0",
                 "inittab: co:2345:respawn:/sbin/getty -h -L hvc0 115200 ansi; with systemd "
                 "console=hvc0 on dom0's line is enough",
+                code="serial-login",
+                settings={"boot": {"serial": port}},
             )
         if not any(word.startswith(f"{port}=") for word in xen):
-            yield Finding(
+            yield Pitfall(
                 "warning",
                 "serial line",
                 f"console={port} without {port}=: the line's speed is the firmware's",
                 f"{facts.loader}: {port}=115200,8n1 console={port},vga",
+                code="serial-speed",
+                settings={"boot": {"serial": port}},
             )
+    yield from _find_stolen_ports(facts, linux)
+
+
+def _find_stolen_ports(facts: HostFacts, linux: list[str]) -> Iterator[Finding]:
+    """Xen 3.0 takes every port, whatever its own console is."""
     steals = facts.xen_version.startswith("3.0") or (
         "xen-3.0" in facts.xen_line and not facts.xen_version
     )
     wants = {name for name in facts.gettys if name.startswith("ttyS")}
     if steals and wants and not any(word.startswith("xencons=") for word in linux):
-        yield Finding(
+        yield Pitfall(
             "error",
             "serial line",
             f"Xen 3.0 takes the serial ports from dom0, which has a getty on {min(wants)}",
             f"{facts.loader or '/boot/grub/menu.lst'}: xenkopt=xencons=tty6",
+            code="xencons",
+            settings={"boot": {"xencons": "tty6"}},
         )
 
 
@@ -215,6 +259,7 @@ def find_library_trouble(facts: HostFacts) -> Iterator[Finding]:
             "a 32-bit dom0 with the ordinary C library: every thread-local access is emulated "
             '("4gb seg fixup"), and typing repeats keys',
             "apt-get install libc6-xen where the release has it, or mv /lib/tls /lib/tls.disabled",
+            code="libc6-xen",
         )
     if not facts.has_vsyscall:
         yield Finding(
@@ -223,6 +268,7 @@ def find_library_trouble(facts: HostFacts) -> Iterator[Finding]:
             "this kernel answers no vsyscall: releases before squeeze crash when they are built "
             "here, and in a guest with such a kernel",
             "vsyscall=emulate on the kernel's line: here to build, in the guest's cmdline= to run",
+            code="vsyscall",
         )
 
 
@@ -235,14 +281,18 @@ def find_service_trouble(facts: HostFacts) -> Iterator[Finding]:
         aliases = {name, "oxenstored"} if name == "xenstored" else {name}
         if facts.services and not aliases & facts.services:
             yield Finding(
-                "error", "services", f"{name} does not run: {effect}", "systemctl start xen"
+                "error",
+                "services",
+                f"{name} does not run: {effect}",
+                "systemctl start xen",
+                code="services",
             )
 
 
 def find_volume_trouble(facts: HostFacts) -> Iterator[Finding]:
     """LVM in dom0 must not read what guests write to their volumes."""
-    if facts.is_dom0 and facts.has_groups and not (facts.lvm_filter or facts.lvm_devices):
-        yield Finding(
+    if facts.is_dom0 and facts.groups and not (facts.lvm_filter or facts.lvm_devices):
+        yield Pitfall(
             "warning",
             "LVM",
             "LVM looks into every volume, guests' disks too: a guest that makes a volume group "
@@ -250,6 +300,39 @@ def find_volume_trouble(facts: HostFacts) -> Iterator[Finding]:
             '/etc/lvm/lvm.conf: devices { global_filter = [ "r|^/dev/VG0/|", '
             '"r|^/dev/mapper/VG0-[^-]|" ] }, and no "a|.*|" behind it, which takes /dev/dm-3 back; '
             "or lvmdevices --adddev for your own disks",
+            code="lvm-filter",
+            settings={"lvm": {"groups": list(facts.groups)}},
+        )
+
+
+def find_xendomains_trouble(facts: HostFacts) -> Iterator[Finding]:
+    """What xendomains does with the guests in auto/ when the host starts and stops."""
+    guests = [guest for guest in facts.configured if guest.is_autostarted]
+    if not (guests and facts.xendomains):
+        return
+    saves, target = (facts.xendomains.get(f"XENDOMAINS_{key}", "") for key in ("SAVE", "MIGRATE"))
+    kept = {"migrate_to": target} if target else {}
+    is_kept = bool(re.fullmatch(r"[\w.-]*", target))  # no options of xl migrate
+    auto = facts.xendomains.get("XENDOMAINS_AUTO", "")
+    if auto != AUTO:
+        yield Pitfall(
+            "error",
+            "xendomains",
+            f"{len(guests)} guests in {AUTO} do not start with the host: XENDOMAINS_AUTO={auto}",
+            f'/etc/default/xendomains: XENDOMAINS_AUTO="{AUTO}"',
+            code="xendomains-auto",
+            settings={"guests": {"save": bool(saves), **kept}} if is_kept else {},
+        )
+    memory = sum(guest.memory_mib for guest in guests)
+    if saves and memory > facts.save_room_mib:
+        yield Pitfall(
+            "error",
+            "xendomains",
+            f"a stop of the host saves its guests in {saves}: {memory} MiB, and there is room for "
+            f"{facts.save_room_mib}",
+            '/etc/default/xendomains: XENDOMAINS_SAVE="", which shuts them down instead',
+            code="xendomains-save",
+            settings={"guests": {"save": False, **kept}} if is_kept else {},
         )
 
 
@@ -268,4 +351,5 @@ def find_firmware_trouble(facts: HostFacts) -> Iterator[Finding]:
             "firmware",
             f"{', '.join(guests)}: ovmf {facts.ovmf} starts no Xen guest (Debian #1050030)",
             'bios = "seabios", or bios_path_override = an OVMF that was built of OvmfXen.dsc',
+            code="ovmf",
         )

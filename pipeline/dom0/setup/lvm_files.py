@@ -49,7 +49,8 @@ def _check(settings: HostSettings, host: HostView, tree: Path) -> Iterator[Findi
         except PipelineError as error:
             yield refused("lvm", file.path, error)
             continue
-        read = lvm_filter.find_filter(f"devices/{said}", key)
+        line = next((line for line in said.splitlines() if line.startswith(f"{key}=")), "")
+        read = lvm_filter.find_filter(f"devices/{line}", key)
         if not read or read.patterns != patterns:
             yield Finding("error", file.path, f"LVM reads {said.strip()}", _SHOW)
     if settings.lvm and host.exists(DEVICES_FILE):

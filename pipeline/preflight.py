@@ -26,6 +26,7 @@ from pipeline.errors import (
     WrongValueError,
     suggest_nearest,
 )
+from pipeline.files import open_plain
 from pipeline.guest.domains import domain_of
 from pipeline.mirror.keyrings import choose_keyring
 from pipeline.mirror.mirrors import HOST, find_archive
@@ -133,6 +134,7 @@ def look_ahead(spec: Spec, project: Project, machine: Machine | None = None) -> 
         *_about_xen(spec, machine),
         *_about_keyring(spec, project),
         *_about_elements(project),
+        *_about_cd(spec),
         *_about_sizes(spec, project),
         *_about_paths(spec, project),
         *find_broken(case_of(spec, machine.linux), "stops", "warns"),
@@ -208,6 +210,22 @@ def _about_keyring(spec: Spec, project: Project) -> Iterator[Finding]:
         return
     hint = "correct keyring=" if is_given else f"apt-get install {package}, or give keyring="
     yield Finding("error", "keyring", f"{keyring}: no such file", hint)
+
+
+def _about_cd(spec: Spec) -> Iterator[Finding]:
+    """The image in the CD drive: ISO 9660, whose first descriptor is sector 16 (ECMA-119, 8.1)."""
+    if not spec.cdrom:
+        return
+    try:
+        descriptor = open_plain(Path(spec.cdrom).resolve())
+    except OSError as error:
+        yield Finding("error", "cdrom", f"{spec.cdrom}: {error.strerror}", "put the image there")
+        return
+    mark = os.pread(descriptor, 5, 16 * 2048 + 1)
+    os.close(descriptor)
+    if mark != b"CD001":
+        hint = "name an ISO 9660 image, such as debian-12-amd64-netinst.iso"
+        yield Finding("error", "cdrom", f"{spec.cdrom} is no image of a CD", hint)
 
 
 def _about_elements(project: Project) -> Iterator[Finding]:

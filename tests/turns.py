@@ -34,6 +34,7 @@ STORIES = {
         "what runs Xen",
         "migration",
         "a PV guest's life in a dom0",
+        "a screen, the network and a CD of an HVM",
     ),
     "fault": (
         "no PVH note",

@@ -78,7 +78,7 @@ def read_source(folder: Path, *, name: str, toolstack: str = "xl") -> Source:
             config.name,
             "spec.json",
             *PARTS,
-            *(Path(disk.target).name for disk in domain.disks),
+            *(Path(disk.target).name for disk in domain.hard_disks),
         )
         _require_listed(folder, used, {*files, *disks}, again)
     except FileNotFoundError as error:

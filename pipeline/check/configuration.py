@@ -50,7 +50,7 @@ def check_configurations(facts: Facts) -> Iterator[Finding]:
         )
         if suffix != "xml":
             yield judge(row, f"{name}: keys", _ignored(facts, name, suffix), ok="none is ignored")
-    names = [disk.target for disk in expected.disks]
+    names = [disk.target for disk in expected.hard_disks]
     boot = expected.boot
     if isinstance(boot, Direct):
         names += [boot.kernel, *([boot.ramdisk] if boot.ramdisk else [])]

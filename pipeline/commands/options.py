@@ -174,6 +174,12 @@ class Login(Printed, Judged):
         description="File whose first line is root's password. Default: that of the spec.",
         examples=["/root/secrets/web1"],
     )
+    prove_netboot: NamedPath | None = Field(
+        None,
+        description="Loader that a guest is offered that starts from the network; its folder is"
+        " served by TFTP. Default: a script that shows a line.",
+        examples=["netboot/pxelinux.0"],
+    )
     prove_long: StrictBool = Field(
         False, description="Also what takes long: apt-get update, an upgrade, the other kernel."
     )

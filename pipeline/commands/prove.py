@@ -41,4 +41,5 @@ def ask(
         password=options.prove_password or password,
         with_xl=with_xl,
         as_json=options.json_form,
+        netboot=options.prove_netboot,
     )

@@ -98,7 +98,7 @@ def plan_install(
     sums = source.disks
     old = {disk.vdev: disk for disk in before.disks} if before else {}
     plans = []
-    for disk in source.domain.disks:
+    for disk in source.domain.hard_disks:
         path = Path(disk.target)
         if disk.vdev in kept_vdevs and disk.vdev in old:
             plans.append(DiskPlan(old[disk.vdev]))

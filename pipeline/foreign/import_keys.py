@@ -69,14 +69,14 @@ SPEC_KEYS: Mapping[str, str] = {
     "extra": "cmdline",
     "cmdline": "cmdline",
     "root": "none: it says which disk is the root",
-    "disk": "lvm, size, swap, format",
+    "disk": "lvm, size, swap, format; cdrom",
     "vif": "bridge, mac, vifname, mtu, rate, model; further ones: [[interfaces]]",
     "vfb": "vnc, vncdisplay, vnclisten, keymap",
     "vncunused": "vncunused",
     "ramdisk": "initrd",
     "bootloader": "boot, bootloader",
     "firmware": "boot",
-    "boot": "none: the guest boots from its disk",
+    "boot": "boot_order, where it is not c",
     "ip": "address",
 }
 _GROUPS: tuple[tuple[Answer, str], ...] = (

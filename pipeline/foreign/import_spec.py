@@ -182,6 +182,7 @@ def _take_boot(made: Draft, domain: Domain, host: Host) -> None:
             made.owners["arch"] = "kernel"
     else:
         _take_firmware(made, boot)
+        _take_order(made, boot, has_cd=_find_cd(domain) is not None)
 
 
 def _take_firmware(made: Draft, boot: Firmware) -> None:
@@ -189,14 +190,19 @@ def _take_firmware(made: Draft, boot: Firmware) -> None:
     made.skip("kernel", "the firmware is the host's own")
     if boot.kind == "uefi":
         made.leave("firmware", "UEFI firmware is not built yet", "the guest boots by its BIOS")
-    if boot.order == "c":
-        made.skip("boot", "the guest boots from its disk")
-    else:
-        text = "the guest boots from its disk alone, not from a CD or the network"
-        made.leave("boot", text, "the installed configuration takes boot = for one start")
     made.skip("hdtype", "AHCI disks where the host's Xen has them, IDE else")
     made.values["boot"] = "firmware"
     made.owners["boot"] = "firmware"
+
+
+def _take_order(made: Draft, boot: Firmware, *, has_cd: bool) -> None:
+    """Letters of drives that the guest will not have say nothing."""
+    kept = "".join(letter for letter in boot.order if letter in ("cdn" if has_cd else "cn")) or "c"
+    said = "" if kept == boot.order else f": of {boot.order}, there are no other drives"
+    if kept == "c":
+        made.skip("boot", f"the guest boots from its disk{said}")
+    else:
+        made.take("boot", "boot_order", kept, said)
 
 
 def _take_kernel(made: Draft, boot: Direct, host: Host) -> None:
@@ -255,6 +261,12 @@ def _is_disk(disk: Disk) -> bool:
     return disk.devtype == "disk"
 
 
+def _find_cd(domain: Domain) -> Disk | None:
+    """The first image in a CD drive, where there can be one."""
+    images = (disk for disk in domain.disks if not _is_disk(disk) and disk.target)
+    return next(images, None) if domain.type == "hvm" else None
+
+
 def _is_swap(disk: Disk) -> bool:
     return "swap" in PurePosixPath(disk.target).name
 
@@ -281,8 +293,11 @@ def _take_disks(made: Draft, domain: Domain, host: Host) -> None:
             size = host.sizes.get(disk.target)
             note = "" if size else ": a guess, its size cannot be seen here"
             made.take(aspect, "swap", show_size(size) if size else "512M", note)
+        elif disk == _find_cd(domain):
+            made.take(aspect, "cdrom", disk.target)
         elif not _is_disk(disk):
-            made.leave(aspect, "a guest has no CD drive", "xl block-attach NAME ... for one")
+            text = "one CD drive with an image in it, of an HVM guest, can be said"
+            made.leave(aspect, text, "cdrom = PATH of an ISO image")
         else:
             text = (
                 f"{disk.target or disk.vdev}: what is on it, and where it is mounted, is not said"

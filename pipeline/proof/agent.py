@@ -66,6 +66,13 @@ class Agent:
         answer = self._ask(wait_s + SLACK_S, word="read", path=path, offset=offset, wait=wait_s)
         return base64.b64decode(answer["content"])
 
+    def read_whole(self, path: str) -> bytes:
+        """All that stands in a file."""
+        content = b""
+        while part := self.read(path, offset=len(content)):
+            content += part
+        return content
+
     def wait_for(self, paths: Sequence[str], *, timeout_s: float) -> bool:
         """Whether all of these exist within the time."""
         answer = self._ask(timeout_s + SLACK_S, word="wait", paths=list(paths), timeout=timeout_s)

@@ -20,7 +20,7 @@ from pipeline.spec.devices import resolve_card
 from pipeline.spec.keys import CardKeys
 from pipeline.storage.images import find_backing
 from pipeline.xen import xl
-from pipeline.xen.boot import Direct
+from pipeline.xen.boot import Direct, Firmware
 from pipeline.xen.devices import Card
 from pipeline.xen.domain import Domain
 
@@ -34,6 +34,7 @@ class Artifact:
 
     `folder` is where it lies, `evidence` the folder that its proof is written to; `origin` is a
     fact about a guest without a spec; `has_sshd` is false where there is known to be none.
+    `netboot` is what a guest is offered that starts from the network, None: a script of ours.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Artifact:
     spec: Spec | None = None
     origin: str = "foreign"
     has_sshd: bool = True
+    netboot: Path | None = None
 
     @property
     def name(self) -> str:
@@ -54,6 +56,13 @@ class Artifact:
         if self.spec is not None:
             return self.spec.cards
         return tuple(_foreign_card(card, n) for n, card in enumerate(self.domain.cards))
+
+    @property
+    def starts_from(self) -> str:
+        """Where an HVM's firmware looks first, if that is not the guest's own disk."""
+        boot, has_cd = self.domain.boot, self.domain.hard_disks != self.domain.disks
+        first = boot.order[0] if isinstance(boot, Firmware) else ""
+        return "the network" if first == "n" else "the CD" if first == "d" and has_cd else ""
 
     @property
     def short_hostname(self) -> str:
@@ -124,7 +133,8 @@ class Artifact:
             )
             facts = {key: getattr(self.spec, key) for key in keys}
             facts |= {"adopted": True} if self.spec.adopted else {}
-            return facts | {"dhcp": self.cards[0].dhcp, "disks": len(self.domain.disks)}
+            facts |= {"starts from": self.starts_from} if self.starts_from else {}
+            return facts | {"dhcp": self.cards[0].dhcp, "disks": len(self.domain.hard_disks)}
         kinds = {disk.format: None for disk in self.domain.disks}
         boot = type(self.domain.boot).__name__.lower()
         facts = {"type": self.domain.type, "boot": boot, "format": ", ".join(kinds)}

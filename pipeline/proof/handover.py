@@ -14,9 +14,10 @@ import shutil
 from pathlib import Path
 
 from pipeline import PACKAGE, process
-from pipeline.errors import Broken
+from pipeline.errors import Broken, UsageError
 from pipeline.guest import sshd_config
 from pipeline.proof.artifact import BRIDGE, Artifact
+from pipeline.proof.first_screen import OFFERED
 from pipeline.proof.machine import Machine, make_overlay
 from pipeline.proof.names import HANDED
 from pipeline.proof.timeouts import patient
@@ -30,7 +31,9 @@ SEEN_S = 30.0
 MIB = 1 << 20
 RESTRICTED = PACKAGE / "xen/restricted-pygrub"
 _VHD_MARK = b"conectix"
-_SCRIPTS = ("network", "questions", "archive", "authorize")
+TFTP = "tftp"
+MOST_NETBOOT = 512 * MIB
+_SCRIPTS = ("network", "questions", "archive", "authorize", OFFERED)
 
 
 def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
@@ -105,9 +108,24 @@ def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
     scripts = [*(HOST / name for name in _SCRIPTS), Path(sshd_config.__file__), RESTRICTED]
     for script in scripts:
         shutil.copy(script, folder / script.name)
+    if artifact.netboot:
+        _bring_netboot(artifact.netboot, folder / TFTP)
     size_mib = sum(path.stat().st_size for path in folder.rglob("*")) // MIB + 8
     process.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", folder, image, f"{size_mib}M"], log=log)
     return image
+
+
+def _bring_netboot(file: Path, folder: Path) -> None:
+    """The file and all beside it, links followed. Raises UsageError."""
+    hint = "name the loader in a folder of its own, such as netboot/pxelinux.0"
+    try:
+        size = sum(path.stat().st_size for path in file.parent.rglob("*") if path.is_file())
+        if not file.is_file() or size > MOST_NETBOOT:
+            why = "no such file" if not file.is_file() else f"{size // MIB} MiB are beside it"
+            raise UsageError(f"prove_netboot={file}: {why}", hint=hint)
+        shutil.copytree(file.parent, folder)
+    except (OSError, shutil.Error) as error:
+        raise UsageError(f"prove_netboot={file}: {error}", hint=hint) from error
 
 
 def make_bridges(host: Machine, artifact: Artifact) -> None:
@@ -116,6 +134,9 @@ def make_bridges(host: Machine, artifact: Artifact) -> None:
         own = bridge_address(number)
         net = own.rpartition(".")[0]
         words = [name, f"{own}/24", f"{net}.10", f"{net}.250"]
+        if artifact.starts_from == "the network":
+            offered = f"{TFTP}/{artifact.netboot.name}" if artifact.netboot else OFFERED
+            words.append(f"{HANDED}/{offered}")
         host.agent.demand(["sh", f"{HANDED}/network", *words])
     for bridge, address in neighbours(artifact):
         host.agent.demand(["sh", f"{HANDED}/network", bridge, address])

@@ -30,7 +30,7 @@ COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("SSH", ("SSH with", "another key", "host key", "ssh -t")),
     ("state", ("system state", "failed units")),
     ("names", ("hostname", "/etc/hosts", "host name")),
-    ("network", ("address", "MAC", "default route", "name service")),
+    ("network", ("address", "MAC", "default route", "name service", "TFTP")),
     ("kernel", ("uname", "modprobe")),
     ("disks", ("root", "swap", "/dev/", "disk at")),
     ("settings", ("debconf", "time zone", "sources.list", "machine-id")),
@@ -145,6 +145,7 @@ def _kind_of(facts: dict[str, Any]) -> str:
     words += ["all blocks taken"] if facts.get("image") == "full" else []
     words += [f"{facts['disks']} disks"] if facts.get("disks", 0) > MOST_DISKS else []
     words += ["no swap"] if facts.get("swap") == "0" else []
+    words += [f"from {facts['starts from']}"] if facts.get("starts from") else []
     words += ["screen"] if facts.get("vnc") else []
     return ", ".join(words)
 

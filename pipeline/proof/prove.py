@@ -103,6 +103,9 @@ def prove_artifact(
     log = recipe.project.log(artifact.name, "prove")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
+    if asked.netboot:
+        _refuse_netboot(artifact, asked)
+        artifact = replace(artifact, netboot=asked.netboot)
     place = choose_place(recipe, spec, artifact, with_xl=asked.with_xl)
     evidence = Evidence(artifact.name, facts={**artifact.facts, **place.facts})
     root = recipe.project.scratch
@@ -122,6 +125,20 @@ def prove_artifact(
         evidence.trend = note_proof(recipe.project.output, evidence.to_json())
         tell(evidence, artifact.evidence / PROOF, as_json=asked.as_json)
     return evidence
+
+
+def _refuse_netboot(artifact: Artifact, asked: Asked) -> None:
+    """Raises UsageError where nobody would ask for what is offered, or nobody here offers it."""
+    if asked.with_xl:
+        raise UsageError(
+            f"prove_netboot={asked.netboot}: on a real dom0 its own network answers",
+            hint="leave prove_netboot or prove_with=xl out",
+        )
+    if artifact.starts_from != "the network":
+        raise UsageError(
+            f"prove_netboot={asked.netboot}: {artifact.name} does not start from the network",
+            hint="write boot_order = 'n' into its spec",
+        )
 
 
 def tell(evidence: Evidence, path: Path, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import Finding
+from pipeline.errors import Finding, GuestFailed
 from pipeline.files import write_durably
 from pipeline.proof.agent import Agent
 from pipeline.proof.checks import holds, unasked
@@ -39,11 +39,34 @@ class Picture:
         return len(found)
 
 
+@dataclass(frozen=True)
+class Viewer:
+    """A VNC client in the host; `place` is the server, ADDRESS:DISPLAY."""
+
+    agent: Agent
+    place: str
+
+    def take(self) -> Picture:
+        """What the screen shows now; raises GuestFailed when it shows nothing."""
+        words = ["vncsnapshot", "-quiet", "-quality", "100", self.place, _JPEG]
+        taken = self.agent.run(words, timeout_s=120)
+        if taken.status:
+            raise GuestFailed(f"vncsnapshot {self.place}: {taken.output[-300:]}")
+        self.agent.demand(["sh", "-c", f"djpeg -pnm {_JPEG} | gzip -1 >{_PIXELS}"])
+        return read_pixels(zlib.decompress(self.agent.read_whole(_PIXELS), wbits=31))
+
+
 def look(agent: Agent, domain: str, screen: Framebuffer, folder: Path) -> list[Finding]:
     """The checks of a guest with a screen; its picture is written to `folder`."""
+    display, viewer = find_display(agent, domain, screen)
+    return [display, _look_once(viewer, folder)] if viewer else [display]
+
+
+def find_display(agent: Agent, domain: str, screen: Framebuffer) -> tuple[Finding, Viewer | None]:
+    """The check of where VNC is, and the client there, if it is right and the host has one."""
     if agent.run(["sh", "-c", "command -v vncsnapshot && command -v djpeg"]).status:
         why = "the host has no vncsnapshot and djpeg (vncsnapshot, libjpeg-turbo-progs)"
-        return [unasked(SCREEN, why, "asked by a VNC client")]
+        return unasked(SCREEN, why, "asked by a VNC client"), None
     ask = 'xenstore-read "/local/domain/$(xl domid "$1")/console/vnc-port"'
     told = agent.run(["sh", "-c", ask, "sh", domain])
     port = told.output.strip()
@@ -52,32 +75,28 @@ def look(agent: Agent, domain: str, screen: Framebuffer, folder: Path) -> list[F
     ok = port == wanted if fixed else port.isdigit() and int(port) >= FIRST_PORT
     display = holds("VNC display", f"port {wanted}", f"port {port}", ok=told.status == 0 and ok)
     if display.level != "ok":
-        return [display]
+        return display, None
     address = screen.vnclisten or "127.0.0.1"
     address = "127.0.0.1" if address in ("0.0.0.0", "::") else address
-    return [display, _fetch(agent, f"{address}:{int(port) - FIRST_PORT}", folder)]
+    return display, Viewer(agent, f"{address}:{int(port) - FIRST_PORT}")
 
 
-def _fetch(agent: Agent, place: str, folder: Path) -> Finding:
+def _look_once(viewer: Viewer, folder: Path) -> Finding:
     """A console has letters on it: a picture of one colour shows that nothing is drawn."""
     wanted = "a picture with something on it"
-    words = ["vncsnapshot", "-quiet", "-quality", "100", place, _JPEG]
-    taken = agent.run(words, timeout_s=120)
-    if taken.status:
-        return holds(SCREEN, wanted, f"vncsnapshot {place}: {taken.output[-300:]}", ok=False)
-    agent.demand(["sh", "-c", f"djpeg -pnm {_JPEG} | gzip -1 >{_PIXELS}"])
-    picture = read_pixels(zlib.decompress(_read_whole(agent, _PIXELS), wbits=31))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_durably(folder / SCREENSHOT, render_png(picture))
+    try:
+        picture = viewer.take()
+    except GuestFailed as error:
+        return holds(SCREEN, wanted, error.brief, ok=False)
+    keep_picture(picture, folder)
     seen = f"{SCREENSHOT}, {picture.width}x{picture.height}, {picture.colours} colours"
     return holds(SCREEN, wanted, seen, ok=picture.colours > 1)
 
 
-def _read_whole(agent: Agent, path: str) -> bytes:
-    content = b""
-    while part := agent.read(path, offset=len(content)):
-        content += part
-    return content
+def keep_picture(picture: Picture, folder: Path) -> None:
+    """The picture beside the proof."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_durably(folder / SCREENSHOT, render_png(picture))
 
 
 def read_pixels(content: bytes) -> Picture:

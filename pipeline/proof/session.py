@@ -26,11 +26,19 @@ from pipeline.proof.checks import (
 from pipeline.proof.console import PROMPT, Console
 from pipeline.proof.ephemeral_key import Credential, inject_key
 from pipeline.proof.evidence import Evidence
-from pipeline.proof.handover import BROUGHT, bridges_of, nearest_address
+from pipeline.proof.first_screen import (
+    OFFERED,
+    judge_service,
+    note_unseen,
+    offered_line,
+    see_runs,
+    watch,
+)
+from pipeline.proof.handover import BROUGHT, bridge_address, bridges_of, nearest_address
 from pipeline.proof.logins import ConsoleLogin
 from pipeline.proof.mirror import Supplies
 from pipeline.proof.names import ROOM, SCREENSHOT
-from pipeline.proof.screen import look
+from pipeline.proof.screen import find_display, look
 from pipeline.proof.seals import Seal
 from pipeline.proof.ssh import Shell
 from pipeline.proof.testbed import Ground
@@ -56,6 +64,7 @@ class Asked:
 
     `as_is`: the artifact is judged by the spec that it was built from, whatever the spec is now.
     `with_xl`: this machine is a dom0 itself. `as_json`: what is found is printed for a program.
+    `netboot`: the file that a guest is offered that starts from the network, with its folder.
     """
 
     key: Path | None = None
@@ -64,6 +73,7 @@ class Asked:
     password: Path | None = None
     with_xl: bool = False
     as_json: bool = False
+    netboot: Path | None = None
 
     @property
     def key_path(self) -> Path:
@@ -120,20 +130,48 @@ class Session:
             watched = loader.watched(self.host.agent, self.artifact, self.evidence)
             with self.evidence.phase("create"), watched:
                 self._create()
-            with self.evidence.phase("boot to login"):
-                self._wait_for_login()
-            login = self._begin_login()
-            with self.evidence.phase("network"):
-                address = self._find_address()
-            known = bool(self.artifact.known_hosts)
-            shell = Shell(self.host.agent, address, self.artifact.host_alias, has_known_hosts=known)
-            self._ask(shell, login)
-            with self.evidence.phase("shut down"):
-                self.evidence.add(lifecycle.shut_down(self.host.agent, self.artifact.name))
+            if self.artifact.starts_from:
+                with self.evidence.phase("first screen"):
+                    self._see_first_screen(self.artifact.starts_from)
+            else:
+                self._see_inside()
         finally:
             with suppress(PipelineError):
                 self.console.poll(wait_s=0)
             self.evidence.console = self._without_password(self.console.text)
+
+    def _see_inside(self) -> None:
+        """A guest that boots its own system: from the login prompt to the end."""
+        with self.evidence.phase("boot to login"):
+            self._wait_for_login()
+        login = self._begin_login()
+        with self.evidence.phase("network"):
+            address = self._find_address()
+        known = bool(self.artifact.known_hosts)
+        shell = Shell(self.host.agent, address, self.artifact.host_alias, has_known_hosts=known)
+        self._ask(shell, login)
+        with self.evidence.phase("shut down"):
+            self.evidence.add(lifecycle.shut_down(self.host.agent, self.artifact.name))
+
+    def _see_first_screen(self, place: str) -> None:
+        """A guest that starts from its CD or the network: from outside alone."""
+        agent, artifact, screen = self.host.agent, self.artifact, self.artifact.domain.framebuffer
+        is_served = place == "the network" and self.host.is_alone
+        card = artifact.cards[0] if artifact.cards else None
+        if screen is not None:
+            display, viewer = find_display(agent, artifact.name, screen)
+            self.evidence.add(display)
+            if viewer is not None:
+                is_ours = is_served and card and card.mac and not artifact.netboot
+                wanted = offered_line(bridge_address(0), card.mac) if card and is_ours else ""
+                self.evidence.add(watch(viewer, place, artifact.evidence, wanted))
+                self.evidence.facts["screenshot"] = SCREENSHOT
+        if is_served:
+            log = agent.read_whole(f"/run/dnsmasq-{bridges_of(artifact)[0]}.log").decode()
+            file = artifact.netboot.name if artifact.netboot else OFFERED
+            self.evidence.add(*judge_service(log, card.mac if card else "", file))
+        unseen = note_unseen(place, has_screen=screen is not None, is_alone=self.host.is_alone)
+        self.evidence.add(see_runs(agent, artifact.name), *unseen)
 
     def _without_password(self, text: str) -> str:
         """A guest that reads the password where it does not ask for it echoes it."""
@@ -159,6 +197,8 @@ class Session:
 
     def _find_credential(self) -> Credential:
         """The given key; else a fresh one, put into the overlays of the guest's disks."""
+        if self.artifact.starts_from:
+            return Credential()
         if not self.artifact.has_sshd:
             return Credential(reason=NO_SSHD)
         if key := self.asked.read_key():

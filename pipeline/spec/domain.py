@@ -65,7 +65,7 @@ def make_domain(spec: Spec, folder: Path, disks: Iterable[Disk]) -> Domain:
         cpu_weight=spec.cpu_weight,
         cap=spec.cap,
         boot=make_boot(spec, folder),
-        disks=tuple(disks),
+        disks=_with_cd(spec, tuple(disks)),
         cards=tuple(card.device for card in spec.cards),
         framebuffer=_framebuffer(spec),
         on_poweroff=spec.on_poweroff,
@@ -85,13 +85,30 @@ def make_boot(spec: Spec, folder: Path) -> Boot:
     if spec.boot == "firmware":
         # SeaBIOS reads an IDE disk word by word, each a way through Xen; an AHCI disk by DMA
         has_ahci = not before("hdtype=", parse_version(xl_version(spec)))
-        return Firmware(hdtype="ahci" if has_ahci else "ide")
+        order = spec.boot_order or "c"
+        return Firmware(order=order, hdtype="ahci" if has_ahci else "ide")
     return Direct(
         kernel=str(folder / "vmlinuz"),
         ramdisk=str(folder / "initrd.img"),
         root=spec.root_device,
         cmdline=command_line(spec),
     )
+
+
+def _with_cd(spec: Spec, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:
+    """The disks and the CD drive, in a place of QEMU's four IDE drives that no disk has."""
+    if not spec.cdrom:
+        return disks
+    taken = {disk.vdev[-1] for disk in disks}
+    free = [letter for letter in "cd" if letter not in taken]
+    if not free:
+        raise WrongValueError(
+            "the PC's four drives are the guest's disks already",
+            "swap = '0' frees one",
+            key="cdrom",
+        )
+    drive = f"hd{free[0]}"
+    return (*disks, Disk(target=spec.cdrom, vdev=drive, access="ro", devtype="cdrom"))
 
 
 def is_restricted(spec: Spec) -> bool:

@@ -248,6 +248,12 @@ class Boot(Section):
             " loader, GRUB on a small disk of its own, and the kernel inside the guest)."
         ),
     )
+    boot_order: values.BootOrder = Field(
+        "",
+        description="Where an HVM's firmware looks, in this order: c its disk, d the CD, n the"
+        " network. Default: c.",
+        examples=["dc"],
+    )
     cmdline: values.CommandLine = Field(
         "", description="Further kernel arguments.", examples=["quiet", "vsyscall=emulate"]
     )
@@ -420,6 +426,11 @@ class Disks(Section):
     )
     lvm_thin: values.GroupName = Field(
         "", description="Thin pool of that volume group.", examples=["pool"]
+    )
+    cdrom: values.AbsolutePath = Field(
+        "",
+        description="ISO image in an HVM guest's CD drive. It is not copied: it stays there.",
+        examples=["/srv/iso/debian.iso"],
     )
     image_dev: Device = Field(
         "", description="Existing block device for the root disk.", examples=["/dev/sdb1"]

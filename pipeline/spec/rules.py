@@ -13,6 +13,7 @@ from pipeline.spec.devices import LOADER, MOST_PARTS, AnyInterface, Part, derive
 from pipeline.spec.domain import find_unrenderable, is_restricted
 from pipeline.spec.keys import CardKeys
 from pipeline.spec.model import Spec
+from pipeline.spec.pc_rules import check_pc
 from pipeline.spec.values import show_size
 from pipeline.xen.boot import grub_domain_type
 from pipeline.xen.compatibility import Case, find_broken
@@ -484,6 +485,14 @@ def _clash(key: str, message: str, hint: str = "", *others: str) -> Finding:
 
 
 CHECKS: tuple[Callable[[Spec], Iterator[Finding]], ...] = (
-    *(check_host, check_release, check_adopted, check_kernel_files, check_boot, check_versions),
+    *(
+        check_host,
+        check_release,
+        check_adopted,
+        check_kernel_files,
+        check_boot,
+        check_pc,
+        check_versions,
+    ),
     *(check_resources, find_disk_clashes, find_card_clashes, check_screen, check_password),
 )

@@ -19,6 +19,7 @@ from pipeline.errors import WrongValueError, suggest_nearest
 from pipeline.files import find_unusable
 from pipeline.suites import SUITES
 from pipeline.xen.values import (
+    check_boot_order,
     check_cpu_weight,
     check_cpus,
     check_display,
@@ -443,4 +444,5 @@ Cpus = Annotated[StrictStr, AfterValidator(check_cpus)]
 CpuWeight = Annotated[StrictInt, AfterValidator(check_cpu_weight)]
 Display = Annotated[StrictInt, AfterValidator(check_display)]
 Keymap = Annotated[StrictStr, AfterValidator(check_keymap)]
+BootOrder = Annotated[StrictStr, AfterValidator(check_boot_order)]
 AsList = BeforeValidator(_listed)  # one string stands for a list of one

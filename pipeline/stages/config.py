@@ -93,6 +93,8 @@ STAGE = Stage(
         "uuid",
         "type",
         "boot",
+        "boot_order",
+        "cdrom",
         "cmdline",
         "bootloader",
         "xen",

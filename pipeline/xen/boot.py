@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipeline.errors import WrongValueError
-from pipeline.xen.values import check_choice, check_file_path, check_key, check_text
+from pipeline.xen.values import (
+    check_boot_order,
+    check_choice,
+    check_file_path,
+    check_key,
+    check_text,
+)
 
 # Names under /usr/lib/grub-xen of Debian's grub-xen-host, and the older pv-grub of Xen 4.x.
 _GRUB_BINARY = re.compile(
@@ -20,7 +26,6 @@ LAUNCHER = "/usr/local/lib/domu/restricted-pygrub"
 _RUN_AS = "--runas="
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 _USER_STEM = "pygrub-"
-_BOOT_ORDER = re.compile(r"[acdn]{1,4}")
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,7 @@ class Firmware:
     def __post_init__(self) -> None:
         check_choice("firmware", self.kind, ("bios", "uefi"))
         check_choice("hdtype", self.hdtype, ("ide", "ahci"))
-        if not _BOOT_ORDER.fullmatch(self.order) or len(set(self.order)) != len(self.order):
-            raise WrongValueError(f"{self.order!r} must be letters of acdn, each once", key="boot")
+        check_key("boot", check_boot_order, self.order)
 
 
 Boot = Direct | Pygrub | Grub | Firmware

@@ -82,6 +82,11 @@ class Domain:
         self._check_boot()
         self._check_devices()
 
+    @property
+    def hard_disks(self) -> tuple[Disk, ...]:
+        """Its own disks: all but what lies in a CD drive, which others may use too."""
+        return tuple(disk for disk in self.disks if disk.devtype == "disk")
+
     def _check_size(self) -> None:
         memory, maxmem = self.memory_mib, self.maxmem_mib
         check_range(memory, 1, _MOST_MIB, key="memory")

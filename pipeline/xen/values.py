@@ -33,6 +33,7 @@ _RATE = re.compile(
     r"(?P<number>[1-9][0-9]{0,9})(?P<scale>[GMK]?)(?P<unit>[Bb])/s(@[1-9][0-9]{0,5}(us|ms|s))?"
 )
 _CPUS = re.compile(r"\^?[0-9]{1,4}(-[0-9]{1,4})?(,\^?[0-9]{1,4}(-[0-9]{1,4})?){0,63}")
+_BOOT_ORDER = re.compile(r"[acdn]{1,4}")  # a is a floppy, which our model has not
 _SCALES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
 
 
@@ -199,6 +200,15 @@ def check_keymap(text: str) -> str:
     """A keyboard map of QEMU's."""
     if not _WORD.fullmatch(text):
         raise WrongValueError(f"{text!r} is not a keymap", "write it as fr, en-us")
+    return text
+
+
+def check_boot_order(text: str) -> str:
+    """Where an HVM's firmware looks for a system, one letter each: xl.cfg(5), boot=."""
+    if not _BOOT_ORDER.fullmatch(text) or len(set(text)) != len(text):
+        raise WrongValueError(
+            f"{text!r} is no boot order", "letters of c (disk), d (CD), n (network), each once"
+        )
     return text
 
 

@@ -51,6 +51,8 @@ KEYS = {
     "type": st.sampled_from(["pv", "pvh", "hvm"]),
     "boot": st.sampled_from(["direct", "pygrub", "grub", "firmware"]),
     "bootloader": st.sampled_from(["/usr/bin/pygrub", "/usr/lib/x/", "/g/pv-grub-x86_64.gz"]),
+    "boot_order": st.sampled_from(["c", "dc", "n", "cnd", "a"]),
+    "cdrom": st.sampled_from(["/srv/debian.iso", "/srv/a,b.iso"]),
     "cmdline": st.sampled_from(["quiet", "a  b", " x", "root=/dev/sda1", "a=b,c console=tty0"]),
     "xen": st.sampled_from(XEN_VERSIONS),
     "memory": SIZES,

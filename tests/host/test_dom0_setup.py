@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from pipeline.dom0.setup.host_settings import HostSettings, Lvm
 from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.files import Damaged
 from pipeline.storage.transaction import list_unfinished, recover_all
+from tests.conftest import ROOT
 from tests.host.host_bench import TRIAL, HostBench
 from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.turns import spread
@@ -73,6 +75,25 @@ def test_a_change_is_made_and_taken_back_to_the_byte(bench: HostBench) -> None:
     undo(bench)
     assert bench.look() == old
     assert not (bench.root / "var/lib/domu").exists()
+
+
+def test_every_setting_is_read_back_as_it_was(bench: HostBench) -> None:
+    """The page's example, and tables with nothing in them."""
+    lines = (ROOT / "docs/reference/dom0-toml.md").read_text().splitlines()
+    page = tomllib.loads("\n".join(line[4:] for line in lines if line.startswith("    ")))
+    empty: dict[str, object] = {
+        "bridge": {"br0": {}},
+        "boot": {},
+        "guests": {},
+        "lvm": {},
+        "migration": {},
+    }
+    for table in (page, empty):
+        wanted = HostSettings.model_validate(table)
+        with changing_host(bench.layout):
+            plan, _ = plan_change(bench.layout, wanted)
+            apply_change(bench.layout, plan)
+        assert read_settings(bench.layout) == wanted
 
 
 def test_changes_are_taken_back_one_by_one(bench: HostBench) -> None:

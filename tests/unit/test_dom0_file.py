@@ -90,7 +90,9 @@ def test_the_pages_example_is_a_right_file(tmp_path: Path) -> None:
 IP: dict[str, dict[str, list[dict[str, object]]]] = {
     "static": {
         "-4 route": [{"dst": "default", "dev": "eth0", "gateway": "192.168.1.1"}],
-        "address": [{"addr_info": [{"family": "inet", "local": "192.168.1.5", "prefixlen": 24}]}],
+        "address": [
+            {"addr_info": [{}, {"family": "inet", "local": "192.168.1.5", "prefixlen": 24}]}
+        ],
     },
     "dhcp": {
         "-4 route": [{"dev": "eth0", "gateway": "192.168.1.1", "protocol": "dhcp"}],

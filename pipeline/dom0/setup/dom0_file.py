@@ -29,7 +29,7 @@ def read_dom0_file(path: Path) -> HostSettings:
 
 def merge_settings(settings: HostSettings, more: dict[str, Any]) -> HostSettings:
     """The settings with further keys, as {"boot": {"dom0_mem": "1G"}}; SpecError for a clash."""
-    table = _merge(settings.model_dump(mode="json", exclude_none=True), more)
+    table = _merge(settings.model_dump(mode="json", exclude_defaults=True), more)
     merged = read_tables(table, HostSettings, source="dom0.toml")
     require_sense(merged, source="dom0.toml")
     return merged

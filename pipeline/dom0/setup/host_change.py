@@ -267,8 +267,11 @@ def _prepare(folder: Path, change: Change, plan: Plan, root: Path) -> None:
             write_entry(folder / "new" / str(number), new, like=real)
     for number, path in enumerate(change.generated, len(plan.files)):
         copy_entry(root / path.lstrip("/"), folder / "old" / str(number))
-    table = {**asdict(change), "settings": change.settings.model_dump(mode="json")}
+    # a default need not be a value that its key takes
+    settings = change.settings.model_dump(mode="json", exclude_defaults=True)
+    table = {**asdict(change), "settings": settings}
     write_aside(folder / _PREPARED, json.dumps(table, indent=1).encode())
+    assert _read(folder / _PREPARED) == change
 
 
 def _read(path: Path) -> Change:

@@ -111,8 +111,8 @@ def read_watch(layout: Layout) -> Watch | None:
 def start_watchdog(layout: Layout, watch: Watch, *, log: Path) -> None:
     """Have the change taken back in time; raises EnvironmentFault where nobody would."""
     table = asdict(watch)
-    table["left"] = watch.left.model_dump(mode="json")
-    table["entered"] = watch.entered.model_dump(mode="json")
+    table["left"] = watch.left.model_dump(mode="json", exclude_defaults=True)
+    table["entered"] = watch.entered.model_dump(mode="json", exclude_defaults=True)
     write_durably(_path(layout), json.dumps(table).encode(), mode=0o600)
     process.start_daemon(
         [sys.executable, "-m", "pipeline.dom0.setup.watchdog", layout.root],

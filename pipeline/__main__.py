@@ -1,7 +1,5 @@
 """The program: signals are met before anything else is imported."""
 
-from __future__ import annotations
-
 import sys
 import threading
 

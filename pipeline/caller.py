@@ -3,8 +3,6 @@
 The wrapper says both in the environment, since it follows links and goes to the project's folder.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -3,8 +3,6 @@
 Strangers packed it: a few kilobytes may unpack to terabytes, or want a dictionary of 4 GiB.
 """
 
-from __future__ import annotations
-
 import bz2
 import lzma
 import struct

@@ -5,8 +5,6 @@ takes depends on those, and not on the archive's state. Saying so is asking apt,
 second: what was said is kept beside the store, by all that it was said of.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping

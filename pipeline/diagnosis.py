@@ -3,8 +3,6 @@
 Sources: apt-secure(8), gpgv(1), debootstrap(8), debian bug reports on expired Release files.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -6,8 +6,6 @@ Then commands are ended, changes undone, scratch removed; the process leaves wit
 threads. Only the standard library is imported here: the first lines of the program need it.
 """
 
-from __future__ import annotations
-
 import errno
 import io
 import os

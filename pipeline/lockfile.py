@@ -6,8 +6,6 @@ can be built again from exactly the same packages after the mirror has moved on,
 network.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -4,8 +4,6 @@ The kernel drops a lock when its process dies. Whoever holds a lock may remove i
 counts only while its path still names what was locked.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -6,8 +6,6 @@ namespace vanishes with its last process, loop devices with autoclear included (
 An ordinary user gets the same in a user namespace with the subordinate ids of /etc/subuid.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -3,8 +3,6 @@
 Nothing here writes. Times are those of earlier runs, from the buildinfo of what they made.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field

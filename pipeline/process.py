@@ -4,8 +4,6 @@ A command is a list, never a shell string; its standard input is closed; it runs
 and an explicit PATH in a process group of its own, so that an interruption ends all of it.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import select

@@ -4,8 +4,6 @@ Planning (`Recipe.state`) writes no artifact, it only keeps what it had to ask (
 (`Recipe.build`) writes below a scratch folder and publishes by rename. doit is not known here.
 """
 
-from __future__ import annotations
-
 import errno
 import threading
 import time

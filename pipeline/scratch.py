@@ -1,7 +1,5 @@
 """Scratch folders: gone when their stage ends, reclaimed by the next run if it was killed."""
 
-from __future__ import annotations
-
 import glob
 import os
 import stat

@@ -4,8 +4,6 @@
 or one above, that holds the marker.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What an adoption changed: the tar as it came against the tar that guests are made of."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tarfile

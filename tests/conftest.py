@@ -1,7 +1,5 @@
 """What all tests share: no processes in unit tests, nothing left behind by the others."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Packages written byte by byte: right ones, and those that no tool would make."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import tarfile

@@ -4,8 +4,6 @@
 already with other digests ends it with an error.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Menus for pygrub to read, as the element grub-menus has GRUB write them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from pipeline.xen.grub_menu import MenuEntry

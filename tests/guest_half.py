@@ -5,8 +5,6 @@ ours, the others give what STORE (of a build elsewhere, with its guest NAME besi
 `replace=yes` is an option, every other word a key of the spec.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

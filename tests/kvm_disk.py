@@ -1,7 +1,5 @@
 """A disk as KVM has it: MBR, GRUB for BIOS, vda in fstab, ens3, an initrd with virtio alone."""
 
-from __future__ import annotations
-
 import re
 import struct
 import subprocess

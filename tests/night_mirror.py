@@ -6,8 +6,6 @@ is signed anew with a later date. debian-archive-keyring comes from here with ou
 the guests' own apt accepts what the tests sign.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """A site that has nights: a mirror of the tests, some guests, `doit nightly` as a user types it."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What any user of the machine can see while a test runs."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -4,8 +4,6 @@
 own; KILL_AT=N in the environment ends that process by SIGKILL just before its N-th command.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

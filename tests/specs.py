@@ -1,7 +1,5 @@
 """A guest's spec, as tests want one."""
 
-from __future__ import annotations
-
 from pipeline.spec import Spec
 
 

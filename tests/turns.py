@@ -4,8 +4,6 @@ A story is a test, or several that share a long set-up, with a day of its own in
 kind. DOMU_TEST_DAY=N is another day than today's, to see what it has.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime

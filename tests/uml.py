@@ -6,8 +6,6 @@ dm-thin, md and this project's own Python work in it as they do on a Xen host, w
 from the kernel outside.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

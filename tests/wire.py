@@ -1,7 +1,5 @@
 """A web server on loopback that says what it was asked for, and how many bytes went out."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

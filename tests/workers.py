@@ -1,7 +1,5 @@
 """Tests side by side: what keeps the workers of pytest-xdist out of each other's leak checks."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """One output folder for the whole test session: golden halves are built once, guests on demand."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What is to be installed: an artifact folder, read back and verified."""
 
-from __future__ import annotations
-
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping

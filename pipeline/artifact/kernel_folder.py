@@ -1,7 +1,5 @@
 """Kernel, ramdisk and modules of one ABI as a folder: of a build, of an artifact, or given."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ output/published/NAME/current -> 20261124T193000Z-1f2e3d4c
 output/published/NAME/stable -> 20261121T033000Z-9d8c7b6a
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """What changed between two builds, in words: the reasons that `doit info` and `doit why` print."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Mapping

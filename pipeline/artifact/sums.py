@@ -4,8 +4,6 @@ SHA256SUMS is sha256sum(1)'s: every file but the disks. FSVERITY is what `fsveri
 prints for the disks: a digest that does not have to hash their holes (pipeline/artifact/sums.py).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -4,8 +4,6 @@ The tree itself is not needed, only what is installed in it; after each request 
 would have made of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

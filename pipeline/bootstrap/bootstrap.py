@@ -1,7 +1,5 @@
 """The parallel bootstrap as the base stage sees it: a snapshot's lists in, a tar out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -6,8 +6,6 @@ of the status file, the interests in triggers, and what was set off of those (tr
 which dpkg takes up when it starts; it drops what concerns a package that is not configured yet).
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set

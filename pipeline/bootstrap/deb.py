@@ -6,8 +6,6 @@ strangers wrote: every number is checked where it is read, and nothing is unpack
 index says of its size.
 """
 
-from __future__ import annotations
-
 import errno
 import re
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ Ubuntu's base-files diverts /bin, /lib and their like, which a few packages stil
 those become folders of the other name. A diverted file is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

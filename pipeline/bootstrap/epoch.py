@@ -4,8 +4,6 @@ It says nothing of the day on which the archive was asked, so the same packages 
 on any day. dpkg-deb(1) writes the time of a package's last changelog entry into its ar headers.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from pathlib import Path

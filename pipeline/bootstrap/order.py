@@ -1,7 +1,5 @@
 """What the process inside the namespace is told: everything it needs, as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

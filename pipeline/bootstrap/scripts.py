@@ -6,8 +6,6 @@ for the essential packages: a script that is called as `install`, without an old
 nothing of an older version to take away.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The same files as mmdebstrap makes and removes (mmdebstrap(1), "OPERATION"), but
 from the build host: no host name, no resolver, no path of a keyring, no settings of its own.
 """
 
-from __future__ import annotations
-
 import errno
 import re
 from collections.abc import Iterable, Iterator

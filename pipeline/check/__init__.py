@@ -4,8 +4,6 @@ The image is read once into facts (facts.py); each module below judges one part 
 which cost most, are made meanwhile.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial

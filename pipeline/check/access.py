@@ -1,7 +1,5 @@
 """Who may enter: root's password, SSH keys, sshd's settings, host keys (A2, A3)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The kernel and the initrd that a guest boots with, from the artifact or out of its own disk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

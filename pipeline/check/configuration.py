@@ -1,7 +1,5 @@
 """The domain's configurations: each says exactly what the spec means (A9, B5)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import fields
 

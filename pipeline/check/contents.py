@@ -1,7 +1,5 @@
 """The artifact's files: file system, swap, manifest, sums, and nothing secret (B3, C12, C13)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Everything that the checks judge, read once: the artifact folder, the image, the neighbours."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

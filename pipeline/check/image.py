@@ -4,8 +4,6 @@ Whoever was root in the guest chose every name and every byte. What cannot be re
 any guest needs, is noted as a fault of the image and left out.
 """
 
-from __future__ import annotations
-
 import re
 import stat
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Kernels and their modules, and whether the guest would boot (A10, A21, C2)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath

@@ -1,7 +1,5 @@
 """The guest's network: the card in every configuration, the files inside (A7, A13)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """What sshd would do with its configuration files: sshd_config(5), as far as who may enter."""
 
-from __future__ import annotations
-
 from pipeline.check.tree import Tree
 from pipeline.guest.sshd_config import Setting, read_settings
 

@@ -1,7 +1,5 @@
 """The guest's system: names, machine id, debconf, console, udev, time zone, sources, leftovers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """A guest's files as they were read out of its image: paths, owners, modes, some contents."""
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

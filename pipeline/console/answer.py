@@ -4,8 +4,6 @@ docs/reference/output.md has its keys. Asked for or not, it is put together here
 build is made of the same facts.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Mapping

@@ -4,8 +4,6 @@ docs/how-to/ci.md has the events and their keys. Lines of several runs may stand
 has the id of its run. A line is one write(2) to a file opened for appending, so lines never mix.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

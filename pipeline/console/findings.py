@@ -1,7 +1,5 @@
 """Findings as a person reads them, and as a program does: one table, one JSON form."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

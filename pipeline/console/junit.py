@@ -4,8 +4,6 @@ A suite a guest, a case a check, and one for the command itself. There is no sta
 and attributes are those that Jenkins and GitLab read (GitLab's page "Unit test reports").
 """
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter

@@ -1,7 +1,5 @@
 """A file that a variable of the command line names, as junit=FILE: whole, or not there."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

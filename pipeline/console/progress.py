@@ -1,7 +1,5 @@
 """What moves on the screen: tqdm bars on a terminal, a plain line now and then elsewhere."""
 
-from __future__ import annotations
-
 import sys
 import threading
 import time

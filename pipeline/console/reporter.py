@@ -1,7 +1,5 @@
 """What a person sees while doit runs: a line a stage, then where things are or what went wrong."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Sequence

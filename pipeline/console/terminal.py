@@ -5,8 +5,6 @@ a person looks on (NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE say otherwise) and n
 words do not. On a terminal a line is wrapped between words: a path can be copied whole.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

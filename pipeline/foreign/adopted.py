@@ -4,8 +4,6 @@ Unpacked, surveyed, mended and packed again in a cage; then published in output/
 rename, with a record of what was changed and why, and a spec that names it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence

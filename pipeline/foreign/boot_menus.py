@@ -4,8 +4,6 @@ Formats: GRUB 2's grub.cfg and grubenv, GRUB legacy's menu.lst, syslinux' extlin
 Loader Specification's entries, /etc/default/grub and /etc/kernel/cmdline (kernel-install(8)).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

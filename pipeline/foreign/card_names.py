@@ -3,8 +3,6 @@
 The kernel says eth0, systemd 250 and later enX0; nothing here guesses which it will be.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

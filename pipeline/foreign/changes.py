@@ -4,8 +4,6 @@ A file keeps its owner and mode, its folder its time; what was changed has the t
 so that the same source gives the same bytes.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import stat

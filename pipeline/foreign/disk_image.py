@@ -5,8 +5,6 @@ looked over by e2fsck before the kernel mounts it, and the file systems are moun
 that dies with the command. What its fstab says is where they belong.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """What becomes of the elements of libvirt's domain XML (formatdomain), as Xen's driver has them."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 

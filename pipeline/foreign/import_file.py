@@ -1,7 +1,5 @@
 """A file of somebody else's becomes a guest's spec, with an answer for each of its keys."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

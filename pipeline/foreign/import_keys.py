@@ -4,8 +4,6 @@ The keys of xl are those of xl.cfg(5) of 4.17 to 4.20 (xen/keys.py), those of xm
 Xen 3.0 to 3.4, the elements of libvirt those of formatdomain, as far as its Xen driver reads them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 

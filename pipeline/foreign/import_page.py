@@ -3,8 +3,6 @@
 `python -m pipeline.foreign.import_page --write` writes it again.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Mapping
 

@@ -4,8 +4,6 @@ A spec says what is built. The disks of an imported guest hold a guest already: 
 no configuration says, and no spec that is made here would have a build write over them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

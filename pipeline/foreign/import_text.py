@@ -3,8 +3,6 @@
 What kind it is its content says. Nothing of it is run, nothing is asked of the host.
 """
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The kernels of a root file system: what Xen's loaders will find in each and in its initrd."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The address of a machine to adopt: ssh://[user@]HOST[:port]."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

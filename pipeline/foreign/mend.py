@@ -5,8 +5,6 @@ before and after, or a step of the few that have none; `apply_changes` (foreign/
 them and touches nothing else.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """An old guest's configuration as that of a PVH guest: what has to change, and nothing else."""
 
-from __future__ import annotations
-
 import difflib
 from dataclasses import replace
 

@@ -5,8 +5,6 @@ rename of the configuration exchanges the guests. So an undo brings back what wa
 Disks that need no change (swap, /home, /srv...) are not copied: both guests have them.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ Disks are mounted in a namespace that dies with the command, each where its moun
 in the tree; a kill leaves no mount. Who reads or writes there has no right but that.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Which tool of a foreign system brings its cards up, and by which names it knows them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase

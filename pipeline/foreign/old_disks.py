@@ -1,7 +1,5 @@
 """The disks of a guest that was not built here: what is on each, its copy, whether it changed."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

@@ -4,8 +4,6 @@ The configuration is parsed, never executed. A warning is what `doit modernize` 
 it cannot.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

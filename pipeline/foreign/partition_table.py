@@ -4,8 +4,6 @@ UEFI specification, chapter 5 (GPT, its checksums and its second copy at the dis
 chain of extended partitions has a bound.
 """
 
-from __future__ import annotations
-
 import struct
 import uuid
 import zlib

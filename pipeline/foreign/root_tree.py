@@ -6,8 +6,6 @@ interfaces(5), systemd.network(5), nm-settings-keyfile(5), netplan(5), and the B
 Specification for /boot/loader/entries.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

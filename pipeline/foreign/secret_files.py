@@ -4,8 +4,6 @@
 may be what the system is there for.
 """
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Iterator
 from contextlib import suppress

@@ -4,8 +4,6 @@ Each way ends in the same errand (`tar_writer`): what a stranger packed is read 
 nothing but the open file, and the same tree gives the same bytes.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

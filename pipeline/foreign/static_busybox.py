@@ -1,7 +1,5 @@
 """A static busybox for an initrd: one that is here already, on this host or in the store."""
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """GNU tar's command line that reads a whole root file system, and what it says meanwhile."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

@@ -6,8 +6,6 @@ further name of a file is the same file. Refused is what leads out of the tree, 
 something that is no folder, or has a name that no line can hold. Every number has a bound.
 """
 
-from __future__ import annotations
-
 import base64
 import bz2
 import gzip

@@ -5,8 +5,6 @@ Owners are numbers, times whole seconds, extended attributes GNU tar's records. 
 Python read).
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import sys

@@ -4,8 +4,6 @@ Sources: netplan(5), nm-settings-keyfile(5), interfaces(5). Every card is known 
 it can have under Xen, eth0 and enX0.
 """
 
-from __future__ import annotations
-
 from pipeline.guest.adopted_tree import Adopted
 from pipeline.guest.network import render_interfaces, render_networkd, resolver_files
 from pipeline.spec import GuestCard, Spec

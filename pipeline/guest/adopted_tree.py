@@ -3,8 +3,6 @@
 What the guest half has to know of it is how its own tools are told a name and an address.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import asdict, dataclass

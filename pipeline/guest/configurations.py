@@ -3,8 +3,6 @@
 Apart from domains.py because of Jinja2, which is loaded only where something is rendered.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pipeline.guest.domains import domain_of

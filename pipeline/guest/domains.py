@@ -1,7 +1,5 @@
 """The domain of a guest whose disks have their places."""
 
-from __future__ import annotations
-
 from pipeline.project import Project
 from pipeline.spec import Spec
 from pipeline.spec.domain import make_domain

@@ -3,8 +3,6 @@
 Apart from identity.py because of cryptography, which only a build of a volume and a check load.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

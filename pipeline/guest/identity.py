@@ -4,8 +4,6 @@ Host keys and machine-id are made once, kept in output/identity/<guest>/ (mode 0
 by every later build, so that a rebuilt guest is the same guest to those who know it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import uuid

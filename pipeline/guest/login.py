@@ -1,7 +1,5 @@
 """Who can log in to a guest, and what to type for it: as its spec says, and as sshd is set up."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Iterable

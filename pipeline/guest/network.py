@@ -4,8 +4,6 @@ systemd 250 and later name a Xen card enX<n>, the kernel and older ones eth<n>; 
 element domu-network keeps the kernel's name. Sources: systemd.network(5), interfaces(5).
 """
 
-from __future__ import annotations
-
 from pipeline.guest.interfaces_file import static_lines
 from pipeline.spec import GuestCard, Spec
 

@@ -4,8 +4,6 @@ The secret comes from a file, the terminal, standard input or a ready hash, neve
 line; only its hash is written, and only into the guest's own disk.
 """
 
-from __future__ import annotations
-
 import ctypes
 import sys
 from collections.abc import Iterable

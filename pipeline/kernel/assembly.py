@@ -4,8 +4,6 @@ Runs in a builder's cage, because packages decide what is unpacked where. No lin
 followed: a kernel, a module or a program of theirs is a regular file below its folder or an error.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -3,8 +3,6 @@
 Format: Documentation/driver-api/early-userspace/buffer-format.rst of Linux.
 """
 
-from __future__ import annotations
-
 import re
 import stat
 import zlib

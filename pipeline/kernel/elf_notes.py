@@ -4,8 +4,6 @@ The numbers are those of Xen's public header elfnote.h. pyelftools reads headers
 as many as a kernel has: it would follow any number that a stranger wrote there.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What a kernel file says of itself: its version, compression and ELF notes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -3,8 +3,6 @@
 Layout of bzImage: Documentation/arch/x86/boot.rst of Linux (payload fields from protocol 2.08).
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Making the initrd: deterministic, without root, for any kernel whose modules are at hand."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

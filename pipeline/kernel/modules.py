@@ -3,8 +3,6 @@
 Sources: modules.dep(5), modules.builtin in the kernel's kbuild documentation, depmod(8).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,8 +4,6 @@ apt names a list by its URI without scheme and user, `/` as `_`, and `_` and oth
 %xx (apt's URItoFileName; apt-get(8), /var/lib/apt/lists).
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections import defaultdict

@@ -3,8 +3,6 @@
 No public mirror's name stands here: everything is read from the host's configuration.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache

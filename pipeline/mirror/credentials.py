@@ -4,8 +4,6 @@ A URL goes into logs, buildinfo.json, command lines and the guest's sources.list
 would go there too.
 """
 
-from __future__ import annotations
-
 import netrc
 import os
 from collections.abc import Iterator

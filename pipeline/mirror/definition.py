@@ -1,7 +1,5 @@
 """mirrors/NAME.toml: what a mirror is called, where it is and what is asked of it."""
 
-from __future__ import annotations
-
 import math
 import os
 from pathlib import Path

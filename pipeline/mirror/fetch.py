@@ -1,7 +1,5 @@
 """Fetching over HTTP: whole and checked, or one clear error."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import io

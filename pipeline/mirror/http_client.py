@@ -6,8 +6,6 @@ is here. So nothing of an answer is read without a bound, from the first byte of
 are taken as they come, never decoded. The CAs are the host's; `.netrc` and cookies play no part.
 """
 
-from __future__ import annotations
-
 import http.client
 import io
 import os

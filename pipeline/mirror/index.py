@@ -3,8 +3,6 @@
 Signed does not mean well made: what a stanza says is looked at before it names a file or a URL.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections import defaultdict

@@ -4,8 +4,6 @@ Ubuntu's keyring is not in every Debian suite. It is then taken from the ubuntu-
 Debian archive whose own signature was checked first; never from the archive that it is to judge.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

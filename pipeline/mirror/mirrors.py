@@ -3,8 +3,6 @@
 The forms: host, proxy, a URL, host:port, file:/folder, or a file mirrors/NAME.toml.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

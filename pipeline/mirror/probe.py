@@ -1,7 +1,5 @@
 """Asking mirrors how they are: reachable, signed by whom, how old, how fast; and which is best."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Sequence

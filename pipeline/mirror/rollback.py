@@ -4,8 +4,6 @@ Signatures do not help against a replay: an old InRelease file is signed as well
 but a stable suite's main archive has none.
 """
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A mirror at one time: the verified Release files and package indexes that a build uses."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

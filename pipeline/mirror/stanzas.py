@@ -5,8 +5,6 @@ only the stanzas that are wanted are read into fields: all of them take 1.4 s he
 python-debian.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator
 

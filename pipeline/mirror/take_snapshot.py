@@ -1,7 +1,5 @@
 """Taking a suite's verified state from the first of several mirrors that shows it right."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What goes wrong between us and a mirror, in words, and whether it may pass."""
 
-from __future__ import annotations
-
 from pipeline.errors import PipelineError
 from pipeline.mirror.credentials import without_credentials
 

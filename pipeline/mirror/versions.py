@@ -1,7 +1,5 @@
 """The order of versions, for who compares many of them: in a cage, and outside."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 from debian.debian_support import Version

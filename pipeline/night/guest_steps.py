@@ -1,7 +1,5 @@
 """One guest's night: built from a fresh mirror state, checked, proven, published."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

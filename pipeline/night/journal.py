@@ -4,8 +4,6 @@ It is there from before the first guest until the report is written: who finds i
 being held finds a night that did not come to its end.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """A night from its lock to its last word: every guest in turn, the report, who is told."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """nightly.toml, beside guests/: which guests a night makes, and on what terms."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import suppress

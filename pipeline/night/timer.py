@@ -1,7 +1,5 @@
 """A night every night: a systemd service and its timer, as files to look at and copy."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 NAME = "domu-nightly"

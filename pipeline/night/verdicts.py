@@ -1,7 +1,5 @@
 """A night in words, and as an exit code."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import get_args

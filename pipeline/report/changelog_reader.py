@@ -5,8 +5,6 @@ Policy 12.7 has them: changelog.Debian.gz, changelog.gz of a native package, and
 dh_installchangelogs writes apart for a package that the archive built again (binNMU).
 """
 
-from __future__ import annotations
-
 import json
 import posixpath
 import re

@@ -4,8 +4,6 @@ Which file of `output/cache/debs` is which package is known from what the stages
 that they took of the mirror, and from the signed indexes of the snapshots that the store has.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a person has to decide after a night, the most urgent first."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pipeline.report.night_model import Decision, GuestReport, Metric, Outlier

@@ -4,8 +4,6 @@ Read as `doit check` reads it, without a mount. Whoever was root in the guest ch
 all has a bound, and what cannot be read is an error with a reason that the report shows.
 """
 
-from __future__ import annotations
-
 import re
 import stat
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Two disks compared file by file: every byte of what has the same size, nothing by its time."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 

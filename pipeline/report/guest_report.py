@@ -1,7 +1,5 @@
 """One guest's part of a night's report: read from its two versions, its proof and its logs."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ docs/reference/night-report.schema.json is made of these classes. Sizes are in b
 seconds, points in time in seconds since 1970; "" and None stand for what is not known.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping

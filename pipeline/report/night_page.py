@@ -1,7 +1,5 @@
 """The night's page: what is drawn and shown beside what report.json holds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ The page opens on what a person must decide. Everything in it that packages, gue
 wrote is a text with a bound.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """report.txt: the night for a mail, plain, WIDTH columns; the page has the rest."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """What became of a night, guest by guest: the night fills it in, the report is made of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

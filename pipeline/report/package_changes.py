@@ -1,7 +1,5 @@
 """Which packages a guest has got, lost and upgraded, by the source that they were built from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ Everything that is filled in is escaped by Jinja2, what steers text is shown as 
 page's own policy (Content-Security-Policy) allows its style sheet and its pictures alone.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

@@ -4,8 +4,6 @@ Names, versions and descriptions of packages come from strangers. They are texts
 where the page is written.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,7 +1,5 @@
 """Rectangles whose areas are sizes: a squarified treemap (Bruls, Huizing and van Wijk, 2000)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

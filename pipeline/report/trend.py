@@ -4,8 +4,6 @@ A value is an outlier where it is further from the median than 3.5 times 1.4826 
 the distances (Iglewicz and Hoaglin, 1993), and further than what nobody would notice.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence

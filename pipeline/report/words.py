@@ -1,7 +1,5 @@
 """Sizes, times, versions and lists as people say them, the same on every page."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

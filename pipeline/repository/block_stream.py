@@ -5,8 +5,6 @@ data that follow, or a copy from a place of the older image. ext4 puts files at 
 one night to the next, but always on a block: what a file has kept is found wherever it lies.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import struct

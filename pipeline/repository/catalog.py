@@ -3,8 +3,6 @@
 All of it is signed, and is checked nonetheless: what is read here becomes paths and sizes.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Annotated, Any, TypeVar

@@ -5,8 +5,6 @@ repository itself. From then on its state is kept in this host's folder: the key
 signed steps only, and the newest metadata, which nobody can take back.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Big files of a repository: resumed where they were broken off, whole and right or not there."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

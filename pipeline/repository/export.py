@@ -3,8 +3,6 @@
 Never a disk with an identity in it: whoever installs makes that. A version's folder stays private.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ What a build does in its guest half: host keys and machine-id are this host's, k
 output/identity/NAME as always, so that an update leaves the guest who it was.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

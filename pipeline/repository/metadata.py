@@ -6,8 +6,6 @@ are times in seconds: whoever removes output/ and publishes again does not go ba
 every host would take for a rollback.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -4,8 +4,6 @@ What a name says for ever (a digest, a number) comes first and is not sent twice
 last, under another name until it is whole. Until then whoever looks sees the state before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a spec cannot ask of a tree that was adopted: it is as it came."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pipeline.errors import Finding

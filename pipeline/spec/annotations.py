@@ -1,7 +1,5 @@
 """What a key of a model holds, by its annotation: its type, whether a list, whether tables."""
 
-from __future__ import annotations
-
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 

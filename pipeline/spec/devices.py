@@ -1,7 +1,5 @@
 """The guest's disks and network cards as they will be, every default filled in."""
 
-from __future__ import annotations
-
 import hashlib
 import ipaddress
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """From a spec to the domain model: which disks, which boot path, which command line."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterable
 from dataclasses import replace

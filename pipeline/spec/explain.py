@@ -1,7 +1,5 @@
 """What is wrong with values, as problems that a person can mend."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any

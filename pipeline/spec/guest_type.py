@@ -1,7 +1,5 @@
 """The type of a guest whose spec names none: PVH wherever its kernel and its Xen are sure to."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The keys of a spec, section by section in the order of the reference, and what a key holds."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import (

@@ -1,7 +1,5 @@
 """Layers of a spec: defaults.toml, the guest's file, the command line; the later one wins."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

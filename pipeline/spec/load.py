@@ -1,7 +1,5 @@
 """Loading specs: every mistake in the files and on the command line, reported at once."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The guest spec: every key, and what follows from the keys; their agreement is in rules.py."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from functools import cached_property

@@ -5,8 +5,6 @@ becomes a golden image, which is nobody's in particular: a script that asks for 
 address is refused, where xen-create-image would have exported it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Keys that do not go together: each check looks at one subject of a spec whose values are good."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The generated documents: spec.md, spec.schema.json, xen-create-image.md, compatibility.md."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """The key inside a line of authorized_keys, read by cryptography."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 

@@ -1,7 +1,5 @@
 """authorized_keys: each line parsed and judged, so that only sound public keys open a guest."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

@@ -4,8 +4,6 @@ What a toolstack's configuration holds too (cards, screen, processors) is in xen
 A size is written as 4G, 512M, 1.5G, 2000Mb, a time as 24h.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 import shlex

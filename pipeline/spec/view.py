@@ -1,7 +1,5 @@
 """A guest's spec as one stage may see it."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from inspect import getattr_static
 from typing import Any

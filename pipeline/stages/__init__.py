@@ -7,8 +7,6 @@ mirror to image are the golden half: shared by every guest with the same inputs,
 without any identity or secret. volume and config are the guest half: one per guest.
 """
 
-from __future__ import annotations
-
 from pipeline.stage import Stage
 from pipeline.stages import base, config, image, kernel, mirror, rootfs, volume
 

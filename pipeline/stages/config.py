@@ -1,7 +1,5 @@
 """Config: the artifact folder, with the domain configurations and everything that boots."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What stands in the place of mirror, base and rootfs for a guest whose tree was adopted."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

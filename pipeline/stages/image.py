@@ -1,7 +1,5 @@
 """Image: the root file system's tree in a file, without identity, made without mounting it."""
 
-from __future__ import annotations
-
 import re
 import uuid
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Kernel: vmlinuz, initrd and modules of one ABI, which always travel together."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Mirror: the archive's signed Release files and package indexes, verified and pinned."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """dpkg's list of a tree, kept beside its tar, and whether it holds what apt was to bring."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Root filesystem: the base tree plus the guest's elements, by diskimage-builder."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

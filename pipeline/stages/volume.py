@@ -1,7 +1,5 @@
 """Volume: the disks that a guest boots from, the golden image with this guest's identity in it."""
 
-from __future__ import annotations
-
 import importlib
 import threading
 from collections.abc import Sequence

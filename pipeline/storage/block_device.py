@@ -5,8 +5,6 @@ write: see blkdiscard(8), --zeroout), to the last byte of the device. The first 
 a device that was half written when its build was killed holds no file system at all.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

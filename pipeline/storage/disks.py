@@ -5,8 +5,6 @@ And the names by which our volumes are known: their own, those that they have un
 what a build made, INSTALLED_TAG of what was copied onto this host, GOLDEN_TAG of golden images.
 """
 
-from __future__ import annotations
-
 import hashlib
 import uuid
 from dataclasses import dataclass

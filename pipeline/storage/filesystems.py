@@ -4,8 +4,6 @@ An ext file system needs no mount and no root. The kernel alone writes the other
 mounted from a loop device in the command's own mount namespace, where both die with it.
 """
 
-from __future__ import annotations
-
 import base64
 import os
 import re

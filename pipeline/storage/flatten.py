@@ -1,7 +1,5 @@
 """Making a copy-on-write guest stand on its own."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

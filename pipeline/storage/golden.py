@@ -1,7 +1,5 @@
 """Golden images as thin volumes: what copy-on-write guests of a pool are snapshots of."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Making a guest's disks as files: golden image, identity, size, swap, format."""
 
-from __future__ import annotations
-
 import os
 import uuid
 from collections.abc import Callable, Sequence

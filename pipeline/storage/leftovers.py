@@ -4,8 +4,6 @@ Only what carries our tag and belongs to no guest is listed; a build that lives 
 lock, and what it makes is left alone. For `doit doctor`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 
 from pipeline import process

@@ -5,8 +5,6 @@ the other. A volume's device node is waited for by the kernel's number, not slep
 Names and tags: lvm(8), "VALID NAMES"; the report's fields: lvs(8), vgs(8), lvmreport(7).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

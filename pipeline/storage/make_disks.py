@@ -1,7 +1,5 @@
 """One disk of a guest from its golden image to its place."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Everything here looks and changes nothing.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterable, Sequence

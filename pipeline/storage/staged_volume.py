@@ -1,7 +1,5 @@
 """A finished image onto a volume with a temporary name, which is verified before it is renamed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -6,8 +6,6 @@ reach: it does what recovery does. After a power failure whoever comes next (`fi
 carries on. Until the first step the old guest is whole, after the last the new.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from pathlib import Path

@@ -5,8 +5,6 @@ fingerprints), what its spec would use today: all that the caller says is needed
 running build holds locked.
 """
 
-from __future__ import annotations
-
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,5 @@
 """What differs between releases: one frozen `Suite` for each, all of them in `SUITES`."""
 
-from __future__ import annotations
-
 import difflib
 
 from pipeline.suites.ages import describe_age, facts_of

@@ -3,8 +3,6 @@
 `python -m tests.suites --write` builds, `python -m pipeline.proof.matrix --write` notes proofs.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

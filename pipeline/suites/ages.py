@@ -1,7 +1,5 @@
 """How old a release is today, and its facts as a row of a table."""
 
-from __future__ import annotations
-
 from datetime import date
 
 from pipeline.suites.suite import Suite

@@ -4,8 +4,6 @@ Package names were checked against the indexes of bullseye to sid; facts about o
 from their release notes and are untried.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from pipeline.suites.suite import EXT4_OLD, KEYRINGS, Suite

@@ -1,7 +1,5 @@
 """What a suite's facts are: the fields of `Suite`, with the meaning of each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal

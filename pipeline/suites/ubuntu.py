@@ -3,8 +3,6 @@
 All four were built and booted (docs/reference/suites.md).
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from pipeline.suites.debian import SID, SYSTEMD, SYSTEMD_RESOLVED

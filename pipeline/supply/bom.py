@@ -4,8 +4,6 @@ debsbom reads what strangers wrote: it runs in a cage without a network (bom_err
 are taken out by name.
 """
 
-from __future__ import annotations
-
 import json
 import tarfile
 import uuid

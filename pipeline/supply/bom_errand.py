@@ -3,8 +3,6 @@
 Bills of materials and known vulnerabilities, both by debsbom; the same status gives the same bytes.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import sys

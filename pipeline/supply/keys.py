@@ -4,8 +4,6 @@ keys/ROLE.pem is the private half (PKCS #8 in PEM, encrypted where a passphrase 
 0600), keys/ROLE.pub the public one (SubjectPublicKeyInfo in PEM), which is what others verify with.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

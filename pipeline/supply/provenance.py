@@ -4,8 +4,6 @@ docs/reference/statements.md describes them; https://slsa.dev/spec/v1.1/provenan
 https://in-toto.io/attestation/test-result/v0.1 define them.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -4,8 +4,6 @@ The golden half and the kernel always; the disks where the guest's identity is k
 compared with are the digests of the version's own stages.json, which its provenance signs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import tarfile

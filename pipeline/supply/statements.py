@@ -1,7 +1,5 @@
 """All that is said of a built artifact when it is published: SBOMs, its lock, signed statements."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path

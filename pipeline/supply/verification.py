@@ -3,8 +3,6 @@
 The first thing that is not what it should be is the error (exit code 5).
 """
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """What Debian's security tracker says against a published version, as findings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.artifact.published import MOST_STATEMENT_BYTES

@@ -13,8 +13,6 @@ The walls are the kernel's: bubblewrap (bwrap(1)) sets them up, user_namespaces(
 one has no rights outside. docs/explanation/security.md says what they promise and what not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

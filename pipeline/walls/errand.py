@@ -5,8 +5,6 @@ out as the same error. No program that runs beside it in the cage can say so in 
 begins with a token that is in the order alone.
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 import sys

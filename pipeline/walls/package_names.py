@@ -6,8 +6,6 @@ lib/dpkg/arch.c, lib/dpkg/triglib.c (triggers), src/main/unpack.c (control files
 src/deb/build.c and lib/dpkg/tarfn.c (paths).
 """
 
-from __future__ import annotations
-
 import re
 
 from pipeline.errors import PipelineError

@@ -1,7 +1,5 @@
 """What no other user of the build host may read: disks with root's hash and host keys in them."""
 
-from __future__ import annotations
-
 import os
 import stat
 from contextlib import suppress

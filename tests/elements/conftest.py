@@ -1,7 +1,5 @@
 """Base trees for the element tests, made once from the build host's own package sources."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

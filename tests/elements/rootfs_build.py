@@ -1,7 +1,5 @@
 """What the rootfs stage does, in small: disk-image-create in a cage."""
 
-from __future__ import annotations
-
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """A tree that is no Debian, but has what hooks run in it: a few of this host's own programs."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Real builds: base trees, disk-image-create, and a look at the tree that comes out."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import subprocess

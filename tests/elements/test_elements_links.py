@@ -3,8 +3,6 @@
 An element that wrote `ln -s /tmp /var/tmp` had the build host's /tmp deleted.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

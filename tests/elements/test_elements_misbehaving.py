@@ -4,8 +4,6 @@ In a tree of a few programs, in the very cage that guests are built in. What end
 build with others; what ends the build has one of its own.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """Every element has the field's form, and diskimage-builder skips none of its hooks."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

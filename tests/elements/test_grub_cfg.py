@@ -1,7 +1,5 @@
 """Every grub.cfg that we write is one to GRUB itself, whatever kernel arguments a spec may hold."""
 
-from __future__ import annotations
-
 import shutil
 import string
 import subprocess

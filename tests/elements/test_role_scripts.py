@@ -1,7 +1,5 @@
 """Role scripts of xen-tools on a real tree: those of its package, and one that wants out."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from pathlib import Path

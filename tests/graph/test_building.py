@@ -1,7 +1,5 @@
 """Whole guests, built as a user builds them: what runs, what is reused, what is refused."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """An archive that moves costs what it changes, and the bytes are those of a build from nothing."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field

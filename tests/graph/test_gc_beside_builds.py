@@ -1,7 +1,5 @@
 """doit gc beside what builds, locks and publishes: it takes nothing that they need."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 from pathlib import Path

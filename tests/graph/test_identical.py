@@ -1,7 +1,5 @@
 """The same packages give the same bytes on another day, in another folder, time zone, language."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

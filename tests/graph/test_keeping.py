@@ -1,7 +1,5 @@
 """What the store keeps: damage is found and mended, a collection leaves what is needed."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """README's first guest, typed as it stands there."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

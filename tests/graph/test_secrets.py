@@ -5,8 +5,6 @@ afterwards every file below the output folder is searched, also inside what is c
 another user of the machine can read.
 """
 
-from __future__ import annotations
-
 import gzip
 import lzma
 import os

@@ -4,8 +4,6 @@ The guest is its own disk's tree, with its own sshd, host keys and authorized_ke
 instead of a domain; a bridge, a DHCP server (dnsmasq) and the host that types `doit ssh` are real.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

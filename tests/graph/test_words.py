@@ -1,7 +1,5 @@
 """The command line: what is refused before anything runs, and how it says so."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Small signed archives: dpkg-deb makes the packages, apt-ftparchive the indexes, gpg signs."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A mirror on 127.0.0.1 that misbehaves on demand and counts what it is asked for."""
 
-from __future__ import annotations
-
 import base64
 import socket
 import ssl

@@ -4,8 +4,6 @@ Prints what the attempts said, from the builder's cage and from a tree in it; th
 what they changed.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """TLS certificates for a mirror of the tests: a CA of its own, good and bad ones by it."""
 
-from __future__ import annotations
-
 import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address

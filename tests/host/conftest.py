@@ -1,7 +1,5 @@
 """Fixtures of the tests that need a real machine: a signed archive behind a faulty mirror."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Kernel packages as a stranger might make them, for tests/host/test_evil_kernels.py."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import tarfile

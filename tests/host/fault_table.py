@@ -4,8 +4,6 @@
 causes with the marker `fault(name=, place=, ending=)`; without a name it is the parameter's.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """A mirror on 127.0.0.1 that passes on the host's archive, counts, and can die half way."""
 
-from __future__ import annotations
-
 import base64
 import shutil
 import threading

@@ -3,8 +3,6 @@
 A case changes the tree before mke2fs takes it, the image by debugfs(8), or the image's bytes.
 """
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma

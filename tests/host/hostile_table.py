@@ -1,7 +1,5 @@
 """The table of hostile guests: what each is, and what `doit check` has to say about it."""
 
-from __future__ import annotations
-
 import gzip
 import stat
 

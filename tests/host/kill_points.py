@@ -5,8 +5,6 @@ symlink, truncate...) and every program that is started counts; at the chosen on
 itself. So no moment between two changes is left out, which a clock could not promise.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

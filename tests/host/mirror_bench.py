@@ -1,7 +1,5 @@
 """A project whose mirror is a small archive behind a server that can misbehave."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

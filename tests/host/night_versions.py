@@ -1,7 +1,5 @@
 """Two versions of a guest for a night's report: small disks with dpkg's records, and real .debs."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json

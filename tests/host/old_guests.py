@@ -1,7 +1,5 @@
 """Small PV guests as xen-create-image leaves them: ext4 in a file, a configuration of its form."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ package may have made of the tree before the next one comes, or before it is tid
 the path of the witness: a folder of the host that no case may change.
 """
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

@@ -1,7 +1,5 @@
 """What a server can send that no server should: whole answers as bytes, or without end."""
 
-from __future__ import annotations
-
 import gzip
 import socket
 import struct

@@ -1,7 +1,5 @@
 """A site that publishes a small guest into a repository, a web server, and a host that follows."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """Faults to seed into a finished guest, each with the names of the checks that must find it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 

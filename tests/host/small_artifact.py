@@ -1,7 +1,5 @@
 """An artifact folder as the stage config leaves one, with a real but small ext4 disk."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`doit adopt` as a user types it: what it says, changes and nothing else, what it refuses."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

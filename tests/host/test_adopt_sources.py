@@ -1,7 +1,5 @@
 """What `doit adopt` reads: tars, folders, disks of any form, a machine; the same bytes of each."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """What a run says when it ends: one JSON object for a program, a summary for a person."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

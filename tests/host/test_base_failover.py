@@ -1,7 +1,5 @@
 """Whole base trees from mirrors that die half way or ask for a password, with each bootstrap."""
 
-from __future__ import annotations
-
 import secrets
 from pathlib import Path
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """What mmdebstrap is handed before it unpacks anything, run by a shell in an empty tree."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

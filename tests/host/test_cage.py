@@ -1,7 +1,5 @@
 """The cage: what runs in it, or in a tree inside it, does not reach the machine."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

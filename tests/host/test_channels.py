@@ -1,7 +1,5 @@
 """Channels of published versions: they move by night, by hand and back; what they name stays."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

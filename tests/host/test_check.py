@@ -1,7 +1,5 @@
 """`doit check` on a real guest: clean as built, and each seeded fault found by its own check."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

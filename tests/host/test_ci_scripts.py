@@ -1,7 +1,5 @@
 """ci/build: what it asks of doit, what it leaves, and that nothing of yesterday stays."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Completion in bash, zsh and fish themselves: what stands on the line after a Tab."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ No cage here: what is shown is that the unpacker itself does not leave the tree.
 brought in by a process of its own, with a deadline and little memory.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """`doit docs`: a site that is whole, and asks nobody else for anything."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

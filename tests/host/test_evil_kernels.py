@@ -1,7 +1,5 @@
 """A kernel package needs no script to do harm; here none does, and each says what is wrong."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Root file systems from elsewhere on real disks and as real tars: surveyed, mended, taken in."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@ What a mirror has moves on, so guests made of it can be compared with their past
 stands still (tests/golden.json). This tree never moves.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tarfile

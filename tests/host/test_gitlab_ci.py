@@ -5,8 +5,6 @@ machine's root that is thrown away, ci/prepare installs packages and makes a use
 builds a guest from the mirror.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What is a guest's own stays its own: no other user reads it, no link of it leads out of it."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -1,7 +1,5 @@
 """`doit check` of guests whose root is an enemy: a line or more each, and nothing else happens."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random

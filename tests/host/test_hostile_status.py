@@ -1,7 +1,5 @@
 """A package list comes from strangers: what reads it says one line, and holds its bounds."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

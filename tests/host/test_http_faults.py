@@ -5,8 +5,6 @@ On e44a75a a package without end took all memory, so did a bomb; drips, `100 Con
 without end were never over, and one redirect was a traceback.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

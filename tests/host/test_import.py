@@ -1,7 +1,5 @@
 """`doit import` as it is typed: folders, Debian's own example configurations, all mistakes."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

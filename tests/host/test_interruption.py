@@ -1,7 +1,5 @@
 """Interrupted in any stage: nothing mounted, looped or running, and the next run is right."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """libvirt's own schema judges the XML that we render."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

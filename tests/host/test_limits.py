@@ -1,7 +1,5 @@
 """What is too large, too many or damaged: one error before anything is made, or a guest."""
 
-from __future__ import annotations
-
 import json
 import os
 import stat

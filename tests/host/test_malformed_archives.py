@@ -3,8 +3,6 @@
 On e44a75a 5 of 45 such archives were tracebacks, and a packed index of a few MiB took all memory.
 """
 
-from __future__ import annotations
-
 import lzma
 import os
 import re

@@ -1,7 +1,5 @@
 """The mirror stage against a signed archive: what is accepted, what each refusal says."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Several mirrors: the next one takes over, what was fetched stays, an old state is refused."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The mirror stage against a mirror in trouble: what is survived, what each failure says."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import socket

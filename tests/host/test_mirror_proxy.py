@@ -1,7 +1,5 @@
 """The caching proxy that we run: real approx and apt-cacher-ng in front of a mirror that counts."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import random

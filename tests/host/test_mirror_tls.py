@@ -1,7 +1,5 @@
 """Mirrors behind TLS: a CA that the host trusts is enough, what is wrong with others is told."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

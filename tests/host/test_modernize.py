@@ -3,8 +3,6 @@
 The guests are small and boot nowhere; tests/boot/test_modernize.py has those of xen-create-image.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

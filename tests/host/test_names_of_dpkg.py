@@ -1,7 +1,5 @@
 """dpkg itself is asked: what we take for a name is one for dpkg too, and nothing usual is lost."""
 
-from __future__ import annotations
-
 import random
 import subprocess
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 `check` is left out where it is not what is asked: an image of a few files is no guest.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The mirror of the tests that moves: what the pipeline and dpkg see of it."""
 
-from __future__ import annotations
-
 import gzip
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A night's report: what changed between two versions, and a page that any browser shows."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json

@@ -3,8 +3,6 @@
 The checkout's path has letters that sources.list, PATH and shells take apart.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The administrator's two command lines of 2009, word by word, on an archive with that layout."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

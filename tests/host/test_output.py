@@ -1,7 +1,5 @@
 """The output folder and who may use it, its disk when it is full, what the dead left in it."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import importlib

@@ -1,7 +1,5 @@
 """The parallel bootstrap's tree is mmdebstrap's, byte for byte but for what is listed here."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

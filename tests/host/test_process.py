@@ -1,7 +1,5 @@
 """run() with real programs, and files written into an ext4 that is not mounted."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Guests through the managed proxy: the second build fetches no package upstream."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The proxy for a lab: systemd's own opinion of the units, and approx started as its unit says."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

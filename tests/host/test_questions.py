@@ -4,8 +4,6 @@ Behind a real terminal of its own; the mirror that the spec names is not there, 
 built after the questions.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The relay: the one connection of a cage, and where it leads."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The relay of a build: the verified state and nothing else, whatever the other end does."""
 
-from __future__ import annotations
-
 import hashlib
 import socket
 import threading

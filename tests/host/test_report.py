@@ -1,7 +1,5 @@
 """`doit report`: a page that needs nothing, says what is there, and obeys nothing that it shows."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -3,8 +3,6 @@
 Whatever a server shows, a host installs what was signed for it, or nothing, and says why in a line.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A published version built again from what it carries: the same bytes, or where they part."""
 
-from __future__ import annotations
-
 import io
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A published version with one thing changed: whatever it is, `doit verify` finds it."""
 
-from __future__ import annotations
-
 import base64
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """A user's own folder as they work in it: specs that are broken, what is deleted, where it is."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

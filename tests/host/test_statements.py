@@ -1,7 +1,5 @@
 """What is said of a published guest: SBOMs, provenance, test result; what each of them holds."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -3,8 +3,6 @@
 Without volumes: those are renamed in tests/lvm. The journals of earlier versions are read too.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from functools import partial

@@ -1,7 +1,5 @@
 """A minute of random kills and damages, other ones every day (tests/torture/, CONTRIBUTING.md)."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

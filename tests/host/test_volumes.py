@@ -1,7 +1,5 @@
 """Image files of every format, file systems of every kind, partitions, shared blocks, the plan."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The probes of what this machine can start, really run."""
 
-from __future__ import annotations
-
 import platform
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The wrapper: from any folder, through links, without a network, over a half made .venv."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

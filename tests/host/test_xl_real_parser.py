@@ -4,8 +4,6 @@ The packages are downloaded and unpacked, not installed. xl refuses to start wit
 so a few lines of C stand in for the calls that ask it for its version.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

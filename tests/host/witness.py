@@ -1,7 +1,5 @@
 """A finished guest to seed faults into: a copy of its artifact, edited with debugfs and as text."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What is in inside/ runs in User-Mode Linux: one boot for all of it."""
 
-from __future__ import annotations
-
 import os
 
 IN_UML = "DOMU_IN_UML"

@@ -1,7 +1,5 @@
 """The tests below inside/, run with real LVM in one boot of User-Mode Linux; see tests/uml.py."""
 
-from __future__ import annotations
-
 import ast
 import os
 import sys

@@ -4,8 +4,6 @@
 rooms of one row with a line between them do not know each other.
 """
 
-from __future__ import annotations
-
 import ast
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """The CI templates: what each system's own linter or schema says; they call what is there."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

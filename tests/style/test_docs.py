@@ -1,7 +1,5 @@
 """The pages: every link, every anchor and every named file of docs/ is there."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from functools import cache

@@ -1,7 +1,5 @@
 """The table of faults (tests/host/faults.md) counts the tests that cause them."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

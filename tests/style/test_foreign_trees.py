@@ -8,8 +8,6 @@ not listed fails, and so does a word that is no longer needed: the list becomes 
 longer.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

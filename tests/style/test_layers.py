@@ -1,7 +1,5 @@
 """The house: who may import whom (pyproject.toml), how large a room is, what it is called."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

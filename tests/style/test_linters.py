@@ -1,7 +1,5 @@
 """Linters as tests: ruff, mypy strict, vulture, codespell, shellcheck; what is never committed."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

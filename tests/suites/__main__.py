@@ -4,8 +4,6 @@
 proofs that are known; `DOMU_OUTPUT` names a folder that is kept.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

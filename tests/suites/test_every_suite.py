@@ -4,8 +4,6 @@ One in each run of the tests, by date; all of them with `pytest -m matrix tests/
 of it is noted for docs/reference/suites.md by `python -m tests.suites --write`.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.suites import SUITES

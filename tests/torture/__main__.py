@@ -3,8 +3,6 @@
 Ends with 1 at the first thing that is wrong, and says with which seed it comes again.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

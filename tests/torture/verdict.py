@@ -1,7 +1,5 @@
 """What has to be true after a run, however it ended."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Facts of a small imaginary guest, for the checks that need no image."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

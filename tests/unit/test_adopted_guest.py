@@ -1,7 +1,5 @@
 """A guest of an adopted tree: its spec, its network files, the plan of the adoption."""
 
-from __future__ import annotations
-
 import configparser
 from pathlib import Path
 from typing import Any

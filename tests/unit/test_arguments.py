@@ -1,7 +1,5 @@
 """What people type by habit means what they mean, or is answered with the line to type."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

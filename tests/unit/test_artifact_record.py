@@ -1,7 +1,5 @@
 """The reasons that info and why print."""
 
-from __future__ import annotations
-
 from pipeline.artifact.record import describe_changes
 from pipeline.store.store import BuildInfo
 

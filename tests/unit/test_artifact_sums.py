@@ -1,7 +1,5 @@
 """fs-verity digests and files of check sums, against what `fsverity digest` 1.5 printed."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

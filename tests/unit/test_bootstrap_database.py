@@ -1,7 +1,5 @@
 """dpkg's database as `dpkg --unpack` would leave it, and the order of configuring."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

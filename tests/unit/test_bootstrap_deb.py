@@ -1,7 +1,5 @@
 """Reading .deb files: what dpkg accepts is understood, everything else refused by name."""
 
-from __future__ import annotations
-
 import gzip
 import lzma
 import tarfile

@@ -1,7 +1,5 @@
 """The time of packages: that of the newest, whatever else their headers say."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

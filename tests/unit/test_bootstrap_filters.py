@@ -1,7 +1,5 @@
 """What a spec does not want of its packages, by dpkg's own rules."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.bootstrap.deb import Member

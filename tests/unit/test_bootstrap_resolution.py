@@ -1,7 +1,5 @@
 """What apt is asked and what its answer means; which suites are left to mmdebstrap."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

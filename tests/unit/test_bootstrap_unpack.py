@@ -1,7 +1,5 @@
 """Placing packages into one tree: nothing is replaced, nothing leads out of it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor

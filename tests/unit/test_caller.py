@@ -1,7 +1,5 @@
 """What is printed as a command can be typed where it is read; paths are meant from there."""
 
-from __future__ import annotations
-
 import ast
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Every command x every variable x every spelling: typed as is meant, or refused, nothing run."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """What may stand on the command line next; the shells themselves: tests/host/test_completion.py."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

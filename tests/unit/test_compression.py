@@ -1,7 +1,5 @@
 """Every form of compression: read whole, refused when cut, damaged or a bomb."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma

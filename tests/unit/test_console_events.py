@@ -1,7 +1,5 @@
 """The file of events: a JSON object a line, whoever else writes to it."""
 
-from __future__ import annotations
-
 import json
 import os
 import threading

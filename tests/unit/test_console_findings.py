@@ -1,7 +1,5 @@
 """Findings as a table and as JSON."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Findings as JUnit XML: what a CI system shows of a guest."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ET
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a mirror or a package says does not steer the terminal that it is shown on."""
 
-from __future__ import annotations
-
 import io
 import re
 

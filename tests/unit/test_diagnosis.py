@@ -1,7 +1,5 @@
 """What is told of a program that failed: outputs of real failures, and their headlines."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.diagnosis import explain_failure

@@ -1,7 +1,5 @@
 """Every command of README and docs/ is one, and its variables are the command's or a spec's."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import tomllib

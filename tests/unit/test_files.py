@@ -1,7 +1,5 @@
 """Fingerprints, digests and durable writes."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Surveys of small trees made by hand, and the changes that mend them."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

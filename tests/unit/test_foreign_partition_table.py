@@ -1,7 +1,5 @@
 """Partition tables as strangers write them: GPT and its second copy, MBR and its chain."""
 
-from __future__ import annotations
-
 import io
 import struct
 import uuid

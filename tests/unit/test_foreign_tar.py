@@ -1,7 +1,5 @@
 """A stranger's tar: what tar(1) would make of it, the same bytes for a tree, or a refusal."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

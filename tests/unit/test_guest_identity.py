@@ -1,7 +1,5 @@
 """What makes one guest itself: hosts, fstab, keys, passwords; and that it is kept."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

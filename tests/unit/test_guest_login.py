@@ -1,7 +1,5 @@
 """Who can log in, and what is to be typed for it."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

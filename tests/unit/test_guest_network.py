@@ -1,7 +1,5 @@
 """The guest's network files, for both names that a card can have."""
 
-from __future__ import annotations
-
 from pipeline.guest.network import network_files
 from tests.specs import make_spec
 

@@ -1,7 +1,5 @@
 """`doit help` and the manual page know every command, variable and key."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

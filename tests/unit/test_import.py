@@ -1,7 +1,5 @@
 """Configurations of others as specs: what is taken, what is said of the rest, what is refused."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

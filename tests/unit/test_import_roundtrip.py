@@ -1,7 +1,5 @@
 """A configuration becomes a spec whose domain means the same, but for what is reported."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Kernels and initrds are read from their bytes."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma

@@ -1,7 +1,5 @@
 """The initrd: which modules it takes, and that the same content gives the same bytes."""
 
-from __future__ import annotations
-
 import gzip
 import lzma
 from pathlib import Path

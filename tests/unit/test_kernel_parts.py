@@ -1,7 +1,5 @@
 """Which packages a kernel is made of."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.mirror.index import PackageIndex

@@ -3,8 +3,6 @@
 On e44a75a a digest and a name with slashes linked any file of the host to any place.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import os

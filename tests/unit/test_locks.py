@@ -1,7 +1,5 @@
 """Locks: held by one process at a time, and only while their file is in its place."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

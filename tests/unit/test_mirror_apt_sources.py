@@ -1,7 +1,5 @@
 """Which mirror a spec means: the host's apt sources in both forms, URLs, short forms, files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """mirrors/NAME.toml: every key, every mistake at once with file and key."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fetching without a network: local files, the words for errors, passwords from apt's files."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

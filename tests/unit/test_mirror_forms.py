@@ -1,7 +1,5 @@
 """Mirrors of real machines: security elsewhere, mirror+file, vendors; what the guest gets."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """An index that was unpacked before is taken again, if it is the very one."""
 
-from __future__ import annotations
-
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Release files: which fields count, which names and dates are accepted."""
 
-from __future__ import annotations
-
 import math
 from datetime import UTC, datetime, timedelta
 

@@ -1,7 +1,5 @@
 """Stanzas are read into fields strictly, and large files are searched for those that are wanted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

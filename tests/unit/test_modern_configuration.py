@@ -1,7 +1,5 @@
 """An old guest's configuration as a PVH guest's: what changes, and that nothing else does."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

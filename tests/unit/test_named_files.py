@@ -1,7 +1,5 @@
 """What a person may name by mistake where a text, a folder of elements or a file is expected."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable

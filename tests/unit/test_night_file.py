@@ -1,7 +1,5 @@
 """nightly.toml: what it may say, and that every mistake has its key and a way out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The parts of a night's report that need no disk: words, tiles, outliers, decisions, the mail."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a night ends with: the exit code, and one line for each cause."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.errors import EnvironmentFault

@@ -1,7 +1,5 @@
 """The packages that moved between a build and today's state of the mirror."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.artifact.record import describe_package_changes

@@ -1,7 +1,5 @@
 """What is told before a build: machine, keyring, guest against kernel and Xen."""
 
-from __future__ import annotations
-
 from datetime import date
 from pathlib import Path
 

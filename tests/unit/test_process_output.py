@@ -1,7 +1,5 @@
 """What a program prints is read with an end."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

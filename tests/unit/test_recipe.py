@@ -1,7 +1,5 @@
 """Planning and building with small stages of our own: what is current, built, kept."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """An image as a stream of blocks: the same bytes come out, or nothing at all."""
 
-from __future__ import annotations
-
 import os
 import random
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a repository says of a guest: enough to make it elsewhere, and nothing secret."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """xen-tools' role scripts in a spec: found, refused, and what of them counts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Scratch folders: whoever clears up takes none that a living build has just made."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

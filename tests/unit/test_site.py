@@ -1,7 +1,5 @@
 """Which folder is the user's own: DOMU_SITE, the marker above where one stands, the checkout."""
 
-from __future__ import annotations
-
 import os
 from datetime import date
 from pathlib import Path

@@ -1,7 +1,5 @@
 """New specs written from the command line, and the documents generated from the model."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from pathlib import Path

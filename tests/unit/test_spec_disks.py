@@ -1,7 +1,5 @@
 """Disks: from size and swap, from partitions, from xen-tools' files; what does not go together."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

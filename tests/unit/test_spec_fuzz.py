@@ -4,8 +4,6 @@ By the day, so that every run sees others: DOMU_SPEC_VALUES says how many, DOMU_
 repeats a day's.
 """
 
-from __future__ import annotations
-
 import ast
 import datetime
 import ipaddress

@@ -1,7 +1,5 @@
 """Loading: layers, every mistake at once, and the nearest right word."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

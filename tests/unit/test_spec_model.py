@@ -1,7 +1,5 @@
 """The spec: defaults by suite, derived values, and keys that do not go together."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """What an old guest is called inside and outside: disks, console, architecture, configuration."""
 
-from __future__ import annotations
-
 import gzip
 import struct
 from pathlib import Path

@@ -1,7 +1,5 @@
 """xen-create-image's options: each is answered; the seed's lines translate word by word."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

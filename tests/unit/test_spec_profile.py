@@ -1,7 +1,5 @@
 """`profile`: comfort is packages and nothing else, lean is what there was before it."""
 
-from __future__ import annotations
-
 import pytest
 from pydantic import ValidationError
 

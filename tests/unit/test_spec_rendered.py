@@ -1,7 +1,5 @@
 """A spec that loads is rendered for its toolstacks, and says the same when it is read back."""
 
-from __future__ import annotations
-
 import random
 from datetime import date
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Values of spec keys: sizes, names, addresses; nothing escapes, nothing passes for an option."""
 
-from __future__ import annotations
-
 import string
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """authorized_keys: sound public keys pass, everything else is named and refused."""
 
-from __future__ import annotations
-
 import base64
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where sshd looks for root's keys, and what keeps root out whatever the key."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.guest.sshd_config import find_key_files, read_settings

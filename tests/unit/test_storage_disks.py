@@ -1,7 +1,5 @@
 """What LVM, xenstore and a tar's listing say, read; what is made of it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

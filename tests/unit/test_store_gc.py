@@ -1,7 +1,5 @@
 """What a collection removes: the oldest first, never what is needed."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Keys that sign: made once, read back, refused in one line."""
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A stage depends on what it takes of an earlier one, and on nothing else of that."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field

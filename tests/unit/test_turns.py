@@ -1,7 +1,5 @@
 """Whatever has its turn has its day, and every day has something of each kind."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 

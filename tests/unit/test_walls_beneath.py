@@ -1,7 +1,5 @@
 """Paths of a tree that strangers made: no way out of it, nothing opened that is no file."""
 
-from __future__ import annotations
-
 import os
 import stat
 import threading

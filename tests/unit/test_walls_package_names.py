@@ -1,7 +1,5 @@
 """Names that strangers wrote: dpkg's rules, and what each of them must not let through."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Starting, watching and ending the caching proxy; one at a time for an output folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -4,8 +4,6 @@ Both answer http://127.0.0.1:PORT/debian, /debian-security and /ubuntu, and keep
 at the same path below their cache folder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

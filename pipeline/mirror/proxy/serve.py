@@ -4,8 +4,6 @@ It listens, gives up root's rights, and hands each connection to approx as inetd
 apt-cacher-ng. Where its standard input is a pipe, it ends when that closes: with the build.
 """
 
-from __future__ import annotations
-
 import grp
 import json
 import os

@@ -1,7 +1,5 @@
 """The proxy for a whole lab: systemd units and a configuration, as files to look at and copy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -5,8 +5,6 @@ a line takes the next one in, a command in backquotes stands for what it prints.
 those of the shipped file are known.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import platform
 from collections.abc import Mapping

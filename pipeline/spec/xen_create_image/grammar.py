@@ -6,8 +6,6 @@ Getopt::Long(3)'s defaults: -NAME and +NAME are --NAME, letters' case does not c
 cut short as long as it means one option, other words may stand anywhere, `--` ends the options.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The table itself is in table.py, the roles in roles.py; the facts come from xen-
 of 4.9.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ The form is that of /etc/xen-tools/partitions.d/sample-server, read by xen-creat
 with Perl's Config::IniFiles.
 """
 
-from __future__ import annotations
-
 import configparser
 import os
 import re

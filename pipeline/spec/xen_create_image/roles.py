@@ -3,8 +3,6 @@
 The facts are those of the scripts in /etc/xen-tools/role.d of that version.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 

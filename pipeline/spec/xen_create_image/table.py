@@ -1,7 +1,5 @@
 """The table of xen-create-image's options (4.9.2 and 4.10), in the order of its manual."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -5,8 +5,6 @@ from a folder of links to its library in which `dib-run-parts` is ours. The shim
 PATH. Together that is a third of what a rootfs without packages takes.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import sys

@@ -4,8 +4,6 @@ It is said here beforehand what elements/*/install.d and post-install.d do; the 
 compares the list of the finished tree with it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 

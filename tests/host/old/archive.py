@@ -3,8 +3,6 @@
 Packages are made with dpkg-deb, indexes with apt-ftparchive (gzip, no by-hash), as they were then.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

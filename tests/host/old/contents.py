@@ -5,8 +5,6 @@ old ones could not do are of that time: update-rc.d makes the links itself, mkte
 options, find no -executable, dpkg no dpkg.cfg.d, sshd one configuration file, init an inittab.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Packages of today's Debian, unpacked, as what fills the packages of an old one in the tests."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path

@@ -3,8 +3,6 @@
 No machine could run it: it has the headers, notes, banner and symbols that tools read, and no code.
 """
 
-from __future__ import annotations
-
 import gzip
 import struct
 

@@ -5,8 +5,6 @@ FOLDER/boot is /boot, FOLDER/ring.gpg is the keyring of archived releases; every
 FOLDER/requests. Mounts and network end with the command.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from functools import partial

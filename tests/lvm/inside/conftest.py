@@ -1,7 +1,5 @@
 """Real LVM in User-Mode Linux: a volume group, a thin pool, and nothing left by any test."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A guest onto logical volumes: thick, thin, copy-on-write, given devices."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

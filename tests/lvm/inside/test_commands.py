@@ -1,7 +1,5 @@
 """storage/lvm.py over real LVM2 and device-mapper."""
 
-from __future__ import annotations
-
 import os
 import stat
 import threading

@@ -1,7 +1,5 @@
 """Each way of using a volume is found, named, and stops a build whatever the flags."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

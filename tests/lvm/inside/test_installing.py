@@ -1,7 +1,5 @@
 """A guest installed into a volume group: grown, rebuilt, removed, and killed at every command."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """kill -9 at every step of replacing a guest: the old one is whole, or the new one."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """No former tenant's data: a disk full of marks, a guest made on it, every block read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.process import run

@@ -1,8 +1,7 @@
 """Crafted packages for the unpacker: for each what has to come of it.
 
-`RIGHT` packages give a tree, `WRONG` ones an error that matches, and `LEFT` is what a script of a
-package may have made of the tree before the next one comes, or before it is tidied. A maker gets
-the path of the witness: a folder of the host that no case may change.
+`RIGHT` packages give a tree, `WRONG` ones an error that matches. A maker gets the path of the
+witness: a folder of the host that no case may change.
 """
 
 import bz2
@@ -10,7 +9,6 @@ import gzip
 import io
 import lzma
 import os
-import stat
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -44,12 +42,26 @@ def to(make: Callable[[bytes], tuple[Entry, ...]]) -> Make:
     return lambda host: deb(*make(host))
 
 
+def through(*entries: Entry) -> Make:
+    """Behind a link, /etc/l, to the witness."""
+    return lambda host: deb(link(b"./etc/l", host), *entries)
+
+
+def long(kind: bytes, name: bytes, *entries: Entry) -> Make:
+    """A name (L) or a target (K) of GNU tar that stands before the entry it is for."""
+    return on(Entry(b"././@LongLink", kind, name), *entries)
+
+
 def tar(content: bytes) -> Make:
     return lambda _host: packed(content)
 
 
 def ar(content: bytes) -> Make:
     return lambda _host: content
+
+
+def parts(*members: tuple[str, bytes]) -> Make:
+    return ar(ar_with(*members))
 
 
 def said(text: bytes, **files: bytes) -> Make:
@@ -122,11 +134,13 @@ def huge_dictionary() -> bytes:
 
 
 def ar_sized(field: bytes) -> bytes:
-    content = ar_with(("debian-binary", b"2.0\n"), ("control.tar", raw_control()))
+    content = ar_with(FORMAT, CONTROL)
     at = content.index(b"control.tar")
     return content[: at + 48] + field.ljust(10) + content[at + 58 :]
 
 
+FORMAT, CONTROL = ("debian-binary", b"2.0\n"), ("control.tar", raw_control())
+DATA = ("data.tar", SMALL)
 DEEP = b"./" + b"d/" * 1500
 NAMES = b"\xff\xfe-\xc3\xbc"
 
@@ -137,17 +151,75 @@ def is_file(path: str, content: bytes) -> Callable[[Path], bool]:
     )
 
 
+# each of these has etc/x all the same
+HARMLESS: dict[str, Make] = {
+    "an absolute name": on(file(b"/etc/x", b"abc")),
+    "slashes and dots": on(file(b".//etc/.//x", b"abc")),
+    "a file with a slash at its end": on(file(b"./etc/x/", b"abc")),
+    "a contiguous file": on(Entry(b"./etc/x", b"7", b"abc")),
+    "type zero": on(Entry(b"./etc/x", b"\0", b"abc")),
+    "bytes after the end": tar(SMALL + b"x" * 999),
+    "a part after data": parts(FORMAT, CONTROL, DATA, ("evil.tar", b"x")),
+    "a part of a later format": parts(("debian-binary", b"2.1\n"), ("_new", b"x"), CONTROL, DATA),
+    "names with a slash": parts(
+        ("debian-binary/", b"2.0\n"), ("control.tar/", raw_control()), ("data.tar/", SMALL)
+    ),
+    "two streams": with_data("xz", lambda: lzma.compress(SMALL[:512]) + lzma.compress(SMALL[512:])),
+    "two frames": with_data(
+        "zst", lambda: PACKERS["zst"](SMALL[:512]) + PACKERS["zst"](SMALL[512:])
+    ),
+    "xz with its padding": with_data("xz", lambda: lzma.compress(SMALL) + b"\0" * 8),
+}
+# with a path and what has to stand there
+FILES: dict[str, tuple[Make, str, bytes]] = {
+    "a name of dots": (on(file(b"./etc/...", b"abc")), "etc/...", b"abc"),
+    "an escape sequence": (on(file(b"./etc/\x1b[2J")), "etc/\x1b[2J", b"x"),
+    "a link up, which ends at the root": (
+        on(link(b"./etc/u", b"../../../../../usr"), file(b"./etc/u/x")),
+        "usr/x",
+        b"x",
+    ),
+    "an absolute link": (on(link(b"./etc/u", b"/usr/lib"), file(b"./etc/u/x")), "usr/lib/x", b"x"),
+    "a hard link": (on(file(b"./etc/x", b"abc"), hard(b"./usr/y", b"./etc/x")), "usr/y", b"abc"),
+    "a hard link to a conffile": (
+        lambda _host: deb(
+            file(b"./etc/x", b"abc"), hard(b"./usr/y", b"etc/x"), files={"conffiles": b"/etc/x\n"}
+        ),
+        "usr/y",
+        b"abc",
+    ),
+    "a link with content": (
+        on(Entry(b"./etc/l", b"2", b"abc", b"x"), file(b"./etc/y")),
+        "etc/y",
+        b"x",
+    ),
+    "blanks in numbers": (numbered(100, b"   644 \0"), "etc/n", b"x"),
+    "a mode in base 256": (numbered(100, b"\x80\0\0\0\0\0\x01\xa4"), "etc/n", b"x"),
+    "a long name": (long(b"L", b"./etc/long\0", file(b"./etc/short", b"abc")), "etc/long", b"abc"),
+    "a long name that is empty": (
+        long(b"L", b"\0", file(b"./etc/short", b"abc")),
+        "etc/short",
+        b"abc",
+    ),
+    "a control file of any name": (
+        with_control(sh=b"#!/bin/sh\n"),
+        "var/lib/dpkg/info/evil.sh",
+        b"#!/bin/sh\n",
+    ),
+    "a trigger with a path": (
+        with_control(triggers=b"interest /usr/../etc\n"),
+        "var/lib/dpkg/triggers/File",
+        b"/usr/../etc evil\n",
+    ),
+}
 RIGHT: dict[str, tuple[Make, Callable[[Path], object]]] = {
+    **{name: (make, is_file("etc/x", b"abc")) for name, make in HARMLESS.items()},
+    **{name: (make, is_file(path, content)) for name, (make, path, content) in FILES.items()},
     "nothing": (on(), lambda tree: (tree / "usr/lib").is_dir()),
-    "an absolute name": (on(file(b"/etc/x", b"abc")), is_file("etc/x", b"abc")),
-    "slashes and dots": (on(file(b".//etc/.//x", b"abc")), is_file("etc/x", b"abc")),
-    "a name of dots": (on(file(b"./etc/...", b"abc")), is_file("etc/...", b"abc")),
-    "a file with a slash at its end": (on(file(b"./etc/x/", b"abc")), is_file("etc/x", b"abc")),
     "not UTF-8": (
         on(file(b"./etc/" + NAMES, b"abc")),
         lambda tree: NAMES in os.listdir(os.fsencode(tree / "etc")),
     ),
-    "an escape sequence": (on(file(b"./etc/\x1b[2J")), is_file("etc/\x1b[2J", b"x")),
     "the root, without a mode": (
         on(folder(b"./", 0)),
         lambda tree: tree.stat().st_mode & 0o7777 == 0o755,
@@ -161,101 +233,20 @@ RIGHT: dict[str, tuple[Make, Callable[[Path], object]]] = {
         lambda tree: (tree / ("d/" * 48)).is_dir(),
     ),
     "a link out": (
-        to(lambda host: (link(b"./etc/l", host), link(b"./etc/u", b"../../../.."))),
+        through(link(b"./etc/u", b"../../../..")),
         lambda tree: (tree / "etc/u").is_symlink(),
     ),
     "a link out, linked": (
-        to(lambda host: (link(b"./etc/l", host), hard(b"./etc/m", b"./etc/l"))),
+        through(hard(b"./etc/m", b"./etc/l")),
         lambda tree: (tree / "etc/m").is_symlink(),
     ),
-    "a link up, which ends at the root": (
-        on(link(b"./etc/u", b"../../../../../usr"), file(b"./etc/u/x")),
-        is_file("usr/x", b"x"),
-    ),
-    "an absolute link": (
-        on(link(b"./etc/u", b"/usr/lib"), file(b"./etc/u/x")),
-        is_file("usr/lib/x", b"x"),
-    ),
-    "a hard link": (
-        on(file(b"./etc/x", b"abc"), hard(b"./usr/y", b"./etc/x")),
-        is_file("usr/y", b"abc"),
-    ),
-    "a hard link to a conffile": (
-        lambda _host: deb(
-            file(b"./etc/x", b"abc"), hard(b"./usr/y", b"etc/x"), files={"conffiles": b"/etc/x\n"}
-        ),
-        is_file("usr/y", b"abc"),
-    ),
-    "a contiguous file": (on(Entry(b"./etc/x", b"7", b"abc")), is_file("etc/x", b"abc")),
-    "type zero": (on(Entry(b"./etc/x", b"\0", b"abc")), is_file("etc/x", b"abc")),
-    "a link with content": (
-        on(Entry(b"./etc/l", b"2", b"abc", b"x"), file(b"./etc/y")),
-        is_file("etc/y", b"x"),
-    ),
-    "blanks in numbers": (numbered(100, b"   644 \0"), is_file("etc/n", b"x")),
-    "a mode in base 256": (numbered(100, b"\x80\0\0\0\0\0\x01\xa4"), is_file("etc/n", b"x")),
-    "a long name": (
-        on(Entry(b"././@LongLink", b"L", b"./etc/long\0"), file(b"./etc/short", b"abc")),
-        is_file("etc/long", b"abc"),
-    ),
-    "a long name that is empty": (
-        on(Entry(b"././@LongLink", b"L", b"\0"), file(b"./etc/short", b"abc")),
-        is_file("etc/short", b"abc"),
-    ),
     "a long name for nothing": (
-        on(Entry(b"././@LongLink", b"L", b"./etc/long\0")),
+        long(b"L", b"./etc/long\0"),
         lambda tree: os.listdir(tree / "usr/lib") == [],
-    ),
-    "bytes after the end": (tar(SMALL + b"x" * 999), is_file("etc/x", b"abc")),
-    "a part after data": (
-        ar(
-            ar_with(
-                ("debian-binary", b"2.0\n"),
-                ("control.tar", raw_control()),
-                ("data.tar", SMALL),
-                ("evil.tar", b"x"),
-            )
-        ),
-        is_file("etc/x", b"abc"),
-    ),
-    "a part of a later format": (
-        ar(
-            ar_with(
-                ("debian-binary", b"2.1\n"),
-                ("_new", b"x"),
-                ("control.tar", raw_control()),
-                ("data.tar", SMALL),
-            )
-        ),
-        is_file("etc/x", b"abc"),
-    ),
-    "names with a slash": (
-        ar(
-            ar_with(
-                ("debian-binary/", b"2.0\n"), ("control.tar/", raw_control()), ("data.tar/", SMALL)
-            )
-        ),
-        is_file("etc/x", b"abc"),
-    ),
-    "two streams": (
-        with_data("xz", lambda: lzma.compress(SMALL[:512]) + lzma.compress(SMALL[512:])),
-        is_file("etc/x", b"abc"),
-    ),
-    "two frames": (
-        with_data("zst", lambda: PACKERS["zst"](SMALL[:512]) + PACKERS["zst"](SMALL[512:])),
-        is_file("etc/x", b"abc"),
-    ),
-    "xz with its padding": (
-        with_data("xz", lambda: lzma.compress(SMALL) + b"\0" * 8),
-        is_file("etc/x", b"abc"),
     ),
     "a description that is not UTF-8": (
         said(PLAIN + b" \xff\xfe\n"),
         lambda tree: b" \xff\xfe\n" in (tree / "var/lib/dpkg/status").read_bytes(),
-    ),
-    "a control file of any name": (
-        with_control(sh=b"#!/bin/sh\n"),
-        is_file("var/lib/dpkg/info/evil.sh", b"#!/bin/sh\n"),
     ),
     "md5sums that lead out": (
         with_control(md5sums=b"0" * 32 + b"  ../../../etc/shadow\n"),
@@ -265,131 +256,86 @@ RIGHT: dict[str, tuple[Make, Callable[[Path], object]]] = {
         with_control(conffiles=b"/etc/" + NAMES + b"\n"),
         lambda tree: NAMES in (tree / "var/lib/dpkg/status").read_bytes(),
     ),
-    "a trigger with a path": (
-        with_control(triggers=b"interest /usr/../etc\n"),
-        is_file("var/lib/dpkg/triggers/File", b"/usr/../etc evil\n"),
-    ),
     **{
-        f"as .{suffix}": (
-            with_data(suffix, partial(pack, SMALL)),
-            is_file("etc/x", b"abc"),
-        )
+        f"as .{suffix}": (with_data(suffix, partial(pack, SMALL)), is_file("etc/x", b"abc"))
         for suffix, pack in PACKERS.items()
     },
 }
 
 PATH, KIND, NUMBER, CUT = "is not a path inside", "tar entry of type", "number", "cut short"
 AWAY = "leads out of the tree|without its folder|another one ships|to nothing"
+PATHS: dict[str, Make] = {
+    "a name with dots": on(file(b"../x")),
+    "dots in between": on(file(b"./usr/../../x")),
+    "dots at the end": on(folder(b"./usr/..")),
+    "dots after a slash": on(file(b"/../x")),
+    "a line in a name": on(file(b"./etc/x\n/etc/shadow")),
+    "1500 folders deep": on(
+        *(
+            Entry(b"././@LongLink", b"L", DEEP[: 2 * n + 2]) if odd else folder(b"x")
+            for n in range(1, 1500, 50)
+            for odd in (1, 0)
+        )
+    ),
+    "a hard link with dots": on(hard(b"./etc/s", b"../../../etc/shadow")),
+    "a hard link with dots inside": on(hard(b"./etc/s", b"./usr/../../etc/shadow")),
+    "a hard link to a line": on(hard(b"./etc/s", b"./etc/x\ny")),
+    "a control file with dots": more(file(b"../evil")),
+}
+LEADING_AWAY: dict[str, Make] = {
+    "a file through a link out": through(file(b"./etc/l/new")),
+    "a file over a link out": to(
+        lambda host: (link(b"./etc/l", host + b"/shadow"), file(b"./etc/l"))
+    ),
+    "a file over a file outside, through a link": through(file(b"./etc/l/shadow")),
+    "a folder through a link out": through(folder(b"./etc/l/new")),
+    "a folder over a link out": through(folder(b"./etc/l/", 0o777)),
+    "a link through a link out": through(link(b"./etc/l/new", b"x")),
+    "a hard link through a link out": through(hard(b"./etc/s", b"./etc/l/shadow")),
+    "a conffile through a link out": lambda host: deb(
+        link(b"./etc/l", host), file(b"./etc/l/c"), files={"conffiles": b"/etc/l/c\n"}
+    ),
+    "through a relative link out": to(
+        lambda host: (
+            link(b"./etc/l", b"../../../../../../../../.." + host[:60]),
+            file(b"./etc/l/new"),
+        )
+    ),
+    "through a link in two steps": to(
+        lambda host: (link(b"./etc/a", b"b"), link(b"./etc/b", host), file(b"./etc/a/new"))
+    ),
+    "through /proc": on(link(b"./etc/l", b"/proc/self/root"), file(b"./etc/l/tmp/new")),
+    "links in a circle": on(link(b"./etc/a", b"b"), link(b"./etc/b", b"a"), file(b"./etc/a/x")),
+    "a link to itself": on(link(b"./etc/a", b"a"), folder(b"./etc/a/")),
+    "41 links": on(
+        *(link(b"./etc/%d" % n, b"%d" % (n + 1)) for n in range(45)), file(b"./etc/0/x")
+    ),
+    "a hard link out": to(lambda host: (hard(b"./etc/s", host + b"/shadow"),)),
+    "a hard link to nothing": on(hard(b"./etc/s", b"./etc/none")),
+    "a hard link to itself": on(hard(b"./etc/s", b"./etc/s")),
+}
 WRONG: dict[str, tuple[Make, str]] = {
+    **{name: (make, PATH) for name, make in PATHS.items()},
+    **{name: (make, AWAY) for name, make in LEADING_AWAY.items()},
     # names
-    "a name with dots": (on(file(b"../x")), PATH),
-    "dots in between": (on(file(b"./usr/../../x")), PATH),
-    "dots at the end": (on(folder(b"./usr/..")), PATH),
-    "dots after a slash": (on(file(b"/../x")), PATH),
-    "a line in a name": (on(file(b"./etc/x\n/etc/shadow")), PATH),
-    "1500 folders deep": (
-        on(
-            *(
-                Entry(b"././@LongLink", b"L", DEEP[: 2 * n + 2]) if odd else folder(b"x")
-                for n in range(1, 1500, 50)
-                for odd in (1, 0)
-            )
-        ),
-        PATH,
-    ),
-    "a name of 300 bytes": (
-        on(Entry(b"././@LongLink", b"L", b"./etc/" + b"x" * 300), file(b"x")),
-        "File name too long",
-    ),
-    "a path of 5000 bytes": (
-        on(Entry(b"././@LongLink", b"L", b"./etc/" + b"x/" * 2500), file(b"x")),
-        "a name of 5006",
-    ),
+    "a name of 300 bytes": (long(b"L", b"./etc/" + b"x" * 300, file(b"x")), "File name too long"),
+    "a path of 5000 bytes": (long(b"L", b"./etc/" + b"x/" * 2500, file(b"x")), "a name of 5006"),
     "a file that is the root": (on(file(b"./")), "without a name"),
     "a link that is the root": (on(link(b"./", b"/etc")), "without a name"),
     "below a file": (on(file(b"./etc/x"), file(b"./etc/x/y")), "Not a directory"),
     "a file twice": (on(file(b"./etc/x"), file(b"./etc/x")), "another one ships"),
     "a file without its folder": (on(file(b"./opt/x")), "without its folder"),
     # symbolic links, and what comes through them
-    "a file through a link out": (
-        to(lambda host: (link(b"./etc/l", host), file(b"./etc/l/new"))),
-        AWAY,
-    ),
-    "a file over a link out": (
-        to(lambda host: (link(b"./etc/l", host + b"/shadow"), file(b"./etc/l"))),
-        AWAY,
-    ),
-    "a file over a file outside, through a link": (
-        to(lambda host: (link(b"./etc/l", host), file(b"./etc/l/shadow"))),
-        AWAY,
-    ),
-    "a folder through a link out": (
-        to(lambda host: (link(b"./etc/l", host), folder(b"./etc/l/new"))),
-        AWAY,
-    ),
-    "a folder over a link out": (
-        to(lambda host: (link(b"./etc/l", host), folder(b"./etc/l/", 0o777))),
-        AWAY,
-    ),
-    "a link through a link out": (
-        to(lambda host: (link(b"./etc/l", host), link(b"./etc/l/new", b"x"))),
-        AWAY,
-    ),
-    "a hard link through a link out": (
-        to(lambda host: (link(b"./etc/l", host), hard(b"./etc/s", b"./etc/l/shadow"))),
-        AWAY,
-    ),
-    "a conffile through a link out": (
-        lambda host: deb(
-            link(b"./etc/l", host), file(b"./etc/l/c"), files={"conffiles": b"/etc/l/c\n"}
-        ),
-        AWAY,
-    ),
-    "through a relative link out": (
-        to(
-            lambda host: (
-                link(b"./etc/l", b"../../../../../../../../.." + host[:60]),
-                file(b"./etc/l/new"),
-            )
-        ),
-        AWAY,
-    ),
-    "through a link in two steps": (
-        to(lambda host: (link(b"./etc/a", b"b"), link(b"./etc/b", host), file(b"./etc/a/new"))),
-        AWAY,
-    ),
-    "through /proc": (on(link(b"./etc/l", b"/proc/self/root"), file(b"./etc/l/tmp/new")), AWAY),
-    "links in a circle": (
-        on(link(b"./etc/a", b"b"), link(b"./etc/b", b"a"), file(b"./etc/a/x")),
-        AWAY,
-    ),
-    "a link to itself": (on(link(b"./etc/a", b"a"), folder(b"./etc/a/")), AWAY),
-    "41 links": (
-        on(*(link(b"./etc/%d" % n, b"%d" % (n + 1)) for n in range(45)), file(b"./etc/0/x")),
-        AWAY,
-    ),
     "an empty link": (on(link(b"./etc/l", b"")), "a link to nothing"),
-    "a link of 4096 bytes": (
-        on(Entry(b"././@LongLink", b"K", b"x" * 4096), link(b"./etc/l", b"x")),
-        "File name too long",
-    ),
-    "a link of 9000 bytes": (
-        on(Entry(b"././@LongLink", b"K", b"x" * 9000), link(b"./etc/l", b"x")),
-        "a name of 9000",
-    ),
+    "a link of 4096 bytes": (long(b"K", b"x" * 4096, link(b"./etc/l", b"x")), "File name too long"),
+    "a link of 9000 bytes": (long(b"K", b"x" * 9000, link(b"./etc/l", b"x")), "a name of 9000"),
     "a link twice, to other places": (
         on(link(b"./etc/l", b"a"), link(b"./etc/l", b"b")),
         "another one ships",
     ),
     # hard links
-    "a hard link with dots": (on(hard(b"./etc/s", b"../../../etc/shadow")), PATH),
-    "a hard link with dots inside": (on(hard(b"./etc/s", b"./usr/../../etc/shadow")), PATH),
-    "a hard link out": (to(lambda host: (hard(b"./etc/s", host + b"/shadow"),)), AWAY),
-    "a hard link to nothing": (on(hard(b"./etc/s", b"./etc/none")), AWAY),
-    "a hard link to itself": (on(hard(b"./etc/s", b"./etc/s")), AWAY),
     "a hard link to a folder": (on(hard(b"./etc/s", b"./usr/lib")), "Operation not permitted"),
     "a hard link to the root": (on(hard(b"./etc/s", b"./")), "not the name|leads out"),
-    "a hard link to a line": (on(hard(b"./etc/s", b"./etc/x\ny")), PATH),
     # kinds
     "a character device": (on(Entry(b"./etc/d", b"3")), "device or a pipe"),
     "a block device": (on(Entry(b"./etc/d", b"4")), "device or a pipe"),
@@ -437,38 +383,11 @@ WRONG: dict[str, tuple[Make, str]] = {
         ar(ar_of(control_tar=raw_control()).replace(b"`\n", b"xx")),
         "header is damaged",
     ),
-    "an ar name that is not ASCII": (
-        ar(ar_with(("debian-bin\xe9", b"2.0\n"))),
-        "header is damaged",
-    ),
-    "format 3.0": (
-        ar(
-            ar_with(
-                ("debian-binary", b"3.0\n"), ("control.tar", raw_control()), ("data.tar", SMALL)
-            )
-        ),
-        "format",
-    ),
-    "without a format": (
-        ar(ar_with(("control.tar", raw_control()), ("data.tar", SMALL))),
-        "a part is missing: debian-binary",
-    ),
-    "control twice": (
-        ar(
-            ar_with(
-                ("debian-binary", b"2.0\n"), ("control.tar", raw_control()), ("control.tar.gz", b"")
-            )
-        ),
-        "missing: data",
-    ),
-    "data before control": (
-        ar(
-            ar_with(
-                ("debian-binary", b"2.0\n"), ("data.tar", SMALL), ("control.tar", raw_control())
-            )
-        ),
-        "missing: control",
-    ),
+    "an ar name that is not ASCII": (parts(("debian-bin\xe9", b"2.0\n")), "header is damaged"),
+    "format 3.0": (parts(("debian-binary", b"3.0\n"), CONTROL, DATA), "format"),
+    "without a format": (parts(CONTROL, DATA), "a part is missing: debian-binary"),
+    "control twice": (parts(FORMAT, CONTROL, ("control.tar.gz", b"")), "missing: data"),
+    "data before control": (parts(FORMAT, DATA, CONTROL), "missing: control"),
     "without data": (ar(ar_of(control_tar=raw_control())), "missing: data"),
     "cut in its data": (ar(ar_of(control_tar=raw_control(), data_tar=SMALL)[:-700]), CUT),
     # compression
@@ -536,7 +455,6 @@ WRONG: dict[str, tuple[Make, str]] = {
         f"a control file {name!r}": (more(file(b"./" + name)), "the name of a control file")
         for name in (b"a.b", b".x", b"list", b"x" * 60, b"x/y", b"x y", b"\xff")
     },
-    "a control file with dots": (more(file(b"../evil")), PATH),
     "control twice in one": (more(file(b"./control")), "twice"),
     "a control file as a link": (more(link(b"./preinst", b"/etc/shadow")), "not as a file"),
     "a control file as a pipe": (more(Entry(b"./preinst", b"6")), "not as a file"),
@@ -573,124 +491,4 @@ WRONG: dict[str, tuple[Make, str]] = {
     },
     "an unknown trigger word": (with_control(triggers=b"interesting x\n"), "no trigger"),
     "an activated trigger that leads out": (with_control(triggers=b"activate ../x\n"), "trigger"),
-}
-
-
-def put_link(tree: Path, name: str, target: Path | str) -> None:
-    """What a script can do with any name of its tree."""
-    path = tree / name
-    if path.is_dir() and not path.is_symlink():
-        path.rename(path.with_name(f"{path.name}.old"))
-    elif path.exists() or path.is_symlink():
-        path.unlink()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.symlink_to(target)
-
-
-def put_pipe(tree: Path, name: str) -> None:
-    (tree / name).unlink(missing_ok=True)
-    os.mkfifo(tree / name)
-
-
-def put_text(name: str, text: str) -> Callable[[Path, Path], None]:
-    return lambda tree, _host: None if (tree / name).write_text(text) else None
-
-
-def put_deep(tree: Path, name: str) -> None:
-    top = os.open(tree / name, os.O_RDONLY)
-    for _ in range(1500):
-        os.mkdir("d", dir_fd=top)
-        lower = os.open("d", os.O_RDONLY, dir_fd=top)
-        os.close(top)
-        top = lower
-    os.close(top)
-
-
-def link_out(name: str, tree: Path, host: Path) -> None:
-    put_link(tree, name, host)
-
-
-def link_up_and_out(name: str, tree: Path, host: Path) -> None:
-    put_link(tree, name, os.path.relpath(host, (tree / name).parent))
-
-
-def link_to_file(name: str, tree: Path, host: Path) -> None:
-    put_link(tree, name, host / "shadow")
-
-
-def leave_pipe(name: str, tree: Path, _host: Path) -> None:
-    put_pipe(tree, name)
-
-
-def divert_through_link(tree: Path, host: Path) -> None:
-    put_link(tree, "opt", host)
-    (tree / DPKG / "diversions").write_text("/usr/lib\n/opt/x\nbase\n")
-
-
-Leave = Callable[[Path, Path], object]
-DPKG = "var/lib/dpkg"
-# folders of the tree that a script may turn into links
-SWAPPED = (
-    *("usr", "usr/lib", "etc", "var", "var/lib", DPKG, f"{DPKG}/info", f"{DPKG}/triggers"),
-    *("usr/sbin", "tmp", "run", "var/log", "var/lib/apt/lists", "var/cache/apt/archives/partial"),
-)
-REPLACED = (
-    *(f"{DPKG}/{name}" for name in ("status", "triggers/File", "triggers/Unincorp", "diversions")),
-    *(f"{DPKG}/{name}" for name in ("tmp.ci", "info/next.list", "info/next.md5sums")),
-    *("etc/machine-id", "etc/passwd", "etc/ssh/ssh_host_rsa_key", "usr/sbin/policy-rc.d"),
-    *("var/lib/apt/lists/lock", "var/log/dpkg.log", "usr/lib/next", "etc/next.conf"),
-)
-LEFT: dict[str, tuple[Leave, str]] = {
-    # whether it is an error or a tree is the script's luck; nothing outside is the rule
-    **{f"{name} is a link out": (partial(link_out, name), "") for name in SWAPPED},
-    **{
-        f"{name} is a link up and out": (
-            partial(link_up_and_out, name),
-            "",
-        )
-        for name in SWAPPED
-    },
-    **{
-        f"{name} is a link to a file": (
-            partial(link_to_file, name),
-            "",
-        )
-        for name in REPLACED
-    },
-    **{f"{name} is a pipe": (partial(leave_pipe, name), "") for name in REPLACED},
-    "usr/lib is a link to /proc/self/root": (
-        lambda tree, _host: put_link(tree, "usr/lib", "/proc/self/root/tmp"),
-        "without|leads out|another one",
-    ),
-    "usr/lib is in a circle": (lambda tree, _host: put_link(tree, "usr/lib", "lib"), "leads out"),
-    "usr/lib is gone": (lambda tree, _host: (tree / "usr/lib").rmdir(), ""),
-    "usr/lib is a link inside": (lambda tree, _host: put_link(tree, "usr/lib", "/etc"), ""),
-    "a diversion that leads out": (
-        put_text(f"{DPKG}/diversions", "/usr/lib\n/../../x\nbase\n"),
-        PATH,
-    ),
-    "a diversion of two lines": (
-        put_text(f"{DPKG}/diversions", "/usr/lib\n/usr/x\n"),
-        "three lines",
-    ),
-    "a diversion that is relative": (put_text(f"{DPKG}/diversions", "usr/lib\nx\nbase\n"), PATH),
-    "diversions of 2 MiB": (put_text(f"{DPKG}/diversions", "x" * 2 * MIB), "longer than"),
-    "a diversion through a link out": (
-        divert_through_link,
-        "opt/x",
-    ),
-    "a diverted file": (
-        put_text(f"{DPKG}/diversions", "/usr/lib/next\n/x\nbase\n"),
-        "which next ships",
-    ),
-    "no status": (lambda tree, _host: (tree / DPKG / "status").unlink(), ""),
-    "no triggers": (lambda tree, _host: (tree / DPKG / "triggers/File").unlink(), "dpkg"),
-    "tmp.ci is there": (lambda tree, _host: (tree / DPKG / "tmp.ci").mkdir(), "File exists"),
-    "/tmp is 1500 folders deep": (lambda tree, _host: put_deep(tree, "tmp"), ""),
-    "lists/lock is a folder": (
-        lambda tree, _host: (tree / "var/lib/apt/lists/lock").mkdir(),
-        "lock",
-    ),
-    "an odd number of apt's": (put_text("etc/passwd", "_apt:x:../1:\n_apt\n::::\n_apt:x:\n"), ""),
-    "a socket in /run": (lambda tree, _host: os.mknod(tree / "run/s", stat.S_IFSOCK | 0o600), ""),
 }

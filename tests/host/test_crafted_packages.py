@@ -34,7 +34,8 @@ from pipeline.bootstrap.unpack import Tree
 from pipeline.errors import PipelineError
 from tests.conftest import require
 from tests.crafted_packages import PLAIN, deb, file, folder
-from tests.host.package_table import LEFT, RIGHT, WRONG
+from tests.host.leftover_table import LEFT
+from tests.host.package_table import RIGHT, WRONG
 
 DEADLINE_S = 60
 MEMORY_BYTES = 320 << 20  # beside what the test has already

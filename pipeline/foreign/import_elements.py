@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 
 from pipeline.errors import WrongValueError
-from pipeline.foreign.import_keys import Answer
+from pipeline.foreign.import_keys import Answer, cannot, needless
 
 _MOST_ELEMENTS, _MOST_LETTERS = 20_000, 120
 
@@ -36,39 +36,43 @@ CARD_ASPECTS: Mapping[str, str] = {
     "bandwidth": "rate",
 }
 _DISK_PARTS = frozenset({"driver", "source", "target", "readonly"})
-_LIBVIRTS = Answer("not needed", "libvirt gives it to every guest, or none of it is the guest's")
-_TUNED = Answer("cannot be said", "a spec does not tune the host's scheduler", "virsh schedinfo")
 _HOST = "add it with virsh edit to the domain that is installed"
 ELEMENTS: Mapping[str, Answer] = {
-    **dict.fromkeys(
+    **needless(
         "features clock devices/emulator devices/console devices/serial devices/parallel "
-        "devices/memballoon devices/video devices/input devices/controller".split(),
-        _LIBVIRTS,
+        "devices/memballoon devices/video devices/input devices/controller",
+        "libvirt gives it to every guest, or none of it is the guest's",
     ),
-    **dict.fromkeys("cputune blkiotune memtune numatune iothreads resource".split(), _TUNED),
-    **dict.fromkeys(
+    **cannot(
+        "cputune blkiotune memtune numatune iothreads resource",
+        "a spec does not tune the host's scheduler",
+        "virsh schedinfo",
+    ),
+    **cannot(
         "devices/hostdev devices/redirdev devices/redirfilter devices/lease devices/hub "
-        "devices/smartcard".split(),
-        Answer("cannot be said", "a device of one host is no part of a guest", _HOST),
+        "devices/smartcard",
+        "a device of one host is no part of a guest",
+        _HOST,
     ),
-    **dict.fromkeys(
+    **cannot(
         "devices/filesystem devices/channel devices/tpm devices/rng devices/sound devices/audio "
         "devices/watchdog devices/panic devices/shmem devices/vsock devices/iommu devices/memory "
-        "devices/nvram devices/crypto".split(),
-        Answer("cannot be said", "the guest has disks, cards and a screen, no other devices"),
+        "devices/nvram devices/crypto",
+        "the guest has disks, cards and a screen, no other devices",
     ),
-    **dict.fromkeys(
-        "cpu memoryBacking maxMemory sysinfo perf genid idmap keywrap launchSecurity pm".split(),
-        Answer("cannot be said", "the machine is as Xen makes it", _HOST),
+    **cannot(
+        "cpu memoryBacking maxMemory sysinfo perf genid idmap keywrap launchSecurity pm",
+        "the machine is as Xen makes it",
+        _HOST,
     ),
-    **dict.fromkeys(
-        "os/nvram os/bootmenu os/bios os/smbios os/dtb os/acpi os/firmware os/init".split(),
-        Answer("cannot be said", "the firmware is as Xen has it"),
+    **cannot(
+        "os/nvram os/bootmenu os/bios os/smbios os/dtb os/acpi os/firmware os/init",
+        "the firmware is as Xen has it",
     ),
-    "vcpus": Answer("not needed", "<vcpu> says how many there are"),
-    "seclabel": Answer("cannot be said", "labels of a security module are the host's policy"),
-    "on_lockfailure": Answer("not needed", "no lock manager is asked"),
-    "metadata": Answer("not needed", "it is for the programs that wrote it"),
+    **needless("vcpus", "<vcpu> says how many there are"),
+    **cannot("seclabel", "labels of a security module are the host's policy"),
+    **needless("on_lockfailure", "no lock manager is asked"),
+    **needless("metadata", "it is for the programs that wrote it"),
 }
 _UNKNOWN = Answer("cannot be said", "a spec has nothing like it", _HOST)
 

@@ -77,140 +77,110 @@ SPEC_KEYS: Mapping[str, str] = {
     "boot": "boot_order, where it is not c",
     "ip": "address",
 }
-_GROUPS: tuple[tuple[Answer, str], ...] = (
-    (
-        Answer("cannot be said", "one list of processors holds for all of them", "cpus ="),
-        "cpus_soft cpu",
-    ),
-    (
-        Answer("cannot be said", "only the weight and the cap are", "xl sched-rtds -d NAME ..."),
+
+
+def cannot(keys: str, text: str, hint: str = "") -> dict[str, Answer]:
+    """Keys that a spec has no word for, with the reason and what does it instead."""
+    return dict.fromkeys(keys.split(), Answer("cannot be said", text, hint))
+
+
+def needless(keys: str, text: str, hint: str = "") -> dict[str, Answer]:
+    """Keys that a build does without."""
+    return dict.fromkeys(keys.split(), Answer("not needed", text, hint))
+
+
+KEYS: Mapping[str, Answer] = {
+    **cannot("cpus_soft cpu", "one list of processors holds for all of them", "cpus ="),
+    **cannot(
         "period slice latency extratime",
+        "only the weight and the cap are",
+        "xl sched-rtds -d NAME ...",
     ),
-    (
-        Answer("cannot be said", "a pool of processors is the host's", "xl cpupool-migrate"),
-        "pool",
-    ),
-    (
-        Answer(
-            "cannot be said",
-            "a device of one host is no part of what a guest is built of",
-            "xl pci-attach NAME BDF, or add the line to the installed configuration",
-        ),
+    **cannot("pool", "a pool of processors is the host's", "xl cpupool-migrate"),
+    **cannot(
         "pci pci_msitranslate pci_permissive pci_power_mgmt pci_seize gfx_passthru rdm "
         "rdm_mem_boundary dtdev ioports iomem irqs irq passthrough vscsi",
+        "a device of one host is no part of what a guest is built of",
+        "xl pci-attach NAME BDF, or add the line to the installed configuration",
     ),
-    (
-        Answer("cannot be said", "USB devices are the host's", "xl usbdev-attach NAME ..."),
+    **cannot(
         "usb usbctrl usbdev usbdevice usbversion",
+        "USB devices are the host's",
+        "xl usbdev-attach NAME ...",
     ),
-    (
-        Answer(
-            "cannot be said",
-            "a password here would stand in clear in every rendering",
-            "VNC listens on 127.0.0.1: come by ssh -L",
-        ),
+    **cannot(
         "vncpasswd spicepasswd",
+        "a password here would stand in clear in every rendering",
+        "VNC listens on 127.0.0.1: come by ssh -L",
     ),
-    (
-        Answer("cannot be said", "the one screen of a spec is VNC", "vnc = true"),
+    **cannot(
         "sdl opengl display xauthority spice spice_clipboard_sharing spice_image_compression "
         "spice_streaming_video spiceagent_mouse spicedisable_ticketing spicehost spiceport "
         "spicetls_port spiceusbredirection spicevdagent vncconsole",
+        "the one screen of a spec is VNC",
+        "vnc = true",
     ),
-    (
-        Answer("not needed", "it is about the program that shows the screen, not the guest"),
-        "vncviewer",
-    ),
-    (
-        Answer(
-            "cannot be said",
-            "the emulated PC is as Xen makes it",
-            "what a Linux guest needs of it is there; tell us what else must be",
-        ),
+    **needless("vncviewer", "it is about the program that shows the screen, not the guest"),
+    **cannot(
         "acpi acpi_firmware acpi_laptop_slate acpi_s3 acpi_s4 altp2m altp2mhvm apic "
         "bios_path_override cpuid cpuid_check e820_host features firmware_override hap hpet isa "
         "machine_address_size mca_caps mmio_hole ms_vm_genid msr_relaxed nestedhvm nx oos pae "
         "smbios smbios_firmware soundhw stdvga suppress_spurious_page_faults timer_mode tsc_mode "
         "vendor_device vga vhpt videoram viridian vkb vkb_device vpt_align xen_platform_pci "
         "nographic hvm_pirq guest_os_type",
+        "the emulated PC is as Xen makes it",
+        "what a Linux guest needs of it is there; tell us what else must be",
     ),
-    (
-        Answer("cannot be said", "the guest's clock is UTC", "timezone says what it shows"),
-        "localtime rtc_timeoffset",
-    ),
-    (
-        Answer("not needed", "the serial console of a full PC is always there"),
-        "serial",
-    ),
-    (
-        Answer("not needed", "the host's own device model is found by name"),
+    **cannot("localtime rtc_timeoffset", "the guest's clock is UTC", "timezone says what it shows"),
+    **needless("serial", "the serial console of a full PC is always there"),
+    **needless(
         "device_model device_model_version device_model_override",
+        "the host's own device model is found by name",
     ),
-    (
-        Answer("cannot be said", "the device model runs as xl starts it", ""),
+    **cannot(
         "device_model_args device_model_args_hvm device_model_args_pv "
         "device_model_stubdomain_override device_model_stubdomain_seclabel device_model_user "
         "dm_restrict stubdomain_cmdline stubdomain_kernel stubdomain_memory stubdomain_ramdisk "
         "loader",
+        "the device model runs as xl starts it",
     ),
-    (
-        Answer("not needed", "a pygrub guest of ours is always restricted where Xen can"),
+    **needless(
         "bootloader_restrict bootloader_user",
+        "a pygrub guest of ours is always restricted where Xen can",
     ),
-    (
-        Answer("cannot be said", "the guest has disks, cards and a screen, no other devices", ""),
+    **cannot(
         "channel vtpm tpmif p9 pvcalls vdispl vsnd vuart virtio fda fdb netif",
+        "the guest has disks, cards and a screen, no other devices",
     ),
-    (
-        Answer("cannot be said", "labels of a security module are the host's policy", ""),
-        "seclabel init_seclabel access_control",
+    **cannot(
+        "seclabel init_seclabel access_control", "labels of a security module are the host's policy"
     ),
-    (
-        Answer("cannot be said", "limits of Xen's tables stay Xen's own", ""),
+    **cannot(
         "max_event_channels max_grant_frames max_grant_version max_maptrack_frames "
         "shadow_memory vmtrace_buf_kb vpmu nomigrate llc_colors nr_spis blkif",
+        "limits of Xen's tables stay Xen's own",
     ),
-    (
-        Answer("cannot be said", "a guest of 32 or 64 bit x86 has none of it", ""),
-        "device_tree gic_version sve tee vnuma",
-    ),
-    (
-        Answer("cannot be said", "PV guests run without the shim here", 'type = "pvh" is leaner'),
+    **cannot("device_tree gic_version sve tee vnuma", "a guest of 32 or 64 bit x86 has none of it"),
+    **cannot(
         "pvshim pvshim_cmdline pvshim_extra pvshim_path",
+        "PV guests run without the shim here",
+        'type = "pvh" is leaner',
     ),
-    (
-        Answer("cannot be said", "a guest that serves devices to others is not built", ""),
-        "driver_domain blkdev_start",
-    ),
-    (
-        Answer("cannot be said", "no watchdog and no soft reset is set up", "on_crash, on_reboot"),
+    **cannot("driver_domain blkdev_start", "a guest that serves devices to others is not built"),
+    **cannot(
         "on_watchdog on_soft_reset",
+        "no watchdog and no soft reset is set up",
+        "on_crash, on_reboot",
     ),
-    (
-        Answer("cannot be said", "the root file system is a disk"),
-        "nfs_root nfs_server",
+    **cannot("nfs_root nfs_server", "the root file system is a disk"),
+    **cannot("bootentry", "names of the menu are the guest's own"),
+    **needless(
+        "on_xend_start on_xend_stop", "a link in /etc/xen/auto starts a guest", "autostart = true"
     ),
-    (
-        Answer("cannot be said", "names of the menu are the guest's own", ""),
-        "bootentry",
-    ),
-    (
-        Answer("not needed", "a link in /etc/xen/auto starts a guest", "autostart = true"),
-        "on_xend_start on_xend_stop",
-    ),
-    (
-        Answer("not needed", "on_poweroff, on_reboot and on_crash say it"),
-        "restart",
-    ),
-    (
-        Answer("not needed", "vif says how many cards there are"),
-        "nics interface",
-    ),
-    (
-        Answer("not needed", "it was for suspending under xend"),
-        "xend_suspend_evtchn_compat monitor target",
-    ),
-)
+    **needless("restart", "on_poweroff, on_reboot and on_crash say it"),
+    **needless("nics interface", "vif says how many cards there are"),
+    **needless("xend_suspend_evtchn_compat monitor target", "it was for suspending under xend"),
+}
 # at these values a key says what holds anyway (xl.cfg(5), create.py of xm)
 DEFAULTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys("acpi apic pae nx hap acpi_s3 acpi_s4 vkb_device".split(), ("1",)),
@@ -227,7 +197,6 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = {
     "xen_platform_pci": ("1",),
     "tsc_mode": ("default", "0"),
 }
-KEYS: Mapping[str, Answer] = {key: answer for answer, keys in _GROUPS for key in keys.split()}
 
 
 def answer_of(key: str, value: str, *, target: str) -> Answer:

@@ -94,15 +94,8 @@ def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _READ_BACK = 400  # lines of a failure that are searched for its cause
 
-_PASSED_ON = (
-    "HOME",
-    "USER",
-    "TMPDIR",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "DOMU_OFFLINE",
+_PASSED_ON = tuple(
+    "HOME USER TMPDIR http_proxy https_proxy no_proxy SSL_CERT_FILE DOMU_OFFLINE".split()
 )
 
 # all that a program behind walls gets of the caller's environment: http_proxy may hold a password

@@ -45,15 +45,7 @@ DISKS = ("disk.*", "disk-*", "swap.img")
 # spec keys that say where packages come from, and words for people: with others, what is built is
 # the same, and nothing is built anew for their sake alone
 INDIFFERENT = frozenset(
-    {
-        "description",
-        "mirror",
-        "bootstrap",
-        "keyring",
-        "elements_path",
-        "element_hosts",
-        "roles_path",
-    }
+    "description mirror bootstrap keyring elements_path element_hosts roles_path".split()
 )
 
 

@@ -166,13 +166,7 @@ def survey(tree: Beneath) -> RootTree:
 _SSHD = "/etc/ssh/sshd_config.d"  # included first of all from OpenSSH 8.2 of Debian on
 FOLDERS = (
     *("/etc/udev", "/etc/systemd/network", "/etc/initramfs-tools", "/etc/dracut.conf.d"),
-    *(
-        "/etc/kernel/postinst.d",
-        "/etc/mkinitfs",
-        "/etc/sv/agetty-hvc0",
-        "/var/lib/dpkg",
-        "/boot/grub",
-    ),
+    *"/etc/kernel/postinst.d /etc/mkinitfs /etc/sv/agetty-hvc0 /var/lib/dpkg /boot/grub".split(),
     *("/boot/loader/entries", "/var/lib/cloud", "/etc/network", _SSHD),
 )
 

@@ -21,17 +21,7 @@ _BITS, _DEPTH = 64, 4
 _TOO_DEEP = "nested too deeply"
 _PATH_KEYS = ("keyring", "root_password_file")
 _PATH_LIST_KEYS = ("elements_path", "authorized_keys", "roles_path")
-OWN_KEYS = (
-    "name",
-    "uuid",
-    "hostname",
-    "address",
-    "mac",
-    "vifname",
-    "vncdisplay",
-    "image_dev",
-    "swap_dev",
-)
+OWN_KEYS = tuple("name uuid hostname address mac vifname vncdisplay image_dev swap_dev".split())
 # a key of a later layer takes those of the earlier ones away that would contradict it
 _REPLACES = {
     "address": ("dhcp", "netmask"),

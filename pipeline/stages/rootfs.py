@@ -408,22 +408,9 @@ STAGE = Stage(
     revision=REVISION,
     room_mib=225,
     after=("mirror", "base", "kernel"),
-    keys=(
-        "suite",
-        "arch",
-        "init",
-        "boot",
-        "cmdline",
-        "fs",
-        "kernel",
-        "packages",
-        "elements",
-        "elements_path",
-        "timezone",
-        "locale",
-        "debconf_priority",
-        "guest_mirror",
-        "vnc",
+    keys=tuple(
+        "suite arch init boot cmdline fs kernel packages elements elements_path timezone "
+        "locale debconf_priority guest_mirror vnc".split()
     ),
     seldom=("role", "roles_path", "role_args"),
     reads={

@@ -167,34 +167,10 @@ STAGE = Stage(
     build=build,
     revision=REVISION,
     after=("image",),
-    keys=(
-        "name",
-        "hostname",
-        "domain",
-        "hosts",
-        "size",
-        "swap",
-        "fs",
-        "format",
-        "image",
-        "clone",
-        "lvm",
-        "lvm_thin",
-        "image_dev",
-        "swap_dev",
-        "partitions",
-        "nodes",
-        "init",
-        "dhcp",
-        "address",
-        "netmask",
-        "gateway",
-        "gateway6",
-        "nameservers",
-        "mtu",
-        "interfaces",
-        "root_password_hash",
-        "root_password_file",
+    keys=tuple(
+        "name hostname domain hosts size swap fs format image clone lvm lvm_thin image_dev "
+        "swap_dev partitions nodes init dhcp address netmask gateway gateway6 nameservers mtu "
+        "interfaces root_password_hash root_password_file".split()
     ),
     reads={
         "authorized_keys": "the lines that they give are an input",

@@ -13,17 +13,10 @@ from tests.elements.rootfs_build import EPOCH, Build, Host, build_rootfs
 pytestmark = pytest.mark.integration
 
 ABI = "9.9.9-9-test"
-GUEST = [
-    "kernel-modules",
-    "xen-udev",
-    "xen-console",
-    "ssh-server",
-    "debconf-priority",
-    "timezone-locale",
-    "guest-sources",
-    "domu-network",
-    "lean-boot",
-]
+GUEST = (
+    "kernel-modules xen-udev xen-console ssh-server debconf-priority timezone-locale "
+    "guest-sources domu-network lean-boot"
+).split()
 
 
 def guest_settings(host: Host, folder: Path) -> dict[str, str]:
@@ -187,11 +180,8 @@ def test_sshd_lets_in_keys_and_nothing_else(systemd_tree: Path) -> None:
         "mkdir -p /run/sshd; ssh-keygen -q -t ed25519 -N '' -f /tmp/key; sshd -T -h /tmp/key",
     )
     for line in (
-        "permitrootlogin without-password",
-        "passwordauthentication no",
-        "kbdinteractiveauthentication no",
-        "pubkeyauthentication yes",
-        "usepam yes",
+        *("permitrootlogin without-password", "passwordauthentication no"),
+        *("kbdinteractiveauthentication no", "pubkeyauthentication yes", "usepam yes"),
     ):
         assert f"{line}\n" in says
     assert "debconf/priority: medium" in run_in(systemd_tree, "debconf-show debconf")

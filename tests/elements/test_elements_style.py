@@ -10,18 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ELEMENTS = sorted(path for path in (ROOT / "elements").iterdir() if path.is_dir())
-PHASES = {
-    "root.d",
-    "extra-data.d",
-    "pre-install.d",
-    "install.d",
-    "post-install.d",
-    "post-root.d",
-    "block-device.d",
-    "pre-finalise.d",
-    "finalise.d",
-    "cleanup.d",
-}
+PHASES = set(
+    "root.d extra-data.d pre-install.d install.d post-install.d post-root.d block-device.d "
+    "pre-finalise.d finalise.d cleanup.d".split()
+)
 each_element = pytest.mark.parametrize("element", ELEMENTS, ids=lambda path: path.name)
 
 
@@ -53,15 +45,9 @@ def test_a_hook_has_a_name_that_dib_runs_and_that_no_other_element_uses(element:
 
 @each_element
 def test_only_known_folders_and_files(element: Path) -> None:
-    known = PHASES | {
-        "environment.d",
-        "bin",
-        "host",
-        "static",
-        "README.rst",
-        "element-deps",
-        "element-provides",
-    }
+    known = PHASES | set(
+        "environment.d bin host static README.rst element-deps element-provides".split()
+    )
     assert {path.name for path in element.iterdir()} <= known
 
 
@@ -72,10 +58,7 @@ def test_a_script_fits_in_a_head_and_stops_at_the_first_error(element: Path) -> 
         assert len(lines) <= 30, script
         assert lines[0] == "#!/bin/bash", script
         head = [
-            'if [ "${DIB_DEBUG_TRACE:-0}" -gt 0 ]; then',
-            "    set -x",
-            "fi",
-            "set -eu",
+            *('if [ "${DIB_DEBUG_TRACE:-0}" -gt 0 ]; then', "    set -x", "fi", "set -eu"),
             "set -o pipefail",
         ]
         assert lines[3:8] == head, script

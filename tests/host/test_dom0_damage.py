@@ -255,14 +255,7 @@ def test_a_journal_that_is_no_file_of_ours(
 # artifacts
 
 
-FILES: tuple[str, ...] = (
-    "disk.img",
-    "swap.img",
-    "vmlinuz",
-    "initrd.img",
-    "kernel.json",
-    "spec.json",
-)
+FILES: tuple[str, ...] = tuple("disk.img swap.img vmlinuz initrd.img kernel.json spec.json".split())
 FILES += (f"{NAME}.cfg", "SHA256SUMS", "FSVERITY")
 
 

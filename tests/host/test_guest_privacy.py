@@ -79,11 +79,7 @@ class FolderOnlooker(Lookout):
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        'image = "full"\n',
-        'format = "qcow2"\n',
-        'format = "vhd"\n',
-        'clone = "cow"\n',
+        *("", 'image = "full"\n', 'format = "qcow2"\n', 'format = "vhd"\n', 'clone = "cow"\n'),
         'fs = "xfs"\n',
     ],
 )

@@ -38,10 +38,7 @@ MOST_S = 6.0
 
 LENGTH = b"Content-Length: 4096\r\n\r\n"
 WRONG, CUT, SLOW, TIME, HEAD = (
-    "wrong bytes (",
-    "the answer was cut short",
-    "too slow (",
-    "does not answer in time",
+    *("wrong bytes (", "the answer was cut short", "too slow (", "does not answer in time"),
     "KiB before its answer",
 )
 LATE = "its answer has not begun"
@@ -260,16 +257,9 @@ def test_whatever_a_mirror_sends_is_one_line_within_bounds(
 @pytest.mark.parametrize(
     "name",
     [
-        "body without end",
-        "body without end in chunks",
-        "gzip bomb",
-        "drip",
-        "drip in chunks",
-        "100 Continue without end",
-        "drip of 100 Continue",
-        "drip of headers",
-        "redirect with a page without end",
-        "trailers without end",
+        *("body without end", "body without end in chunks", "gzip bomb", "drip"),
+        *("drip in chunks", "100 Continue without end", "drip of 100 Continue"),
+        *("drip of headers", "redirect with a page without end", "trailers without end"),
     ],
 )
 def test_a_release_file_without_a_size_is_bounded_too(name: str, mirror: MisbehavingMirror) -> None:

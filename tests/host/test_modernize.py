@@ -154,14 +154,11 @@ def test_a_pygrub_guest_becomes_a_pvh_guest_and_is_brought_back(
     assert domain.cards[0].mac == "00:16:3e:00:00:01"
     assert is_clean(guest.new_disk)
     was, now = files_in(guest.disk, tmp_path / "was"), files_in(guest.new_disk, tmp_path / "now")
-    assert {path for path in was.keys() | now.keys() if was.get(path) != now.get(path)} == {
-        "etc/network/interfaces",
-        "boot/grub/menu.lst",
-        "boot/grub/grub.cfg",
-        "etc/default/xen-grub-menus",
-        "etc/kernel/postinst.d/zz-xen-grub-menus",
-        "etc/kernel/postrm.d/zz-xen-grub-menus",
-    }
+    assert {path for path in was.keys() | now.keys() if was.get(path) != now.get(path)} == set(
+        "etc/network/interfaces boot/grub/menu.lst boot/grub/grub.cfg "
+        "etc/default/xen-grub-menus etc/kernel/postinst.d/zz-xen-grub-menus "
+        "etc/kernel/postrm.d/zz-xen-grub-menus".split()
+    )
     _, listed = ask(guest, "list-guests")
     assert f"doit modernize cfg={guest.config} undo=yes" in listed
     assert "is installed already" in refused(guest, "unproven=yes").brief

@@ -188,19 +188,7 @@ def expect_full_or_done(code: int, said: str, where: str) -> None:
 def test_a_cold_build_on_a_full_disk_is_one_line_at_any_step(ground: Ground) -> None:
     require(is_root(), "mounts a tmpfs")
     codes, told = [], 0
-    for size in (
-        "16k",
-        "64k",
-        "100k",
-        "128k",
-        "160k",
-        "256k",
-        "400k",
-        "600k",
-        "900k",
-        "1400k",
-        "8m",
-    ):
+    for size in "16k 64k 100k 128k 160k 256k 400k 600k 900k 1400k 8m".split():
         with small_disk(ground.output, size):
             code, said = ground.run(*BUILD)
             expect_full_or_done(code, said, size)

@@ -32,13 +32,10 @@ from tests.host.cage_attempts import OTHER_SYSCTL
 pytestmark = pytest.mark.integration
 
 # the build host's own traces in mmdebstrap's tree
-ONLY_MMDEBSTRAP = {
-    "etc/hostname",
-    "etc/resolv.conf",
-    "etc/.resolv.conf.systemd-resolved.bak",
-    "etc/apt/apt.conf.d/99mmdebstrap",
-    "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
-}
+ONLY_MMDEBSTRAP = set(
+    "etc/hostname etc/resolv.conf etc/.resolv.conf.systemd-resolved.bak "
+    "etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap".split()
+)
 # mmdebstrap's names the host's copy of the keyring
 OTHER_CONTENT = {"etc/apt/sources.list"}
 # databases whose entries have no order

@@ -93,12 +93,9 @@ def ways(path: Path) -> Iterator[str]:
         if owner == "os" and function.attr in OS:
             if not any(word.arg and word.arg.endswith("dir_fd") for word in node.keywords):
                 yield f"os.{function.attr}"
-        elif owner == "os.path" and function.attr not in (
-            "join",
-            "samestat",
-            "basename",
-            "dirname",
-            "normpath",
+        elif (
+            owner == "os.path"
+            and function.attr not in "join samestat basename dirname normpath".split()
         ):
             yield f"os.path.{function.attr}"
         elif owner in MODULES:

@@ -130,10 +130,8 @@ def test_what_a_kvm_guest_lacks_is_found_and_planned(tmp_path: Path) -> None:
     assert found == dict.fromkeys(["fstab", "initrd", "menu", "card-name"], "warning")
     changes = plan_changes(tree, WANTED)
     assert becomes(changes, "/etc/fstab").splitlines() == [
-        "# made by an installer",
-        "/dev/xvda1 / ext4 errors=remount-ro 0 1",
-        "UUID=aaaa-bbbb /home ext4 defaults 0 2",
-        "/dev/xvda2\tnone\tswap\tsw 0 0",
+        *("# made by an installer", "/dev/xvda1 / ext4 errors=remount-ro 0 1"),
+        *("UUID=aaaa-bbbb /home ext4 defaults 0 2", "/dev/xvda2\tnone\tswap\tsw 0 0"),
         "# not there under Xen: /dev/sdc1 /backup xfs defaults 0 0",
         "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0",
     ]

@@ -60,18 +60,9 @@ def differences(old: Domain, new: Domain) -> Iterator[str]:
     for aspect, key in (("memory", "memory_mib"), ("maxmem", "maxmem_mib")):
         if getattr(old, key) != getattr(new, key):
             yield aspect
-    for aspect in (
-        "type",
-        "uuid",
-        "vcpus",
-        "maxvcpus",
-        "cpus",
-        "cpu_weight",
-        "cap",
-        "on_poweroff",
-        "on_reboot",
-        "on_crash",
-    ):
+    for (
+        aspect
+    ) in "type uuid vcpus maxvcpus cpus cpu_weight cap on_poweroff on_reboot on_crash".split():
         if getattr(old, aspect) != getattr(new, aspect):
             yield aspect
     if old.name.lower() != new.name:

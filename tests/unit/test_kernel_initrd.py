@@ -75,12 +75,7 @@ def test_parents_are_made_once_and_the_console_is_a_device() -> None:
     archive.add_file("a/b/one", b"1")
     archive.add_file("a/b/two", b"2")
     archive.add_console()
-    assert [member.name for member in archive.members] == [
-        "a",
-        "a/b",
-        "a/b/one",
-        "a/b/two",
-        "dev",
-        "dev/console",
-    ]
+    assert [
+        member.name for member in archive.members
+    ] == "a a/b a/b/one a/b/two dev dev/console".split()
     assert len(archive.pack()) % 4 == 0

@@ -46,19 +46,14 @@ def test_what_pygrub_needed_goes_and_all_else_stays(tmp_path: Path) -> None:
     removed = [line[1:] for line in show_difference(old, text)[2:] if line[0] == "-"]
     added = [line[1:] for line in show_difference(old, text)[2:] if line[0] == "+"]
     assert removed == [
-        "bootloader = '/usr/lib/xen-4.17/bin/pygrub'",
-        "bootloader_args = [ '--kernel=x' ]",
-        "root = '/dev/sda2 ro'",
-        "disk = [ 'phy:VG0/web1-disk,sda2,w',",
+        *("bootloader = '/usr/lib/xen-4.17/bin/pygrub'", "bootloader_args = [ '--kernel=x' ]"),
+        *("root = '/dev/sda2 ro'", "disk = [ 'phy:VG0/web1-disk,sda2,w',"),
         "         'file:/srv/swap.img,sda1,w' ]  # two of them",
     ]
     assert added == [
-        'kernel = "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"',
-        'type = "pvh"',
-        "disk = [",
+        *('kernel = "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"', 'type = "pvh"', "disk = ["),
         '    "format=raw, vdev=xvda2, access=rw, target=/dev/VG0/web1-xvda2.2",',
-        '    "format=raw, vdev=xvda1, access=rw, target=/srv/swap.img",',
-        "]",
+        *('    "format=raw, vdev=xvda1, access=rw, target=/srv/swap.img",', "]"),
     ]
 
 

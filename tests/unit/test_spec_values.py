@@ -169,13 +169,7 @@ def test_every_form_of_a_mirror_passes(mirror: str) -> None:
 @pytest.mark.parametrize(
     "mirror",
     [
-        "",
-        "ftp://x/debian",
-        "http://",
-        "http://a b/",
-        "-o",
-        "http://x/../..",
-        "file:debian",
+        *("", "ftp://x/debian", "http://", "http://a b/", "-o", "http://x/../..", "file:debian"),
         "x:y:z",
     ],
 )

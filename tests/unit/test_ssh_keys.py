@@ -56,9 +56,7 @@ def test_sound_keys_of_every_kind_pass() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        "no-pty",
-        "restrict,pty",
-        'from="10.0.0.0/8,*.example.org"',
+        *("no-pty", "restrict,pty", 'from="10.0.0.0/8,*.example.org"'),
         'command="/bin/echo \\"hello, you\\"",no-agent-forwarding',
         'environment="A=b c",cert-authority',
     ],

@@ -39,14 +39,9 @@ def test_root_enters_by_a_key_in_the_first_file(line: str, names: list[str]) -> 
 @pytest.mark.parametrize(
     "line",
     [
-        "PermitRootLogin no",
-        "PermitRootLogin forced-commands-only",
-        "PubkeyAuthentication no",
-        "AuthorizedKeysFile none",
-        "AllowUsers admin",
-        "AllowUsers * !root",
-        "DenyUsers admin,root",
-        "AllowGroups wheel",
+        *("PermitRootLogin no", "PermitRootLogin forced-commands-only"),
+        *("PubkeyAuthentication no", "AuthorizedKeysFile none", "AllowUsers admin"),
+        *("AllowUsers * !root", "DenyUsers admin,root", "AllowGroups wheel"),
         "AuthenticationMethods publickey,password",
         "Match User root\nPubkeyAuthentication no",
     ],

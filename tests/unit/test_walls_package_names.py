@@ -9,23 +9,11 @@ from pipeline.walls import package_names as names
 
 RIGHT: dict[Callable[..., str], list[str]] = {
     names.require_package: ["libc6", "g++", "libstdc++-12-dev", "0ad", "libx_1", "a", "Xaw3d.g"],
-    names.require_version: [
-        "1",
-        "2.36-9+deb12u15",
-        "1:9.2p1-2~bpo12+1",
-        "20230311",
-        "1:5.10.0-1:2",
-    ],
+    names.require_version: "1 2.36-9+deb12u15 1:9.2p1-2~bpo12+1 20230311 1:5.10.0-1:2".split(),
     names.require_architecture: ["amd64", "all", "kfreebsd-amd64"],
     names.require_sha256: ["0" * 64, "abcdef0123456789" * 4],
     names.require_control_file: ["control", "md5sums", "postinst", "symbols", "conffiles"],
-    names.require_trigger: [
-        "ldconfig",
-        "/usr/share/man",
-        "update-initramfs",
-        "/usr/lib/x..y",
-        "/a",
-    ],
+    names.require_trigger: "ldconfig /usr/share/man update-initramfs /usr/lib/x..y /a".split(),
     names.require_path: ["/etc/x", "/etc/a b", "/usr/share/ü", "/.", "/etc/..x"],
 }
 WRONG: dict[Callable[..., str], list[str]] = {
@@ -35,15 +23,7 @@ WRONG: dict[Callable[..., str], list[str]] = {
     names.require_sha256: ["0" * 63, "0" * 65, "A" * 64, "g" * 64],
     names.require_control_file: ["list", "x.list", "sh.x", "-x", "x" * 51],
     names.require_trigger: [
-        "File",
-        "Unincorp",
-        "Lock",
-        "a_b",
-        "/a//b",
-        "/",
-        "/a\x7f",
-        "/ü",
-        "x\ty",
+        *("File", "Unincorp", "Lock", "a_b", "/a//b", "/", "/a\x7f", "/ü", "x\ty"),
     ],
     names.require_path: ["etc/x", "/..", "/etc/../x", "/x\ny", "/a" * 120, "/" + "x" * 4001],
 }

@@ -71,12 +71,8 @@ def test_old_pygrub_reads_menu_lst_only_and_new_pygrub_prefers_grub_cfg() -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "menuentry 'a' {\nlinux /x\n",
-        "}\n",
-        "menuentry 'a' {\nmenuentry 'b' {\n}\n}\n",
-        "menuentry 'a' {\nchainloader +1\n}\n",
-        'menuentry "a"{\nlinux /x\n}\n',
+        *("", "menuentry 'a' {\nlinux /x\n", "}\n", "menuentry 'a' {\nmenuentry 'b' {\n}\n}\n"),
+        *("menuentry 'a' {\nchainloader +1\n}\n", 'menuentry "a"{\nlinux /x\n}\n'),
     ],
 )
 def test_a_grub_cfg_that_pygrub_gives_up_on_is_refused(text: str) -> None:

@@ -24,13 +24,7 @@ _NOT_THEN = frozenset(
 )
 _DROPPED = (
     *("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian"),
-    *(
-        "usr/share/bash-completion",
-        "usr/lib/systemd",
-        "lib/systemd",
-        "usr/share/bug",
-        "usr/share/gcc",
-    ),
+    *"usr/share/bash-completion usr/lib/systemd lib/systemd usr/share/bug usr/share/gcc".split(),
 )
 
 

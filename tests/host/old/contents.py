@@ -107,19 +107,7 @@ if [ ! -e /etc/passwd ]; then
 fi
 """
 _FOLDERS = (
-    *(
-        "boot",
-        "dev",
-        "home",
-        "mnt",
-        "opt",
-        "proc",
-        "root",
-        "srv",
-        "sys",
-        "usr/local/bin",
-        "usr/local/sbin",
-    ),
+    *"boot dev home mnt opt proc root srv sys usr/local/bin usr/local/sbin".split(),
     *("var/backups", "var/cache", "var/lib/misc", "var/lock", "var/log", "var/mail", "var/run"),
     *("var/spool", "etc/init.d", *(f"etc/rc{level}.d" for level in "0123456S")),
 )

@@ -5,8 +5,6 @@ of them stand at the very paths that they have here, so that artifacts keep the 
 empty disk beside it is for volume groups. The machine is a snapshot: what is done in it is gone.
 """
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """`doit adopt`: a root file system from elsewhere becomes what guests are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial

@@ -6,8 +6,6 @@ doit's own, and so is every option after a command of doit's own, as in `doit ru
 or `doit list --all`.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches

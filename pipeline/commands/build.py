@@ -1,7 +1,5 @@
 """Building guests, and asking about them."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """Changes of an installed guest: a new kernel, another size, a new root disk."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Jobs for CI systems: one a guest."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

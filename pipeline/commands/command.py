@@ -1,7 +1,5 @@
 """What a command of the command line is: `doit COMMAND name=GUEST key=value`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from importlib import import_module
 

@@ -1,7 +1,5 @@
 """The command line, read and judged as a whole before anything runs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`doit completion bash|zsh|fish`: a script for the shell, and what it asks at every Tab."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

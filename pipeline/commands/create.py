@@ -1,7 +1,5 @@
 """`doit create`: what only a person can say is asked, then the spec is written."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import secrets

@@ -4,8 +4,6 @@ What goes is put aside under the guest's journal and removed then: a kill leaves
 nothing. What is installed on this host, and the golden half, are other commands' (remove, gc).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """Images from a repository to a Xen host, and the keys that sign them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager

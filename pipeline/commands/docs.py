@@ -1,7 +1,5 @@
 """`doit docs`: the pages as a site that can be read and searched without a network."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 All of it is made of the registry and the models.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 import textwrap

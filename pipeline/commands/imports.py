@@ -1,7 +1,5 @@
 """`doit import`: specs of configurations that others have made, file by file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 `python -m pipeline.commands.manual --write` writes both.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Container, Iterator

@@ -1,7 +1,5 @@
 """Where packages come from: mirrors, the caching proxy, releases."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator, Mapping

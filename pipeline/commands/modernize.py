@@ -1,7 +1,5 @@
 """doit modernize: what is wrong with an old guest, and the PVH guest that it becomes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Nights, and channels moved by hand."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import time

@@ -1,7 +1,5 @@
 """Guests published: an immutable copy, with all that is said of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.artifact import published as versions

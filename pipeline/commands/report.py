@@ -1,7 +1,5 @@
 """`doit report`: the page about a guest, written beside what is built."""
 
-from __future__ import annotations
-
 import time
 
 from pipeline.caller import shorten_path

@@ -1,7 +1,5 @@
 """A user's own folder: made, and filled with what xen-tools' configuration said."""
 
-from __future__ import annotations
-
 import os
 import platform
 import tomllib

@@ -1,7 +1,5 @@
 """`doit ssh`: into a guest whose address is known or found, with its own host keys and no other."""
 
-from __future__ import annotations
-
 import ipaddress
 from pathlib import Path
 

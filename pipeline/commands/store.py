@@ -1,7 +1,5 @@
 """What the pipeline keeps: the store, the package cache, locks."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path

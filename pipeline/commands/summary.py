@@ -1,7 +1,5 @@
 """What is said when a build has ended: what there is now, how to start it and how to log in."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

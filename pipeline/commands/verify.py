@@ -1,7 +1,5 @@
 """What is said of a published version: verified, held against what is known, built again."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from pipeline.artifact.published import require_version

@@ -3,8 +3,6 @@
 Each is what our own commands do, one after the other.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path

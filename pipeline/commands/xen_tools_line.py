@@ -5,8 +5,6 @@ hostname=web1 lvm=VG0`. The files are read as xen-create-image 4.9.2 reads them:
 below the command line, the file of --config above it; the command in one is never run.
 """
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ is all of its xenstore. Nothing counts but a MAC of ours beside a text that is a
 bridge's networks or a private one; whether the guest is there, its host key says.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import re

@@ -5,8 +5,6 @@ text (PEP 383) and the same bytes again when it is written. Texts, links and rec
 aside and put in place by renames.
 """
 
-from __future__ import annotations
-
 import codecs
 import os
 import re

@@ -3,8 +3,6 @@
 A folder's name is the ABI and a digest of kernel and ramdisk, so what is in one never changes.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import uuid

@@ -9,8 +9,6 @@ their place in one exchange; those that were there before under the same name ar
 .ABI.previous, which is what `back` returns to.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import sys

@@ -5,8 +5,6 @@ its new kernel noted (`pending`), and `doit start` finishes the refresh before i
 domain; until then every start, by whatever means, boots the old kernel with its own modules.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ The user may read its guest's disk while pygrub runs (xen/restricted-pygrub lets
 other file, no login and no home. Its number is its group's too, for pygrub takes one for the other.
 """
 
-from __future__ import annotations
-
 import grp
 import os
 import pwd

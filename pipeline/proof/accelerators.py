@@ -4,8 +4,6 @@ Whether it can is found out by trying, once for each start of the machine: a /de
 an emulation that lacks instructions of Xen's. The answer is kept in output/cache/kvm.json.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -4,8 +4,6 @@ Pure: the texts go in, sentences for a person come out. `find_host_fault` tells 
 nothing about the guest.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The named checks: what the guest must answer, and what it answered. Pure: no process, no file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The guest's console as Xen logs it: what it printed, when, and typing into it."""
 
-from __future__ import annotations
-
 import re
 import time
 from contextlib import suppress

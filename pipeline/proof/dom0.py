@@ -5,8 +5,6 @@ that is thrown away. So xl reads the emitted configuration as it is, and the art
 change. What is mounted there goes with the last process in it: xl's own, when the guest is gone.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -4,8 +4,6 @@ looks for root's keys; the private half stays in memory, here and in the test ho
 The guest's file systems are mounted in the test host, which is thrown away, never on this machine.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """What a proof leaves beside the artifact: proof.json and console.log."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

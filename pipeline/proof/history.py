@@ -5,8 +5,6 @@ kind are compared: the same Xen, accelerator and way to boot. Where the processo
 is judged are the seconds that the emulator computed: the clock's grow with a machine's other work.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import time

@@ -1,7 +1,5 @@
 """What a guest lives through: shut down, reboot, save and restore, live migration."""
 
-from __future__ import annotations
-
 import time
 
 from pipeline.errors import Finding, GuestFailed

@@ -1,7 +1,5 @@
 """The emulated machine that Xen runs in: QEMU's command line, its state, its disks."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import socket

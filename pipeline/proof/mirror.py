@@ -5,8 +5,6 @@ goes its whole way: name service, route, HTTP, signatures, the keyring in the gu
 out, and nothing has to be fetched for the signed files.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re

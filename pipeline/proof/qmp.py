@@ -1,7 +1,5 @@
 """QEMU's monitor: commands as JSON over a socket (docs/interop/qmp-spec of QEMU)."""
 
-from __future__ import annotations
-
 import json
 import socket
 import time

@@ -1,7 +1,5 @@
 """Before a proof: whether there is an artifact, whether it is the spec's, whether the key fits."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ take longer than the proof's own work on it. Everything else has SHA-256. Size a
 are kept beside it: a glance trusts them, publishing does not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """SSH from the test host into the guest, with the guest's published host keys and no other."""
 
-from __future__ import annotations
-
 import shlex
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Where a guest is proven: a dom0 with an agent in it, emulated or real."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -6,8 +6,6 @@ state of the mirror, so that a night's other updates do not build it again. `tes
 booted once and frozen when its daemons run: a disk, the memory and the devices' state.
 """
 
-from __future__ import annotations
-
 import gzip
 import os
 import re

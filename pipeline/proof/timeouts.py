@@ -1,7 +1,5 @@
 """How long to wait for a guest: bounds for a machine of ordinary speed, times a factor."""
 
-from __future__ import annotations
-
 import os
 
 from pipeline.errors import UsageError

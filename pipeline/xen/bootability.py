@@ -4,8 +4,6 @@ The caller reads kernel, initrd and file system into BootFacts. A fact that is N
 the rules that need it say nothing. What depends on Xen's version is in compatibility.py.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace

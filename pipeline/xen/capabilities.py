@@ -8,8 +8,6 @@ and shadow_domctl EINVAL to the try after it, which is what xl shows. `xl info` 
 since 4.13, when it learnt the word pv too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 
 from pipeline.errors import Finding

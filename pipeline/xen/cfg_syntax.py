@@ -5,8 +5,6 @@ are lower case, a carriage return is an error, a string may not span lines, esca
 `_ESCAPES`, `+=` appends, `;` separates statements.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ Xen's bzImage loader; the modules of Debian's GRUB 2.06 and 2.12; Debian's kerne
 (LEGACY_VSYSCALL_NONE in 4.8); for etch and lenny on each other's hosts, administrators' notes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

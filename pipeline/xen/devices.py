@@ -1,7 +1,5 @@
 """Disks, network cards and the framebuffer of a domain."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Callable

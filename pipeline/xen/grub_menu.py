@@ -5,8 +5,6 @@ GRUB 2's language: `if` and variables are not run, `submenu` is flattened. pygru
 menu.lst only. tests/host/test_xl_real_parser.py asks pygrub's own parser.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

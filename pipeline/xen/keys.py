@@ -4,8 +4,6 @@ xl skips unknown keys without a word, and only prints a line for an unknown vif 
 unknown variables alone. So a misspelt key is a guest without what it should have had.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator, Mapping
 

@@ -4,8 +4,6 @@ The schema is libvirt's own (formatdomain, drvxen); tests/host/test_libvirt_sche
 what is rendered here. `virsh autostart NAME` takes the place of /etc/xen/auto.
 """
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ One rule is added to Jinja2: no value reaches the text without a serializer. The
 compiled when this module is imported (60 ms), which only what renders does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib import resources

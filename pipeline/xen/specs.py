@@ -1,7 +1,5 @@
 """Device strings: the comma-separated text inside disk=[], vif=[] and vfb=[] of xl and xm."""
 
-from __future__ import annotations
-
 import re
 
 from pipeline.xen.devices import Card, Disk, Framebuffer

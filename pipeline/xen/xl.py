@@ -4,8 +4,6 @@
 written: what needs them raises Unsupported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath

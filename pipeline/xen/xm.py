@@ -4,8 +4,6 @@ xend ran the file; `parse` does not: it reads literals and refuses anything that
 are from xmexample1 and xm's create.py of Xen 3.0 to 3.3, and from what etch and lenny shipped.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """One prover for all tests that boot guests."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Whether a processor can run Xen is found out by running it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

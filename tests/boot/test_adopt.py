@@ -1,7 +1,5 @@
 """Systems from elsewhere under Xen: a KVM disk that plain QEMU has booted, and an Alpine Linux."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The project runs in the test host's own dom0: what others build their end-to-end tests on."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path

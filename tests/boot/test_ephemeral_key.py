@@ -1,7 +1,5 @@
 """A proof's own key, put into file systems and disks of every kind by a real test host."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

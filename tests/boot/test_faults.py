@@ -1,7 +1,5 @@
 """Each image is built wrong on purpose and booted: the person is told what is wrong with it."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

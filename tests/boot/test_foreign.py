@@ -1,7 +1,5 @@
 """Guests that were not built here: what xen-create-image makes does not pass, and is told why."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """What a guest lives through, and what is seen of it on its console and its screen."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Guests that the pipeline built, booted under real Xen: nothing here is simulated but the CPU."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 One test, because its steps are one life: what is asserted after each is what the step before left.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

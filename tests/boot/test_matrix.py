@@ -4,8 +4,6 @@ What each guest is stands in its spec, tests/boot/guests/. The core of it runs a
 tests/boot/test_guests_boot.py.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

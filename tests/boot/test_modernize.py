@@ -4,8 +4,6 @@ Image files here, with the emulated dom0; volumes in a real one (the test host's
 are real too. /etc/xen-tools has no word about volumes but their paths: those of the configuration.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

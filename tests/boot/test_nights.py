@@ -6,8 +6,6 @@ another update, and a mistake in a guest's file. In night 5 the mirror is down; 
 back, the mistake is mended, and there is room for little. No guest has a key of anybody's.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

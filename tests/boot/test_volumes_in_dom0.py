@@ -1,7 +1,5 @@
 """Guests on logical volumes under real Xen: thick, then a thin snapshot, from their cfg."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

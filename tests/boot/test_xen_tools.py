@@ -1,7 +1,5 @@
 """The line that everybody knows, with a suite of today: built by bin/xen-create-image, proven."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

@@ -4,8 +4,6 @@ What a word says and how it ends is the same as on the command line; anything bu
 what a user would see as a traceback.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

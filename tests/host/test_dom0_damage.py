@@ -3,8 +3,6 @@
 No traceback, no hang, nothing lost: what cannot be read is named, with what to do.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

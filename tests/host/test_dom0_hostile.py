@@ -3,8 +3,6 @@
 Each is a real ext4 file system, made by mke2fs from a tree, and mounted by the word itself.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

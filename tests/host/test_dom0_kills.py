@@ -1,7 +1,5 @@
 """A guest's life, killed at every single step: the old guest is whole, or the new one is."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

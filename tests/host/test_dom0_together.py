@@ -1,7 +1,5 @@
 """Two commands at once on one guest: one after the other, with a word, and both are right."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import subprocess

@@ -1,7 +1,5 @@
 """What a proof seals: the image that a copy-on-write disk rests on, a volume."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """xen-tools' commands as they are typed, from any folder; their lines beside the real parser."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """A guest's address out of what others wrote: only its MAC counts, only an address is one."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import time

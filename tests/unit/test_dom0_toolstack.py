@@ -1,7 +1,5 @@
 """What the toolstack prints, and what a migration would mean, read without a Xen."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.dom0.migrate import judge_storage, xend_settings

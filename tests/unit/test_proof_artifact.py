@@ -1,7 +1,5 @@
 """What is proven, read from a configuration, and where the test host stands in its networks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

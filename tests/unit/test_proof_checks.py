@@ -1,7 +1,5 @@
 """Reading a guest's answers and judging them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from pipeline.errors import Finding

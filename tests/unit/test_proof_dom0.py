@@ -1,7 +1,5 @@
 """Proofs on a real dom0: where they are refused, and how a lease is read from what passes."""
 
-from __future__ import annotations
-
 import importlib.machinery
 import importlib.util
 import socket

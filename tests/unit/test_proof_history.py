@@ -1,7 +1,5 @@
 """Boot times of a guest over its proofs: what is kept, and when a slower one is told."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The key of one proof alone: where it is put, and what a person is told when it cannot be."""
 
-from __future__ import annotations
-
 import ast
 import importlib.machinery
 import importlib.util

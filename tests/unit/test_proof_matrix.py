@@ -1,7 +1,5 @@
 """The table of proofs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The guest's mirror in the test host: what is laid out, and which sources can be answered for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, cast
 

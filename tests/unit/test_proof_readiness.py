@@ -1,7 +1,5 @@
 """What is said before a proof: another spec than the artifact's, a key that does not fit."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

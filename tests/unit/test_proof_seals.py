@@ -1,7 +1,5 @@
 """Whether an artifact counts as proven, and the reason when it does not."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """pygrub as a user of its own: names, texts for each Xen, what the doctor and a proof say of it."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

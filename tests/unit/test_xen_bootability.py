@@ -1,7 +1,5 @@
 """The lint names what would keep a guest from booting, and is silent about a good one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

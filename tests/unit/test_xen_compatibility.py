@@ -1,7 +1,5 @@
 """Guest, kernel and Xen: each rule has a guest that breaks it, and the page says the same."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The domain model refuses what makes no domain, and each renderer what its target cannot say."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

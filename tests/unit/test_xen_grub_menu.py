@@ -1,7 +1,5 @@
 """Menus are read as pygrub reads them, and written so that it can."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.xen.grub_menu import (

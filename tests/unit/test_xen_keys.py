@@ -1,7 +1,5 @@
 """Keys that a toolstack would ignore are named, with what to write instead."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.xen.boot import Boot, Direct, Firmware, Pygrub

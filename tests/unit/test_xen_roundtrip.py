@@ -1,7 +1,5 @@
 """What is rendered for a toolstack says the same thing when it is parsed back."""
 
-from __future__ import annotations
-
 import string
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """xen-tools.conf as defaults: the shipped file's options, and what an administrator writes."""
 
-from __future__ import annotations
-
 import platform
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """xen-tools' own command lines: what they say, what they become."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

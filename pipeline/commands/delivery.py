@@ -198,7 +198,7 @@ def _replace(
 ) -> None:
     """Rebuild it; a running guest is shut down for it and started again where that is asked."""
     toolstack = find_toolstack()
-    was_running = restart and _is_running(toolstack, record.name)
+    was_running = restart and (toolstack is not None and record.name in toolstack.domains())
     if was_running:
         host = power.open_host(project, log_name=record.name)
         power.shut_down(host, [power.find_guest(host, record.name)], timeout_s=180)
@@ -208,7 +208,3 @@ def _replace(
     finally:
         if was_running:
             power.start(host, power.find_guest(host, record.name))
-
-
-def _is_running(toolstack: Toolstack | None, name: str) -> bool:
-    return toolstack is not None and name in toolstack.domains()

@@ -49,14 +49,10 @@ def mend_menu(
             line = f'{setting["head"]}"{words}"'
         elif environment:
             line = environment["head"] + _mend_words(environment["words"], root, console, tags)
-        elif command and "$kernelopts" not in line and _has_options(command["words"]):
+        elif command and "$kernelopts" not in line and "root=" in command["words"]:
             line = command["head"] + _mend_words(command["words"], root, console, tags)
         lines.append(_name_initrd(line, initrds) if _INITRD.match(line) else line)
     return _pad(path, "\n".join(lines))
-
-
-def _has_options(words: str) -> bool:
-    return "root=" in words
 
 
 def _mend_words(

@@ -14,7 +14,6 @@ from pipeline.bootstrap.database import (
 from pipeline.bootstrap.deb import Member
 from pipeline.bootstrap.diversions import apply_diversions
 from pipeline.bootstrap.resolution import Relations, read_relation
-from pipeline.errors import PipelineError
 from pipeline.mirror.stanzas import read_fields
 
 SCRIPT = Member("/x", "0", 0o755, 0, 0, 1_600_000_000, 0, 0, "")
@@ -120,12 +119,6 @@ def test_a_diverted_folder_of_another_package_gets_its_other_name(tree: Path) ->
     own = replace(mine, uid=tree.stat().st_uid, gid=tree.stat().st_gid, mode=0o755)
     apply_diversions(tree, {**packages, "libcryptsetup12": (None, (own,))})
     assert (tree / "lib.usr-is-merged").is_dir()
-
-
-def test_a_diverted_file_is_refused(tree: Path) -> None:
-    divert(tree, "/bin/sh", "/bin/sh.distrib", "dash")
-    with pytest.raises(PipelineError, match="dash diverts /bin/sh, which bash ships"):
-        apply_diversions(tree, {"bash": (None, (folder("/bin/sh", "2"),))})
 
 
 def relations(**depends: str) -> Relations:

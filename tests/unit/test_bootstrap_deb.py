@@ -1,4 +1,4 @@
-"""Reading .deb files: what dpkg accepts is understood, everything else refused by name."""
+"""Reading .deb files: what dpkg accepts is understood; tests/host has what is refused."""
 
 import gzip
 import lzma
@@ -37,22 +37,9 @@ def test_every_compression_of_a_release_is_read(
     assert archive.files[member.start : member.start + member.size] == b"hi"
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"<html>", "no ar archive"),
-        (ar_of(data_tar=b""), "a part is missing: control.tar"),
-        (ar_of(control_tar=b"", data_tar_lz4=b""), "compressed as .lz4"),
-        (ar_of(control_tar=b"", data_tar_xz=b"x" * 99), "format"),
-        (
-            ar_of(control_tar_gz=gzip.compress(b"x" * 99, mtime=0)[:-4], data_tar=b""),
-            "cut short",
-        ),
-    ],
-)
-def test_a_damaged_package_is_refused_by_name(tmp_path: Path, content: bytes, reason: str) -> None:
-    (tmp_path / "x.deb").write_bytes(content)
-    with pytest.raises(PipelineError, match=f"package hello: .*{reason}") as caught:
+def test_a_damaged_package_is_refused_by_name_with_another_way(tmp_path: Path) -> None:
+    (tmp_path / "x.deb").write_bytes(b"<html>")
+    with pytest.raises(PipelineError, match="package hello: .*no ar archive") as caught:
         read_deb(tmp_path / "x.deb", name="hello")
     assert "bootstrap=mmdebstrap" in caught.value.hint
 
@@ -85,20 +72,6 @@ def test_an_owner_that_octal_cannot_hold_is_read() -> None:
     assert (found.uid, found.gid) == (3_000_000, 65534)
 
 
-@pytest.mark.parametrize(
-    ("made", "form", "reason"),
-    [
-        (entry("./usr/../../etc/passwd"), tarfile.GNU_FORMAT, "not a path inside a tree"),
-        (entry("./ü" + "x" * 300), tarfile.PAX_FORMAT, "type b'x'"),
-    ],
-)
-def test_a_path_outside_and_an_unknown_form_are_refused(
-    made: tarfile.TarInfo, form: int, reason: str
-) -> None:
-    with pytest.raises(PipelineError, match=reason):
-        list(read_members(tar_of((made, b""), form=form), name="x"))
-
-
 def test_the_control_part_says_what_the_package_is() -> None:
     files = {"conffiles": b"/etc/a\nremove-on-upgrade /etc/b\n\n", "preinst": b"#!/bin/sh\ntrue\n"}
     control = read_control(Archive(control_tar(**files), b""), name="hello")
@@ -106,8 +79,3 @@ def test_the_control_part_says_what_the_package_is() -> None:
     assert (control.conffiles, control.removed) == (("/etc/a",), ("/etc/b",))
     assert control.has_working_preinst
     assert sorted(control.files) == ["conffiles", "preinst"]
-
-
-def test_a_package_without_a_control_file_is_refused() -> None:
-    with pytest.raises(PipelineError, match="no control file"):
-        read_control(Archive(tar_of((entry("./md5sums"), b"")), b""), name="hello")

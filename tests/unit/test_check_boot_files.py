@@ -1,6 +1,5 @@
 import gzip
 import random
-import struct
 
 import lz4.frame
 import pytest
@@ -15,6 +14,7 @@ from pipeline.check.system import find_settings, read_suites
 from pipeline.errors import Finding
 from pipeline.kernel.cpio import Archive, compress
 from tests.unit.check_facts import make_tree
+from tests.unit.test_kernel_image import NOTES, make_elf
 
 KEYS_ONLY = "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
 NEW, OLD = (9, 2), (5, 1)
@@ -159,8 +159,8 @@ def test_a_kernel_or_an_initrd_with_flipped_bytes_is_told_or_read() -> None:
     archive.add_file("init", b"#!/bin/sh\n", mode=0o755)
     archive.add_file("lib/xen_blkfront.ko", b"x" * 50, mode=0o644)
     initrds = [archive.pack(), compress(archive.pack()), archive.pack() * 3]
-    elf = bytearray(elf_with_a_note())
-    kernels = [bytes(elf), gzip.compress(elf), lz4.frame.compress(bytes(elf))]
+    elf = make_elf(NOTES)
+    kernels = [elf, gzip.compress(elf), lz4.frame.compress(elf)]
     for seed in range(3000):
         chance = random.Random(seed)
         spoiled = []
@@ -173,14 +173,3 @@ def test_a_kernel_or_an_initrd_with_flipped_bytes_is_told_or_read() -> None:
             )
         found = judge_files(spoiled[0], spoiled[1])
         assert all("\n" not in fault for fault in found.faults)
-
-
-def elf_with_a_note() -> bytes:
-    """A 64-bit ELF file with one segment of notes."""
-    note = struct.pack("<III", 4, 8, 18) + b"Xen\0" + struct.pack("<Q", 0x1000000)
-    head = bytearray(64)
-    head[:6] = b"\x7fELF\x02\x01"
-    struct.pack_into("<Q", head, 32, 64)
-    struct.pack_into("<HH", head, 54, 56, 1)
-    entry = struct.pack("<IIQQQQQQ", 4, 0, 120, 0, 0, len(note), len(note), 4)
-    return bytes(head) + entry + note

@@ -5,6 +5,7 @@ from their release notes and are untried.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from pipeline.suites.suite import EXT4_OLD, KEYRINGS, Suite
 
@@ -41,126 +42,84 @@ SID = Suite(
     kernel_version=(6, 12),
     compressions=("zstd", "zstd"),
 )
-_FORKY = replace(
-    SID,
-    name="forky",
-    version="14",
-    security_suite="forky-security",
-    updates_suite="forky-updates",
-)
-_TRIXIE = replace(
-    _FORKY,
-    name="trixie",
+
+
+def older(
+    newer: Suite,
+    name: str,
+    version: str,
+    supported_until: str,
+    kernel_version: tuple[int, int],
+    openssh: tuple[int, int],
+    **changes: Any,
+) -> Suite:
+    """The release before `newer`, of the same distribution unless `changes` say otherwise.
+
+    An archived one has no updates: they went into its last point release.
+    """
+    own = {"name": name, "version": version, "supported_until": supported_until, **changes}
+    made = replace(newer, kernel_version=kernel_version, openssh=openssh, **own)
+    if made.is_archived:
+        return replace(made, security_suite=f"{name}/updates", updates_suite="")
+    return replace(made, security_suite=f"{name}-security", updates_suite=f"{name}-updates")
+
+
+_FORKY = older(SID, "forky", "14", "", (6, 12), (10, 0))
+_TRIXIE = older(
+    *(_FORKY, "trixie", "13", "2030-06-30", (6, 12), (10, 0)),
     has_parallel_bootstrap=True,
-    supported_until="2030-06-30",
-    kernel_version=(6, 12),
-    version="13",
-    security_suite="trixie-security",
-    updates_suite="trixie-updates",
 )
-_BOOKWORM = replace(
-    _TRIXIE,
-    name="bookworm",
-    supported_until="2028-06-30",
-    kernel_version=(6, 1),
+_BOOKWORM = older(
+    *(_TRIXIE, "bookworm", "12", "2028-06-30", (6, 1), (9, 2)),
     compressions=("lz4", "xz"),
-    version="12",
     needs_merged_usr=True,
-    security_suite="bookworm-security",
-    updates_suite="bookworm-updates",
     kernels={"amd64": _CLOUD, "i386": _PAE},
     system_packages={"systemd": SYSTEMD_RESOLVED, "sysvinit": _SYSVINIT_DHCLIENT},
     sources_form="one-line",
-    openssh=(9, 2),
 )
-_BULLSEYE = replace(
-    _BOOKWORM,
-    name="bullseye",
-    supported_until="2026-08-31",
-    kernel_version=(5, 10),
-    version="11",
+_BULLSEYE = older(
+    *(_BOOKWORM, "bullseye", "11", "2026-08-31", (5, 10), (8, 4)),
     needs_merged_usr=False,
-    security_suite="bullseye-security",
-    updates_suite="bullseye-updates",
     system_packages={"systemd": SYSTEMD, "sysvinit": _SYSVINIT_DHCLIENT},
     nic_naming="eth",
-    openssh=(8, 4),
 )
-_BUSTER = replace(
-    _BULLSEYE,
-    name="buster",
+_BUSTER = older(
+    *(_BULLSEYE, "buster", "10", "2024-06-30", (4, 19), (7, 9)),
     has_parallel_bootstrap=False,
-    supported_until="2024-06-30",
-    kernel_version=(4, 19),
     compressions=("", ""),
-    version="10",
     keyring=_REMOVED_KEYS,
     is_archived=True,
-    security_suite="buster/updates",
-    updates_suite="",  # an archived suite has none: it went into the last point release
     kernels={"amd64": ("linux-image-amd64", "linux-image-amd64"), "i386": _PAE},
     system_packages={"systemd": _SYSTEMD_IFUPDOWN, "sysvinit": _SYSVINIT_DHCLIENT},
     has_networkd=False,
     password_hash="sha512",
     hash_prefixes=("$6$", "$5$", "$1$"),  # glibc's crypt, before libxcrypt
-    openssh=(7, 9),
 )
-_STRETCH = replace(
-    _BUSTER,
-    name="stretch",
-    supported_until="2022-06-30",
-    kernel_version=(4, 9),
-    version="9",
-    security_suite="stretch/updates",
-    openssh=(7, 4),
-)
-_JESSIE = replace(
-    _STRETCH,
-    name="jessie",
-    supported_until="2020-06-30",
-    kernel_version=(3, 16),
-    version="8",
-    security_suite="jessie/updates",
+_STRETCH = older(_BUSTER, "stretch", "9", "2022-06-30", (4, 9), (7, 4))
+_JESSIE = older(
+    *(_STRETCH, "jessie", "8", "2020-06-30", (3, 16), (6, 7)),
     ext4_features=EXT4_OLD,
-    openssh=(6, 7),
 )
-_WHEEZY = replace(
-    _JESSIE,
-    name="wheezy",
-    supported_until="2018-05-31",
-    kernel_version=(3, 2),
-    version="7",
-    security_suite="wheezy/updates",
+_WHEEZY = older(
+    *(_JESSIE, "wheezy", "7", "2018-05-31", (3, 2), (6, 0)),
     init_default="sysvinit",
     inits=("sysvinit",),
     system_packages={"sysvinit": (*_OLD, "kmod", "isc-dhcp-client")},
     filesystems=("ext4", "ext3", "ext2"),  # today's mkfs.xfs makes nothing that 3.2 can mount
-    openssh=(6, 0),
     needs_vsyscall=True,  # eglibc 2.13
     libc_xen_package="libc6-xen",
 )
-_SQUEEZE = replace(
-    _WHEEZY,
-    name="squeeze",
-    supported_until="2016-02-29",
-    kernel_version=(2, 6),
-    version="6",
-    security_suite="squeeze/updates",
+_SQUEEZE = older(
+    *(_WHEEZY, "squeeze", "6", "2016-02-29", (2, 6), (5, 5)),
     kernels={"amd64": ("linux-image-2.6-amd64",) * 2, "i386": ("linux-image-2.6-686-bigmem",) * 2},
     system_packages={"sysvinit": (*_OLD, "module-init-tools", "isc-dhcp-client")},
     has_inrelease=False,  # from wheezy on
     has_run=False,  # wheezy's release goal
     default_locale="C",  # C.UTF-8 came with wheezy's libc-bin
-    openssh=(5, 5),
 )
-_LENNY = replace(
-    _SQUEEZE,
-    name="lenny",
+_LENNY = older(
+    *(_SQUEEZE, "lenny", "5.0", "2012-02-06", (2, 6), (5, 1)),
     xen_modules={"amd64": "linux-modules-2.6-xen-amd64", "i386": "linux-modules-2.6-xen-686"},
-    supported_until="2012-02-06",
-    kernel_version=(2, 6),
-    version="5.0",
-    security_suite="lenny/updates",
     kernels={"amd64": ("linux-image-2.6-xen-amd64",) * 2, "i386": ("linux-image-2.6-xen-686",) * 2},
     system_packages={"sysvinit": (*_OLD, "module-init-tools", "dhcp3-client")},
     filesystems=("ext3", "ext2"),  # 2.6.26 has only ext4dev
@@ -168,22 +127,15 @@ _LENNY = replace(
     inode_size=128,
     own_xen="3.2",
     has_old_tools=True,
-    openssh=(5, 1),
 )
-_ETCH = replace(
-    _LENNY,
-    name="etch",
-    supported_until="2010-02-15",
-    kernel_version=(2, 6),
-    version="4.0",
-    security_suite="etch/updates",
+_ETCH = older(
+    *(_LENNY, "etch", "4.0", "2010-02-15", (2, 6), (4, 3)),
     console="tty1",  # 2.6.18-xen: the console is tty1, hvc0 came with 2.6.26
     disk_device="sda",
     own_xen="3.0",
     log_package="sysklogd",
     password_hash="md5",  # glibc 2.3.6; SHA-crypt came with 2.7
     hash_prefixes=("$1$",),
-    openssh=(4, 3),
 )
 
 DEBIAN = (

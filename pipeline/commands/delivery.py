@@ -16,7 +16,7 @@ from pipeline.dom0 import power
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import Installed, require_installed, survey
 from pipeline.dom0.layout import Layout
-from pipeline.dom0.toolstack import Toolstack, find_toolstack
+from pipeline.dom0.toolstack import find_toolstack
 from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.project import Project
 from pipeline.recipe import Recipe

@@ -8,10 +8,11 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.damages import DAMAGES as DONE
+from tests.damages import Damage, instead
 from tests.torture.kills import GUEST, NAME, WrongAfterwards
 from tests.torture.program import Ground
 from tests.torture.verdict import bytes_of, digest, find_wrong_sums
@@ -29,38 +30,15 @@ WORDS: dict[str, tuple[str, ...]] = {
 CODES = (0, 1, 2, 3, 4, 5)
 
 
-def _flip(path: Path) -> None:
-    content = bytearray(path.read_bytes() or b"x")
-    content[len(content) // 3] ^= 0x20
-    path.write_bytes(content)
-
-
-def _replace_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    def replace(path: Path) -> None:
-        path.unlink()
-        make(path)
-
-    return replace
-
-
-DAMAGES: dict[str, Callable[[Path], None]] = {
-    "flip": _flip,
-    "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
-    "empty": lambda path: os.truncate(path, 0),
-    "garbage": lambda path: _discard(path.write_bytes(random.Random(1).randbytes(4096))),
-    "gone": lambda path: path.unlink(),
-    "link": _replace_by(lambda path: path.symlink_to("/etc/hostname")),
-    "dangling link": _replace_by(lambda path: path.symlink_to("/nonexistent/file")),
-    "folder": _replace_by(lambda path: path.mkdir()),
-    "FIFO": _replace_by(os.mkfifo),
+DAMAGES: dict[str, Damage] = {
+    **{name: DONE[name] for name in ("flip", "cut", "empty", "gone", "folder", "FIFO")},
+    "garbage": lambda path: path.write_bytes(random.Random(1).randbytes(4096)),
+    "link": instead(lambda path: path.symlink_to("/etc/hostname")),
+    "dangling link": instead(lambda path: path.symlink_to("/nonexistent/file")),
     "owner": lambda path: os.chown(path, 12345, 12345),
     "mode": lambda path: path.chmod(0),
     "future": lambda path: os.utime(path, (time.time() + 4e8, time.time() + 4e8)),
 }
-
-
-def _discard(_value: object) -> None:
-    return
 
 
 @dataclass

@@ -19,7 +19,8 @@ def read_by(argv: Sequence[str], host: HostView, tree: Path) -> str:
     root = host.root
     mounts, words = [bind(tree / "etc", root / "etc")], [*argv]
     if root != Path("/"):
-        mounts += [Mount(root / "proc", "proc", "proc"), bind(Path("/dev"), root / "dev")]
+        mounts += [Mount(root / "proc", "proc", "proc")]
+        mounts += [bind(Path("/", name), root / name) for name in ("dev", "sys")]
         words = ["chroot", str(root), *words]
     return process.run(isolated(words, mounts=mounts))
 

@@ -112,9 +112,10 @@ def _read_back(settings: HostSettings, tree: Path, path: str) -> Iterator[Findin
 
 
 def _check_xl_conf(host: HostView, tree: Path) -> Iterator[Finding]:
-    """xl reads the file before it asks Xen, whom a machine that is no dom0 yet has not."""
+    """xl itself, not Debian's wrapper; it says nothing of the file where Xen does not run yet."""
+    program = f"/usr/lib/xen-{host.xen_version}/bin/xl" if host.xen_version else "xl"
     try:
-        said = read_by(("xl", "list"), host, tree)
+        said = read_by((program, "list"), host, tree)
     except PipelineError as error:
         said = error.details
     for line in said.splitlines():

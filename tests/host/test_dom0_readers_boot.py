@@ -19,9 +19,12 @@ import pytest
 
 from pipeline.dom0.doctor.facts import read_facts
 from pipeline.dom0.doctor.pitfalls import find_pitfalls
+from pipeline.dom0.layout import Layout
 from pipeline.dom0.setup import grub
 from pipeline.dom0.setup.boot_files import BOOT
+from pipeline.dom0.setup.host_change import apply_change, changing_host, find_edited, undo_change
 from pipeline.dom0.setup.host_file import Part
+from pipeline.dom0.setup.host_plan import plan_change
 from pipeline.dom0.setup.host_settings import HostSettings
 from pipeline.dom0.setup.host_view import HostView
 from pipeline.dom0.setup.lvm_files import LVM
@@ -33,7 +36,7 @@ from pipeline.store.store import Store
 from tests.conftest import require
 from tests.host.test_xl_real_parser import STAND_IN
 from tests.turns import spread
-from tests.unit.test_dom0_boot_files import MENU_LST, OURS
+from tests.unit.test_dom0_boot_files import INITTAB, MENU_LST, OURS, make_host, settings
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.integration
@@ -84,7 +87,7 @@ def tree(
     }.items():
         (root / path).write_text(text)
     build = ["cc", "-shared", "-fPIC", "-w", "-o", root / "stand-in.so", root / "stand-in.c"]
-    subprocess.run(build, check=True)
+    subprocess.run([str(word) for word in build], check=True)
     # a guest logs in on hvc0, too: not so here
     (root / "etc/systemd/system/getty.target.wants/serial-getty@hvc0.service").unlink()
     (root / "etc/ld.so.preload").write_text("/stand-in.so\n")
@@ -263,7 +266,7 @@ def test_real_lvm_sees_a_volume_by_its_names_as_we_judge_it(
     with open(image, "wb") as stream:
         stream.truncate(40 << 20)
     script = ["sh", "-c", DISKS, "sh", tmp_path, image]
-    words = ["unshare", "--mount", "--propagation", "private", *script]
+    words = ["unshare", "--mount", "--propagation", "private", *map(str, script)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert bool(done.stdout.strip()) is is_seen, done.stderr
     assert is_seen is (patterns[0] not in OURS[:2] or "a|.*|" in patterns)
@@ -304,3 +307,17 @@ def test_the_update_grub_of_grub_legacy_makes_its_entries_of_our_lines(tmp_path:
     assert BOOT.has_place(grub.MENU_LST)
     (again,) = [file for file in BOOT.render(wanted, replace(old)) if file.path == grub.MENU_LST]
     assert again.content == text.encode()
+
+
+def test_a_menu_that_update_grub_wrote_anew_is_no_edit_of_somebody_else(tmp_path: Path) -> None:
+    make_host(tmp_path, "lenny")
+    layout, menu = Layout(tmp_path), tmp_path / "boot/grub/menu.lst"
+    wanted = settings(boot={"dom0_mem": "256M", "serial": "com2"})
+    with changing_host(layout):
+        plan, _ = plan_change(layout, wanted)
+        change = apply_change(layout, plan)
+        menu.write_text(menu.read_text().replace("xen-3.2-1-i386.gz", "xen-3.2-1-i386.gz new"))
+        assert find_edited(layout, change) == []
+        undo_change(layout, change, replaces=False)
+    assert menu.read_text() == MENU_LST
+    assert (tmp_path / "etc/inittab").read_text() == INITTAB

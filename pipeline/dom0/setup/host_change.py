@@ -177,11 +177,12 @@ def apply_change(layout: Layout, plan: Plan) -> Change:
 
 
 def find_edited(layout: Layout, change: Change, to: Side = "old") -> list[str]:
-    """The files that somebody else has changed since."""
+    """The files that somebody else has changed since; our own commands write menu.lst anew."""
     return [
         file.path
         for file in change.files
-        if digest_of(layout.root / file.path.lstrip("/")) not in (file.was, file.becomes)
+        if file.path not in change.generated
+        and digest_of(layout.root / file.path.lstrip("/")) not in (file.was, file.becomes)
     ]
 
 

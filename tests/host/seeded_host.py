@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline import __main__ as program
 from pipeline.dom0 import toolstack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,9 +95,9 @@ class SeededHost:
         said = {**INFO, **info}
         self.write("run/xen/info", "".join(f"{key} : {value}\n" for key, value in said.items()))
         self.write("run/xen/list", "Name ID Mem VCPUs State Time\nDomain-0 0 1024 2 r----- 9.9\n")
-        program = root / "run/xen/bin/xl"
-        program.write_text(_XL.format(root=root))
-        program.chmod(0o755)
+        script = root / "run/xen/bin/xl"
+        script.write_text(_XL.format(root=root))
+        script.chmod(0o755)
 
     def write(self, name: str, text: str | bytes | None) -> None:
         """A file below the host; "-> x" is a link."""
@@ -112,7 +113,7 @@ class SeededHost:
 
     def doit(self, *words: str) -> tuple[int, str]:
         """Exit code and what was said."""
-        program = [*self.arch, sys.executable, "-m", "tests.host.seeded_host", *words]
+        argv = [*self.arch, sys.executable, "-m", "tests.host.seeded_host", *words]
         folder = self.root.parent
         done = subprocess.run(
             [
@@ -124,7 +125,7 @@ class SeededHost:
                 "-ec",
                 _MOUNTS,
                 self.root,
-                *program,
+                *argv,
             ],
             cwd=ROOT,
             env={
@@ -165,10 +166,8 @@ class SeededHost:
 
 def main() -> None:
     """doit, with Xen's files those of the host."""
-    from pipeline.__main__ import main as doit
-
     toolstack.CAPABILITIES = Path(os.environ["DOMU_ROOT"], CAPABILITIES)
-    doit()
+    program.main()
 
 
 if __name__ == "__main__":

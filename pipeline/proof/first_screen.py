@@ -53,7 +53,7 @@ def judge_screen(picture: Picture, lines: list[str]) -> Screen:
     for line in lines:
         if _FAULT.search(line):
             return Screen("failed", line.strip())
-    size = f"{picture.width}x{picture.height}"
+    size = f"{picture.width}x{picture.height}, {picture.colours} colours"
     if not lines:
         is_drawn = (picture.width, picture.height) not in _TEXT_MODES and picture.colours > 1
         return Screen("loaded" if is_drawn else "firmware", f"graphics of {size}")

@@ -109,13 +109,13 @@ def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
     for script in scripts:
         shutil.copy(script, folder / script.name)
     if artifact.netboot:
-        _bring_netboot(artifact.netboot, folder / TFTP)
+        bring_netboot(artifact.netboot, folder / TFTP)
     size_mib = sum(path.stat().st_size for path in folder.rglob("*")) // MIB + 8
     process.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", folder, image, f"{size_mib}M"], log=log)
     return image
 
 
-def _bring_netboot(file: Path, folder: Path) -> None:
+def bring_netboot(file: Path, folder: Path) -> None:
     """The file and all beside it, links followed. Raises UsageError."""
     hint = "name the loader in a folder of its own, such as netboot/pxelinux.0"
     try:

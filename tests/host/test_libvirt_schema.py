@@ -53,6 +53,7 @@ def test_the_schema_of_libvirt_accepts_every_way_to_boot(
             Disk(target="/srv/d.qcow2", vdev="xvdb", format="qcow2"),
             Disk(target="/srv/d.vhd", vdev="xvdc", format="vhd"),
             Disk(target="", vdev="hdc", access="ro", devtype="cdrom"),
+            Disk(target="/srv/a b.iso", vdev="hdd", access="ro", devtype="cdrom"),
         ),
         cards=(
             Card(mac="00:16:3e:59:2a:ed", bridge="br-xen", vifname="drbd0", rate_kbytes_s=500),

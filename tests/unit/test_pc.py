@@ -12,12 +12,17 @@ from pipeline.artifact.folder import Source
 from pipeline.dom0.install import plan_install
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.migrate import judge_storage
+from pipeline.errors import UsageError
 from pipeline.foreign.import_file import import_text
 from pipeline.foreign.import_spec import Host
 from pipeline.guest.configurations import render_all
 from pipeline.guest.domains import domain_of
 from pipeline.project import Project
 from pipeline.proof.artifact import Artifact
+from pipeline.proof.handover import MOST_NETBOOT, bring_netboot
+from pipeline.proof.prove import prove_artifact
+from pipeline.proof.session import Asked
+from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.spec.domain import without_ahci
 from pipeline.spec.rules import find_clashes
@@ -152,3 +157,47 @@ def test_where_a_guest_starts_from_is_read_in_its_domain(
 ) -> None:
     artifact = Artifact(tmp_path, tmp_path / "a.cfg", tmp_path, domain(**keys))
     assert artifact.starts_from == place
+
+
+@pytest.mark.parametrize(
+    ("keys", "with_xl", "said"),
+    [
+        ({}, False, "web1 does not start from the network"),
+        ({"boot_order": "n"}, True, "on a real dom0 its own network answers"),
+    ],
+)
+def test_a_loader_that_nobody_would_load_is_refused(
+    tmp_path: Path, keys: dict[str, object], with_xl: bool, said: str
+) -> None:
+    artifact = Artifact(tmp_path, tmp_path / "a.cfg", tmp_path, domain(**keys))
+    recipe = Recipe(Project(tmp_path, tmp_path / "output", tmp_path / "guests"), ())
+    asked = Asked(netboot=tmp_path / "pxelinux.0", with_xl=with_xl)
+    with pytest.raises(UsageError, match=said):
+        prove_artifact(recipe, artifact, make_spec(**PC, **keys), asked)
+
+
+def test_a_loader_is_brought_with_all_that_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "net/pxelinux.cfg").mkdir(parents=True)
+    (tmp_path / "net/pxelinux.cfg/default").write_text("default install\n")
+    (tmp_path / "net/real.0").write_bytes(b"loader")
+    (tmp_path / "net/pxelinux.0").symlink_to("real.0")
+    bring_netboot(tmp_path / "net/pxelinux.0", tmp_path / "tftp")
+    assert (tmp_path / "tftp/pxelinux.0").read_bytes() == b"loader"
+    assert (tmp_path / "tftp/pxelinux.cfg/default").is_file()
+
+
+def test_what_cannot_be_brought_is_refused(tmp_path: Path) -> None:
+    net = tmp_path / "net"
+    net.mkdir()
+    with pytest.raises(UsageError, match=r"prove_netboot=.*/pxelinux\.0: no such file"):
+        bring_netboot(net / "pxelinux.0", tmp_path / "tftp")
+    (net / "pxelinux.0").touch()
+    with (net / "large").open("wb") as stream:
+        stream.truncate(MOST_NETBOOT + 1)
+    with pytest.raises(UsageError, match="512 MiB are beside it"):
+        bring_netboot(net / "pxelinux.0", tmp_path / "tftp")
+    assert not (tmp_path / "tftp").exists()
+    (net / "large").unlink()
+    (net / "gone").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="prove_netboot="):
+        bring_netboot(net / "pxelinux.0", tmp_path / "tftp")

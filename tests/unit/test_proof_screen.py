@@ -109,7 +109,7 @@ def test_a_failure_of_the_firmware_is_known(fault: str) -> None:
 
 def test_graphics_are_nothing_that_the_firmware_draws() -> None:
     picture = Picture(640, 480, bytes(range(256)) * (640 * 480 * 3 // 256))
-    assert screen_of(picture) == Screen("loaded", "graphics of 640x480")
+    assert screen_of(picture) == Screen("loaded", "graphics of 640x480, 256 colours")
     assert screen_of(Picture(640, 480, bytes(640 * 480 * 3))).kind == "firmware"
 
 

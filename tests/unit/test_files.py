@@ -14,6 +14,7 @@ from pipeline.files import (
     digest_tree,
     fingerprint,
     flatten,
+    read_bytes,
     write_durably,
 )
 from pipeline.scratch import remove_dead_parts
@@ -86,3 +87,7 @@ def test_a_durable_write_is_nobodys_leftover_while_it_lasts(
     assert (tmp_path / "file").read_bytes() == b"new"
     (tmp_path / ".file.1.a").touch()
     assert remove_dead_parts(tmp_path) == [tmp_path / ".file.1.a"]
+
+
+def test_a_setting_of_the_kernels_is_a_plain_file() -> None:
+    assert read_bytes(Path("/proc/sys/kernel/ostype")) == b"Linux\n"

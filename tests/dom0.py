@@ -32,6 +32,11 @@ SPARE_MIB = 4096
 BY_ID = "/dev/disk/by-id/virtio-"
 EMPTY_DISK = f"{BY_ID}empty"
 CARRIED = "/carried"
+# what tells why a guest or a tool in a dom0 ended
+LOGS = (
+    "xl list; cd /var/log/xen; for log in xl-*.log xen-hotplug.log console/*; do "
+    'echo "== $log"; tail -n 40 "$log"; done; ps axf; dmesg | tail -n 20; xl dmesg | tail -n 20'
+)
 # of the .venv: what tests alone need stays here
 _LEFT_OUT = ("mypy", "mypyc", "hypothesis", "networkx", "pygments", "ruff", "_pytest", "pip")
 

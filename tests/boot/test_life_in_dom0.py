@@ -19,7 +19,7 @@ from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.stages import STAGES
 from tests.conftest import ROOT
-from tests.dom0 import EMPTY_DISK, Dom0, running_dom0
+from tests.dom0 import EMPTY_DISK, LOGS, Dom0, running_dom0
 from tests.turns import in_turn
 from tests.workshop import Workshop
 
@@ -48,7 +48,7 @@ class Life:
     def doit(self, *words: str) -> str:
         reply = self.dom0.doit(*words)
         if reply.status:
-            seen = self.dom0.run("cat /var/log/xen/xen-hotplug.log; ps axf; dmesg | tail -30")
+            seen = self.dom0.run(LOGS)
             raise AssertionError(
                 f"doit {' '.join(words)}: {reply.status}\n{reply.output}\n{seen.output}"
             )

@@ -24,7 +24,7 @@ from pipeline.proof.testhost import HOST, ensure_host
 from pipeline.proof.timeouts import VARIABLE
 from tests.boot.conftest import Prover
 from tests.boot.test_life_in_dom0 import Life, step
-from tests.dom0 import BY_ID, running_dom0
+from tests.dom0 import BY_ID, LOGS, running_dom0
 from tests.specs import make_spec
 from tests.turns import in_turn
 
@@ -143,7 +143,8 @@ class Outside:
     def ask(self) -> tuple[str, float]:
         """The guest's boot id and its uptime in seconds."""
         reply = self.shell.run(BOOT)
-        assert reply.status == 0, reply.output
+        if reply.status:
+            raise AssertionError(f"{reply.output}\n{self.host.demand(LOGS)}")
         boot, uptime = reply.output.split()
         return boot, float(uptime)
 

@@ -22,8 +22,9 @@ from pipeline.dom0.layout import VARIABLE, Layout
 from pipeline.dom0.setup.dom0_file import merge_settings
 from pipeline.dom0.setup.host_change import apply_change, changing_host, read_settings
 from pipeline.dom0.setup.host_plan import plan_change, show_plan
+from pipeline.dom0.setup.host_settings import HostSettings
 from pipeline.dom0.toolstack import find_toolstack, is_dom0
-from pipeline.errors import EnvironmentFault, Finding, PipelineError
+from pipeline.errors import EnvironmentFault, Finding, PipelineError, VerificationError
 from pipeline.foreign.card_names import find_lost_card
 from pipeline.foreign.modernization import survey_guest
 from pipeline.foreign.old_guest import read_old_guest
@@ -94,14 +95,14 @@ def mend(
     if not (is_root() or is_trial):
         raise EnvironmentFault("a host is set up by root only", hint="sudo ./doit doctor fix=yes")
     with changing_host(layout) as done:
-        settings = read_settings(layout)
-        for pitfall in pitfalls:
-            settings = merge_settings(settings, dict(pitfall.settings))
-        plan, remarks = plan_change(layout, settings)
+        plan, remarks = plan_change(layout, _settings(layout, pitfalls))
         print_findings([] if is_silent else [said for said in remarks if said.level != "ok"])
         for text in [*done, *show_plan(plan, brief=not only_shows)]:
             say(text)
-        if plan.files and not only_shows:
+        if not plan.files:
+            say("the files say so already: it counts from the next start of the host on")
+            return []
+        if not only_shows:
             apply_change(layout, plan)
     if is_trial:
         say(f"  below {layout.root} ({VARIABLE}): files alone, no command is run")
@@ -109,6 +110,20 @@ def mend(
         say(f"  in dom0.toml, where there is one: {line}")
     say("nothing was changed: dry=yes" if only_shows else "to take it back: doit dom0 undo=yes")
     return [pitfall.code for pitfall in pitfalls]
+
+
+def _settings(layout: Layout, pitfalls: Sequence[Pitfall]) -> HostSettings:
+    """What is in force, and what mends these; VerificationError for a name that cannot be."""
+    settings = read_settings(layout)
+    for pitfall in pitfalls:
+        try:
+            settings = merge_settings(settings, dict(pitfall.settings))
+        except ValueError as error:
+            raise VerificationError(
+                f"{pitfall.subject}: {_lines([pitfall])} cannot stand in dom0.toml: {error}",
+                hint=f"mend it by hand: {pitfall.hint}",
+            ) from error
+    return settings
 
 
 def _mendable(findings: Sequence[Finding]) -> Iterator[Pitfall]:

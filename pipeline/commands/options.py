@@ -371,7 +371,7 @@ class Doctor(Listing):
         False, description="Only look: leave what killed commands left, show what fix would do."
     )
     fix: StrictBool = Field(
-        False, description="Mend what doit dom0 can set and take back, as one change."
+        False, description="Mend what the command dom0 can set and take back, as one change."
     )
 
 

@@ -107,6 +107,12 @@ def test_memory_that_is_not_fixed_is_named_with_the_message_it_ends_in(tmp_path:
     assert "dom0_mem=1024M,max:1024M" in said
 
 
+@pytest.mark.parametrize("share", ["25%", "1G+10%,max:4G", "-2G", "max:8G,50%"])
+def test_a_share_of_the_hosts_memory_is_memory_that_is_fixed(tmp_path: Path, share: str) -> None:
+    files = {"etc/default/grub": f'GRUB_CMDLINE_XEN="dom0_mem={share} loglvl=all"\n'}
+    assert find_pitfalls(host(tmp_path, files)) == []
+
+
 def test_autoballoon_against_fixed_memory(tmp_path: Path) -> None:
     files = {
         "etc/default/grub": 'GRUB_CMDLINE_XEN_DEFAULT="dom0_mem=1G,max:1G"\n',
@@ -230,6 +236,8 @@ def test_an_ovmf_that_starts_no_xen_guest(tmp_path: Path) -> None:
     facts = host(tmp_path, files)
     assert [guest.name for guest in facts.configured] == ["own", "pc", "uefi"]
     assert "uefi: ovmf 2022.11-6+deb12u2 starts no Xen guest" in texts(find_pitfalls(facts))
+    trixie = replace(facts, ovmf="2025.02-8+deb13u1")
+    assert "uefi: ovmf 2025.02-8+deb13u1 starts no Xen guest" in texts(find_pitfalls(trixie))
     assert "ovmf" not in texts(find_pitfalls(replace(facts, ovmf="2020.11-2+deb11u1")))
     assert "ovmf" not in texts(find_pitfalls(replace(facts, configured=())))
 

@@ -18,6 +18,7 @@ from pipeline.errors import Finding
 
 _SIZE = re.compile(r"(\d+)([kKmMgG]?)")
 _FACTORS = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "": 1 / 1024}
+_SHARE = re.compile(r"\bdom0_mem=\S*[%-]")  # 25%, 1G+10%, -2G: xen-command-line(7)
 _MANY_CPUS = 4
 _DOM0_MIB = 1024
 AUTO = "/etc/xen/auto"
@@ -69,6 +70,8 @@ def find_memory_trouble(facts: HostFacts) -> Iterator[Finding]:
     line = facts.xen_line or facts.xen_now
     low, high = dom0_memory(line)
     where = facts.loader or "the boot loader"
+    if low is None and _SHARE.search(line):
+        return  # of what the host has, in Xen's own words: nothing to compare
     if low is None:
         yield Pitfall(
             "error",

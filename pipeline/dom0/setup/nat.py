@@ -130,7 +130,8 @@ def up_commands(name: str) -> tuple[tuple[str, str], ...]:
 
 def down_commands(name: str) -> tuple[str, str]:
     """What ifupdown runs before it takes the bridge down."""
-    stop = f"start-stop-daemon --stop --oknodo --retry 5 --pidfile {pid_path(name)} --name dnsmasq"
+    retry = "--retry TERM/5/KILL/5"
+    stop = f"start-stop-daemon --stop --oknodo {retry} --pidfile {pid_path(name)} --name dnsmasq"
     return stop, f"nft delete table inet {table_name(name)} || true"
 
 
@@ -139,7 +140,7 @@ def render_unit(name: str) -> str:
     rules = f"/usr/sbin/nft -f {rules_path(name)}"
     return f"""[Unit]
 Description=NAT, DHCP and DNS for the guests on {name}
-After=nftables.service systemd-networkd.service
+After=nftables.service systemd-networkd.service systemd-resolved.service
 PartOf=nftables.service
 ReloadPropagatedFrom=nftables.service
 
@@ -149,6 +150,7 @@ ExecStart=/usr/sbin/dnsmasq -k -C {dnsmasq_path(name)}
 ExecReload={rules}
 ExecStopPost=-/usr/sbin/nft delete table inet {table_name(name)}
 Restart=on-failure
+RestartSec=2
 
 [Install]
 WantedBy=multi-user.target

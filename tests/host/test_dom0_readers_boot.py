@@ -180,32 +180,38 @@ def test_the_login_is_linked_as_systemctl_enable_does_it(host: HostView, tmp_pat
     assert os.readlink(host.root / link.path[1:]) == link.link
 
 
+def test_a_host_that_grub_does_not_start_is_told_so(host: HostView, tmp_path: Path) -> None:
+    staged = stage(host, tmp_path / "staged")
+    (host.root / "boot/grub").rmdir()
+    try:
+        (said,) = [finding for finding in check(BOOT, host, staged) if finding.level == "error"]
+    finally:
+        (host.root / "boot/grub").mkdir()
+    assert "/boot/grub is not there" in said.message
+
+
 @pytest.mark.parametrize(
-    ("path", "text", "said"),
+    ("part", "path", "text", "said"),
     [
         (
+            BOOT,
             "etc/default/grub.d/zzz.cfg",
             'GRUB_CMDLINE_XEN="dom0_mem=2G"\n',
             "would not say dom0_mem",
         ),
-        ("etc/default/grub.d/zzz.cfg", "if then\n", "grub-mkconfig"),
-        ("etc/default/xendomains", "XENDOMAINS_AUTO='\n", "sh: "),
-        ("etc/xen/xl.conf", 'autoballoon="off"\nblkdev_start=[\n', "xl: "),
-        ("etc/lvm/lvm.conf", "devices {\n", "lvm: "),
-        ("etc/ssh/ssh_config.d/domu-migration.conf", "Hots *\n", "ssh: "),
+        (BOOT, "etc/default/grub.d/zzz.cfg", "if then\n", "grub-mkconfig"),
+        (TOOLSTACK, "etc/default/xendomains", "XENDOMAINS_AUTO='\n", "sh: "),
+        (TOOLSTACK, "etc/xen/xl.conf", 'autoballoon="off"\nblkdev_start=[\n', "xl: "),
+        (LVM, "etc/lvm/lvm.conf", "devices {\n", "lvm: "),
+        (TOOLSTACK, "etc/ssh/ssh_config.d/domu-migration.conf", "Hots *\n", "ssh: "),
     ],
 )
 def test_a_reader_that_refuses_its_file_stops_the_change(
-    host: HostView, tmp_path: Path, path: str, text: str, said: str
+    host: HostView, tmp_path: Path, part: Part, path: str, text: str, said: str
 ) -> None:
     staged = stage(host, tmp_path / "staged")
     (staged / path).write_text(text)
-    errors = [
-        finding
-        for part in PARTS
-        for finding in check(part, host, staged)
-        if finding.level == "error"
-    ]
+    errors = [each for each in check(part, host, staged) if each.level == "error"]
     assert any(said in finding.message for finding in errors), errors
 
 

@@ -27,7 +27,7 @@ from pipeline.dom0.setup.host_change import (
 from pipeline.dom0.setup.host_plan import plan_change
 from pipeline.dom0.setup.host_settings import HostSettings, Lvm
 from pipeline.dom0.setup.watchdog import Watch
-from pipeline.errors import InUseError
+from pipeline.errors import EnvironmentFault, InUseError
 from pipeline.files import Damaged
 from tests.conftest import ROOT, require
 from tests.host.host_bench import TRIAL, HostBench
@@ -126,6 +126,18 @@ def test_a_change_that_never_came_is_no_trouble_to_the_watchdog(bench: HostBench
         watchdog.start_watchdog(bench.layout, begin(bench, 1), log=bench.root.parent / "log")
     wait(bench)
     assert bench.look() == old
+
+
+def test_nothing_is_tried_under_a_watchdog_that_cannot_read_what_it_waits_for(
+    bench: HostBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_START_S", 8.0)
+    monkeypatch.setattr(watchdog, "write_durably", lambda path, *_, **__: path.write_text("{}"))
+    log = bench.root.parent / "log"
+    with changing_host(bench.layout), pytest.raises(EnvironmentFault, match="did not start"):
+        watchdog.start_watchdog(bench.layout, begin(bench, 60), log=log)
+    assert "Damaged" in log.read_text()
+    assert not watchdog.is_on_trial(bench.layout)
 
 
 def test_it_outlives_the_session_that_started_it(bench: HostBench) -> None:

@@ -55,6 +55,16 @@ def _check(settings: HostSettings, host: HostView, tree: Path) -> Iterator[Findi
 
 
 def _check_grub2(boot: Boot, host: HostView, tree: Path) -> Iterator[Finding]:
+    folder = str(Path(grub.GRUB_CFG).parent)
+    if not host.exists(folder):
+        yield Finding(
+            "error",
+            "boot",
+            f"{folder} is not there: GRUB does not start this host",
+            "apt-get install grub-pc (grub-efi-amd64 with UEFI), grub-install; another loader's "
+            "lines are yours to write",
+        )
+        return
     try:
         read_by(("grub-mkconfig", "-o", _TRIAL), host, tree)
         lines = grub.read_entries(_text(tree, _TRIAL))

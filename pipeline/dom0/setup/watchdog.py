@@ -225,8 +225,8 @@ def main() -> int:
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     layout = Layout(Path(sys.argv[1]))
+    watch = read_watch(layout)  # before the lock, by which it is known to live
     with try_locked(_lock(layout)) as is_ours:
-        watch = read_watch(layout)
         if watch is None or not is_ours:
             return 0
         while watch.is_of_this_boot and watch.seconds_left > 0 and is_on_trial(layout):

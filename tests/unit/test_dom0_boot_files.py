@@ -25,7 +25,7 @@ from pipeline.dom0.setup.host_view import HostView
 from pipeline.dom0.setup.lvm_files import LVM
 from pipeline.dom0.setup.serial_login import render_inittab
 from pipeline.dom0.setup.toolstack_files import TOOLSTACK
-from pipeline.errors import Finding, PipelineError
+from pipeline.errors import EnvironmentFault, Finding, PipelineError
 
 MENU_LST = """default\t\t0
 timeout\t\t5
@@ -246,6 +246,9 @@ def test_options_of_update_grub_are_found_between_its_marks_only(tmp_path: Path)
     (tmp_path / "boot/grub/menu.lst").write_text(without)
     text = apply(settings(boot={"serial": "com1"}), host)["/boot/grub/menu.lst"]
     assert "# xenkopt=console=tty0 console=hvc0\n\n## ## End Default" in text
+    (tmp_path / "etc/inittab").unlink()
+    with pytest.raises(EnvironmentFault, match="/etc/inittab is not there"):
+        [*BOOT.render(settings(boot={"serial": "com1"}), host)]
     (tmp_path / "boot/grub/menu.lst").write_text("title mine\n")
     with pytest.raises(PipelineError, match="no options of update-grub"):
         [*BOOT.render(settings(boot={"dom0_mem": "256M"}), host)]
@@ -274,7 +277,7 @@ def test_xendomains_saves_moves_or_shuts_down(tmp_path: Path) -> None:
     text = apply(settings(guests={"save": True}), host)["/etc/default/xendomains"]
     assert read_assignments(text)["XENDOMAINS_SAVE"] == "/var/lib/xen/save"
     (tmp_path / "etc/default/xendomains").unlink()
-    with pytest.raises(PipelineError, match="xendomains is not there"):
+    with pytest.raises(EnvironmentFault, match="xendomains is not there"):
         [*TOOLSTACK.render(settings(guests={}), host)]
 
 

@@ -74,6 +74,13 @@ class HostView:
         except FileNotFoundError:
             return None
 
+    def require(self, path: str, package: str) -> str:
+        """A text that has to be there; raises EnvironmentFault with the package that brings it."""
+        text = self.read(path)
+        if text is None:
+            raise EnvironmentFault(f"{path} is not there", hint=f"apt-get install {package}")
+        return text
+
     def exists(self, path: str) -> bool:
         """Whether there is anything of that name."""
         if path in self.changed:

@@ -42,7 +42,7 @@ def render_login(boot: Boot, host: HostView) -> Iterator[HostFile]:
         return
     taken = port_of(boot)
     if host.init == "sysvinit":
-        text = render_inittab(host.read(INITTAB) or "", taken, boot.serial_speed)
+        text = render_inittab(host.require(INITTAB, "sysvinit-core"), taken, boot.serial_speed)
         yield HostFile(INITTAB, text.encode(errors="surrogateescape"))
         return
     template = f"{'/usr' if host.suite in _MERGED else ''}/lib/systemd/system/serial-getty@.service"

@@ -38,7 +38,7 @@ Match localuser root host "{{hosts}}"
 def _render(settings: HostSettings, host: HostView) -> Iterator[HostFile]:
     if host.toolstack == "xm":
         if wanted := _xend_settings(settings):
-            text = _require(host, sxp.PATH, "xen-utils")
+            text = host.require(sxp.PATH, "xen-utils")
             for key, value in wanted.items():
                 text = sxp.set_sxp(text, key, value)
             yield _file(sxp.PATH, text)
@@ -47,7 +47,7 @@ def _render(settings: HostSettings, host: HostView) -> Iterator[HostFile]:
         text = host.read(XL_CONF) or ""
         yield from [_file(XL_CONF, set_assignment(text, "autoballoon", "off"))] if text else []
     if settings.guests:
-        text = _require(host, XENDOMAINS, "xen-utils-common")
+        text = host.require(XENDOMAINS, "xen-utils-common")
         for key, value in _xendomains(settings.guests).items():
             text = set_assignment(text, key, value)
         yield _file(XENDOMAINS, text)
@@ -57,13 +57,6 @@ def _render(settings: HostSettings, host: HostView) -> Iterator[HostFile]:
 
 def _file(path: str, text: str) -> HostFile:
     return HostFile(path, text.encode(errors="surrogateescape"))
-
-
-def _require(host: HostView, path: str, package: str) -> str:
-    text = host.read(path)
-    if text is None:
-        raise PipelineError(f"{path} is not there", hint=f"apt-get install {package}")
-    return text
 
 
 def _xend_settings(settings: HostSettings) -> Mapping[str, str]:
@@ -151,8 +144,8 @@ def _check_peer(peer: str, host: HostView, tree: Path) -> Iterator[Finding]:
     )
 
 
-def _after(settings: HostSettings, host: HostView) -> Iterator[Command]:
-    if host.toolstack == "xm" and _xend_settings(settings):
+def _after(_settings: HostSettings, host: HostView) -> Iterator[Command]:
+    if host.toolstack == "xm":
         yield ("/etc/init.d/xend", "restart")
 
 

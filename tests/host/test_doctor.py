@@ -272,3 +272,16 @@ def test_a_disk_that_somebody_has_open_is_not_looked_into(
     message = str(found["unseen"]["message"])
     assert f"{NAME}: {guest.disk} is" in message
     assert "../odd" in message
+    host.write("run/xen/list", f"Name ID Mem VCPUs State Time\n{NAME} 3 512 1 -b---- 1.0\n")
+    found = host.find()
+    assert "card-name" not in found
+    assert f"{NAME}: it runs" in str(found["unseen"]["message"])
+
+
+def test_a_host_without_a_boot_loader_is_left_alone(tmp_path: Path) -> None:
+    host = make_host(tmp_path, {"boot/grub/grub.cfg": None, "etc/default/grub": "GRUB_TIMEOUT=1\n"})
+    before = host.stock()
+    code, said = host.doit("doctor", "fix=yes")
+    assert code == 5
+    assert "/boot/grub is not there: GRUB does not start this host" in said
+    assert host.stock() == before

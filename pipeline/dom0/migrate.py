@@ -219,15 +219,27 @@ def migrate(host: Host, plan: MigrationPlan) -> None:
             stack.enter_context(guest_lock(site_of(host.layout), name))
         if plan.target == LOCAL or xen.program != "xl":
             _send(xen, plan)
-            return
-        # before, for whoever is killed here: a guest that runs here as well makes it void
-        note_moved(host.layout, name, plan.target)
-        try:
-            _send(xen, plan)
-        except CommandFailed:
-            if name in xen.domains():
-                require_here(host.layout, xen, name)
-            raise
+        else:
+            # before, for whoever is killed here: a guest that runs here as well makes it void
+            note_moved(host.layout, name, plan.target)
+            try:
+                _send(xen, plan)
+            except CommandFailed:
+                if name in xen.domains():
+                    require_here(host.layout, xen, name)
+                raise
+    if xen.program == "xl":
+        _require_there(xen, plan)
+
+
+def _require_there(xen: Toolstack, plan: MigrationPlan) -> None:
+    """xl is content once the guest goes on: one that crashes then is gone, or starts anew."""
+    name, is_local = plan.guest.name, plan.target == LOCAL
+    if name not in (xen.domains() if is_local else ask_host(plan.target, ()).domains):
+        raise PipelineError(
+            f"{name} moved to {plan.target} and does not run there any more",
+            hint=f"why: /var/log/xen/xl-{name}--incoming.log there, and the log of its console",
+        )
 
 
 def _send(xen: Toolstack, plan: MigrationPlan) -> None:

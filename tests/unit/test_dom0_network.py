@@ -15,6 +15,7 @@ from pipeline.dom0.setup.host_view import HostView
 from pipeline.dom0.setup.ifupdown import INTERFACES
 from pipeline.dom0.setup.nat import SYSCTL
 from pipeline.dom0.setup.networkd import FOLDER
+from pipeline.dom0.setup.parts import PARTS
 from pipeline.errors import PipelineError, SpecError
 from tests.unit.test_dom0_network_ifupdown import make_host, render
 
@@ -211,6 +212,15 @@ def test_ifupdown_s_devices_go_as_they_came_and_come_as_they_are_to_be() -> None
         "ifdown eth0",
     ]
     assert commands(NETWORK.activate, settings, nothing, before) == ["ifup eth0"]
+    stanza = "auto eth0\niface eth0 inet dhcp\n"
+    half = make_host({INTERFACES: stanza, f"{LINK}x": "", "/sys/class/net/br-xen/bridge": ""})
+    came = commands(NETWORK.activate, settings, nothing, half)
+    assert came == ["ip link delete br-xen", "ifup eth0"], "ifdown knows nothing of it"
+
+
+def test_a_change_of_the_network_alone_is_brought_up_at_once() -> None:
+    """Also a bridge without ports, which nothing is to be done for before its files are there."""
+    assert [part.name for part in PARTS if part.works_at_once] == ["network"]
 
 
 def test_networkd_s_devices_are_read_anew_and_nat_is_its_unit() -> None:

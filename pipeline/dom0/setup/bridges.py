@@ -230,6 +230,10 @@ def activate(leaving: HostSettings, entering: HostSettings, host: HostView) -> I
     if _is_of_networkd(entering, host):
         yield from _activate_networkd(leaving, entering, host)
         return
+    there = Interfaces.of(host)
+    for name in _names(leaving):  # what ifup gave up half way is nothing to ifdown
+        if not there.defines(name) and host.exists(f"/sys/class/net/{name}/bridge"):
+            yield "ip", "link", "delete", name
     for port in _ports(entering):
         if host.exists(f"/sys/class/net/{port}"):
             yield "ip", "address", "flush", "dev", port, "scope", "global"

@@ -72,6 +72,11 @@ class Part:
     activate: Switch = _no_switch
     later: str = ""
 
+    @property
+    def works_at_once(self) -> bool:
+        """Whether a change of it can be brought up while the host runs."""
+        return self.activate is not _no_switch
+
     def has_place(self, path: str) -> bool:
         """Whether a path is one that this part renders."""
         pure = PurePosixPath(path)

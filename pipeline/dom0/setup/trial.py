@@ -13,14 +13,13 @@ from pathlib import Path
 from pipeline.console.progress import print_line
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.setup.connection import Connection, find_connection
-from pipeline.dom0.setup.host_change import changing_host, list_changes
+from pipeline.dom0.setup.host_change import changing_host, list_changes, named_parts
 from pipeline.dom0.setup.watchdog import (
     Watch,
     is_on_trial,
     keep_change,
     run_switch,
     start_watchdog,
-    switch_commands,
     take_back,
 )
 from pipeline.errors import PipelineError, VerificationError
@@ -33,7 +32,7 @@ def try_change(layout: Layout, watch: Watch, change: Callable[[], object], *, lo
 
     A command that fails takes all of it back. Raises PipelineError with what it said.
     """
-    if not switch_commands(layout, watch, "activate"):
+    if not any(part.works_at_once for part in named_parts(watch.parts)):
         change()
         return
     start_watchdog(layout, watch, log=log)

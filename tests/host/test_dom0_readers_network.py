@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -166,21 +167,56 @@ def test_ifupdown_brings_guests_to_a_server_and_undo_takes_them_off(
     assert (host.root / "etc/network/interfaces").read_text() == BY_IFUPDOWN
 
 
+def start_networkd(host: Machine, files: dict[str, str]) -> None:
+    """With a bus, for networkctl, and until the server answers."""
+    for path, text in files.items():
+        write(host.root, path, text.encode())
+    write(host.root, "/etc/machine-id", b"%032x\n" % 5)  # DHCP knows the host by it
+    host.run("sh", "-c", "mkdir -p /run/dbus /run/systemd/resolve && dbus-daemon --system --fork")
+    host.run("sh", "-c", "/usr/lib/systemd/systemd-networkd >/run/networkd.log 2>&1 &")
+    wait_for_server(host)
+
+
+def wait_for_server(host: Machine) -> str:
+    """The host's address, as the server sees it."""
+    for _ in range(30):
+        if address := host.ask(SERVER, timeout=1):
+            return address
+        time.sleep(1)
+    pytest.fail((host.root / "run/networkd.log").read_text())
+
+
 def test_networkd_brings_guests_to_a_server_and_undo_takes_them_off(
     machines: dict[str, Machine], tmp_path: Path
 ) -> None:
     host = machines["host"]
-    for path, text in FILES["networkd"].items():
-        write(host.root, path, text.encode())
-    write(host.root, "/etc/machine-id", b"%032x\n" % 5)  # DHCPv6 knows the host by it
-    host.run("sh", "-c", "mkdir -p /run/dbus /run/systemd/resolve && dbus-daemon --system --fork")
-    host.run("sh", "-c", "/usr/lib/systemd/systemd-networkd >/run/networkd.log 2>&1 &")
-    tries = 30
-    while not host.ask(SERVER, timeout=1):
-        tries -= 1
-        assert tries, (host.root / "run/networkd.log").read_text()
-        time.sleep(1)
+    start_networkd(host, FILES["networkd"])
     live_and_go(machines, Change(host, network="networkd", **TABLES), tmp_path)
+
+
+def test_a_bridge_gets_the_address_that_dhcp_gave_its_port(
+    machines: dict[str, Machine], tmp_path: Path
+) -> None:
+    host, server = machines["host"], machines["server"]
+    words = ["dnsmasq", "-k", "-C", "/dev/null", "-p", "0", "-i", "eth0", "-F"]
+    words += ["192.168.1.100,192.168.1.200", f"--dhcp-leasefile={tmp_path / 'leases'}"]
+    with subprocess.Popen(server.words(*words), stderr=subprocess.DEVNULL) as dhcp:
+        try:
+            office = BY_NETWORKD.partition("Address")[0] + "DHCP=ipv4\n"
+            start_networkd(host, {INTERFACES: "", f"{FOLDER}/20-office.network": office})
+            address = wait_for_server(host)
+            change = Change(host, network="networkd", bridge=TABLES["bridge"])
+            change.apply()
+            assert wait_for_server(host) == address
+            assert f"{address}/" in host.outside("ip", "-br", "-4", "address", "show", "br-xen")
+            # udev would give the bridge another number than the port's
+            ours = host.root / FOLDER.lstrip("/") / "00-domu-br-xen.network"
+            assert "\nIAID=" in ours.read_text()
+            change.undo()
+            assert wait_for_server(host) == address
+            assert len((tmp_path / "leases").read_text().splitlines()) == 1
+        finally:
+            dhcp.terminate()
 
 
 def live_and_go(machines: dict[str, Machine], change: Change, folder: Path) -> None:

@@ -235,3 +235,11 @@ def test_networkd_s_devices_are_read_anew_and_nat_is_its_unit() -> None:
         "networkctl reconfigure eth0",
         "systemctl restart domu-nat-br-nat.service",
     ]
+    assert commands(NETWORK.deactivate, settings, nothing, after) == [
+        "sysctl -q net.ipv4.ip_forward=0",
+        "systemctl stop domu-nat-br-nat.service",
+    ]
+    assert commands(NETWORK.activate, settings, nothing, before) == [
+        "networkctl reload",
+        "networkctl reconfigure eth0",
+    ]

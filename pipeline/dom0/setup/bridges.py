@@ -48,8 +48,9 @@ timeout --preserve-status {_READ_S} "$0" 2>&1
 """
 
 
-def _is_of_networkd(settings: HostSettings, host: HostView) -> bool:
-    return (settings.network or host.network) == "networkd"
+def _is_of_networkd(host: HostView, *several: HostSettings) -> bool:
+    said = (settings.network for settings in several if settings.network)
+    return next(said, host.network) == "networkd"
 
 
 def _ports(*several: HostSettings) -> list[str]:
@@ -70,7 +71,7 @@ def render(settings: HostSettings, host: HostView) -> Iterator[HostFile]:
     if not _names(settings):
         return
     yield from render_nat(settings, host)
-    if not _is_of_networkd(settings, host):
+    if not _is_of_networkd(host, settings):
         yield from render_interfaces(settings, host)
         return
     for stanza in Interfaces.of(host).defines(*_ports(settings)):
@@ -89,7 +90,7 @@ def check(settings: HostSettings, host: HostView, tree: Path) -> Iterator[Findin
     if all(finding.level != "error" for finding in findings):
         for path, argv in _readers(settings, replace(host, root=tree)):
             yield _ask(path, argv, host, tree)
-        if _is_of_networkd(settings, host):
+        if _is_of_networkd(host, settings):
             yield from _ask_networkd(settings, host, tree)
 
 
@@ -103,14 +104,14 @@ def _check_host(settings: HostSettings, host: HostView) -> Iterator[Finding]:
             yield Finding("warning", port, "is no device of this host now")
     if settings.nat:
         yield from _check_exposure(settings, host)
-    if _is_of_networkd(settings, host):
+    if _is_of_networkd(host, settings):
         yield from _check_order(settings, host)
 
 
 def _programs(settings: HostSettings, host: HostView) -> dict[str, str]:
     """The programs without which there is no such network, and their packages."""
     nat = {"nft": "nftables", "dnsmasq": "dnsmasq-base", "sysctl": "procps"} if settings.nat else {}
-    if _is_of_networkd(settings, host):
+    if _is_of_networkd(host, settings):
         return {**nat, "systemd-networkd": "systemd"}
     return {**nat, "ifup": "ifupdown", "brctl": "bridge-utils"}
 
@@ -152,13 +153,13 @@ def _check_order(settings: HostSettings, host: HostView) -> Iterator[Finding]:
 def _readers(settings: HostSettings, new: HostView) -> Iterator[tuple[str, list[str]]]:
     """Each file with the command that reads it; networks of their own keep the host's as it is."""
     alone = ["unshare", "--net", "--"]
-    if not _is_of_networkd(settings, new):
+    if not _is_of_networkd(new, settings):
         for name in _defined(settings, new):
             yield INTERFACES, [*alone, "ifup", "--no-act", "--force", name]
     for name in settings.nat:
         yield rules_path(name), [*alone, "nft", "-c", "-f", rules_path(name)]
         yield dnsmasq_path(name), ["dnsmasq", "--test", "-C", dnsmasq_path(name)]
-        if _is_of_networkd(settings, new):
+        if _is_of_networkd(new, settings):
             unit = f"{UNITS}/{unit_name(name)}"
             yield unit, ["systemd-analyze", "verify", unit]
     if settings.nat:
@@ -203,7 +204,7 @@ def _defined(settings: HostSettings, host: HostView) -> list[str]:
 
 def take_up(settings: HostSettings, host: HostView) -> Iterator[Command]:
     """systemd reads units anew."""
-    if settings.nat and _is_of_networkd(settings, host):
+    if settings.nat and _is_of_networkd(host, settings):
         yield "systemctl", "daemon-reload"
 
 
@@ -211,7 +212,7 @@ def deactivate(leaving: HostSettings, entering: HostSettings, host: HostView) ->
     """The devices go down as the files of before have brought them up, the bridges first."""
     if forwarding_before(host) == "0":
         yield "sysctl", "-q", "net.ipv4.ip_forward=0"
-    if _is_of_networkd(entering, host):
+    if _is_of_networkd(host, entering, leaving):
         units = (unit_name(name) for name in leaving.nat)
         yield from (("systemctl", "stop", unit) for unit in units)
         return
@@ -227,7 +228,7 @@ def activate(leaving: HostSettings, entering: HostSettings, host: HostView) -> I
     """
     if entering.nat:
         yield "sysctl", "-q", "-p", SYSCTL
-    if _is_of_networkd(entering, host):
+    if _is_of_networkd(host, entering, leaving):
         yield from _activate_networkd(leaving, entering, host)
         return
     there = Interfaces.of(host)

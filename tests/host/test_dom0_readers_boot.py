@@ -296,6 +296,8 @@ def test_the_update_grub_of_grub_legacy_makes_its_entries_of_our_lines(tmp_path:
     (boot / "grub/default").write_text("0\n")
     (boot / "grub/device.map").write_text("(hd0) /dev/vda\n")
     (boot / "grub/menu.lst").write_text(MENU_LST.replace("# kopt=", "# groot=(hd0,0)\n# kopt="))
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/inittab").write_text(INITTAB)
     old = HostView(tmp_path, "lenny", "sysvinit", "ifupdown", "grub-legacy", "xm")
     wanted = HostSettings.model_validate({"boot": {"dom0_mem": "256M", "serial": "com2"}})
     (menu,) = [file for file in BOOT.render(wanted, old) if file.path == grub.MENU_LST]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from pipeline.bootstrap.delivery import CONNECTIONS, Delivery
@@ -54,10 +55,7 @@ def make_base(
     folder.mkdir(exist_ok=True)
     debs = [deb for group in arrivals(found.waves) for deb in group]
 
-    def fetch(deb: Deb) -> Path:
-        return snapshot.route.fetch(deb.url, cache / deb.sha256, size=deb.size, sha256=deb.sha256)
-
-    with Delivery(debs, fetch) as delivery:
+    with Delivery(debs, partial(_fetch, snapshot, cache)) as delivery:
         order = Order(
             work=str(make_room(room / "work")),
             tar=str(room / tar.name),
@@ -94,13 +92,12 @@ def resolve_base(
 
 def fetch_all(debs: Iterable[Deb], snapshot: Snapshot, cache: Path) -> list[Path]:
     """The files of these packages, several at once; raises PipelineError."""
-    route = snapshot.route
-
-    def fetch(deb: Deb) -> Path:
-        return route.fetch(deb.url, cache / deb.sha256, size=deb.size, sha256=deb.sha256)
-
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        return list(pool.map(fetch, debs))
+        return list(pool.map(partial(_fetch, snapshot, cache), debs))
+
+
+def _fetch(snapshot: Snapshot, cache: Path, deb: Deb) -> Path:
+    return snapshot.route.fetch(deb.url, cache / deb.sha256, size=deb.size, sha256=deb.sha256)
 
 
 def _refuse_other_suites(spec: Spec) -> None:

@@ -4,7 +4,7 @@ The kernel says eth0, systemd 250 and later enX0; nothing here guesses which it 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pipeline.foreign.changes import Change
 from pipeline.foreign.network_setup import (
@@ -78,6 +78,12 @@ def _drop_rules(tree: RootTree) -> Iterator[Change]:
         yield Change(code=_CODE, path=path, now=text, how="remove", why=why)
 
 
+def _change(path: str, text: str, changed: str, cards: Iterable[str]) -> Iterator[Change]:
+    if changed != text:
+        why = _WHY.format(", ".join(cards))
+        yield Change(code=_CODE, path=path, now=text, becomes=changed, why=why)
+
+
 def _partner(name: str) -> str:
     return f"eth{name.removeprefix('enX')}"
 
@@ -105,9 +111,7 @@ def _cover_ifupdown(tree: RootTree, places: dict[str, int]) -> Iterator[Change]:
     keeps = tree.init != "systemd"
     for path, text in select(tree.texts, INTERFACES):
         changed = _double_stanzas(text, places, keeps=keeps)
-        if changed != text:
-            why = _WHY.format(", ".join(places))
-            yield Change(code=_CODE, path=path, now=text, becomes=changed, why=why)
+        yield from _change(path, text, changed, places)
     if keeps and tree.has_udev:
         link = "[Match]\nDriver=vif\n\n[Link]\nNamePolicy=keep kernel\nMACAddressPolicy=none\n"
         why = "udev may call the card enX0"
@@ -170,10 +174,7 @@ def _cover_networkd(tree: RootTree, places: dict[str, int]) -> Iterator[Change]:
             if sign and key.strip() == "Name" and ours:
                 both = [name for card in ours for name in _both(places[card])]
                 lines[number] = f"Name={' '.join(dict.fromkeys([*both, *names]))}"
-        changed = "\n".join(lines)
-        if changed != text:
-            why = _WHY.format(", ".join(places))
-            yield Change(code=_CODE, path=path, now=text, becomes=changed, why=why)
+        yield from _change(path, text, "\n".join(lines), places)
 
 
 def _cover_netplan(tree: RootTree, places: dict[str, int]) -> Iterator[Change]:
@@ -190,9 +191,8 @@ def _cover_netplan(tree: RootTree, places: dict[str, int]) -> Iterator[Change]:
                 f"{deeper}match:",
                 f'{deeper}  name: "e[tn][hX]{index}"',
             ]
-        if cards and "match:" not in text:
-            why = _WHY.format(", ".join(places))
-            yield Change(code=_CODE, path=path, now=text, becomes="\n".join(lines), why=why)
+        if "match:" not in text:
+            yield from _change(path, text, "\n".join(lines), places)
 
 
 def _cover_manager(tree: RootTree, places: dict[str, int]) -> Iterator[Change]:
@@ -203,5 +203,4 @@ def _cover_manager(tree: RootTree, places: dict[str, int]) -> Iterator[Change]:
         both = ";".join(_both(places[match[1]]))
         plain = text.replace(match[0], "", 1).rstrip("\n")
         changed = f"{plain}\n\n[match]\ninterface-name={both};\n"
-        why = _WHY.format(match[1])
-        yield Change(code=_CODE, path=path, now=text, becomes=changed, why=why)
+        yield from _change(path, text, changed, (match[1],))

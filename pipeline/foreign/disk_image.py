@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from pipeline import process
@@ -131,15 +130,13 @@ def pack_disk(
     for other in parts:
         if other.kind in _HIDDEN:
             image.left_out.append((other.name, _HIDDEN[other.kind]))
-    pack_disks(layout, tar, partial(_pack_words, without=without), work=scratch, run=run)
+
+    def pack(tree: Path, packed: Path, below: Sequence[str]) -> Sequence[object]:
+        return pack_words(tree, packed, below=below, without=without)
+
+    pack_disks(layout, tar, pack, work=scratch, run=run)
     raw.unlink()
     return image
-
-
-def _pack_words(
-    tree: Path, tar: Path, below: Sequence[str], *, without: Sequence[str]
-) -> Sequence[object]:
-    return pack_words(tree, tar, below=below, without=without)
 
 
 def _copy_raw(path: Path, form: str, scratch: Path, run: Run) -> Path:
@@ -190,13 +187,8 @@ def _probe(raw: Path, place: Partition, run: Run) -> Part:
 
 
 def _at(raw: Path, part: Part, mountpoint: str = "/") -> FileSystemAt:
-    return FileSystemAt(
-        source=raw,
-        fs=part.kind,
-        mountpoint=mountpoint,
-        offset=part.place.start,
-        size=part.place.size,
-    )
+    start, size = part.place.start, part.place.size
+    return FileSystemAt(source=raw, fs=part.kind, mountpoint=mountpoint, offset=start, size=size)
 
 
 def _find_root(

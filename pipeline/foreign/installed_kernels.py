@@ -56,14 +56,8 @@ def read_kernels(tree: Beneath, note: Callable[[str], object]) -> Iterator[Insta
     for name in kernels[:_MOST_KERNELS]:
         match = _KERNEL.fullmatch(name)
         assert match is not None
-        initrd = next(
-            (
-                form.format(match["name"])
-                for form in _INITRDS
-                if form.format(match["name"]) in names
-            ),
-            "",
-        )
+        initrds = (form.format(match["name"]) for form in _INITRDS)
+        initrd = next((initrd for initrd in initrds if initrd in names), "")
         try:
             yield _read_kernel(tree, name, initrd, match["name"], note)
         except (PipelineError, OSError) as error:

@@ -70,7 +70,7 @@ def survey_disks(file_systems: Sequence[FileSystemAt], *, work: Path, run: Run) 
 
     `work` is a folder of this command. Raises VerificationError, EnvironmentFault, UsageError.
     """
-    return _on_disks(file_systems, [], work=work, run=run, busybox=None, time_s=None, writes=False)
+    return _on_disks(file_systems, [], work=work, run=run)
 
 
 def change_disks(
@@ -80,17 +80,10 @@ def change_disks(
     work: Path,
     run: Run,
     busybox: Path | None = None,
-    time_s: int | None = None,
 ) -> RootTree:
     """Make the changes and survey what it is then. `busybox` is a static one, for an initrd."""
-    return _on_disks(
-        *(file_systems, list(changes)),
-        work=work,
-        run=run,
-        busybox=busybox,
-        time_s=time_s,
-        writes=True,
-    )
+    changed = list(changes)
+    return _on_disks(file_systems, changed, work=work, run=run, busybox=busybox, writes=True)
 
 
 def pack_disks(
@@ -98,15 +91,7 @@ def pack_disks(
 ) -> RootTree:
     """The survey, and `tar` made of all of it by the command line that `words` gives for the
     mounted tree, the tar in the room and the mount points in it."""
-    return _on_disks(
-        *(file_systems, []),
-        work=work,
-        run=run,
-        busybox=None,
-        time_s=None,
-        writes=False,
-        packed=(tar, words),
-    )
+    return _on_disks(file_systems, [], work=work, run=run, packed=(tar, words))
 
 
 def survey_folder(tree: Path, *, room: Path, work: Path, run: Run) -> RootTree:
@@ -125,7 +110,7 @@ def change_folder(
     time_s: int | None = None,
 ) -> RootTree:
     """The same for a tree that was unpacked in a cage, below its `room`."""
-    order = _order(tree, changes, room=room, busybox=busybox, time_s=time_s)
+    order = {**_order(tree, changes, room, busybox), "time_s": time_s}
     file = make_private(work / "order.json")
     try:
         readable = [busybox] if busybox else []
@@ -136,20 +121,10 @@ def change_folder(
 
 
 def _order(
-    tree: Path,
-    changes: Iterable[Change],
-    *,
-    room: Path,
-    busybox: Path | None,
-    time_s: int | None,
+    tree: Path, changes: Iterable[Change], room: Path, busybox: Path | None
 ) -> dict[str, Any]:
-    return {
-        "tree": str(tree),
-        "changes": [change.as_order() for change in changes],
-        "busybox": str(busybox or ""),
-        "time_s": time_s,
-        "room": str(room),
-    }
+    told = {"tree": str(tree), "room": str(room), "busybox": str(busybox or ""), "time_s": None}
+    return {**told, "changes": [change.as_order() for change in changes]}
 
 
 def _take_survey(room: Path) -> RootTree:
@@ -165,9 +140,8 @@ def _on_disks(
     *,
     work: Path,
     run: Run,
-    busybox: Path | None,
-    time_s: int | None,
-    writes: bool,
+    busybox: Path | None = None,
+    writes: bool = False,
     packed: tuple[Path, Packing] | None = None,
 ) -> RootTree:
     parts = sorted(file_systems, key=lambda part: part.mountpoint.count("/") + len(part.mountpoint))
@@ -179,7 +153,7 @@ def _on_disks(
     point = room / "root"
     for folder in (room, point):
         folder.mkdir(mode=0o700)
-    order = _order(point, changes, room=room, busybox=busybox, time_s=time_s)
+    order = _order(point, changes, room, busybox)
     order["mounts"] = [[part.mountpoint, *part.mount_argv(writable=writes)] for part in parts]
     after: list[Sequence[object]] = [["umount", "--recursive", point]]
     if packed:

@@ -115,12 +115,7 @@ def fetch(source: Source, scratch: Path, *, own: Path, run: Run) -> Fetched:
         packed.tar.unlink()
     left = (*packed.left_out, *(LeftOut(**told) for told in said["left_out"]))
     return Fetched(
-        kind=packed.kind,
-        tar=scratch / TAR,
-        merged=packed.merged,
-        left_out=left,
-        unsteady=packed.unsteady,
-        notes=packed.notes,
+        **{**vars(packed), "tar": scratch / TAR, "left_out": left},
         sha256=digest_file(scratch / TAR),
         count=sum(said["kinds"].values()),
         size_bytes=said["bytes"],

@@ -7,7 +7,7 @@ apt names a list by its URI without scheme and user, `/` as `_`, and `_` and oth
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,15 +25,20 @@ def write_lists(snapshot: Snapshot, arch: str, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "partial").mkdir(exist_ok=True)
+    for index, name in _copy_signed(snapshot, arch, folder):
+        shutil.copyfile(index, folder / name)
+
+
+def _copy_signed(snapshot: Snapshot, arch: str, folder: Path) -> Iterator[tuple[Path, str]]:
+    """The Release files are put there; each Packages file, and what apt calls it."""
     for source in snapshot.sources:
         stem = list_name(f"{source.uri}/dists/{source.suite}/")
         for signed in snapshot.signed_files(source):
             shutil.copyfile(signed, folder / f"{stem}{signed.name.replace(f'-{source.role}', '')}")
         for component in source.components:
-            name = f"{stem}{list_name(component + '/')}binary-{arch}_Packages"
             index = snapshot.folder / index_name(source, component)
             if index.is_file():
-                shutil.copyfile(index, folder / name)
+                yield index, f"{stem}{list_name(component + '/')}binary-{arch}_Packages"
 
 
 def list_name(uri: str) -> str:
@@ -60,16 +65,9 @@ def write_selected_lists(
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     names: list[str] = []
     texts: list[bytes] = []
-    for source in snapshot.sources:
-        stem = list_name(f"{source.uri}/dists/{source.suite}/")
-        for signed in snapshot.signed_files(source):
-            name = signed.name.replace(f"-{source.role}", "")
-            (folder / f"{stem}{name}").write_bytes(signed.read_bytes())
-        for component in source.components:
-            index = snapshot.folder / index_name(source, component)
-            if index.is_file():
-                names.append(f"{stem}{list_name(component + '/')}binary-{arch}_Packages")
-                texts.append(index.read_bytes())
+    for index, name in _copy_signed(snapshot, arch, folder):
+        names.append(name)
+        texts.append(index.read_bytes())
     selected = select_stanzas(texts, packages)
     for name, stanzas in zip(names, selected, strict=True):
         (folder / name).write_bytes(b"".join(stanza + b"\n\n" for stanza in stanzas))

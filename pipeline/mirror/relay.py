@@ -19,7 +19,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -47,7 +47,6 @@ IDLE_S, HEAD_S = 300.0, 10.0
 HEAD_BYTES = 64 << 10
 OTHERS_MOST_BYTES = 64 << 20
 TUNNEL_MOST_BYTES = 4 << 30
-_NONE: Mapping[str, str] = {}
 _BY_HASH = re.compile(r"(?:.*/)?by-hash/SHA256/([0-9a-f]{64})")
 
 
@@ -304,17 +303,15 @@ class _Answerer(BaseHTTPRequestHandler):
             self._begin(200, len(content))
             self.wfile.write(content)
 
-    def _begin(self, status: int, length: int, headers: Mapping[str, str] = _NONE) -> None:
+    def _begin(self, status: int, length: int) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(length))
-        for name, value in headers.items():
-            self.send_header(name, value)
         self.end_headers()
 
-    def _say(self, status: int, text: str, headers: Mapping[str, str] = _NONE) -> None:
+    def _say(self, status: int, text: str) -> None:
         body = f"{printable(text)}\n".encode()
-        self._begin(status, len(body), headers)
+        self._begin(status, len(body))
         self.wfile.write(body)
 
     def handle(self) -> None:

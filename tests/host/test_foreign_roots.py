@@ -73,7 +73,7 @@ def test_a_disk_is_surveyed_unwritten_and_then_mended(
     assert (tree.init, tree.hostname, len(tree.kernels)) == ("systemd", "web", 1)
     changes = plan_changes(tree, WANTED)
     busybox = make_busybox(tmp_path)
-    after = change_disks([place], changes, work=work, run=process.run, busybox=busybox, time_s=1)
+    after = change_disks([place], changes, work=work, run=process.run, busybox=busybox)
     assert [line.node for line in after.fstab][:2] == ["/dev/xvda1", "UUID=aaaa-bbbb"]
     if not at_mib:
         assert "root=/dev/xvda1" in read_ext(image, "/boot/grub/grub.cfg")

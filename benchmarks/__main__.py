@@ -1,7 +1,5 @@
 """`python -m benchmarks`: us and the peers in turn, several rounds; a table, a picture, a page."""
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time

@@ -4,8 +4,6 @@ Every image that `python -m benchmarks` kept is booted in the Xen test host of `
 same configuration, kernel and ramdisk: what differs is what is in the image.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

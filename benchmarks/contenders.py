@@ -1,7 +1,5 @@
 """The ways to one guest: bookworm, drbd-utils, sshd, DHCP, a 4 GiB ext4 disk; from nothing."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

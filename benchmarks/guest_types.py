@@ -4,8 +4,6 @@ One guest of bookworm as PV, as PVH and as PVH by GRUB, proven in turn in the te
 `doit prove`, several rounds; the times are those of its proof.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

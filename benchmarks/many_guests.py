@@ -1,7 +1,5 @@
 """Many guests from few golden images: one command for all, against one command for each."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """What a run costs: wall time, bytes written to disk, and the most memory that it took."""
 
-from __future__ import annotations
-
 import os
 import resource
 import statistics

@@ -1,7 +1,5 @@
 """What was measured, as Markdown, and its places in docs/explanation/performance.md."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 

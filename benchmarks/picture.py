@@ -1,7 +1,5 @@
 """A bar chart of medians as SVG: one bar a contender, the shortest first."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
 

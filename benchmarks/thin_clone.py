@@ -4,8 +4,6 @@
 The figures are seconds of the whole process `tests.guest_half`; only their ratio means anything.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import sys

@@ -5,8 +5,6 @@ Xen: changelog.Debian.gz of xen-hypervisor-4.17-amd64, as it is in the newest pa
 download). To be done with each security update of Xen.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 import sys

@@ -3,8 +3,6 @@
 Nothing of a command is imported here but its options: its target is when it runs.
 """
 
-from __future__ import annotations
-
 from pipeline.commands import (
     adopt_options,
     ci_options,

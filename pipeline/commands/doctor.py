@@ -1,7 +1,5 @@
 """doit doctor: what will hurt on this host, each with its fix, and what we left lying about."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path

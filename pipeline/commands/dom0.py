@@ -1,7 +1,5 @@
 """doit dom0: this Debian machine as dom0.toml says, and back."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

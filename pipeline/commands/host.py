@@ -1,7 +1,5 @@
 """What commands about guests of this Xen host share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps

@@ -1,7 +1,5 @@
 """Guests installed on a Xen host, listed, removed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

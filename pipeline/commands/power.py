@@ -1,7 +1,5 @@
 """Thin commands over xl (or xm) for guests that are installed or built here."""
 
-from __future__ import annotations
-
 from pipeline.commands import options
 from pipeline.commands.host import on_host
 from pipeline.console.progress import print_line

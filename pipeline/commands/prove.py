@@ -1,7 +1,5 @@
 """Guests judged: their images read, themselves booted under real Xen."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.check import check_guest

@@ -1,7 +1,5 @@
 """doit list-guests: every guest that this host knows, with what it was built from."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass

@@ -5,8 +5,6 @@ file system's journal holds is whole. debugfs would need no mount but leaves an 
 system when it is killed. Before that e2fsck looks at it, outside the kernel.
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 import time

@@ -1,7 +1,5 @@
 """Installing a guest on its host: disks, kernel, configuration, link, all of them or nothing."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Facts: xl(1) MIGRATE, xend-config.sxp's own comments, xl-disk-configuration(5).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass

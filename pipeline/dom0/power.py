@@ -1,7 +1,5 @@
 """A guest's day: started, shut down, saved, restored; thin words over the host's toolstack."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 The old root disk is kept until `purge=yes` or the next rebuild, for `undo=yes`.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path

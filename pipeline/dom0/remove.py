@@ -1,7 +1,5 @@
 """Taking a guest off its host: everything that was installed for it, and nothing else."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.dom0 import configuration, kernels

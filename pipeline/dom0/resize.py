@@ -6,8 +6,6 @@ that safe against a kill. Everything else is done to a copy that takes the disk'
 what a killed one leaves is called incomplete by e2undo.)
 """
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The host's toolstack, xl or the older xm: what runs, and the commands of a guest's day."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """interfaces(5), the file of ifupdown, as stanzas that keep every byte of it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface

@@ -1,7 +1,5 @@
 """The prover's end of the line into the test host; the other end is host/agent."""
 
-from __future__ import annotations
-
 import base64
 import json
 import shlex

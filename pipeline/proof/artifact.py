@@ -4,8 +4,6 @@ An artifact of this pipeline has a spec, and so a wish for every answer. Of any 
 (`spec` is None) only that is known which stands in it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass, replace

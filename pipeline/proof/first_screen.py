@@ -4,8 +4,6 @@ What SeaBIOS and QEMU's iPXE print themselves proves nothing, their words of fai
 all else on the screen is of what they started.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterator

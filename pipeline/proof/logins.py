@@ -1,7 +1,5 @@
 """Who may enter the guest: the given key, nobody else; on the console root, if at all."""
 
-from __future__ import annotations
-
 import re
 import time
 from dataclasses import dataclass, field

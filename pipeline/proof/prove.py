@@ -1,7 +1,5 @@
 """The word `prove`: boot an artifact under real Xen, ask it, and leave the evidence beside it."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The screen of a guest: a VNC client fetches it as the emitted configuration serves it."""
 
-from __future__ import annotations
-
 import re
 import struct
 import zlib

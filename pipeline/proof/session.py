@@ -1,7 +1,5 @@
 """One proof, step by step: the guest is created, asked, and shut down inside the test host."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """What a PC's text screen says, read off its picture with the font of the VGA BIOS that drew it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """What only a full PC has: a CD drive, and firmware that looks for a system in some order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pipeline.errors import Finding

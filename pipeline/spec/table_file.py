@@ -1,7 +1,5 @@
 """A TOML file beside guests/ with tables of its own, nightly.toml for one, read into a model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path

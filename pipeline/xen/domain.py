@@ -5,8 +5,6 @@ right. What only one toolstack cannot express is not refused here but by its ren
 `Unsupported`.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import get_args

@@ -4,8 +4,6 @@ A check returns the value in the form that is kept, or raises WrongValueError: w
 apart from it, what would be right.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 import uuid

@@ -1,7 +1,5 @@
 """A CD as small as El Torito allows: its boot sector writes one line on the screen, and stops."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A full PC's screen, and what its firmware starts besides its own disk: the network, a CD."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -4,8 +4,6 @@ The part makes what no real one makes together: a file changed in place, one mad
 link, a link that becomes a file, folders.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

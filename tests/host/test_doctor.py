@@ -3,8 +3,6 @@
 tests/unit/test_dom0_doctor.py has the judgements one by one, tests/boot a real dom0.
 """
 
-from __future__ import annotations
-
 import ast
 import gzip
 import re

@@ -4,8 +4,6 @@ The guest here is small and boots nowhere; tests/boot/test_life_in_dom0.py does 
 that boots, under Xen.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

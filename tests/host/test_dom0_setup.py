@@ -1,7 +1,5 @@
 """doit dom0: a host's files changed as one, taken back exactly, killed at every change."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A change on trial: kept by a word or an answer, else taken back by a process of its own."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """The question that a migration asks the other host, answered by a real shell."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

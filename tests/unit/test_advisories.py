@@ -1,7 +1,5 @@
 """Xen's advisories by the versions of Debian's packages, and the reboot that waits."""
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
 

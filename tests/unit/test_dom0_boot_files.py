@@ -3,8 +3,6 @@
 The lines of etch and lenny are those of the seed; a doctor who looks afterwards has nothing to say.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path

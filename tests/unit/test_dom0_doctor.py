@@ -1,7 +1,5 @@
 """Each pitfall of the seed is named with its fix, from the files that a host has."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

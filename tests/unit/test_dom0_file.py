@@ -1,7 +1,5 @@
 """dom0.toml: what it may say, that every mistake has its key, and the first one of a host."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

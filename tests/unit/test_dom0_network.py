@@ -1,7 +1,5 @@
 """Bridges of systemd-networkd, NAT, and the commands that bring either to life."""
 
-from __future__ import annotations
-
 import shlex
 from typing import Any
 

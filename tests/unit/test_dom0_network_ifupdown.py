@@ -1,7 +1,5 @@
 """A bridge in ifupdown's files: the port's stanza gives its addresses away, all else stays."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

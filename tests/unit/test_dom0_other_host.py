@@ -1,7 +1,5 @@
 """What another host answers before a guest moves there, judged without a host."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

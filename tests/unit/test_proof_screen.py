@@ -1,7 +1,5 @@
 """Pictures of a guest's screen, and what stands on it."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 

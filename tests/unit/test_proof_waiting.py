@@ -1,7 +1,5 @@
 """How long a proof waits for a guest, and what it makes of a host that stops."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any, cast
 

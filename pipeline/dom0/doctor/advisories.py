@@ -7,8 +7,6 @@ it is the cc_compile_date of `xl info` and stands in /boot/xen-4.17-amd64.gz. So
 tells its upload, which its version does not: xl info says 4.17.7 of several.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Every guest's configuration below /etc/xen, ours or not: read once, for all that judges them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the doctor looks at, read once: command lines, memory settings, consoles, processors."""
 
-from __future__ import annotations
-
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping

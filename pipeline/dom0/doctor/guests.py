@@ -1,7 +1,5 @@
 """What a guest of this host, or a spec that is meant for it, will not find here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path

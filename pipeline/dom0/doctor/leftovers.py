@@ -1,7 +1,5 @@
 """What our own killed commands left, and what nobody needs any more."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

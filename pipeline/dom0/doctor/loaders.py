@@ -1,7 +1,5 @@
 """pygrub on this host: whose runs as root, and what those that do not would miss."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path

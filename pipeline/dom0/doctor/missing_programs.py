@@ -1,7 +1,5 @@
 """What `doit build`, `prove` and `test` would miss here: programs of system-packages.txt."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pipeline.errors import Finding

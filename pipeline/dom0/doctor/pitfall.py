@@ -1,7 +1,5 @@
 """A finding of the doctor, with the settings of dom0.toml that mend it where `doit dom0` can."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

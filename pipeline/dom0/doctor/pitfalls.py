@@ -5,8 +5,6 @@ xend-config.sxp's comments (dom0-min-mem, dom0-cpus), Documentation/admin-guide/
 Linux (console, vsyscall), Xen 3.0's xencons=.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

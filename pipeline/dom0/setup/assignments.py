@@ -3,8 +3,6 @@
 What is set leaves every other byte of the file as it was: comments, order, other keys.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """[boot]: the lines of Xen and of dom0's kernel, and who can log in on the line Xen prints on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

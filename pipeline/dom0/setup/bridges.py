@@ -4,8 +4,6 @@ Facts: ifup(8), networkctl(1), systemd-networkd(8): without a bus, and with /sys
 container, it works in a network namespace of its own and says what it makes of its files.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

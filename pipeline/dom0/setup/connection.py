@@ -1,7 +1,5 @@
 """The SSH connection that a command was started over, and whether the other side still answers."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """dom0.toml, beside guests/: read, and refused where its settings do not go together."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace

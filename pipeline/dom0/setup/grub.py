@@ -5,8 +5,6 @@ as none), grub-mkconfig (grub.d's files are sourced in order, so the last one wi
 of grub-legacy (reads "# xenhopt=" between two markers and nowhere else), xen-command-line(7).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,5 @@
 """What stands at a path of the host: a file or link with its bytes, mode and owner; and a copy."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat

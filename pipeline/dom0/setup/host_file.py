@@ -1,7 +1,5 @@
 """A file of the host as it is to be, and what a part of dom0.toml makes of a host."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath

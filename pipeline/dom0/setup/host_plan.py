@@ -1,7 +1,5 @@
 """What `doit dom0` would do: the files that change, read by their own programs before they do."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import shlex

@@ -4,8 +4,6 @@ Facts: bridge-utils-interfaces(5), systemd.netdev(5), xen-command-line(7), xl.co
 xend-config.sxp's own comments, lvm.conf(5), Debian's /etc/default/xendomains.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from typing import Annotated, Literal

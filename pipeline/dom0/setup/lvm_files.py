@@ -1,7 +1,5 @@
 """[lvm]: this host's LVM does not look into the volumes of guests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -8,8 +8,6 @@ accepted. So `r` for two names of a volume rejects it, unless an `a` takes its o
 obey too, came with lvm2 2.02.98: before jessie it is `filter`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ matches (systemd.network(5)). The bridge has its first port's hardware address f
 that DHCP servers and IPv6 know it again; networkd would make up one (systemd.netdev(5)).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase

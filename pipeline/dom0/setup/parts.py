@@ -1,7 +1,5 @@
 """The parts of dom0.toml, in the order in which their files are written and taken up."""
 
-from __future__ import annotations
-
 from pipeline.dom0.setup.boot_files import BOOT
 from pipeline.dom0.setup.bridges import NETWORK
 from pipeline.dom0.setup.host_file import Part

@@ -4,8 +4,6 @@ Facts: inittab(5), agetty(8), systemd-getty-generator(8) (a serial console= on t
 starts a login by itself; the link holds without it), systemctl(1) (where enable puts the link).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -5,8 +5,6 @@ the first counts. No xend exists any more to read the file: what is written is r
 rules.
 """
 
-from __future__ import annotations
-
 import re
 
 from pipeline.dom0.setup.assignments import put_line

@@ -4,8 +4,6 @@ Whoever started it over SSH has confirmed it when his side acknowledges what is 
 change; from a console, `doit dom0 confirm=yes` does.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

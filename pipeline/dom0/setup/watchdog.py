@@ -5,8 +5,6 @@ in a session of its own, waits for that and takes the change back otherwise: fil
 whatever has become of the command that started it. Times are CLOCK_BOOTTIME's.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 import signal

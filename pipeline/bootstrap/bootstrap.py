@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def _carry_out(
         try:
             send(
                 "pipeline.bootstrap.worker",
-                order.to_table(),
+                asdict(order),
                 file=file,
                 room=room,
                 run=run,

@@ -1,7 +1,7 @@
 """What the process inside the namespace is told: everything it needs, as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 _FIRST = "base-files"
@@ -45,10 +45,6 @@ class Order:
     links: tuple[str, ...]
     unwanted: tuple[tuple[str, str], ...] = ()
     unwanted_text: str = ""
-
-    def to_table(self) -> dict[str, Any]:
-        """For `errand.send`."""
-        return asdict(self)
 
 
 def read_order(table: dict[str, Any]) -> Order:

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from pipeline import ROOT, process
@@ -116,7 +117,7 @@ def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
         bytes=sum(path.lstat().st_blocks * 512 for path in files),
         digests={name: text for path in sums for name, text in read_sum_file(path).items()},
         start=shlex.join(_start_words(spec, shown)),
-        login=find_login(spec, shown / KNOWN_HOSTS).as_json(),
+        login=asdict(find_login(spec, shown / KNOWN_HOSTS)),
     )
 
 

@@ -7,7 +7,7 @@ rename, with a record of what was changed and why, and a spec that names it.
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,8 @@ class Bench:
         kept = describe_tree(adoption, after, folder / TAR, epoch)
         record = {
             "origin": dict(origin),
-            "tree": kept.as_json(),
-            "survey": {key: row for key, row in adoption.tree.as_json().items() if key != "texts"},
+            "tree": asdict(kept),
+            "survey": {key: row for key, row in asdict(adoption.tree).items() if key != "texts"},
             "findings": [finding.as_json() for finding in adoption.findings],
             "changes": [change.as_json() for change in adoption.changes],
         }

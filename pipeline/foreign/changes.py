@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,13 +69,9 @@ class Change:
         row = {"code": self.code, "path": self.path, "how": self.how, "why": self.why}
         return {**row, "lines": list(self.lines())}
 
-    def as_order(self) -> dict[str, Any]:
-        """For a cage."""
-        return asdict(self)
-
 
 def from_order(table: Mapping[str, Any]) -> Change:
-    """The inner half of `as_order`."""
+    """A change of an order, as JSON has it."""
     return Change(**{**table, "words": tuple(table["words"])})
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def _order(
     tree: Path, changes: Iterable[Change], room: Path, busybox: Path | None
 ) -> dict[str, Any]:
     told = {"tree": str(tree), "room": str(room), "busybox": str(busybox or ""), "time_s": None}
-    return {**told, "changes": [change.as_order() for change in changes]}
+    return {**told, "changes": [asdict(change) for change in changes]}
 
 
 def _take_survey(room: Path) -> RootTree:
@@ -214,7 +214,7 @@ def work_in_tree(order: dict[str, Any]) -> None:
         changes = map(from_order, order["changes"])
         apply_changes(tree, changes, time_s=order["time_s"], busybox=busybox, room=room)
         surveyed = survey(tree)
-    (room / _SURVEY).write_text(json.dumps(surveyed.as_json()))
+    (room / _SURVEY).write_text(json.dumps(asdict(surveyed)))
 
 
 def main(words: list[str]) -> int:

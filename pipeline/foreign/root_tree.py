@@ -12,10 +12,10 @@ import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -112,10 +112,6 @@ class RootTree:
     def has_udev(self) -> bool:
         """Whether something may rename its cards."""
         return self.init == "systemd" or "/etc/udev" in self.folders
-
-    def as_json(self) -> dict[str, Any]:
-        """For an order or a report; texts are left out of a report by its writer."""
-        return asdict(self)
 
 
 def from_json(text: str | bytes) -> RootTree:

@@ -5,9 +5,9 @@ What the guest half has to know of it is how its own tools are told a name and a
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -42,10 +42,6 @@ class Adopted:
     os_id: str = ""
     kernel: str = ""
     fstab: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """For the record."""
-        return asdict(self)
 
 
 def read_adopted(project: Project, name: str) -> Adopted:

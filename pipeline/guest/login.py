@@ -3,9 +3,8 @@
 import os
 import shlex
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import Finding
 from pipeline.spec import Spec
@@ -46,10 +45,6 @@ class Login:
         if is_possible:
             return Finding("ok", "log in", message, code="A3")
         return Finding("warning", "log in", message, hint, code="A3")
-
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        return asdict(self)
 
 
 def find_login(spec: Spec, known_hosts: Path) -> Login:

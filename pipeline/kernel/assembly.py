@@ -10,7 +10,7 @@ import re
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,6 @@ class Order:
     busybox: str = ""
     initrd: str = ""
     has_old_tools: bool = False
-
-    def to_table(self) -> dict[str, Any]:
-        """For `errand.send`."""
-        return asdict(self)
 
 
 def assemble(table: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def build(job: Job) -> None:
     file = job.scratch / _GIVEN / "order.json"
     send(
         "pipeline.kernel.assembly",
-        order.to_table(),
+        asdict(order),
         file=file,
         room=room,
         run=job.run,

@@ -39,10 +39,6 @@ class Written:
     sha256: str
     extents: tuple[tuple[int, int], ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """For a record."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Written:
         """From a record."""
@@ -85,7 +81,7 @@ class BuiltDisk:
 
     def as_json(self) -> dict[str, Any]:
         """For the record beside the guest's disks."""
-        written = self.written.as_json() if self.written else None
+        written = asdict(self.written) if self.written else None
         if not self.uuid:
             return {"part": self.part, "path": str(self.path), "written": written}
         place = {"part": self.part, "group": self.group, "uuid": self.uuid}

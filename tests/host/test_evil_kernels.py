@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def assemble(folder: Path, name: str, witness: Path) -> Path:
     )
     send(
         "pipeline.kernel.assembly",
-        order.to_table(),
+        asdict(order),
         file=folder / "order.json",
         room=room,
         run=process.run,

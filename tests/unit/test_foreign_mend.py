@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def make_kvm(folder: Path, *, pvh: bool = True, drivers: tuple[str, ...] = ("vir
 def look(folder: Path) -> RootTree:
     with Beneath(folder, mounts=True) as tree:
         found = survey(tree)
-    assert from_json(json.dumps(found.as_json())) == found
+    assert from_json(json.dumps(asdict(found))) == found
     return found
 
 
@@ -153,7 +154,7 @@ def test_changes_are_made_and_nothing_else(tmp_path: Path) -> None:
     room = tmp_path / "room"
     room.mkdir()
     with Beneath(folder) as tree:
-        again = [from_order(json.loads(json.dumps(change.as_order()))) for change in changes]
+        again = [from_order(json.loads(json.dumps(asdict(change)))) for change in changes]
         apply_changes(tree, again, time_s=1, busybox=b"\x7fELF", room=room)
     after = take_picture(folder)
     touched = {f"/{path}" for path in before.keys() | after if before.get(path) != after.get(path)}

@@ -1,6 +1,7 @@
 """Who can log in, and what is to be typed for it."""
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_a_fixed_address_gives_the_whole_line() -> None:
     line = "ssh -o UserKnownHostsFile=output/guests/web1/known_hosts root@192.168.1.10"
     assert login.lines == [line]
     assert (login.finding.level, login.finding.message) == ("ok", line)
-    assert login.as_json()["ssh"] == line
+    assert asdict(login)["ssh"] == line
 
 
 def test_the_first_fixed_address_of_any_card_is_taken() -> None:

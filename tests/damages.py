@@ -1,6 +1,7 @@
 """Ways in which a file stops being what it was."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def instead(make: Damage) -> Damage:
 def be_link(path: Path) -> None:
     path.rename(path.with_name(f"{path.name}.real"))
     path.symlink_to(f"{path.name}.real")
+
+
+def remove(path: Path) -> None:
+    """A file, a link or a folder with all in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 DAMAGES: dict[str, Damage] = {

@@ -20,6 +20,8 @@ from typing import Any
 import lz4.block
 import zstandard
 
+from tests.damages import remove
+
 ABI = "6.1.0-1-amd64"
 OUTSIDE = "OUTSIDE"  # stands for a folder of the host
 PLACEHOLDER = "PLACEHOLDER-0123"
@@ -149,13 +151,6 @@ def sparse(path: str, size: int) -> Change:
         os.truncate(tree / path, size)
 
     return change
-
-
-def remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def all_of(*changes: Change) -> Change:

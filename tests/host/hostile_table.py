@@ -3,6 +3,7 @@
 import gzip
 import stat
 
+from tests.damages import remove
 from tests.host.hostile_images import (
     ABI,
     OUTSIDE,
@@ -26,7 +27,6 @@ from tests.host.hostile_images import (
     many_folders,
     named,
     poked,
-    remove,
     replaced,
     sparse,
     written,

@@ -19,6 +19,7 @@ from pipeline.storage.flatten import flatten_guest
 from pipeline.walls.privacy import tighten
 from tests import small
 from tests.conftest import require
+from tests.damages import remove
 from tests.host.witness import KEY
 from tests.onlooker import Lookout
 
@@ -151,13 +152,6 @@ def inside(tree: Path, host: Path) -> None:
     remove(tree / "root")
     (tree / "root").symlink_to("srv/root")
     (tree / "etc/hostname").symlink_to("version")
-
-
-def remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 # what an element left in the tree, and a word of the error ("" where the guest is built)

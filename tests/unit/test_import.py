@@ -71,12 +71,6 @@ LIBVIRT = """\
 """
 
 
-@pytest.fixture
-def guests(tmp_path: Path) -> Path:
-    (tmp_path / "guests").mkdir()
-    return tmp_path / "guests"
-
-
 def take(guests: Path, text: str, *, suite: str = "", host: Host | None = None) -> Imported:
     source = Path("/etc/xen/given.cfg")
     return import_text(text, source, guests, suite=suite, host=host or Host())

@@ -30,12 +30,6 @@ RENDERERS: dict[str, Callable[[Domain], str]] = {
 REPORTED = frozenset({"cannot be said", "added"})
 
 
-@pytest.fixture
-def guests(tmp_path: Path) -> Path:
-    (tmp_path / "guests").mkdir()
-    return tmp_path / "guests"
-
-
 def domain_of(spec: Spec) -> Domain:
     """What a build would render, wherever its disks will be."""
     disks = [

@@ -112,12 +112,6 @@ TEXTS: dict[str, bytes] = {
 }
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    (tmp_path / "guests").mkdir()
-    return Project(tmp_path, tmp_path / "output", tmp_path / "guests")
-
-
 def write(project: Project, table: object) -> Path:
     path = project.guests / "ok.lock.json"
     path.write_text(json.dumps(table))

@@ -81,13 +81,6 @@ TEXTS = {
 }
 
 
-@pytest.fixture
-def guests(tmp_path: Path) -> Path:
-    folder = tmp_path / "guests"
-    folder.mkdir()
-    return folder
-
-
 def only_problem(guests: Path, name: str = "tiny") -> str:
     with pytest.raises(SpecError) as caught:
         load_guest(name, guests_dir=guests)

@@ -17,13 +17,6 @@ from pipeline.spec.schema import documents
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def guests(tmp_path: Path) -> Path:
-    folder = tmp_path / "guests"
-    folder.mkdir()
-    return folder
-
-
 def test_a_created_spec_loads_as_what_was_asked_for(guests: Path) -> None:
     (guests / "defaults.toml").write_text('swap = "1G"\n')
     asked = {"dist": "trixie", "size": "8G", "dhcp": "", "packages": "vim,less", "vcpus": "2"}

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
-
 from pipeline.errors import PipelineError
 from pipeline.guest.domains import domain_of
 from pipeline.guest.identity import render_fstab, render_hosts
@@ -293,12 +291,6 @@ def judge(value: Value, guests: Path, project: Project) -> str:
         return "refused"
     see_everything(spec, project)
     return "good"
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    (tmp_path / "guests").mkdir()
-    return Project(tmp_path, tmp_path / "output", tmp_path / "guests")
 
 
 def test_no_value_becomes_more_than_a_value(project: Project) -> None:

@@ -14,13 +14,6 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def guests(tmp_path: Path) -> Path:
-    folder = tmp_path / "guests"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def write(guests: Path) -> Write:
     def write_file(name: str, text: str = "") -> Path:
         path = guests / f"{name}.toml"

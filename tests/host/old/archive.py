@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from tests.damages import remove
 from tests.host.archives import Keys, ReleaseForm, SmallArchive
 from tests.host.old.contents import OldPackage, packages
 from tests.host.old.donors import Donors
@@ -71,7 +72,7 @@ def _build(area: Path, package: OldPackage, donors: Donors, work: Path) -> None:
             donors.unpack(donor), tree, symlinks=True, copy_function=_link, dirs_exist_ok=True
         )
     for path in (*_DROPPED, *package.without):
-        _remove(tree / path)
+        remove(tree / path)
     _move_aside(tree, package, donors)
     for path in package.folders:
         (tree / path).mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def _build(area: Path, package: OldPackage, donors: Donors, work: Path) -> None:
         _write(tree / path, content)
     for path, target in package.links.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
-        _remove(tree / path)
+        remove(tree / path)
         (tree / path).symlink_to(target)
     _write_control(tree / "DEBIAN", package)
     pool = area / "pool/main"
@@ -102,7 +103,7 @@ def _move_aside(tree: Path, package: OldPackage, donors: Donors) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove(path)
+    remove(path)
     path.write_bytes(content)
     path.chmod(0o755 if content.startswith(b"#!") else 0o644)
 
@@ -123,10 +124,3 @@ def _write_control(folder: Path, package: OldPackage) -> None:
 def _link(source: str, target: str) -> None:
     if not os.path.lexists(target):
         os.link(source, target, follow_symlinks=False)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

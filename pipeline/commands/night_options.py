@@ -15,20 +15,16 @@ from pipeline.commands.options import (
     Signing,
     Unproven,
 )
-from pipeline.errors import WrongValueError
 from pipeline.spec import values
 
-
-def _check_time(text: str) -> str:
-    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
-        raise WrongValueError(f"{text!r} is not a time of the day", "as 03:30")
-    return text
+_check_time = values.matching(
+    re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]"), "is not a time of the day", "as 03:30"
+)
 
 
-def _check_version(text: str) -> str:
-    if not re.fullmatch(r"2\d{7}T\d{6}Z-[0-9a-f]{8}", text):
-        raise WrongValueError(f"{text!r} is not a version", "as in output/published/NAME/")
-    return text
+_check_version = values.matching(
+    re.compile(r"2\d{7}T\d{6}Z-[0-9a-f]{8}"), "is not a version", "as in output/published/NAME/"
+)
 
 
 class Nightly(Options, Printed, Judged):

@@ -41,10 +41,7 @@ def _check_names(text: str) -> str:
 GuestNames = Annotated[str, BeforeValidator(_check_names)]
 
 
-def _check_user(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", text):
-        raise WrongValueError(f"{text!r} is not a user", "as root")
-    return text
+_check_user = values.matching(re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*"), "is not a user", "as root")
 
 
 def _check_command(text: str) -> str:
@@ -68,10 +65,9 @@ def _check_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _check_channel(text: str) -> str:
-    if not re.fullmatch("[a-z][a-z0-9-]{0,30}", text):
-        raise WrongValueError(f"{text!r} is no channel", "stable or nightly")
-    return text
+_check_channel = values.matching(
+    re.compile("[a-z][a-z0-9-]{0,30}"), "is no channel", "stable or nightly"
+)
 
 
 Url = Annotated[str, BeforeValidator(_check_url)]

@@ -148,11 +148,24 @@ def check_mirror(text: str) -> str:
     return text
 
 
-def check_package(text: str) -> str:
-    """A Debian package name (Policy 5.6.1); a final '-' would mean removal to apt."""
-    if not _PACKAGE.fullmatch(text):
-        raise WrongValueError(f"{text!r} is not a package name", "lower case, as in openssh-server")
-    return text
+def matching(pattern: re.Pattern[str], what: str, hint: str) -> Callable[[str], str]:
+    """A check that a text has this form whole; `what` is said of any other."""
+
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise WrongValueError(f"{text!r} {what}", hint)
+        return text
+
+    return check
+
+
+# Policy 5.6.1; a final '-' would mean removal to apt
+check_package = matching(_PACKAGE, "is not a package name", "lower case, as in openssh-server")
+check_timezone = matching(_TIMEZONE, "is not a time zone", "write it as Etc/UTC, Europe/Paris")
+check_locale = matching(_LOCALE, "is not a locale", "write it as C.UTF-8, fr_FR.UTF-8")
+check_element = matching(_ELEMENT, "is not an element's name", "letters, digits, '_' and '-'")
+# quotes, '$', '&' and the like would change meaning in a grub.cfg
+check_cmdline = matching(_CMDLINE, "holds a character that a boot loader would read otherwise", "")
 
 
 def check_kernel(text: str) -> str:
@@ -203,34 +216,6 @@ def check_build_path(text: str) -> str:
 def check_password_file(text: str) -> str:
     """A path, or '-' for standard input."""
     return text if text == "-" else check_path(text)
-
-
-def check_timezone(text: str) -> str:
-    """A time zone's name, as in Europe/Paris."""
-    if not _TIMEZONE.fullmatch(text):
-        raise WrongValueError(f"{text!r} is not a time zone", "write it as Etc/UTC, Europe/Paris")
-    return text
-
-
-def check_locale(text: str) -> str:
-    """A locale's name, as in C.UTF-8 or fr_FR.UTF-8."""
-    if not _LOCALE.fullmatch(text):
-        raise WrongValueError(f"{text!r} is not a locale", "write it as C.UTF-8, fr_FR.UTF-8")
-    return text
-
-
-def check_cmdline(text: str) -> str:
-    """Kernel arguments; quotes, '$', '&' and the like would change meaning in a grub.cfg."""
-    if not _CMDLINE.fullmatch(text):
-        raise WrongValueError(f"{text!r} holds a character that a boot loader would read otherwise")
-    return text
-
-
-def check_element(text: str) -> str:
-    """A diskimage-builder element's name."""
-    if not _ELEMENT.fullmatch(text):
-        raise WrongValueError(f"{text!r} is not an element's name", "letters, digits, '_' and '-'")
-    return text
 
 
 def check_group(text: str) -> str:

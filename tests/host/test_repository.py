@@ -57,11 +57,16 @@ def dom0(tmp_path: Path, server: MisbehavingMirror, monkeypatch: pytest.MonkeyPa
     return Dom0(tmp_path / "dom0", server)
 
 
+def show(site: Site, server: MisbehavingMirror, generation: str) -> None:
+    """A night is over, and the server has what it made."""
+    site.night(generation)
+    copy_tree(site.served, server.root)
+
+
 @pytest.fixture
 def follower(site: Site, server: MisbehavingMirror, dom0: Dom0) -> Dom0:
     """A host that has the first night installed."""
-    site.night("one")
-    copy_tree(site.served, server.root)
+    show(site, server, "one")
     dom0.install(root=site.root)
     return dom0
 
@@ -121,8 +126,7 @@ def test_what_is_served_holds_no_secret_and_no_disk(site: Site) -> None:
 def test_who_is_not_told_whom_to_trust_fetches_nothing(
     site: Site, server: MisbehavingMirror, dom0: Dom0
 ) -> None:
-    site.night("one")
-    copy_tree(site.served, server.root)
+    show(site, server, "one")
     with pytest.raises(UsageError, match="does not know whom to trust"):
         dom0.install()
     assert not server.requests and not dom0.files()
@@ -163,8 +167,7 @@ def flipped(content: bytes) -> bytes:
 def test_a_tampered_target_is_refused(
     site: Site, server: MisbehavingMirror, dom0: Dom0, end: str
 ) -> None:
-    site.night("one")
-    copy_tree(site.served, server.root)
+    show(site, server, "one")
     if end == "vmlinuz":
         kernel = site.project.artifact(NAME) / end
         same = (path for path in server.root.glob("targets/files/*") if path.is_file())
@@ -180,8 +183,7 @@ def test_a_tampered_target_is_refused(
 def test_at_the_command_line_a_refusal_is_code_5_and_a_line(
     site: Site, server: MisbehavingMirror, dom0: Dom0
 ) -> None:
-    site.night("one")
-    copy_tree(site.served, server.root)
+    show(site, server, "one")
     server.faults["targets.json"] = change(flipped)
     outcome = Workshop(dom0.project.output, site.work / "guests").doit(
         "install", f"name={NAME}", f"from={dom0.url}", f"root={site.root}"
@@ -196,8 +198,7 @@ def test_at_the_command_line_a_refusal_is_code_5_and_a_line(
 def test_tampered_metadata_are_refused(
     site: Site, server: MisbehavingMirror, follower: Dom0, role: str
 ) -> None:
-    site.night("two")
-    copy_tree(site.served, server.root)
+    show(site, server, "two")
     server.faults[f"{role}.json"] = change(flipped)
     refuse(follower.update, follower, follower.url)
 
@@ -206,8 +207,7 @@ def test_old_but_valid_metadata_are_a_rollback(
     site: Site, server: MisbehavingMirror, follower: Dom0, tmp_path: Path
 ) -> None:
     copy_tree(site.served, tmp_path / "old")
-    site.night("two")
-    copy_tree(site.served, server.root)
+    show(site, server, "two")
     follower.update()
     copy_tree(tmp_path / "old", server.root)
     refuse(follower.update, follower, "an older state than this host has seen")
@@ -217,8 +217,7 @@ def test_what_has_expired_is_a_freeze(
     site: Site, server: MisbehavingMirror, follower: Dom0, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(dict_of(metadata.LIFETIMES), "timestamp", timedelta(days=-1))
-    site.night("two")
-    copy_tree(site.served, server.root)
+    show(site, server, "two")
     refuse(follower.update, follower, "have expired")
 
 
@@ -246,8 +245,7 @@ def test_parts_of_two_states_are_refused(
     site: Site, server: MisbehavingMirror, follower: Dom0, tmp_path: Path
 ) -> None:
     copy_tree(site.served, tmp_path / "old")
-    site.night("two")
-    copy_tree(site.served, server.root)
+    show(site, server, "two")
     for role in ("snapshot", "targets"):
         old = newest(tmp_path / "old", f"*.{role}.json")
         new = newest(server.root, f"*.{role}.json")
@@ -260,8 +258,7 @@ def test_parts_of_two_states_are_refused(
 def test_data_without_end_are_refused(
     site: Site, server: MisbehavingMirror, follower: Dom0, end: str
 ) -> None:
-    site.night("two")
-    copy_tree(site.served, server.root)
+    show(site, server, "two")
     server.faults[end] = flood(OK + b"\r\n", ZEROS)
     with pytest.raises(VerificationError):
         follower.update()
@@ -273,8 +270,7 @@ def test_data_without_end_are_refused(
 def test_a_slow_server_is_given_up(
     site: Site, server: MisbehavingMirror, follower: Dom0, end: str
 ) -> None:
-    site.night("two")
-    copy_tree(site.served, server.root)
+    show(site, server, "two")
     server.faults[end] = trickle(OK + b"\r\n", b"x")
     refuse(follower.update, follower, "too slow")
 
@@ -282,8 +278,7 @@ def test_a_slow_server_is_given_up(
 def test_a_broken_off_download_goes_on_where_it_was(
     site: Site, server: MisbehavingMirror, dom0: Dom0
 ) -> None:
-    site.night("one")
-    copy_tree(site.served, server.root)
+    show(site, server, "one")
     server.once[".blocks"] = cut_short
     dom0.install(root=site.root)
     whole = next(server.root.glob("targets/images/*")).stat().st_size
@@ -293,8 +288,7 @@ def test_a_broken_off_download_goes_on_where_it_was(
 def test_a_part_of_another_version_does_no_harm(
     site: Site, server: MisbehavingMirror, dom0: Dom0
 ) -> None:
-    site.night("one")
-    copy_tree(site.served, server.root)
+    show(site, server, "one")
     image = next(server.root.glob("targets/images/*"))
     sha256, kept = image.name.partition(".")[0], dom0.project.cache.images
     kept.mkdir(parents=True)

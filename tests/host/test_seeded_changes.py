@@ -47,13 +47,17 @@ def ground(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield Ground(bench, tmp_path_factory.mktemp("copies"))
 
 
+Seed = Callable[[Path, Ground], None]
+Edit = Callable[[dict[str, Any]], None]
+
+
 def write(path: Path, content: bytes) -> None:
     """Another file of that name: the whole version's is left alone."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
 
 
-def flip(name: str, at: float = 0.5, bit: int = 1) -> Callable[[Path, Ground], None]:
+def flip(name: str, at: float = 0.5, bit: int = 1) -> Seed:
     def change(folder: Path, _ground: Ground) -> None:
         content = bytearray((folder / name).read_bytes())
         content[int((len(content) - 1) * at)] ^= bit
@@ -80,15 +84,15 @@ def grow_swap(folder: Path, _ground: Ground) -> None:
         stream.truncate(size + 4096)
 
 
-def remove(name: str) -> Callable[[Path, Ground], None]:
+def remove(name: str) -> Seed:
     return lambda folder, _ground: (folder / name).unlink()
 
 
-def add(name: str) -> Callable[[Path, Ground], None]:
+def add(name: str) -> Seed:
     return lambda folder, _ground: write(folder / name, b"more\n")
 
 
-def link(name: str) -> Callable[[Path, Ground], None]:
+def link(name: str) -> Seed:
     def change(folder: Path, _ground: Ground) -> None:
         aside = folder.parent / f"{folder.name}-{Path(name).name}"
         (folder / name).rename(aside)
@@ -102,7 +106,7 @@ def folder_for_file(folder: Path, _ground: Ground) -> None:
     (folder / "manifest").mkdir()
 
 
-def truncate(name: str) -> Callable[[Path, Ground], None]:
+def truncate(name: str) -> Seed:
     def change(folder: Path, _ground: Ground) -> None:
         content = (folder / name).read_bytes()
         write(folder / name, content[: len(content) * 2 // 3])
@@ -110,9 +114,7 @@ def truncate(name: str) -> Callable[[Path, Ground], None]:
     return change
 
 
-def in_envelope(
-    name: str, edit: Callable[[dict[str, Any]], None]
-) -> Callable[[Path, Ground], None]:
+def in_envelope(name: str, edit: Edit) -> Seed:
     """The envelope's JSON changed, its signature as it was."""
 
     def change(folder: Path, _ground: Ground) -> None:
@@ -124,19 +126,25 @@ def in_envelope(
     return change
 
 
-def in_statement(
-    name: str, edit: Callable[[dict[str, Any]], None], *, is_signed: bool = False
-) -> Callable[[Path, Ground], None]:
-    """What is said changed; where `is_signed`, by whoever has the key, and one thing only."""
+def in_statement(name: str, edit: Edit) -> Seed:
+    """What is said changed, its signature as it was."""
 
     def change(folder: Path, ground: Ground) -> None:
         statement = statement_in((folder / name).read_bytes())
         edit(statement)
-        if is_signed:
-            write(folder / name, sign(statement, ground.signer))
-            return
         payload = base64.b64encode(json.dumps(statement).encode()).decode()
         in_envelope(name, lambda envelope: envelope.update(payload=payload))(folder, ground)
+
+    return change
+
+
+def by_the_house(name: str, edit: Edit) -> Seed:
+    """What is said changed and signed, by whoever has the key."""
+
+    def change(folder: Path, ground: Ground) -> None:
+        statement = statement_in((folder / name).read_bytes())
+        edit(statement)
+        write(folder / name, sign(statement, ground.signer))
 
     return change
 
@@ -195,7 +203,24 @@ def pass_more(entry: dict[str, Any]) -> None:
     entry["predicate"]["passedTests"].append("ssh")
 
 
-SEEDS: dict[str, tuple[Callable[[Path, Ground], None], str]] = {
+IN_NONE = "is in no statement"
+# whoever has the key says one thing otherwise
+SIGNED: dict[str, tuple[str, Edit, str]] = {
+    "a digest in capitals, signed": (PROVENANCE_FILE, raise_case, "is not what"),
+    "a file that is not named, signed": (
+        PROVENANCE_FILE,
+        forget_file,
+        "vmlinuz is in no statement",
+    ),
+    "a bill that is not named, signed": (PROVENANCE_FILE, forget_bom, f"{CYCLONEDX} {IN_NONE}"),
+    "another stage, signed": (PROVENANCE_FILE, change_stage, "stages.json says something else"),
+    "another spec, signed": (PROVENANCE_FILE, change_spec, "spec.json says something else"),
+    "another kind of build, signed": (PROVENANCE_FILE, change_type, "its form is not known here"),
+    "a test that was not passed, signed": (TEST_FILE, pass_more, f"{TEST_FILE} is not what"),
+}
+
+
+SEEDS: dict[str, tuple[Seed, str]] = {
     "a bit of the kernel": (flip("vmlinuz"), "vmlinuz is not what"),
     "a bit of the ramdisk": (flip("initrd.img", 0.9), "initrd.img is not what"),
     "the disk": (flip_disk, "disk.img is not what"),
@@ -246,34 +271,7 @@ SEEDS: dict[str, tuple[Callable[[Path, Ground], None], str]] = {
     ),
     "a key more": (in_envelope(PROVENANCE_FILE, lambda one: one.update(more=1)), PROVENANCE_FILE),
     "another digest": (in_statement(PROVENANCE_FILE, raise_case), "its signature is not of"),
-    "a digest in capitals, signed": (
-        in_statement(PROVENANCE_FILE, raise_case, is_signed=True),
-        "is not what",
-    ),
-    "a file that is not named, signed": (
-        in_statement(PROVENANCE_FILE, forget_file, is_signed=True),
-        "vmlinuz is in no statement",
-    ),
-    "a bill that is not named, signed": (
-        in_statement(PROVENANCE_FILE, forget_bom, is_signed=True),
-        f"{CYCLONEDX} is in no statement",
-    ),
-    "another stage, signed": (
-        in_statement(PROVENANCE_FILE, change_stage, is_signed=True),
-        "stages.json says something else",
-    ),
-    "another spec, signed": (
-        in_statement(PROVENANCE_FILE, change_spec, is_signed=True),
-        "spec.json says something else",
-    ),
-    "another kind of build, signed": (
-        in_statement(PROVENANCE_FILE, change_type, is_signed=True),
-        "its form is not known here",
-    ),
-    "a test that was not passed, signed": (
-        in_statement(TEST_FILE, pass_more, is_signed=True),
-        f"{TEST_FILE} is not what",
-    ),
+    **{name: (by_the_house(file, edit), words) for name, (file, edit, words) in SIGNED.items()},
 }
 
 

@@ -58,10 +58,7 @@ def is_root() -> bool:
 
 
 def isolated(
-    argv: Sequence[object],
-    *,
-    mounts: Sequence[Mount] = (),
-    before: Sequence[Sequence[object]] = (),
+    argv: Sequence[object], *, mounts: Sequence[Mount] = (), before: Sequence[Sequence[object]] = ()
 ) -> list[str]:
     """The command line that runs `argv` in a namespace of its own.
 

@@ -88,8 +88,7 @@ class Project:
             for path in dict.fromkeys([str(folder), os.path.realpath(folder)]):
                 if letter := find_unusable(path):
                     raise EnvironmentFault(
-                        f"{path}: {letter} in a path: no configuration can name it",
-                        hint=hint,
+                        f"{path}: {letter} in a path: no configuration can name it", hint=hint
                     )
 
     def prepare_output(self) -> None:

@@ -16,9 +16,7 @@ from pathlib import Path
 from pipeline import process
 from pipeline.errors import VerificationError
 from pipeline.files import data_extents, digest_file, sync_folder
-from pipeline.walls.privacy import (
-    make_private,
-)
+from pipeline.walls.privacy import make_private
 
 BLOCK = 4096
 _HASHES = BLOCK // hashlib.sha256().digest_size  # 128 hashes fill a block of the tree

@@ -9,12 +9,7 @@ nothing of an older version to take away.
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.bootstrap.database import (
-    ADMIN,
-    Control,
-    remove_control_files,
-    write_control_files,
-)
+from pipeline.bootstrap.database import ADMIN, Control, remove_control_files, write_control_files
 from pipeline.process import run
 from pipeline.walls.beneath import Beneath
 from pipeline.walls.cage import caged_script

@@ -100,14 +100,7 @@ def find_format(path: Path) -> str:
 
 
 def pack_disk(
-    path: Path,
-    form: str,
-    tar: Path,
-    *,
-    scratch: Path,
-    part: int,
-    without: Sequence[str],
-    run: Run,
+    path: Path, form: str, tar: Path, *, scratch: Path, part: int, without: Sequence[str], run: Run
 ) -> DiskImage:
     """Write all that its fstab mounts of it into `tar`, but for mount points of `without`.
 

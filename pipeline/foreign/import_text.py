@@ -11,13 +11,7 @@ from typing import Literal
 
 from pipeline.errors import WrongValueError
 from pipeline.foreign import import_elements
-from pipeline.foreign.import_keys import (
-    NETWORK_KEYS,
-    XL_ASPECTS,
-    XM_ASPECTS,
-    Answer,
-    answer_of,
-)
+from pipeline.foreign.import_keys import NETWORK_KEYS, XL_ASPECTS, XM_ASPECTS, Answer, answer_of
 from pipeline.xen import libvirt, specs, xl, xm
 from pipeline.xen.cfg_syntax import Value
 from pipeline.xen.domain import Domain

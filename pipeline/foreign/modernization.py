@@ -19,13 +19,7 @@ from pipeline.dom0.inventory import FOUND, Installed, InstalledDisk, read_instal
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.other_host import refuse_running
 from pipeline.dom0.toolstack import Toolstack
-from pipeline.errors import (
-    EnvironmentFault,
-    Finding,
-    InUseError,
-    UsageError,
-    VerificationError,
-)
+from pipeline.errors import EnvironmentFault, Finding, InUseError, UsageError, VerificationError
 from pipeline.foreign import modern_configuration, old_disks
 from pipeline.foreign.mend import Change, Wanted, find_trouble, plan_changes
 from pipeline.foreign.modern_configuration import GRUB

@@ -199,8 +199,7 @@ def _read_pieces(path: str, member: tarfile.TarInfo, length: int) -> Iterator[tu
         at, end = at + size, start + size
     if not 0 <= member.size <= MOST_BYTES:
         raise PipelineError(
-            f"{path} is longer than {MOST_BYTES // GIB} GiB",
-            hint=f"leave it out: without={path}",
+            f"{path} is longer than {MOST_BYTES // GIB} GiB", hint=f"leave it out: without={path}"
         )
 
 

@@ -60,12 +60,7 @@ def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
 
 
 def identity_files(
-    spec: Spec,
-    kept: KeptIdentity,
-    *,
-    shadow: str,
-    root_hash: str,
-    adopted: Adopted | None = None,
+    spec: Spec, kept: KeptIdentity, *, shadow: str, root_hash: str, adopted: Adopted | None = None
 ) -> Iterator[IdentityFile]:
     """Every file that is this guest's own. `shadow` is the golden image's /etc/shadow.
 

@@ -97,9 +97,7 @@ def select_stanzas(texts: Sequence[bytes], packages: Iterable[str]) -> list[list
 
 
 def _closure(
-    wanted: set[bytes],
-    stanzas: Mapping[bytes, list[bytes]],
-    providers: Mapping[bytes, set[bytes]],
+    wanted: set[bytes], stanzas: Mapping[bytes, list[bytes]], providers: Mapping[bytes, set[bytes]]
 ) -> set[bytes]:
     found: set[bytes] = set()
     waiting = set(wanted)

@@ -77,8 +77,7 @@ def fetch_file(url: str, target: Path, *, size: int, sha256: str, way: Way = _PL
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DiskFull(
-            f"no space left for {target.name} ({size} bytes) in {target.parent}",
-            hint=MAKE_ROOM,
+            f"no space left for {target.name} ({size} bytes) in {target.parent}", hint=MAKE_ROOM
         ) from error
     return target
 
@@ -181,12 +180,7 @@ def _retry(url: str, attempt: Callable[[], T]) -> T:
 
 
 def _get(
-    url: str,
-    way: Way,
-    limit: int,
-    write: Callable[[bytes], object],
-    *,
-    is_anonymous: bool = False,
+    url: str, way: Way, limit: int, write: Callable[[bytes], object], *, is_anonymous: bool = False
 ) -> None:
     total = 0
     for piece in _body(url, way, limit, is_anonymous=is_anonymous):

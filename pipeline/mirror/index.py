@@ -55,13 +55,7 @@ class Package:
 
 
 def fetch_index(
-    source: Source,
-    release: Release,
-    component: str,
-    arch: str,
-    *,
-    cache: Path,
-    way: Way = _PLAIN,
+    source: Source, release: Release, component: str, arch: str, *, cache: Path, way: Way = _PLAIN
 ) -> Path | None:
     """The Packages file of one component, compressed as served, in `cache` by digest.
 

@@ -74,12 +74,7 @@ def _find_in_lender(package: str, inrelease: Path, *, cache: Cache, log: Path) -
     source = Source(host_archive("debian"), _LENDING_SUITE, ("main",), "main")
     inrelease.write_bytes(fetch_bytes(source.inrelease_url))
     release = read_release(
-        inrelease,
-        _LENDER_KEYRING,
-        source.suite,
-        where=source.inrelease_url,
-        terms=Terms(),
-        log=log,
+        inrelease, _LENDER_KEYRING, source.suite, where=source.inrelease_url, terms=Terms(), log=log
     )
     inrelease.unlink()
     index = fetch_index(source, release, "main", "amd64", cache=cache.indexes)

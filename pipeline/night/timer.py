@@ -46,10 +46,7 @@ def render_units(
         program=_escape(str(program)),
         environment="".join(lines),
     )
-    return {
-        _SYSTEM / f"{NAME}.service": service,
-        _SYSTEM / f"{NAME}.timer": _TIMER.format(at=at),
-    }
+    return {_SYSTEM / f"{NAME}.service": service, _SYSTEM / f"{NAME}.timer": _TIMER.format(at=at)}
 
 
 def _escape(text: str) -> str:

@@ -14,14 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import read_table
 from pipeline.project import Project
 from pipeline.proof.names import CONSOLE, FOLDER, PROOF
-from pipeline.report.changelogs import (
-    DebFinder,
-    Library,
-    Log,
-    name_kernel,
-    read_kernel,
-    sort_cves,
-)
+from pipeline.report.changelogs import DebFinder, Library, Log, name_kernel, read_kernel, sort_cves
 from pipeline.report.disk_contents import Installed, Inventory, opened_disk, read_inventory
 from pipeline.report.file_changes import compare_disks
 from pipeline.report.night_model import (

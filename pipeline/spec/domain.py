@@ -128,9 +128,7 @@ def _framebuffer(spec: Spec) -> Framebuffer | None:
     if not spec.vnc:
         return None
     return Framebuffer(
-        vnclisten=spec.vnclisten or None,
-        vncdisplay=spec.vncdisplay,
-        keymap=spec.keymap or None,
+        vnclisten=spec.vnclisten or None, vncdisplay=spec.vncdisplay, keymap=spec.keymap or None
     )
 
 

@@ -78,9 +78,7 @@ def _explain_clashes(
 
 
 def explain_mistake(
-    error: dict[str, Any],
-    suggest: Callable[[tuple[int | str, ...]], str],
-    source: str = "",
+    error: dict[str, Any], suggest: Callable[[tuple[int | str, ...]], str], source: str = ""
 ) -> tuple[str, str]:
     """The message and the hint for one error of pydantic; `suggest` knows the keys there are."""
     mistake = error.get("ctx", {}).get("error")

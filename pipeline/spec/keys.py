@@ -125,8 +125,7 @@ class Software(Section):
         description="The guest's init. Default by suite: systemd from jessie on.",
     )
     profile: Literal["lean", "comfort"] = Field(
-        "lean",
-        description="How much is in it besides: lean nothing, comfort a day's tools.",
+        "lean", description="How much is in it besides: lean nothing, comfort a day's tools."
     )
     packages: Annotated[tuple[values.PackageName, ...], values.AsList] = Field(
         (),

@@ -207,8 +207,7 @@ def check_build_path(text: str) -> str:
     letter = find_unusable(check_path(text))
     if letter:
         raise WrongValueError(
-            f"{text!r} holds {letter}: no configuration can name it",
-            "move it to another folder",
+            f"{text!r} holds {letter}: no configuration can name it", "move it to another folder"
         )
     return text
 

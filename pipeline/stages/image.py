@@ -37,10 +37,7 @@ _FIRST_FREE_INODE = 11
 
 def inputs(spec: Spec, _project: Project) -> Inputs:
     """The file systems' features: never the build host's defaults."""
-    return {
-        "features": _features(spec),
-        "e2fsprogs": installed_version("e2fsprogs"),
-    }
+    return {"features": _features(spec), "e2fsprogs": installed_version("e2fsprogs")}
 
 
 def read_layout(spec: Spec) -> list[tuple[str, str]]:

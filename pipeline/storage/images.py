@@ -57,12 +57,7 @@ def make_overlay(run: Callable[..., str], overlay: Path, *, golden: Path, size_b
 
 
 def edit_overlay(
-    run: Callable[..., str],
-    overlay: Path,
-    steps: Sequence[str],
-    *,
-    work: Path,
-    env: dict[str, str],
+    run: Callable[..., str], overlay: Path, steps: Sequence[str], *, work: Path, env: dict[str, str]
 ) -> str:
     """Run shell lines in `work`, on the overlay as a raw file, which they see as "$1".
 

@@ -66,8 +66,7 @@ def older(
 
 _FORKY = older(SID, "forky", "14", "", (6, 12), (10, 0))
 _TRIXIE = older(
-    *(_FORKY, "trixie", "13", "2030-06-30", (6, 12), (10, 0)),
-    has_parallel_bootstrap=True,
+    *(_FORKY, "trixie", "13", "2030-06-30", (6, 12), (10, 0)), has_parallel_bootstrap=True
 )
 _BOOKWORM = older(
     *(_TRIXIE, "bookworm", "12", "2028-06-30", (6, 1), (9, 2)),
@@ -96,10 +95,7 @@ _BUSTER = older(
     hash_prefixes=("$6$", "$5$", "$1$"),  # glibc's crypt, before libxcrypt
 )
 _STRETCH = older(_BUSTER, "stretch", "9", "2022-06-30", (4, 9), (7, 4))
-_JESSIE = older(
-    *(_STRETCH, "jessie", "8", "2020-06-30", (3, 16), (6, 7)),
-    ext4_features=EXT4_OLD,
-)
+_JESSIE = older(*(_STRETCH, "jessie", "8", "2020-06-30", (3, 16), (6, 7)), ext4_features=EXT4_OLD)
 _WHEEZY = older(
     *(_JESSIE, "wheezy", "7", "2018-05-31", (3, 2), (6, 0)),
     init_default="sysvinit",

@@ -95,11 +95,7 @@ def _as_installed(stanza: bytes) -> bytes:
 
 
 def _sign_statements(
-    recipe: Recipe,
-    source: Source,
-    lock: Lock,
-    files: Mapping[str, bytes],
-    passphrase: Path | None,
+    recipe: Recipe, source: Source, lock: Lock, files: Mapping[str, bytes], passphrase: Path | None
 ) -> Mapping[str, bytes]:
     signer = load_signer(recipe.project.keys, "statements", passphrase)
     folder, stages = source.folder, read_record(source.folder)

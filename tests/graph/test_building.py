@@ -180,9 +180,7 @@ def test_a_disk_that_is_open_is_refused_whatever_the_flags(bench: Workshop) -> N
     assert f"process {holder.pid} (sleep)" in refused.said
 
 
-def test_a_root_password_comes_from_standard_input_and_is_written_nowhere(
-    bench: Workshop,
-) -> None:
+def test_a_root_password_comes_from_standard_input_and_is_written_nowhere(bench: Workshop) -> None:
     secret = "Kanarienvogel-4711"
     outcome = bench.doit("build", "name=tiny", "root_password_file=-", stdin=f"{secret}\n")
     assert outcome.code == 0, outcome.said

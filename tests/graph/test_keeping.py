@@ -133,9 +133,7 @@ def test_a_file_that_was_written_to_is_compared_again_without_a_new_start(bench:
     assert "golden.img is damaged in the store" in build(bench, "hostname=other")
 
 
-def test_a_collection_leaves_what_guests_and_specs_need_and_what_is_in_use(
-    bench: Workshop,
-) -> None:
+def test_a_collection_leaves_what_guests_and_specs_need_and_what_is_in_use(bench: Workshop) -> None:
     build(bench)
     store = bench.output / "store"
     needed = set(store.glob("[a-z]*/*"))

@@ -72,10 +72,7 @@ FAULTS: dict[str, tuple[Callable[[Witness], None], set[str]]] = {
         replaced("/etc/shadow", "daemon:*:", "daemon:$6$salt$hash:", mode=0o640, group=42),
         {"A2 other accounts"},
     ),
-    "a second root": (
-        replaced("/etc/passwd", "daemon:x:1:", "daemon:x:0:"),
-        {"A2 other accounts"},
-    ),
+    "a second root": (replaced("/etc/passwd", "daemon:x:1:", "daemon:x:0:"), {"A2 other accounts"}),
     "a foreign key": (
         put("/root/.ssh/authorized_keys", f"{FOREIGN}\n", mode=0o600),
         {"A3 authorized keys"},
@@ -108,10 +105,7 @@ FAULTS: dict[str, tuple[Callable[[Witness], None], set[str]]] = {
         debugged("sif /etc/ssh/ssh_host_ecdsa_key mode 0100644"),
         {"C13 host keys' modes"},
     ),
-    "wrong hosts": (
-        replaced("/etc/hosts", f"127.0.0.1 {NAME}", "127.0.1.1 elder"),
-        {"A4 hosts"},
-    ),
+    "wrong hosts": (replaced("/etc/hosts", f"127.0.0.1 {NAME}", "127.0.1.1 elder"), {"A4 hosts"}),
     "wrong host name": (put("/etc/hostname", "elder\n"), {"A4 hostname"}),
     "the machine id of another guest": (same_machine_id, {"C6 machine-id"}),
     "no machine id": (put("/etc/machine-id", "", mode=0o444), {"C6 machine-id"}),

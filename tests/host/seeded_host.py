@@ -116,17 +116,7 @@ class SeededHost:
         argv = [*self.arch, sys.executable, "-m", "tests.host.seeded_host", *words]
         folder = self.root.parent
         done = subprocess.run(
-            [
-                "unshare",
-                "-m",
-                "--propagation",
-                "private",
-                "sh",
-                "-ec",
-                _MOUNTS,
-                self.root,
-                *argv,
-            ],
+            ["unshare", "-m", "--propagation", "private", "sh", "-ec", _MOUNTS, self.root, *argv],
             cwd=ROOT,
             env={
                 **os.environ,

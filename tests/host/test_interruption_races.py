@@ -25,13 +25,7 @@ import pytest
 from pipeline.namespace import is_root
 from tests.conftest import require
 from tests.torture.program import Ground, Run
-from tests.torture.verdict import (
-    bytes_of,
-    find_half,
-    find_leftovers,
-    find_processes,
-    find_unfit,
-)
+from tests.torture.verdict import bytes_of, find_half, find_leftovers, find_processes, find_unfit
 from tests.turns import TODAY
 
 pytestmark = pytest.mark.integration
@@ -41,14 +35,8 @@ GUEST = "one"
 RUNS = {
     "a cold build": ((), ("build", f"name={GUEST}")),
     "another volume": ((("build", f"name={GUEST}"),), ("build", f"name={GUEST}", "hostname=web2")),
-    "publish": (
-        (("build", f"name={GUEST}"),),
-        ("publish", f"name={GUEST}", "unproven=yes"),
-    ),
-    "install": (
-        (("build", f"name={GUEST}"),),
-        ("install", f"name={GUEST}", "unproven=yes"),
-    ),
+    "publish": ((("build", f"name={GUEST}"),), ("publish", f"name={GUEST}", "unproven=yes")),
+    "install": ((("build", f"name={GUEST}"),), ("install", f"name={GUEST}", "unproven=yes")),
     "lock": ((("build", f"name={GUEST}"),), ("lock", f"name={GUEST}")),
 }
 SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "HUP": signal.SIGHUP}

@@ -257,12 +257,7 @@ def test_apt_answers_from_the_selected_lists_as_from_all(bench: Bench, tmp_path:
         return said[0]
 
     resolution.resolve(
-        packages,
-        bench.snapshot,
-        suite=bench.spec.suite,
-        arch="amd64",
-        folder=tmp_path,
-        run=run,
+        packages, bench.snapshot, suite=bench.spec.suite, arch="amd64", folder=tmp_path, run=run
     )
     few, many = (set(re.findall(r"SHA256:(\w+)", text)) for text in said)
     assert few == many and len(few) > 50

@@ -46,14 +46,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     report = "--junitxml=/mnt/results/report.xml"
     argv = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider"]
     argv += ["-o", "timeout=0", report, str(INSIDE)]
-    ended = run_in_uml(
-        work,
-        argv,
-        folder=ROOT,
-        disks=disks,
-        variables=_asked(),
-        timeout_s=BOOT_S,
-    )
+    ended = run_in_uml(work, argv, folder=ROOT, disks=disks, variables=_asked(), timeout_s=BOOT_S)
     written = work / "results/report.xml"
     assert written.is_file(), f"{ended.output}\n{ended.console}"
     found: dict[str, list[str]] = {}

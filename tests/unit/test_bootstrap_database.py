@@ -5,12 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bootstrap.database import (
-    Control,
-    add_packages,
-    begin_database,
-    write_package,
-)
+from pipeline.bootstrap.database import Control, add_packages, begin_database, write_package
 from pipeline.bootstrap.deb import Member
 from pipeline.bootstrap.diversions import apply_diversions
 from pipeline.bootstrap.resolution import Relations, read_relation

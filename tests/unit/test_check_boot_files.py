@@ -71,10 +71,7 @@ def test_passwords_are_the_default_of_sshd() -> None:
         ('AuthorizedKeysFile "/etc/keys"', "authorizedkeysfile /etc/keys"),
         ("TrustedUserCAKeys /etc/ca", "trustedusercakeys /etc/ca"),
         ("HostbasedAuthentication=yes", "hostbasedauthentication yes"),
-        (
-            "Match User bob\n PermitRootLogin yes",
-            "Match User bob: permitrootlogin yes",
-        ),
+        ("Match User bob\n PermitRootLogin yes", "Match User bob: permitrootlogin yes"),
     ],
 )
 def test_each_setting_that_lets_others_in_is_named(text: str, opening: str) -> None:

@@ -31,10 +31,7 @@ PACKERS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "lz4": ("lz4", lz4.frame.compress),
     "lz4 of kernels": ("lz4", pack_legacy),
     "zstd": ("zstd", zstandard.compress),
-    "zstd without a size": (
-        "zstd",
-        zstandard.ZstdCompressor(write_content_size=False).compress,
-    ),
+    "zstd without a size": ("zstd", zstandard.ZstdCompressor(write_content_size=False).compress),
 }
 every_form = pytest.mark.parametrize("form", PACKERS)
 

@@ -41,7 +41,7 @@ def test_a_suite_a_guest_and_a_case_a_check(tmp_path: Path) -> None:
     }
     first, second = root
     assert [case.get("name") for case in first] == [
-        *("A4 hosts", "A12 timezone", "no-console-hvc0", "ssh -t", "A4 hosts (2)", "doit check"),
+        *("A4 hosts", "A12 timezone", "no-console-hvc0", "ssh -t", "A4 hosts (2)", "doit check")
     ]
     hosts, timezone, console, ssh, _, verdict = first
     assert hosts.findtext("system-out") == "127.0.0.1 web1 localhost"

@@ -136,7 +136,7 @@ def test_a_stolen_serial_line_is_named_with_hvc0(tmp_path: Path) -> None:
         "etc/default/grub": (
             'GRUB_CMDLINE_XEN="dom0_mem=1G,max:1G com1=115200,8n1 console=com1,vga"\n'
             'GRUB_CMDLINE_LINUX="console=ttyS0,115200"\n'
-        ),
+        )
     }
     said = texts(find_pitfalls(host(tmp_path, files)))
     assert "Xen takes com1 (ttyS0)" in said

@@ -184,10 +184,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut short": (lambda: pack([(entry("x"), b"x" * 2000)])[:1500], "where its bytes are"),
     "cut in a header": (lambda: pack([(entry("x"), b"x" * 300)])[: 1024 + 100], "cut short"),
     "without its end": (lambda: pack([(entry("x"), b"x" * 300)])[:1024], "cut short"),
-    "a damaged header": (
-        lambda: pack([(entry("x"), b"")])[:512] + b"\xff" * 512 + END,
-        "damaged",
-    ),
+    "a damaged header": (lambda: pack([(entry("x"), b"")])[:512] + b"\xff" * 512 + END, "damaged"),
     "a size below zero": (lambda: gnu_header(b"x", -1, b"0") + END, "a header of -1 bytes"),
     "a long name without end": (
         lambda: gnu_header(b"x", 1 << 40, b"L") + END,

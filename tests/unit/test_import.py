@@ -179,12 +179,7 @@ def test_libvirts_xml_has_an_answer_for_every_element(guests: Path) -> None:
     assert (spec.memory_mib, spec.maxmem_mib, spec.vcpus, spec.maxvcpus) == (512, 1024, 1, 2)
     outcomes = {finding.subject: finding.code for finding in imported.findings}
     lost = {key for key, code in outcomes.items() if code == "cannot be said"}
-    assert lost == {
-        "cputune",
-        "devices/disk[1]",
-        "devices/hostdev",
-        "devices/strange",
-    }
+    assert lost == {"cputune", "devices/disk[1]", "devices/hostdev", "devices/strange"}
     assert spec.cpus == "0-3"
     assert spec.uuid == "50fd08d4-94b0-4ae3-9d30-6eb638421c86"
     assert outcomes["devices/interface[0]/model"] == "not needed"

@@ -139,9 +139,7 @@ def test_what_is_rendered_comes_back_with_the_same_meaning(guests: Path, kind: s
         deadline=None,
     )
     @given(
-        alphabets.get(kind, domains()),
-        st.sampled_from(["bookworm", "bullseye", "trixie"]),
-        FURTHER,
+        alphabets.get(kind, domains()), st.sampled_from(["bookworm", "bullseye", "trixie"]), FURTHER
     )
     def check(domain: Domain, suite: str, further: tuple[str, ...]) -> None:
         domain = fit(domain, kind)

@@ -24,12 +24,7 @@ def release_of(text: bytes | None) -> Release:
 
 @pytest.mark.parametrize(
     ("vouched", "taken"),
-    [
-        (TEXT, True),
-        (TEXT.replace(b"bash", b"dash"), False),
-        (TEXT + b"\n", False),
-        (None, False),
-    ],
+    [(TEXT, True), (TEXT.replace(b"bash", b"dash"), False), (TEXT + b"\n", False), (None, False)],
 )
 def test_only_the_bytes_that_the_release_vouches_for_are_taken_again(
     tmp_path: Path, vouched: bytes | None, taken: bool

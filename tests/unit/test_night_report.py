@@ -163,10 +163,7 @@ def test_what_is_said_of_sizes_times_versions_and_many_numbers() -> None:
 
 def test_failures_come_first_and_a_promotion_says_what_it_brings() -> None:
     failed = GuestReport(
-        "b",
-        "failed",
-        version=V1,
-        failure=Failure("prove", "no login", causes=("root= is wrong",)),
+        "b", "failed", version=V1, failure=Failure("prove", "no login", causes=("root= is wrong",))
     )
     grown = GuestReport(
         "a",
@@ -176,10 +173,7 @@ def test_failures_come_first_and_a_promotion_says_what_it_brings() -> None:
         metrics={"image_bytes": 300e6},
         bytes_before=200_000_000,
         pending_cves=("CVE-2026-1",),
-        outliers=(
-            Outlier("boot_s", 20, 10, 9),
-            Outlier("build_s", 200, 10, 9),
-        ),
+        outliers=(Outlier("boot_s", 20, 10, 9), Outlier("build_s", 200, 10, 9)),
     )
     decisions = find_decisions(night(is_complete=False), (grown, failed))
     assert [decision.level for decision in decisions] == ["error", *["warning"] * 4]

@@ -78,10 +78,7 @@ def read_domain() -> Domain:
 def test_the_test_host_is_the_gateway_and_the_name_server_of_a_fixed_address() -> None:
     keys = {"address": ["192.0.2.10/24"], "gateway": "192.0.2.1", "nameservers": ["198.51.100.5"]}
     artifact = built(**keys)
-    assert neighbours(artifact) == [
-        ("br-xen", "198.51.100.5/32"),
-        ("br-xen", "192.0.2.1/24"),
-    ]
+    assert neighbours(artifact) == [("br-xen", "198.51.100.5/32"), ("br-xen", "192.0.2.1/24")]
     assert nearest_address(artifact) == ("br-xen", "192.0.2.1")
     assert nearest_address(built()) == ("br-xen", "10.77.0.1")
 

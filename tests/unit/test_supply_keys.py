@@ -7,14 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError
-from pipeline.supply.keys import (
-    ROLES,
-    has_keys,
-    load_signer,
-    make_key,
-    public_key,
-    read_public_key,
-)
+from pipeline.supply.keys import ROLES, has_keys, load_signer, make_key, public_key, read_public_key
 
 
 @pytest.fixture

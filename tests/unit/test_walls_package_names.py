@@ -23,7 +23,7 @@ WRONG: dict[Callable[..., str], list[str]] = {
     names.require_sha256: ["0" * 63, "0" * 65, "A" * 64, "g" * 64],
     names.require_control_file: ["list", "x.list", "sh.x", "-x", "x" * 51],
     names.require_trigger: [
-        *("File", "Unincorp", "Lock", "a_b", "/a//b", "/", "/a\x7f", "/ü", "x\ty"),
+        *("File", "Unincorp", "Lock", "a_b", "/a//b", "/", "/a\x7f", "/ü", "x\ty")
     ],
     names.require_path: ["etc/x", "/..", "/etc/../x", "/x\ny", "/a" * 120, "/" + "x" * 4001],
 }

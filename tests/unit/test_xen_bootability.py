@@ -59,13 +59,7 @@ def codes(facts: BootFacts) -> list[str]:
 
 @pytest.mark.parametrize(
     ("boot", "kind"),
-    [
-        (DIRECT, "pv"),
-        (DIRECT, "pvh"),
-        (PYGRUB, "pv"),
-        (GRUB, "pv"),
-        (PVH_GRUB, "pvh"),
-    ],
+    [(DIRECT, "pv"), (DIRECT, "pvh"), (PYGRUB, "pv"), (GRUB, "pv"), (PVH_GRUB, "pvh")],
 )
 def test_a_good_guest_has_no_findings(boot: Boot, kind: str) -> None:
     assert lint(make_facts(boot=boot, kind=kind)) == []

@@ -29,11 +29,7 @@ BREAKING: dict[str, dict[str, object]] = {
     "on_crash coredump-restart": {"on_crash": "coredump-restart", "xen": "3.2"},
     "came with Xen 3.3": {"boot": "grub", "xen": "3.2"},
     "does not run under Xen 3.4": {"boot": "grub", "xen": "3.4"},
-    "PV GRUB cannot unpack": {
-        "type": "pv",
-        "boot": "grub",
-        "kernel": "linux-image-cloud-amd64",
-    },
+    "PV GRUB cannot unpack": {"type": "pv", "boot": "grub", "kernel": "linux-image-cloud-amd64"},
     "4.4 and later can": {"xen": "4.3"},
     "pygrub cannot read xfs": {"boot": "pygrub", "fs": "xfs"},
 }

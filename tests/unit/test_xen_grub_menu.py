@@ -2,12 +2,7 @@
 
 import pytest
 
-from pipeline.xen.grub_menu import (
-    MenuEntry,
-    find_menu,
-    parse_grub_cfg,
-    parse_menu_lst,
-)
+from pipeline.xen.grub_menu import MenuEntry, find_menu, parse_grub_cfg, parse_menu_lst
 from pipeline.xen.values import SyntaxFault
 from tests.grub_menus import render_menus
 

@@ -242,9 +242,7 @@ _TABLE = (
         *(_NETWORK, "nameserver", "`nameservers`, a list"),
         lambda value: {"nameservers": ",".join(value.replace(",", " ").split())},
     ),
-    _refused(
-        *(_NETWORK, "p2p", "written as an address of its own", "address=A/32 gateway=PEER"),
-    ),
+    _refused(*(_NETWORK, "p2p", "written as an address of its own", "address=A/32 gateway=PEER")),
     _same(_NETWORK, "mac"),
     _noted(_NETWORK, "randommac", "the MAC follows from the name, the same at every build"),
     _same(_NETWORK, "bridge"),

@@ -149,17 +149,9 @@ def _essential(rest: tuple[str, ...]) -> Iterator[OldPackage]:
         priority=REQUIRED,
     )
     yield OldPackage("diff", ("diffutils",), priority=REQUIRED)
+    yield OldPackage("debconf", ("debconf",), folders=("var/cache/debconf",), priority=REQUIRED)
     yield OldPackage(
-        "debconf",
-        ("debconf",),
-        folders=("var/cache/debconf",),
-        priority=REQUIRED,
-    )
-    yield OldPackage(
-        "login",
-        ("login",),
-        files={"etc/securetty": b"console\ntty1\ntty2\n"},
-        priority=REQUIRED,
+        "login", ("login",), files={"etc/securetty": b"console\ntty1\ntty2\n"}, priority=REQUIRED
     )
     yield from _plain(
         "bsdutils debianutils e2fsprogs grep gzip hostname mount passwd perl-base sed tar "

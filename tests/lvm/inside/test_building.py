@@ -168,8 +168,7 @@ def test_a_given_device_is_written_whole_and_kept_from_others(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("device", "message"),
-    [("/dev/absent", "No such file"), ("/dev/null", "no block device")],
+    ("device", "message"), [("/dev/absent", "No such file"), ("/dev/null", "no block device")]
 )
 def test_what_is_no_device_is_told(tmp_path: Path, device: str, message: str) -> None:
     project = make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n')

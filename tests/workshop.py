@@ -42,8 +42,8 @@ class Workshop:
         kept = {key: text for key, text in os.environ.items() if key not in ("DOMU_OUTPUT",)}
         return {**kept, "DOMU_OUTPUT": str(self.output), "DOMU_GUESTS": str(self.guests)}
 
-    def doit(self, *words: str, stdin: str = "") -> Outcome:
-        """`doit WORDS...`; output and errors together."""
+    def doit(self, *words: str, stdin: str = "", ends: int | None = None) -> Outcome:
+        """`doit WORDS...`; output and errors together. It `ends` with this code, or fails."""
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "doit", *words],
@@ -56,6 +56,7 @@ class Workshop:
             timeout=PATIENCE_S,
             check=False,
         )
+        assert ends in (None, done.returncode), done.stdout
         return Outcome(done.returncode, done.stdout, time.monotonic() - started)
 
     def built(self, name: str, *overrides: str) -> Path:

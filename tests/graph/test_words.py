@@ -70,8 +70,7 @@ def test_both_classic_command_lines_become_specs_and_fail_at_their_mirror_alone(
     classic = ["dist=bookworm", "mirror=http://monmiroir:9999/debian/", "dhcp=", "size=4G"]
     older = ["debootstrap=", "dist=bookworm", "mirror=monmiroir:9999", "dhcp=", "size=4G"]
     for name, words in {"test-drbd": [*classic, "role=udev"], "montest": older}.items():
-        outcome = shop.doit("create", f"hostname={name}", *words)
-        assert outcome.code == 1, outcome.said
+        outcome = shop.doit("create", f"hostname={name}", *words, ends=1)
         assert outcome.said.count("monmiroir:9999/debian/dists/bookworm/InRelease") == 1
         assert 'size = "4G"' in (shop.guests / f"{name}.toml").read_text()
 
@@ -115,8 +114,7 @@ def test_all_that_can_be_known_is_told_in_one_table_before_anything_is_made(
         assert "no such zone: Europe/Pariss" in outcome.said
     assert not (workshop.output / "logs/web2").exists()
     (shop.guests / "web2.toml").unlink()
-    outcome = bench.doit("create", "name=web2", *given[:1])
-    assert outcome.code == 0, outcome.said
+    outcome = bench.doit("create", "name=web2", *given[:1], ends=0)
     assert bench.doit("delete", "name=web2", "yes=yes").code == 0
 
 
@@ -170,8 +168,7 @@ def test_events_without_a_place_are_refused_before_anything_runs(shop: Workshop)
 
 
 def test_a_mirror_that_does_not_answer_is_one_clear_error(shop: Workshop) -> None:
-    outcome = shop.doit("build", "name=web1", "mirror=http://127.0.0.1:9/debian")
-    assert outcome.code == 1, outcome.said
+    outcome = shop.doit("build", "name=web1", "mirror=http://127.0.0.1:9/debian", ends=1)
     assert "web1 mirror" in outcome.said
     assert "connection refused" in outcome.said
     assert "next:" in outcome.said
@@ -180,8 +177,7 @@ def test_a_mirror_that_does_not_answer_is_one_clear_error(shop: Workshop) -> Non
 
 def test_the_plan_of_a_guest_on_volumes_is_refused_where_there_is_no_group(shop: Workshop) -> None:
     """Exit code 3, the whole plan before it; as JSON for programs."""
-    outcome = shop.doit("plan", "name=web1", "lvm=no-such-group", "json=yes")
-    assert outcome.code == 3, outcome.said
+    outcome = shop.doit("plan", "name=web1", "lvm=no-such-group", "json=yes", ends=3)
     told = json.loads(outcome.said[outcome.said.index("{") : outcome.said.rindex("\n}") + 2])
     assert told["refusals"][0]["exit_code"] == 3
     assert [disk["path"] for disk in told["disks"]] == [

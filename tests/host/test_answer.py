@@ -109,10 +109,9 @@ def test_a_check_that_fails_is_told_with_all_that_it_found(ground: Ground) -> No
 
 @pytest.mark.parametrize("guests", [["one"], ["one", "two"]])
 def test_a_ci_system_reads_each_check_of_each_guest(ground: Ground, guests: list[str]) -> None:
-    assert ground.run("build")[0] == 0
+    ground.ends(0, "build")
     path = ground.root / "check.xml"
-    code, said = ground.run("check", f"name={','.join(guests)}", f"junit={path}")
-    assert code == 5, said
+    said = ground.ends(5, "check", f"name={','.join(guests)}", f"junit={path}")
     schema = Path(__file__).with_name("junit.rng")
     subprocess.run(["xmllint", "--noout", "--relaxng", schema, path], check=True)
     suites = list(ET.parse(path).getroot())
@@ -126,7 +125,7 @@ def test_a_ci_system_reads_each_check_of_each_guest(ground: Ground, guests: list
     assert code == 2
     subprocess.run(["xmllint", "--noout", "--relaxng", schema, path], check=True)
     assert "nosuch" in path.read_text()
-    assert ground.run("check", "name=one", f"junit={ground.root}/no/such.xml")[0] == 2
+    ground.ends(2, "check", "name=one", f"junit={ground.root}/no/such.xml")
     assert ground.run("why", "name=one", f"junit={path}")[0] == 2
 
 
@@ -149,9 +148,8 @@ def test_what_never_began_is_told_too(
 
 
 def test_a_person_gets_a_summary_that_fits_a_screen(ground: Ground) -> None:
-    assert ground.run("build")[0] == 0
-    code, said = ground.run("build", "name=one", "size=260M")
-    assert code == 0, said
+    ground.ends(0, "build")
+    said = ground.ends(0, "build", "name=one", "size=260M")
     summary = said[said.index("one is ready") :].splitlines()
     assert summary[0].startswith(f"one is ready in {ground.output}/guests/one, ")
     assert len(summary) <= 10

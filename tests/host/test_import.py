@@ -46,11 +46,9 @@ def folder(ground: Ground) -> Path:
 
 def test_a_folder_is_taken_and_a_bad_file_stops_itself_alone(ground: Ground, folder: Path) -> None:
     guests = ground.root / "guests"
-    code, said = ground.run("import", str(folder), "dry=yes")
-    assert code == 2, said
+    said = ground.ends(2, "import", str(folder), "dry=yes")
     assert not (guests / "web1.toml").exists()
-    code, said = ground.run("import", str(folder))
-    assert code == 2, said
+    said = ground.ends(2, "import", str(folder))
     assert "2 of 5 files made no spec" in said
     assert "line 2: this is program code" in said
     assert "iconv -f latin1" in said
@@ -60,35 +58,31 @@ def test_a_folder_is_taken_and_a_bad_file_stops_itself_alone(ground: Ground, fol
     assert spec["suite"] == "bookworm"
     assert (spec["memory"], spec["bridge"], spec["autostart"]) == ("512M", "xenbr0", True)
     assert "pci = 01:00.0: a device of one host" in (guests / "web1.toml").read_text()
-    assert ground.run("why", "name=web1")[0] == 0
+    ground.ends(0, "why", "name=web1")
 
 
 def test_files_are_named_one_by_one_and_specs_replaced_on_demand(
     ground: Ground, folder: Path
 ) -> None:
     guests, web = ground.root / "guests", str(folder / "web1.cfg")
-    assert ground.run("import", web)[0] == 0
-    code, said = ground.run("import", web)
-    assert code == 2, said
+    ground.ends(0, "import", web)
+    said = ground.ends(2, "import", web)
     assert "replace=yes" in said
     before = (guests / "web1.toml").read_text()
     (folder / "web1.cfg").write_text(WEB.replace("512\nvif", "1024\nvif"))
-    assert ground.run("import", web, "replace=yes")[0] == 0
+    ground.ends(0, "import", web, "replace=yes")
     assert (guests / "web1.toml").read_text() == before.replace('memory = "512M"', 'memory = "1G"')
-    assert ground.run("import", web, "name=web2", "suite=trixie")[0] == 0
+    ground.ends(0, "import", web, "name=web2", "suite=trixie")
     assert tomllib.loads((guests / "web2.toml").read_text())["suite"] == "trixie"
-    code, said = ground.run("import", web, str(folder / "servers"))
-    assert code == 2, said
+    said = ground.ends(2, "import", web, str(folder / "servers"))
     assert 'partitions = "' in said
     for wrong in (["file=/nonexistent.cfg"], [str(folder / "xl.conf")], [web, "suite=nope"], []):
-        code, said = ground.run("import", *wrong)
-        assert code == 2, said
+        said = ground.ends(2, "import", *wrong)
         assert "Traceback" not in said
 
 
 def test_programs_get_the_report_as_json(ground: Ground, folder: Path) -> None:
-    code, said = ground.run("import", str(folder / "web1.cfg"), "json=yes", "dry=yes")
-    assert code == 0, said
+    said = ground.ends(0, "import", str(folder / "web1.cfg"), "json=yes", "dry=yes")
     answer = json.loads(said[said.index("{") :])  # what is for people is on standard error
     assert answer["kind"] == "xl"
     rows = {row["subject"]: row["code"] for row in answer["findings"]}
@@ -112,8 +106,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_examples_that_debian_ships_become_specs(ground: Ground, shipped: Path) -> None:
     examples = sorted((shipped / "etc/xen").glob("xlexample*"))
     assert len(examples) >= 3
-    code, said = ground.run("import", *map(str, examples), "suite=bookworm")
-    assert code == 0, said
+    said = ground.ends(0, "import", *map(str, examples), "suite=bookworm")
     for path in examples:
         name = path.name.replace("xl", "", 1)
         code, said = ground.run("why", f"name={name}")
@@ -124,9 +117,7 @@ def test_the_examples_that_debian_ships_become_specs(ground: Ground, shipped: Pa
             code, said = ground.run("import", str(other))
             assert code == 2, (other, said)
             assert "Traceback" not in said
-    code, said = ground.run("import", str(shipped / "etc/xen-tools/partitions.d"))
-    assert code == 0, said
+    said = ground.ends(0, "import", str(shipped / "etc/xen-tools/partitions.d"))
     assert "mountpoint = /home" in said
-    code, said = ground.run("import", str(shipped / "etc/xen-tools/xen-tools.conf"), "dry=yes")
-    assert code == 0, said
+    said = ground.ends(0, "import", str(shipped / "etc/xen-tools/xen-tools.conf"), "dry=yes")
     assert 'size = "4G"' in said

@@ -71,7 +71,7 @@ def test_a_second_user_may_look_and_is_told_why_not_write() -> None:
 
 
 def _look_and_write(ground: Ground) -> None:
-    assert ground.run(*BUILD)[0] == 0
+    ground.ends(0, *BUILD)
     before = sorted(ground.output.rglob("*"))
     for argv in READING:
         code, said = ground.start(*argv, plug=become_nobody).wait()
@@ -96,7 +96,7 @@ def test_root_writes_nothing_into_the_output_of_somebody_else(ground: Ground) ->
         code, said = ground.run(*argv)
         expect_one_line(code, said, 3, "belongs to nobody: root writes nothing there")
     for argv in READING:
-        assert ground.run(*argv)[0] == 0
+        ground.ends(0, *argv)
     assert victim.read_text() == "precious"
     assert not (ground.root / "made").exists()
 
@@ -106,7 +106,7 @@ def test_a_read_only_output_is_said_by_what_writes_alone(ground: Ground) -> None
     with small_disk(ground.output, "1m"):
         subprocess.run(["mount", "-o", "remount,ro", ground.output], check=True)
         for argv in READING:
-            assert ground.run(*argv)[0] == 0
+            ground.ends(0, *argv)
         for argv in WRITING:
             code, said = ground.run(*argv)
             expect_one_line(code, said, 3, f"{ground.output}: Read-only file system")
@@ -211,8 +211,7 @@ def test_an_old_artifact_is_whole_however_full_the_disk_is(ground: Ground) -> No
         ("gc", "keep=0"),
     ]
     with small_disk(ground.output, "16m"):
-        code, said = ground.run(*BUILD)
-        assert code == 0, said
+        said = ground.ends(0, *BUILD)
         ballast = ground.output / "ballast"
         full = 0
         for argv in runs:
@@ -224,7 +223,7 @@ def test_an_old_artifact_is_whole_however_full_the_disk_is(ground: Ground) -> No
                 assert not find_half(ground), f"{argv[0]}, {left_kib} KiB"
                 assert not find_leftovers(ground), f"{argv[0]}, {left_kib} KiB"
                 ballast.unlink()
-                assert ground.run(*BUILD)[0] == 0
+                ground.ends(0, *BUILD)
         assert full > 5
 
 
@@ -285,24 +284,22 @@ def test_the_scratch_of_the_dead_goes_or_is_told_and_no_reason_to_fail(ground: G
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", scratch / "mounted"], check=True)
     (scratch / "mounted/kept").touch()
     try:
-        code, said = ground.run(*BUILD)
-        assert code == 0, said
+        said = ground.ends(0, *BUILD)
         assert "Traceback" not in said
         assert said.count("warning: not removed: ") >= 2, said
         assert (scratch / "mounted/kept").exists()
         left = {path.name for path in scratch.iterdir() if not path.name.startswith(".")}
         assert left == {"immutable", "mounted"}
-        code, said = ground.run("gc", "keep=0")
-        assert code == 0, said
+        said = ground.ends(0, "gc", "keep=0")
     finally:
         subprocess.run(["umount", scratch / "mounted"], check=True)
         subprocess.run(["chattr", "-i", scratch / "immutable/file"], check=True)
-    assert ground.run("publish", f"name={GUEST}", "unproven=yes")[0] == 0
+    ground.ends(0, "publish", f"name={GUEST}", "unproven=yes")
     assert not list(scratch.iterdir())
 
 
 def test_every_word_that_writes_clears_what_the_dead_left(ground: Ground) -> None:
-    assert ground.run(*BUILD)[0] == 0
+    ground.ends(0, *BUILD)
     dead = [
         ground.output / "scratch/publish-one-dead/disk.img",
         ground.output / f"cache/debs/.{'a' * 64}.999999999.1",
@@ -316,10 +313,9 @@ def test_every_word_that_writes_clears_what_the_dead_left(ground: Ground) -> Non
             for path in dead:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-            assert ground.run("guests")[0] == 0
+            ground.ends(0, "guests")
             assert all(path.exists() for path in dead)  # who only looks removes nothing
-            code, said = ground.run(*argv)
-            assert code == 0, said
+            ground.ends(0, *argv)
             assert not any(path.exists() for path in dead), argv
             assert living.exists(), argv
             assert not list((ground.output / "scratch").iterdir())
@@ -433,12 +429,12 @@ def test_nohup_is_heard(ground: Ground) -> None:
 def test_what_is_no_plain_file_is_refused_without_a_wait(
     ground: Ground, name: str, make: Callable[[Path], None]
 ) -> None:
-    assert ground.run(*BUILD)[0] == 0
+    ground.ends(0, *BUILD)
     path = ground.output / f"guests/{GUEST}/{name}"
     path.unlink()
     make(path)
     for argv in READING:
-        assert ground.run(*argv)[0] == 0
+        ground.ends(0, *argv)
     for argv in (("publish", f"name={GUEST}", "unproven=yes"), ("install", f"name={GUEST}")):
         code, said = ground.run(*argv)
         assert code != 0

@@ -62,13 +62,12 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     ground = Ground.make(tmp_path_factory.mktemp("ground"), "one")
-    assert ground.run("build", "name=one")[0] == 0
+    ground.ends(0, "build", "name=one")
     return ground
 
 
 def write_page(ground: Ground) -> tuple[str, Page]:
-    code, said = ground.run("report", "name=one")
-    assert code == 0, said
+    said = ground.ends(0, "report", "name=one")
     path = ground.output / "reports/one/index.html"
     assert str(path) in said
     assert path.stat().st_mode & 0o777 == 0o600

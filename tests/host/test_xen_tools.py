@@ -95,8 +95,7 @@ CREATE = ("xen-create-image", "--hostname", "web1", "--dhcp", "--size=256M", "--
 
 
 def test_a_guest_is_made_installed_listed_and_deleted(ground: Ground) -> None:
-    code, said = ground.run(*CREATE, "--dir=/srv/xen", "--role", "udev")
-    assert code == 0, said
+    said = ground.ends(0, *CREATE, "--dir=/srv/xen", "--role", "udev")
     assert said.count("note: dir: ") == 1
     assert said.count("note: role: `udev`") == 1
     password = ground.output / "identity/web1/root-password"
@@ -108,15 +107,13 @@ def test_a_guest_is_made_installed_listed_and_deleted(ground: Ground) -> None:
     disk = ground.host / "var/lib/xen/images/web1/1/disk.img"
     assert disk.is_file()
     assert str(disk) in config.read_text()
-    code, said = ground.run("xen-list-images")
-    assert code == 0, said
+    said = ground.ends(0, "xen-list-images")
     assert re.fullmatch(
         rf"Name: web1\nMemory: 256 MB\nDHCP \[MAC: [0-9a-f:]{{17}}\]\nConfig: {config}\n", said
     )
     code, said = ground.run("xen-delete-image", "--dry-run", "web1")
     assert (code, config.is_file()) == (0, True), said
-    code, said = ground.run("xen-delete-image", "--lvm=VG0", "web1", "nobody")
-    assert code == 127, said
+    said = ground.ends(127, "xen-delete-image", "--lvm=VG0", "web1", "nobody")
     assert "nobody was neither built nor installed" in said
     assert not config.exists()
     assert not disk.exists()
@@ -127,18 +124,15 @@ def test_a_guest_is_made_installed_listed_and_deleted(ground: Ground) -> None:
 
 
 def test_the_same_line_again_wants_force(ground: Ground) -> None:
-    assert ground.run(*CREATE)[0] == 0
+    ground.ends(0, *CREATE)
     config = ground.host / "etc/xen/web1.cfg"
     before = config.stat().st_ino
-    code, said = ground.run(*CREATE)
-    assert code == 127, said
+    said = ground.ends(127, *CREATE)
     assert "web1 is installed already" in said
     assert config.stat().st_ino == before
-    code, said = ground.run(*CREATE, "--memory", "512M")
-    assert code == 127, said
+    said = ground.ends(127, *CREATE, "--memory", "512M")
     assert "guests/web1.toml exists already" in said
-    code, said = ground.run(*CREATE, "--memory", "512M", "--force")
-    assert code == 0, said
+    said = ground.ends(0, *CREATE, "--memory", "512M", "--force")
     assert "memory = 512" in config.read_text()
     assert 'memory = "512M"' in (ground.root / "guests/web1.toml").read_text()
 
@@ -148,12 +142,10 @@ def test_a_build_that_failed_is_tried_again_with_the_same_line(ground: Ground) -
     config = ground.host / "etc/xen/web1.cfg"
     config.parent.mkdir(parents=True)
     config.write_text("name = 'web1'\n")
-    code, said = ground.run(*CREATE)
-    assert code == 127, said
+    ground.ends(127, *CREATE)
     assert config.read_text() == "name = 'web1'\n"
     config.unlink()
-    code, said = ground.run(*CREATE)
-    assert code == 0, said
+    ground.ends(0, *CREATE)
 
 
 @pytest.mark.parametrize("through", ["link", "folder"])

@@ -48,6 +48,12 @@ class Ground:
         """Run to the end: exit code (minus the signal), and what was said."""
         return self.start(*argv, version=version).wait()
 
+    def ends(self, code: int, *argv: str) -> str:
+        """Run to the end, which is with this exit code; what was said."""
+        ended, said = self.run(*argv)
+        assert ended == code, said
+        return said
+
     def start(
         self,
         *argv: str,

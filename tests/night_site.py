@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,9 @@ from typing import Any
 
 from pipeline.artifact.sums import measure_file
 from pipeline.proof.timeouts import VARIABLE
-from tests.conftest import ROOT
 from tests.night_mirror import NightMirror
 from tests.wire import WebServer
-from tests.workshop import Outcome
+from tests.workshop import Outcome, run_program
 
 NIGHT_S = 2400
 # a guest cannot reach our loopback: the test host answers for the name that its sources say
@@ -152,15 +150,6 @@ class Follower:
 def run_doit(*words: str, **variables: str) -> Outcome:
     """`doit WORDS...` with these variables; output and errors together."""
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", *words],
-        cwd=ROOT,
-        env={**os.environ, VARIABLE: "3", **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=NIGHT_S,
-        check=False,
-    )
+    argv = [sys.executable, "-m", "pipeline", *words]
+    done = run_program(argv, {**os.environ, VARIABLE: "3", **variables}, timeout_s=NIGHT_S)
     return Outcome(done.returncode, done.stdout, time.monotonic() - started)

@@ -4,11 +4,35 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 600
+
+
+def run_program(
+    argv: Sequence[object],
+    env: Mapping[str, str] | None = None,
+    *,
+    cwd: Path = ROOT,
+    stdin: str = "",
+    timeout_s: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """A program's end, whatever its exit code; output and errors together."""
+    return subprocess.run(
+        list(map(str, argv)),
+        env=env,
+        cwd=cwd,
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -45,17 +69,8 @@ class Workshop:
     def doit(self, *words: str, stdin: str = "", ends: int | None = None) -> Outcome:
         """`doit WORDS...`; output and errors together. It `ends` with this code, or fails."""
         started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "doit", *words],
-            cwd=ROOT,
-            env=self.environment(),
-            input=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        argv = [sys.executable, "-m", "doit", *words]
+        done = run_program(argv, self.environment(), stdin=stdin, timeout_s=PATIENCE_S)
         assert ends in (None, done.returncode), done.stdout
         return Outcome(done.returncode, done.stdout, time.monotonic() - started)
 

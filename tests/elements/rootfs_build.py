@@ -1,6 +1,5 @@
 """What the rootfs stage does, in small: disk-image-create in a cage."""
 
-import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from pipeline.stages.dib.dib import prepare_program, program_environment
 from pipeline.walls.cage import caged, make_room
+from tests.workshop import run_program
 
 ELEMENTS = Path(__file__).resolve().parents[2] / "elements"
 EPOCH = 1_700_000_000
@@ -83,16 +83,6 @@ def build_rootfs(
     enter = caged(
         [*command, "domu", *elements], room=work, readable=readable, shares_network=not is_alone
     )
-    done = subprocess.run(
-        ["setpriv", "--pdeathsig", "KILL", "--", *enter],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        cwd=work,
-        check=False,
-        timeout=timeout_s,
-    )
+    argv = ["setpriv", "--pdeathsig", "KILL", "--", *enter]
+    done = run_program(argv, environment, cwd=work, timeout_s=timeout_s)
     return Build(done.returncode, done.stdout, work / "rootfs.tar", work)

@@ -23,7 +23,7 @@ from pipeline.stages import STAGES
 from pipeline.walls.cage import caged, caged_reader, make_room
 from tests.conftest import require
 from tests.golden import digests_of, read_table
-from tests.workshop import ROOT, Workshop
+from tests.workshop import ROOT, Workshop, run_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
 
@@ -76,18 +76,10 @@ def without_network(bench: Workshop, *words: str) -> subprocess.CompletedProcess
     """doit in a network namespace without interfaces, as another machine would run it."""
     script = 'umask 077; hostname elsewhere; test "$(ls /sys/class/net)" = lo || exit 9; exec "$@"'
     script = f"mount -t sysfs sys /sys; {another_day(bench.output.parent)}; {script}"
-    return subprocess.run(
-        ["unshare", "--net", "--uts", "--mount", "sh", "-euc", script]
-        + ["sh", sys.executable, "-m", "doit", *words],
-        cwd=ROOT,
-        env={**bench.environment(), **OTHERWISE, "TMPDIR": str(bench.output.parent / "tmp")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    argv = ["unshare", "--net", "--uts", "--mount", "sh", "-euc", script]
+    argv += ["sh", sys.executable, "-m", "doit", *words]
+    own = {**bench.environment(), **OTHERWISE, "TMPDIR": str(bench.output.parent / "tmp")}
+    return run_program(argv, own, timeout_s=600)
 
 
 def another_day(work: Path) -> str:

@@ -21,7 +21,7 @@ import pytest
 from pipeline.guest.login import find_login
 from pipeline.spec import load_guest
 from tests.conftest import require
-from tests.workshop import ROOT, Outcome, Workshop
+from tests.workshop import ROOT, Outcome, Workshop, run_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
 
@@ -68,16 +68,8 @@ class Lan:
     def run(self, *words: str, **variables: str) -> Outcome:
         """A command in the host's network."""
         environment = {**self.workshop.environment(), "DOMU_ROOT": str(self.folder / "root")}
-        done = subprocess.run(
-            ["nsenter", f"--net=/proc/{self.host}/ns/net", "--", *words],
-            cwd=ROOT,
-            env={**environment, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        inside = ["nsenter", f"--net=/proc/{self.host}/ns/net", "--"]
+        done = run_program([*inside, *words], {**environment, **variables})
         assert "Traceback" not in done.stdout, done.stdout
         return Outcome(done.returncode, done.stdout, 0)
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import require
-from tests.workshop import ROOT, Workshop
+from tests.workshop import ROOT, Workshop, run_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
 
@@ -46,22 +46,9 @@ def as_user(
 ) -> subprocess.CompletedProcess[str]:
     """A shell line in the user's home, with nothing of ours in its environment."""
     kept = {key: os.environ[key] for key in os.environ if key.startswith(("SSL_", "PIP_"))}
-    return subprocess.run(
-        [*before, RUNUSER, "-u", USER, "--", "sh", "-c", f'cd "$HOME" && {script}'],
-        env={
-            **kept,
-            "HOME": f"/home/{USER}",
-            "PATH": "/usr/bin:/bin",
-            "PYTHON": SYSTEM_PYTHON,
-            **environment,
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=400,
-    )
+    own = {"HOME": f"/home/{USER}", "PATH": "/usr/bin:/bin", "PYTHON": SYSTEM_PYTHON}
+    words = [*before, RUNUSER, "-u", USER, "--", "sh", "-c", f'cd "$HOME" && {script}']
+    return run_program(words, {**kept, **own, **environment}, cwd=Path.cwd(), timeout_s=400)
 
 
 def files_of(folder: Path, stage: str) -> dict[str, Any]:

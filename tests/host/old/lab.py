@@ -12,6 +12,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+from tests.workshop import run_program
+
 PORT = 9999
 KEYRING = "/usr/share/keyrings/debian-archive-removed-keys.gpg"
 
@@ -19,15 +21,8 @@ KEYRING = "/usr/share/keyrings/debian-archive-removed-keys.gpg"
 def run_in_lab(folder: Path, *words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """The command's end; its output and errors together."""
     inside = [sys.executable, "-m", "tests.host.old.lab", str(folder), *words]
-    return subprocess.run(
-        ["unshare", "--mount", "--net", "--propagation", "private", "--", *inside],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    apart = ["unshare", "--mount", "--net", "--propagation", "private", "--"]
+    return run_program([*apart, *inside], env, cwd=Path.cwd())
 
 
 def main(folder: Path, words: list[str]) -> int:

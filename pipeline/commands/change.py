@@ -7,12 +7,7 @@ from pathlib import Path
 from pipeline.artifact.folder import Source, read_source, reading_artifact, require_backing
 from pipeline.artifact.kernel_folder import KernelFolder, read_kernel_folder
 from pipeline.commands import options
-from pipeline.commands.host import (
-    changing_guest,
-    describe_fault,
-    on_host,
-    require_proven,
-)
+from pipeline.commands.host import changing_guest, describe_fault, on_host, require_proven
 from pipeline.console.progress import print_line
 from pipeline.dom0 import power
 from pipeline.dom0 import rebuild as rebuilding

@@ -107,12 +107,7 @@ def _import_guest(
 ) -> None:
     guests = recipe.project.guests
     imported = import_text(
-        text,
-        path,
-        guests,
-        name=asked.name or "",
-        suite=asked.suite or "",
-        replaces=asked.replace,
+        text, path, guests, name=asked.name or "", suite=asked.suite or "", replaces=asked.replace
     )
     name = imported.spec.spec.name
     if name in taken:

@@ -7,22 +7,14 @@ from pathlib import Path
 from pipeline.artifact.folder import Source, read_source, reading_artifact, require_backing
 from pipeline.artifact.published import current_version
 from pipeline.commands import options
-from pipeline.commands.host import (
-    changing_guest,
-    on_host,
-    require_proven,
-)
+from pipeline.commands.host import changing_guest, on_host, require_proven
 from pipeline.console.progress import print_line
 from pipeline.dom0 import install as installing
 from pipeline.dom0 import remove as removing
 from pipeline.dom0.configuration import is_edited
 from pipeline.dom0.guest_list import print_guests
 from pipeline.dom0.install import refuse_impossible, refuse_replacing
-from pipeline.dom0.inventory import (
-    Installed,
-    read_installed,
-    require_installed,
-)
+from pipeline.dom0.inventory import Installed, read_installed, require_installed
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Toolstack, find_toolstack
 from pipeline.errors import UsageError

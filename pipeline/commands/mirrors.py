@@ -16,12 +16,7 @@ from pipeline.mirror.mirrors import list_named, resolve_mirrors
 from pipeline.mirror.probe import Probe, Question, probe_all
 from pipeline.mirror.proxy.control import ProxyControl, find_upstreams
 from pipeline.mirror.proxy.settings import MANAGED, ProxySettings, read_settings
-from pipeline.mirror.proxy.units import (
-    render_units,
-    unit_to_disable,
-    unit_to_enable,
-    write_units,
-)
+from pipeline.mirror.proxy.units import render_units, unit_to_disable, unit_to_enable, write_units
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
 from pipeline.suites import SUITES, Suite, describe_age, facts_of

@@ -276,8 +276,7 @@ class Install(Guest, Unproven):
         examples=["/root/root.json"],
     )
     autostart: StrictBool | None = Field(
-        None,
-        description="Start it with the host. Default: as its spec says, or as it was before.",
+        None, description="Start it with the host. Default: as its spec says, or as it was before."
     )
     replace: StrictBool = Field(False, description="Replace the guest of this name.")
     lvm: values.GroupName | None = Field(

@@ -170,10 +170,7 @@ def changed_text(
 
 
 def prepare_texts(
-    change: Transaction,
-    layout: Layout,
-    record: Installed,
-    disks: Sequence[Step] = (),
+    change: Transaction, layout: Layout, record: Installed, disks: Sequence[Step] = ()
 ) -> list[Step]:
     """Write configuration, link and record beside their places; returns the steps of the commit.
 
@@ -212,10 +209,7 @@ def _give_back(path: Path, origin: Mapping[str, str]) -> None:
 
 
 def prepare_record(
-    change: Transaction,
-    layout: Layout,
-    record: Installed,
-    disks: Sequence[Step] = (),
+    change: Transaction, layout: Layout, record: Installed, disks: Sequence[Step] = ()
 ) -> list[Step]:
     """Write the record beside its place; the marks of the disks are those of now."""
     kept = layout.record(record.name)

@@ -10,13 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.artifact.kernel_folder import (
-    KERNEL,
-    MODULES,
-    PARTS,
-    RAMDISK,
-    KernelFolder,
-)
+from pipeline.artifact.kernel_folder import KERNEL, MODULES, PARTS, RAMDISK, KernelFolder
 from pipeline.dom0.inventory import Installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.restriction import purge_program

@@ -24,13 +24,7 @@ from pipeline.dom0.other_host import (
 from pipeline.dom0.power import Guest, Host
 from pipeline.dom0.setup import sxp
 from pipeline.dom0.toolstack import Toolstack
-from pipeline.errors import (
-    CommandFailed,
-    EnvironmentFault,
-    Finding,
-    InUseError,
-    PipelineError,
-)
+from pipeline.errors import CommandFailed, EnvironmentFault, Finding, InUseError, PipelineError
 from pipeline.guest.login import ssh_agent
 from pipeline.preflight import refusal_of
 from pipeline.storage.transaction import guest_lock

@@ -14,13 +14,7 @@ from pipeline import process
 from pipeline.diagnosis import explained_ssh
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.toolstack import Running, Toolstack, parse_list
-from pipeline.errors import (
-    CommandFailed,
-    EnvironmentFault,
-    Finding,
-    InUseError,
-    WrongValueError,
-)
+from pipeline.errors import CommandFailed, EnvironmentFault, Finding, InUseError, WrongValueError
 from pipeline.files import read_bytes, write_durably
 from pipeline.guest.login import ssh_agent
 from pipeline.xen.capabilities import has_hvm, read_info
@@ -125,11 +119,7 @@ def _find_lacks(needs: Needs, there: OtherHost) -> Iterator[Finding]:
             f"ssh {there.name} useradd --system --user-group --no-create-home "
             "--shell /usr/sbin/nologin {0}",
         ),
-        "bridge": (
-            needs.bridges,
-            "bridge",
-            "make it there, in the network that it is in here",
-        ),
+        "bridge": (needs.bridges, "bridge", "make it there, in the network that it is in here"),
     }
     for subject, (names, word, hint) in hints.items():
         for name in names:

@@ -10,13 +10,7 @@ from pathlib import Path
 from pipeline.artifact.folder import Source
 from pipeline.dom0 import configuration, install, kernels
 from pipeline.dom0.guest_root import root_disk, site_of
-from pipeline.dom0.inventory import (
-    FOUND,
-    Installed,
-    find_fault,
-    note_written,
-    require_installed,
-)
+from pipeline.dom0.inventory import FOUND, Installed, find_fault, note_written, require_installed
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.other_host import refuse_running
 from pipeline.dom0.resize import disk_size, plan_resize, resize

@@ -64,12 +64,7 @@ def choose_accelerator(
 
 
 def try_accelerator(
-    tried: Accelerator,
-    boot_words: Sequence[str],
-    scratch: Path,
-    *,
-    log: Path,
-    timeout_s: float,
+    tried: Accelerator, boot_words: Sequence[str], scratch: Path, *, log: Path, timeout_s: float
 ) -> str:
     """Start Xen and dom0's kernel; what goes wrong, "" when the kernel speaks."""
     serial = scratch / f"try-{os.getpid()}.serial"

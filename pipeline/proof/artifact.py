@@ -117,18 +117,7 @@ class Artifact:
     def facts(self) -> dict[str, object]:
         """What kind of guest it is, for proof.json and the table of proofs."""
         if self.spec is not None:
-            keys = (
-                "suite",
-                "type",
-                "boot",
-                "init",
-                "format",
-                "fs",
-                "image",
-                "clone",
-                "vnc",
-                "swap",
-            )
+            keys = tuple("suite type boot init format fs image clone vnc swap".split())
             facts = {key: getattr(self.spec, key) for key in keys}
             facts |= {"adopted": True} if self.spec.adopted else {}
             facts |= {"starts from": self.starts_from} if self.starts_from else {}

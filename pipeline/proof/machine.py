@@ -64,11 +64,7 @@ class Machine:
                 "node-name": node,
                 "driver": kind,
                 "read-only": read_only,
-                "file": {
-                    "driver": "file",
-                    "filename": str(image),
-                    "read-only": read_only,
-                },
+                "file": {"driver": "file", "filename": str(image), "read-only": read_only},
             },
         )
         self.monitor.ask(
@@ -194,8 +190,7 @@ def make_overlay(
 
 def _share_memory(monitor: Monitor) -> None:
     monitor.ask(
-        "migrate-set-capabilities",
-        capabilities=[{"capability": "x-ignore-shared", "state": True}],
+        "migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}]
     )
 
 

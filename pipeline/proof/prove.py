@@ -89,11 +89,7 @@ def find_supplies(recipe: Recipe, spec: Spec, *, is_whole: bool) -> Supplies | N
 
 
 def prove_artifact(
-    recipe: Recipe,
-    artifact: Artifact,
-    spec: Spec,
-    asked: Asked,
-    supplies: Supplies | None = None,
+    recipe: Recipe, artifact: Artifact, spec: Spec, asked: Asked, supplies: Supplies | None = None
 ) -> Evidence:
     """Prove what was read; `spec` says which Xen the test host has, and where it comes from."""
     asked.read_key()

@@ -91,11 +91,7 @@ def choose_place(recipe: Recipe, spec: Spec, artifact: Artifact, *, with_xl: boo
         return Place(facts, lambda work, log: on_dom0(work, log=log))
     require_tools(TOOLS)
     host = ensure_host(recipe, spec)
-    facts = {
-        "xen": host.xen,
-        "test host": host.fingerprint,
-        "accelerator": host.accelerator.name,
-    }
+    facts = {"xen": host.xen, "test host": host.fingerprint, "accelerator": host.accelerator.name}
     return Place(facts, lambda work, log: resumed(host, work, log=log))
 
 

@@ -9,14 +9,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipeline.xen import specs
-from pipeline.xen.boot import (
-    Boot,
-    Direct,
-    Firmware,
-    Grub,
-    Pygrub,
-    grub_domain_type,
-)
+from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
 from pipeline.xen.boot import split_command_line as split_root
 from pipeline.xen.cfg_syntax import Quoted, Value, quote_string, read_assignments
 from pipeline.xen.compatibility import before, case_of, refuse

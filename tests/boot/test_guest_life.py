@@ -13,11 +13,7 @@ from tests.boot.conftest import Prover
 from tests.turns import in_turn
 from tests.workshop import Workshop
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.build,
-    pytest.mark.timeout(6000),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(6000)]
 SPEC = 'suite = "bookworm"\nvnc = true\n'
 
 

@@ -23,11 +23,7 @@ from tests.dom0 import EMPTY_DISK, LOGS, Dom0, running_dom0
 from tests.turns import in_turn
 from tests.workshop import Workshop
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.build,
-    pytest.mark.timeout(3000),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
 NAME = "test-drbd"
 LEAN = ("size=1G", "swap=64M", "memory=192M")
 KINDS = [

@@ -97,11 +97,8 @@ iface bond0.5 inet6 static
     files = render(make_host({INTERFACES: port}), bridge={"br-xen": {"ports": ["bond0.5"]}})
     before, block = files[INTERFACES].split("\n\n")
     assert before.splitlines() == [
-        "auto bond0.5",
-        "iface bond0.5 inet manual inherits office",
-        "    vlan-raw-device bond0",
-        "    hwaddress 02:00:00:00:00:01",
-        "    mtu 9000",
+        *("auto bond0.5", "iface bond0.5 inet manual inherits office"),
+        *("    vlan-raw-device bond0", "    hwaddress 02:00:00:00:00:01", "    mtu 9000"),
         "    post-up ethtool -K bond0.5 tso off",
     ]
     assert "iface br-xen inet static inherits office\n    address 10.0.0.2/24\n" in block

@@ -48,11 +48,7 @@ def glyph(code: int) -> bytes:
 
 BIOS = b"code" * 100 + b"".join(map(glyph, range(256))) + b"more code"
 FIRMWARE = [
-    "SeaBIOS (version 1.16.2)",
-    "",
-    "Press ESC for boot menu.",
-    "",
-    "Booting from DVD/CD...",
+    *("SeaBIOS (version 1.16.2)", "", "Press ESC for boot menu.", "", "Booting from DVD/CD...")
 ]
 
 

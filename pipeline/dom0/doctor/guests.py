@@ -155,11 +155,7 @@ def find_link_trouble(layout: Layout) -> Iterator[Finding]:
     for link in sorted(layout.auto.iterdir()):
         if link.is_symlink() and not link.exists():
             yield Finding(
-                "error",
-                link.stem,
-                f"{link} leads nowhere",
-                f"rm {link}",
-                code="auto-link",
+                "error", link.stem, f"{link} leads nowhere", f"rm {link}", code="auto-link"
             )
 
 
@@ -170,14 +166,7 @@ def find_guest_trouble(
     found = [trouble for spec in specs.values() for trouble in find_spec_trouble(spec, facts)]
     installed, errors = survey(layout)
     found += [
-        Finding(
-            "error",
-            "installed",
-            error.brief,
-            error.hint,
-            code="record",
-        )
-        for error in errors
+        Finding("error", "installed", error.brief, error.hint, code="record") for error in errors
     ]
     for record in installed.values():
         found += find_installed_trouble(record, layout, facts)

@@ -83,11 +83,7 @@ def _judge(
         user, by_key = _user_by_argument(configured.values), _user_by_key(configured.values)
     except WrongValueError as error:
         yield Finding(
-            "error",
-            configured.name,
-            f"{configured.path}: {error}",
-            way_out,
-            code="pygrub",
+            "error", configured.name, f"{configured.path}: {error}", way_out, code="pygrub"
         )
         return
     trouble = ""
@@ -100,11 +96,7 @@ def _judge(
         trouble = restriction.find_missing(Pygrub(path, user=user or by_key), layout)
     if trouble:
         yield Finding(
-            "error",
-            configured.name,
-            f"{configured.path}: {trouble}",
-            way_out,
-            code="pygrub",
+            "error", configured.name, f"{configured.path}: {trouble}", way_out, code="pygrub"
         )
 
 

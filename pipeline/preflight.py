@@ -3,8 +3,6 @@
 Guest, kernel and Xen against one another are in xen/compatibility.py.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import platform
@@ -15,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Self
 
 from pipeline import process
 from pipeline.console.findings import render_table
@@ -64,7 +63,7 @@ class Machine:
     xen_caps: tuple[str, ...] = ()
 
     @classmethod
-    def here(cls) -> Machine:
+    def here(cls) -> Self:
         """This machine."""
         numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", platform.release())
         linux = tuple(int(part) for part in numbers.groups() if part) if numbers else ()

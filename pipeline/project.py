@@ -1,11 +1,10 @@
 """Where things are: the project's folders."""
 
-from __future__ import annotations
-
 import os
 import pwd
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pipeline import ROOT
 from pipeline.errors import EnvironmentFault, UsageError
@@ -63,7 +62,7 @@ class Project:
     site: Path | None = None
 
     @classmethod
-    def here(cls) -> Project:
+    def here(cls) -> Self:
         """This checkout, and the site in use; DOMU_OUTPUT and DOMU_GUESTS move two folders."""
         site = find_site()
         home = site or ROOT

@@ -5,14 +5,12 @@ output/published/NAME/stable          the channel `stable`: what has been good f
 output/published/NAME/channels.json   what was rolled back; where `nightly` stood after good nights
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pipeline.files import damaged, read_table, sync_folder, write_durably
 from pipeline.interruption import gate, passing
@@ -36,13 +34,13 @@ class Notes:
     withdrawn: tuple[tuple[str, str], ...] = ()
     nights: tuple[tuple[str, str], ...] = ()
 
-    def withdraw(self, channel: Channel, version: str) -> Notes:
+    def withdraw(self, channel: Channel, version: str) -> Self:
         """With one more that its channel does not go to by itself any more."""
         return replace(
             self, withdrawn=(*self.restore(channel, version).withdrawn, (channel, version))
         )
 
-    def restore(self, channel: Channel, version: str) -> Notes:
+    def restore(self, channel: Channel, version: str) -> Self:
         """With one less."""
         kept = tuple(entry for entry in self.withdrawn if entry != (channel, version))
         return replace(self, withdrawn=kept)
@@ -51,7 +49,7 @@ class Notes:
         """Whether it was rolled back; what `nightly` took back, `stable` does not take either."""
         return bool({(channel, version), (NIGHTLY, version)} & set(self.withdrawn))
 
-    def add_night(self, night: str, version: str) -> Notes:
+    def add_night(self, night: str, version: str) -> Self:
         """With one more good night; the same night twice is one."""
         others = [entry for entry in self.nights if entry[0] != night]
         return replace(self, nights=(*others[-_MOST_NIGHTS + 1 :], (night, version)))

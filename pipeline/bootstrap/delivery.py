@@ -4,8 +4,6 @@ The process that unpacks has no network, no credentials and no path to the cache
 descriptor for each package, in the order in which they come (SCM_RIGHTS, unix(7)).
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import threading
@@ -13,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from pipeline.bootstrap.order import Deb
 from pipeline.errors import PipelineError
@@ -35,7 +34,7 @@ class Delivery:
         self.descriptor = self._theirs.fileno()
         self.error: PipelineError | None = None
 
-    def __enter__(self) -> Delivery:
+    def __enter__(self) -> Self:
         for deb in self._debs:
             self._pool.submit(self._deliver, deb)
         return self

@@ -5,13 +5,12 @@ is that of dpkg's src/main/filters.c: the last rule that matches counts, `*` mat
 folders and links stay where an include may bring back something below them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
+from typing import Self
 
 from pipeline.bootstrap.deb import Member
 
@@ -38,7 +37,7 @@ class PathFilter:
     rules: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def wanted(cls, *, documentation: bool, locale: str) -> PathFilter:
+    def wanted(cls, *, documentation: bool, locale: str) -> Self:
         """What a spec does not want: documentation, and messages in languages but English."""
         if documentation:
             return cls()
@@ -46,7 +45,7 @@ class PathFilter:
         return cls(_DOCUMENTATION + (() if speaks else _TRANSLATIONS))
 
     @classmethod
-    def of(cls, rules: Iterable[Iterable[str]]) -> PathFilter:
+    def of(cls, rules: Iterable[Iterable[str]]) -> Self:
         """From rules as JSON has them."""
         return cls(tuple((kind, pattern) for kind, pattern in rules))
 

@@ -6,13 +6,11 @@ counts, and lists that are there already: it fetches nothing, it only says what 
 essential packages, required ones and the include list (apt-patterns(7)).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.bootstrap.order import Deb
 from pipeline.errors import PipelineError, VerificationError
@@ -45,7 +43,7 @@ class Resolution:
         return sum(self.waves, ())
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> Resolution:
+    def from_table(cls, table: Mapping[str, Any]) -> Self:
         """What `asdict` gave, through JSON."""
         waves = tuple(tuple(Deb(**deb) for deb in wave) for wave in table["waves"])
         return cls(waves, tuple(table["automatic"]))

@@ -7,14 +7,12 @@ path, under its own name or through a linked directory, are an error. Every path
 below the tree: what a script has made of a folder meanwhile counts, as a chroot would see it.
 """
 
-from __future__ import annotations
-
 import stat
 import threading
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pipeline.bootstrap.deb import Member, damaged, not_written
 from pipeline.errors import PipelineError
@@ -42,7 +40,7 @@ class Tree:
         self._claims: dict[_Identity, _Claim] = {}
         self._ages: dict[_Identity, tuple[int, str]] = {}
 
-    def __enter__(self) -> Tree:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,8 +3,6 @@
 Prints a line for every package and every step, for the stage's log and its progress bar.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time
@@ -13,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.bootstrap.database import (
     Control,
@@ -76,7 +74,7 @@ class Workshop:
         self._intake = Intake(order.delivery, self._debs)
         self._unpackers = ThreadPoolExecutor(os.cpu_count() or 1)
 
-    def __enter__(self) -> Workshop:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,10 +1,9 @@
 """Where things are on a Xen host; DOMU_ROOT puts all of it below another folder, for trials."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pipeline.xen.boot import LAUNCHER
 
@@ -18,7 +17,7 @@ class Layout:
     root: Path = Path("/")
 
     @classmethod
-    def here(cls) -> Layout:
+    def here(cls) -> Self:
         """This machine's, or what DOMU_ROOT names."""
         return cls(Path(os.environ.get(VARIABLE) or "/").absolute())
 

@@ -3,12 +3,11 @@
 xl goes the same way, as root and without a password (xl(1), migrate).
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Self
 
 from pipeline import process
 from pipeline.diagnosis import explained_ssh
@@ -70,7 +69,7 @@ class OtherHost:
     info: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, name: str, told: str) -> OtherHost:
+    def read(cls, name: str, told: str) -> Self:
         """Of what the question printed; a login shell may have talked before."""
         said = told.partition(f"{_BEGIN}\n")[2]
         lacks = [line.partition(" ")[2] for line in said.splitlines() if line.startswith(_LACKS)]

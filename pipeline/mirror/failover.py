@@ -4,13 +4,11 @@ A mirror that fails is left for the next one and asked again only when the other
 hundred packages must not wait for the same dead mirror a hundred times.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.console.progress import print_line
 from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
@@ -35,7 +33,7 @@ class Mirror:
         return {"roots": self.roots, "way": asdict(self.way)}
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> Mirror:
+    def from_table(cls, table: Mapping[str, Any]) -> Self:
         """From snapshot.json."""
         return cls(tuple(table["roots"].items()), Way(**table["way"]))
 
@@ -64,7 +62,7 @@ class Route:
         return {"roots": self._roots, "mirrors": [one.to_table() for one in self._mirrors]}
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any], *, say: Callable[[str], object]) -> Route:
+    def from_table(cls, table: Mapping[str, Any], *, say: Callable[[str], object]) -> Self:
         """What `to_table` wrote."""
         mirrors = [Mirror.from_table(one) for one in table["mirrors"]]
         return cls(table["roots"], mirrors, say=say)

@@ -5,8 +5,6 @@ none is named), and adds them to those that it knows, in proof-matrix/proofs.jso
 of each kind of guest counts. What cannot be booted stands in docs/unbootable.toml with the reason.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re
@@ -15,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline import ROOT
 from pipeline.proof.names import FOLDER, PROOF, SCREENSHOT
@@ -86,7 +84,7 @@ class Proof:
     folder: str = ""
 
     @classmethod
-    def read(cls, path: Path) -> Proof:
+    def read(cls, path: Path) -> Self:
         """Raises OSError, ValueError, KeyError or TypeError for what is no proof.json."""
         record = json.loads(path.read_bytes())
         facts, checks = dict(record["facts"]), record["checks"]

@@ -5,8 +5,6 @@ shell or a script, links are followed inside the image alone, and every loop has
 Documentation/filesystems/ext4/ of Linux.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import stat
@@ -15,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from pipeline.errors import PipelineError, VerificationError
 from pipeline.walls.cage import caged_reader
@@ -93,7 +92,7 @@ class ExtImage:
             self.close()
             raise
 
-    def __enter__(self) -> ExtImage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_raised: object) -> None:

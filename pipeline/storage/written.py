@@ -5,8 +5,6 @@ device (volumes.json), and the time of each image file (written.json). An instal
 `mark` in its guest's record.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -14,7 +12,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.errors import PipelineError
 from pipeline.files import write_durably
@@ -40,7 +38,7 @@ class Written:
     extents: tuple[tuple[int, int], ...]
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Written:
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
         """From a record."""
         pairs = tuple((int(start), int(end)) for start, end in record["extents"])
         return cls(int(record["size"]), str(record["sha256"]), pairs)
@@ -88,7 +86,7 @@ class BuiltDisk:
         return {**place, "staged": self.staged, "final": self.path.name, "written": written}
 
     @classmethod
-    def of_volume(cls, target: Target, volume: Volume, written: Written | None = None) -> BuiltDisk:
+    def of_volume(cls, target: Target, volume: Volume, written: Written | None = None) -> Self:
         """A volume that waits for its name."""
         return cls(target.part.name, target.path, written, volume.uuid, volume.name)
 

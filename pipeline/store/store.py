@@ -5,8 +5,6 @@ last, and a rename makes it appear whole. A folder without a readable buildinfo.
 files have not the recorded sizes, counts as absent.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os
@@ -17,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.files import digest_file, open_plain, sync_folder, write_durably
 from pipeline.interruption import gate
@@ -150,7 +148,7 @@ class Store:
     root: Path
 
     @classmethod
-    def of(cls, project: Project) -> Store:
+    def of(cls, project: Project) -> Self:
         """The store of the golden half."""
         return cls(project.store)
 

@@ -15,8 +15,6 @@ are the usual OSError. Paths may begin with a slash: it is the folder itself. No
 tree that others change meanwhile consistent: each call stays below the folder, no more.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os
@@ -26,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from pipeline.errors import EnvironmentFault, PipelineError
 
@@ -67,7 +66,7 @@ class Beneath:
         self._resolve = how | _NO_MAGICLINKS | (0 if mounts else _NO_XDEV)
         self._folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def __enter__(self) -> Beneath:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_raised: object) -> None:

@@ -1,12 +1,11 @@
 """How a domain gets its kernel: given directly, by pygrub, by GRUB for Xen, by HVM firmware."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Self
 
 from pipeline.errors import WrongValueError
 from pipeline.xen.values import (
@@ -88,7 +87,7 @@ class Pygrub:
             raise WrongValueError(f"{self.user!r} is no user to run as", key="bootloader_user")
 
     @classmethod
-    def of_words(cls, path: str, words: Sequence[str], user: str = "") -> Pygrub:
+    def of_words(cls, path: str, words: Sequence[str], user: str = "") -> Self:
         """With arguments as `words` has them, the user among them where `user` does not name it."""
         named = [word.removeprefix(_RUN_AS) for word in words if word.startswith(_RUN_AS)]
         args = tuple(word for word in words if not word.startswith(_RUN_AS))

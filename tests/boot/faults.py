@@ -1,9 +1,8 @@
 """Guests that are wrong on purpose: copies of sound ones, each with one fault built in."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pipeline.compression import find_compression, unpack
 from pipeline.kernel.cpio import Archive, compress, read_initrd
@@ -29,13 +28,13 @@ class Faulty:
     def configuration(self) -> Path:
         return self.folder / f"{self.name}.cfg"
 
-    def rewrite(self, old: str, new: str) -> Faulty:
+    def rewrite(self, old: str, new: str) -> Self:
         text = self.configuration.read_text()
         assert old in text, f"{old!r} is not in the configuration"
         self.configuration.write_text(text.replace(old, new))
         return self
 
-    def debugfs(self, *commands: str) -> Faulty:
+    def debugfs(self, *commands: str) -> Self:
         script = self.folder / "script"
         script.write_text("".join(f"{command}\n" for command in commands))
         output = run(["debugfs", "-w", "-f", script, self.folder / "disk.img"])
@@ -46,7 +45,7 @@ class Faulty:
         output = run(["debugfs", "-R", "ls -p /boot", self.folder / "disk.img"])
         return [line.split("/")[5] for line in output.splitlines() if line.startswith("/")]
 
-    def without_disk_driver(self) -> Faulty:
+    def without_disk_driver(self) -> Self:
         """The initrd as it was, but for the driver of Xen's disks."""
         path = self.folder / "initrd.img"
         archive = Archive()
@@ -67,7 +66,7 @@ class Faulty:
         path.write_bytes(compress(archive.pack()))
         return self
 
-    def without_pvh_note(self) -> Faulty:
+    def without_pvh_note(self) -> Self:
         """The kernel unpacked, its PVH entry under a note that nobody knows."""
         path = self.folder / "vmlinuz"
         payload = _cut_payload(path.read_bytes())

@@ -5,8 +5,6 @@ signal, a lost terminal, a closed pipe, a full disk, a sibling's failure. What i
 afterwards is whole, nothing is left over, the next run is right and gives the same bytes.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
@@ -19,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -54,7 +53,7 @@ class Point:
     file: str
 
     @classmethod
-    def of(cls, name: str, path: Path) -> Point:
+    def of(cls, name: str, path: Path) -> Self:
         return cls(name, _VARIES.sub("#", path.name))
 
     def __str__(self) -> str:

@@ -1,13 +1,12 @@
 """Builds one release from the mirror of the machine's own apt, and tells what came of it."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from pipeline.mirror.apt_sources import host_archive
 from pipeline.site import MARKER
@@ -27,7 +26,7 @@ class Releases(Workshop):
     """A site with a guest of each release, lean and small."""
 
     @classmethod
-    def lay_out(cls, site: Path, output: Path) -> Releases:
+    def lay_out(cls, site: Path, output: Path) -> Self:
         """The site's files, in an empty folder."""
         for folder in ("guests", "mirrors"):
             (site / folder).mkdir(parents=True)

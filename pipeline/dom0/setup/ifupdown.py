@@ -6,13 +6,12 @@ NEWS of 1.7 (systemd's udev gives a bridge an address of its own since bullseye)
 changelog (`source` since 0.7, wheezy).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from typing import Self
 
 from pipeline.dom0.setup.host_file import HostFile
 from pipeline.dom0.setup.host_settings import Bridge, HostSettings
@@ -44,7 +43,7 @@ class Interfaces:
     files: dict[str, list[Stanza]]
 
     @classmethod
-    def of(cls, host: HostView) -> Interfaces:
+    def of(cls, host: HostView) -> Self:
         """The host's, with all that they name."""
         files: dict[str, list[Stanza]] = {}
         waiting = [INTERFACES]

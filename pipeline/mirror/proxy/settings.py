@@ -3,10 +3,8 @@
 `mirrors/proxy.toml` may say otherwise than the defaults below.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -28,7 +26,7 @@ class ProxySettings(BaseModel):
     valid_until: Annotated[str, BeforeValidator(check_valid_until)] = "check"
 
     @model_validator(mode="after")
-    def _fit_engine(self) -> ProxySettings:
+    def _fit_engine(self) -> Self:
         if self.proxy == "apt-cacher-ng" and self.port > 32767:
             raise ValueError("apt-cacher-ng cannot listen on ports above 32767 (as of 3.7.4)")
         return self

@@ -30,7 +30,6 @@ STORIES = {
         "the project in a dom0",
         "nobody lets root in",
         "what runs Xen",
-        "migration",
         "a PV guest's life in a dom0",
         "a screen, the network and a CD of an HVM",
     ),

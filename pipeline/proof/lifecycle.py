@@ -18,6 +18,8 @@ MOVE_S = 180.0
 INSTALL_S = 1200.0
 SAVED = f"{ROOM}/saved"
 LIVE = "live migration"
+# of five moves of a PVH guest under QEMU's emulated SVM two ended in a guest that started anew
+NOT_EMULATED = "in the test host some guests are lost on the way: prove_with=xl asks"
 _KERNELS = "cd /boot && ls vmlinuz-* | sed s/vmlinuz-//"
 _BOOT = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f1 /proc/uptime"
 
@@ -36,16 +38,17 @@ def shut_down(agent: Agent, name: str) -> Finding:
 
 
 def run_long_checks(
-    evidence: Evidence, console: Console, shell: Shell, kernel: str, *, kind: str
+    evidence: Evidence, console: Console, shell: Shell, kernel: str, *, moves: str
 ) -> None:
     """Save and restore, a live migration, then a reboot; the guest must come back from each.
 
-    `kind` is its type. With `kernel`, a package that its mirror serves, it reboots into that one.
+    `moves` is its type where it can be moved live, "" in the test host. With `kernel`, a package
+    that its mirror serves, it reboots into that one.
     """
     with evidence.phase("save and restore"):
         evidence.add(*_save_and_restore(console.agent, console.domain, shell))
     with evidence.phase("live migration"):
-        evidence.add(*_migrate_live(console.agent, console.domain, shell, kind))
+        evidence.add(*_migrate_live(console.agent, console.domain, shell, moves))
     if kernel:
         with evidence.phase("another kernel"):
             installed, abi = _install_kernel(shell, kernel)
@@ -88,6 +91,8 @@ def _save_and_restore(agent: Agent, name: str, shell: Shell) -> list[Finding]:
 
 def _migrate_live(agent: Agent, name: str, shell: Shell, kind: str) -> list[Finding]:
     """Into another domain of this host, while it runs: xl's own receiver without ssh."""
+    if not kind:
+        return [unasked(LIVE, NOT_EMULATED, "the same boot goes on")]
     info = read_info(agent.run(["xl", "info"]).output)
     for finding in find_no_live(kind, info):
         return [unasked(LIVE, finding.message, "the same boot goes on")]

@@ -286,8 +286,8 @@ class Session:
                 self._look(self.artifact.domain.framebuffer)
         if is_inside and self.asked.thorough:
             kernel = self.supplies.kernel if self.supplies else ""
-            kind = self.artifact.domain.type
-            lifecycle.run_long_checks(self.evidence, self.console, shell, kernel, kind=kind)
+            moves = "" if self.host.is_alone else self.artifact.domain.type
+            lifecycle.run_long_checks(self.evidence, self.console, shell, kernel, moves=moves)
         shell.leave()
 
     def _enter(self, shell: Shell) -> bool:

@@ -107,17 +107,11 @@ def test_a_guest_lives_in_a_real_dom0(workshop: Workshop, tmp_path: Path, kind: 
         live(Life(dom0), artifact, kernel, first, second)
 
 
-def migrate_to_localhost(life: Life) -> None:
-    """A new domain of the same name; for a PV guest Debian's Xen has not what that takes."""
+def refuse_to_migrate(life: Life) -> None:
+    """Debian's Xen has not what a live migration of a PV guest takes."""
     words = ("migrate", f"name={NAME}", "to=localhost")
-    domid = life.dom0.demand(f"xl domid {NAME}")
-    if 'type = "pv"' in life.dom0.demand(f"cat /etc/xen/{NAME}.cfg"):
-        assert "no shadow page tables" in life.doit(*words, "dry=yes")
-        assert "doit save and doit restore" in life.refused(3, *words)
-        assert life.dom0.demand(f"xl domid {NAME}") == domid
-    else:
-        life.doit(*words)
-        assert life.dom0.demand(f"xl domid {NAME}") != domid
+    assert "no shadow page tables" in life.doit(*words, "dry=yes")
+    assert "doit save and doit restore" in life.refused(3, *words)
     assert life.running() == ["running"]
 
 
@@ -153,8 +147,10 @@ def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> N
         assert "is saved" in life.refused(4, "start", name)
         life.doit("restore", name)
         assert life.running() == ["running"]
-    with step("move while it runs"):
-        migrate_to_localhost(life)
+    # a PVH guest moves in test_migration.py: where it is lost on the way, this life would end
+    if 'type = "pv"' in dom0.demand(f"cat /etc/xen/{NAME}.cfg"):
+        with step("refused: to move while it runs"):
+            refuse_to_migrate(life)
 
     with step("shut down"):
         life.doit("shutdown", "all=yes", "timeout=600")

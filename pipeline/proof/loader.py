@@ -1,4 +1,4 @@
-"""What pygrub may do in the host: looked at in /proc while it copies the kernel out of the disk."""
+"""What pygrub may do in the host: looked at in /proc once it has copied a kernel out of a disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUBJECT = "pygrub runs restricted"
 FACT = "restricted"
 _WANTED = "a user of its own, no capability, own mnt net ipc, files of bounded size, one device"
 _SPACES = ["mnt", "net", "ipc"]
-_COPIED_TO = "/var/lib/xen"  # libxl_bootloader.c: in bootloader.DOMID.d
+_PYGRUBS = ("/usr/lib/xen*/bin/pygrub", "/usr/libexec/xen*/bin/pygrub")
 _READY_S = 20.0
 
 
@@ -34,7 +34,7 @@ def watched(agent: Agent, artifact: Artifact, evidence: Evidence) -> Iterator[No
         return
     script, output = f"{ROOM}/loader", f"{ROOM}/loader.json"
     agent.write(script, WATCHER.read_bytes(), mode=0o755)
-    words = shlex.join(["python3", script, output, _COPIED_TO])
+    words = shlex.join(["python3", script, output, *_PYGRUBS])
     started = f"{words} </dev/null >{script}.log 2>&1 & echo $!"
     pid = agent.demand(["sh", "-c", started]).strip()
     if not agent.read(output, wait_s=patient(_READY_S)):

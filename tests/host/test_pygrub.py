@@ -106,14 +106,14 @@ def words_for(disk: Path, user: str) -> list[str]:
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[Path]:
-    """The proof's own watcher over what is written in this file system."""
+def watched(tools: Path, folder: Path) -> Iterator[Path]:
+    """The proof's own watcher over this pygrub; what it notes."""
     output = folder / "seen"
-    child = subprocess.Popen([WATCHER, output, folder])
-    end = time.monotonic() + 20
-    while not (output.exists() and output.read_text()) and time.monotonic() < end:
-        time.sleep(0.05)
+    child = subprocess.Popen([WATCHER, output, tools / "pygrub"])
     try:
+        while not (output.exists() and output.read_text()):
+            assert child.poll() is None, "nobody watches"
+            time.sleep(0.05)
         yield output
     finally:
         child.kill()
@@ -128,9 +128,9 @@ def is_running(pid: int) -> bool:
 
 
 def test_the_real_pygrub_reads_the_disk_as_its_own_user_and_the_proof_sees_it(
-    launcher: ModuleType, disk: Path
+    launcher: ModuleType, tools: Path, disk: Path
 ) -> None:
-    with watched(disk.parent) as seen:
+    with watched(tools, disk.parent) as seen:
         assert launcher.main(words_for(disk, OWN)) == 0
     told = dict(
         line.split(" ", 1) for line in disk.with_name("told").read_text().split("\0") if line
@@ -144,8 +144,10 @@ def test_the_real_pygrub_reads_the_disk_as_its_own_user_and_the_proof_sees_it(
     assert os.listxattr(disk) == []
 
 
-def test_a_pygrub_that_is_root_is_seen_as_one(launcher: ModuleType, disk: Path) -> None:
-    with watched(disk.parent) as seen:
+def test_a_pygrub_that_is_root_is_seen_as_one(
+    launcher: ModuleType, tools: Path, disk: Path
+) -> None:
+    with watched(tools, disk.parent) as seen:
         words = [word for word in words_for(disk, OWN) if "runas" not in word]
         subprocess.run([launcher.find_pygrub(), *words], check=True)
     finding = judge(seen.read_text(), is_foreign=False)

@@ -64,10 +64,12 @@ class Dom0:
 
     def doit(self, *words: str, stdin: bytes = b"", timeout_s: float = 900) -> Reply:
         """`doit WORDS...` of this checkout, in dom0, as root."""
-        script = (
-            f"cd {ROOT} && DOMU_OUTPUT={self.output} {VARIABLE}=3 exec .venv/bin/python -m doit "
-        )
-        return self.run(script + shlex.join(words), stdin=stdin, timeout_s=timeout_s)
+        return self.run(f"exec {self.line(*words)}", stdin=stdin, timeout_s=timeout_s)
+
+    def line(self, *words: str) -> str:
+        """The same as one command of a shell."""
+        own = (f"--chdir={ROOT}", f"DOMU_OUTPUT={self.output}", f"{VARIABLE}=3")
+        return shlex.join(["env", *own, f"{ROOT}/.venv/bin/python", "-m", "doit", *words])
 
     def make_bridge(self, name: str = "br-xen", net: str = "10.77.0") -> None:
         """A bridge for guests with DHCP and DNS on it; leases in /run/domu-proof/leases-NAME."""

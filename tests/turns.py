@@ -32,6 +32,7 @@ STORIES = {
         "what runs Xen",
         "a PV guest's life in a dom0",
         "a screen, the network and a CD of an HVM",
+        "a host set up for guests",
     ),
     "fault": (
         "no PVH note",

@@ -249,6 +249,23 @@ def test_only_a_connection_that_lives_answers() -> None:
     assert done.stdout.split() == ["True", "False", "True"], done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("told", "acked"),
+    [
+        (" mss:1448 bytes_sent:900 bytes_acked:880 segs_out:9", 880),
+        (" mss:1448 segs_out:1", 0),
+        (" rto:0.22 ato:0.04 qack:15 bidir cwnd:10 reordering:0", None),
+    ],
+)
+def test_a_kernel_without_tcp_diag_says_nothing_of_acknowledgements(
+    monkeypatch: pytest.MonkeyPatch, told: str, acked: int | None
+) -> None:
+    """Lines of ss on bookworm; the last one is of a kernel without that module."""
+    line = f"0      0      192.0.2.2:22 192.0.2.1:51290{told}\n"
+    monkeypatch.setattr("pipeline.process.run", lambda _argv: line)
+    assert Connection("192.0.2.1", 51290, 22).acked_bytes == acked
+
+
 def test_the_connection_is_found_through_sudo(tmp_path: Path) -> None:
     """It is in the environment of a process above, not in our own."""
     script = "from pipeline.dom0.setup.connection import find_connection; print(find_connection())"

@@ -23,7 +23,8 @@ class Connection:
 
     @property
     def acked_bytes(self) -> int | None:
-        """What the other side has acknowledged of all that was sent; None without the connection.
+        """What the other side has acknowledged of all that was sent; None where that is not seen:
+        without the connection, or without the kernel's module tcp_diag, which tcp_info comes by.
 
         tcp_info's bytes_acked (Linux 4.1), as ss(8) shows it, which leaves 0 out: it only grows
         when packets reach the other side and its answers come back. An older kernel says 0 always.
@@ -37,7 +38,7 @@ class Connection:
         if len(lines) != 1:
             return None
         acked = _ACKED.search(lines[0])
-        return int(acked[1]) if acked else 0
+        return int(acked[1]) if acked else 0 if " mss:" in lines[0] else None
 
 
 def find_connection() -> Connection | None:

@@ -1,6 +1,7 @@
 """doit dom0: this Debian machine as dom0.toml says, and back."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 
 from pipeline.commands.dom0_options import Dom0
@@ -12,6 +13,7 @@ from pipeline.dom0.setup import watchdog
 from pipeline.dom0.setup.dom0_file import read_dom0_file
 from pipeline.dom0.setup.host_change import (
     Change,
+    Plan,
     apply_change,
     changing_host,
     list_changes,
@@ -77,13 +79,11 @@ def _set_up(layout: Layout, path: Path, asked: Dom0, log: Path) -> None:
         for text in done:
             print_line(f"  {text}")
         watchdog.refuse_while_watched(layout)
-        plan, findings = plan_change(layout, settings)
+        plan, findings = plan_change(layout, settings, partial(_show, brief=not asked.dry))
         print_findings([finding for finding in findings if finding.level != "ok"])
         if not plan.files:
             print_line(f"nothing to do: this host is as {path} says")
             return
-        for line in show_plan(plan, brief=not asked.dry):
-            print_line(line)
         names = [part.name for part in plan.parts]
         left = read_settings(layout)
         number = next_number(layout)
@@ -101,6 +101,11 @@ def _set_up(layout: Layout, path: Path, asked: Dom0, log: Path) -> None:
     print_line(f"{len(plan.files)} files are as {path} says; back: doit dom0 undo=yes")
     if asked.now:
         await_answer(layout, watch)
+
+
+def _show(plan: Plan, *, brief: bool) -> None:
+    for line in show_plan(plan, brief=brief):
+        print_line(line)
 
 
 def _undo(layout: Layout, asked: Dom0, log: Path) -> None:

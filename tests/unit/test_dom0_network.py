@@ -142,7 +142,7 @@ def test_nat_of_ifupdown_filters_before_the_bridge_is_up() -> None:
     ]
     assert "    pre-up nft -f /etc/domu/br-nat.nft" in lines
     assert "    up dnsmasq -C /etc/domu/br-nat.dnsmasq" in lines
-    assert files[SYSCTL] == "# before doit dom0: 1\nnet.ipv4.ip_forward = 1\n"
+    assert files[SYSCTL] == "# before this file: 1\nnet.ipv4.ip_forward = 1\n"
     assert "dhcp-range=10.9.0.2,10.9.0.254,255.255.255.0,12h" in files["/etc/domu/br-nat.dnsmasq"]
 
 

@@ -3,7 +3,7 @@
 import difflib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pipeline import process
@@ -18,8 +18,12 @@ from pipeline.errors import Finding, VerificationError
 from pipeline.storage.transaction import work_folder
 
 
-def plan_change(layout: Layout, settings: HostSettings) -> tuple[Plan, list[Finding]]:
+def plan_change(
+    layout: Layout, settings: HostSettings, show: Callable[[Plan], None] = lambda _plan: None
+) -> tuple[Plan, list[Finding]]:
     """The plan, and what the files' readers say of it; the caller holds `changing_host`.
+
+    `show` gets it before the readers do, who may refuse it.
 
     Raises EnvironmentFault for a machine that is not Debian's, VerificationError where a reader
     refuses a file.
@@ -38,6 +42,7 @@ def plan_change(layout: Layout, settings: HostSettings) -> tuple[Plan, list[Find
     view = HostView.of(layout.root)
     commands = [command for part in parts for command in part.after(settings, view)]
     plan = Plan(view, settings, tuple(parts), files, tuple(dict.fromkeys(commands)))
+    show(plan)
     findings = _ask_readers(layout, plan) if files else []
     errors = [str(finding) for finding in findings if finding.level == "error"]
     if errors:

@@ -22,7 +22,7 @@ from pipeline.errors import PipelineError
 SYSCTL = "/etc/sysctl.d/60-domu-nat.conf"
 UNITS = "/etc/systemd/system"
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
-_BEFORE = "# before doit dom0: "
+_BEFORE = "# before this file: "
 _INET_NAT = (5, 2)  # the kernel's first with nat chains in tables of the family inet
 
 

@@ -37,4 +37,5 @@ def refused(program: str, path: str, error: PipelineError) -> Finding:
     """What a program said against a file."""
     said = [line for line in error.details.splitlines() if line.strip()]
     hint = error.hint or f"what {program} says is of the file as it would be"
+    said = [line for line in said if "dmesg(1) may have" not in line]  # mount(8)'s last word
     return Finding("error", path, f"{program}: {said[-1] if said else error.brief}", hint)

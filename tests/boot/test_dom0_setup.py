@@ -1,10 +1,12 @@
-"""`doit dom0` in a real dom0: drafted, shown, tried, and taken back where nobody answers.
+"""`doit dom0` in a real dom0: guests reach the world by bridge and by NAT, and back it all goes.
 
 The world is a network namespace behind a pair of virtual cards; the host's end is its eth0. Another
 machine there has an SSH connection to the host, over which the host is set up.
 """
 
+import os
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.proof.agent import Reply
+from pipeline.proof.timeouts import VARIABLE, patient
+from tests.boot.conftest import Prover
 from tests.boot.test_life_in_dom0 import step
 from tests.conftest import ROOT
 from tests.dom0 import Dom0, running_dom0
@@ -35,12 +39,25 @@ iface eth0 inet static
     address 192.0.2.2/24
     gateway 192.0.2.1
 """
-OUTSIDE, HOST = "192.0.2.1", "192.0.2.2"
+OUTSIDE, HOST, BRIDGED = "192.0.2.1", "192.0.2.2", "192.0.2.10"
+CARD = f"[Match]\nName=eth0\n\n[Network]\nAddress={HOST}/24\nGateway={OUTSIDE}\n"
+NAT = '\n[nat.br-nat]\naddress = "10.9.8.1/24"\n'
 WRONG = """[bridge.br-xen]
 ports = ["eth0"]
 address = "198.51.100.2/24"
 gateway = "198.51.100.1"
 """
+BASE = """suite = "bookworm"
+packages = ["drbd-utils"]
+size = "1G"
+swap = "64M"
+memory = "192M"
+type = "pv"
+"""
+GUESTS = {
+    "bridged": f'bridge = "br-xen"\naddress = "{BRIDGED}/24"\ngateway = "{OUTSIDE}"\n',
+    "behind": 'bridge = "br-nat"\ndhcp = true\n',
+}
 SET_UP = f"""
 mkdir -p /run/network /run/sshd /etc/network/interfaces.d
 ip netns add outside
@@ -55,7 +72,10 @@ ssh-keygen -q -t ed25519 -N '' -f /run/key
 mkdir -pm 700 /root/.ssh
 cat /run/key.pub >/root/.ssh/authorized_keys
 /usr/sbin/sshd
+mkdir -p /run/world && echo the world >/run/world/page
+ip netns exec outside python3 -m http.server -d /run/world 80 >/run/world.log 2>&1 &
 """
+ASK = f"exec 3<>/dev/tcp/{OUTSIDE}/80; printf 'GET /page HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
 # of folders no time: a file in them was exchanged
 FILES = (
     "find /etc /boot -xdev -type d -printf '%p %m %u:%g\\n'"
@@ -96,10 +116,26 @@ class Remote:
         return reply
 
 
+@pytest.fixture
+def guests(prover: Prover, tmp_path: Path) -> Prover:
+    folder = tmp_path / "guests"
+    folder.mkdir()
+    for name, own in GUESTS.items():
+        (folder / f"{name}.toml").write_text(BASE + own)
+    made = Prover(Workshop(prover.workshop.output, folder), prover.key)
+    for name in GUESTS:
+        made.build(name)
+    return made
+
+
 @contextmanager
-def host(workshop: Workshop, work: Path) -> Iterator[tuple[Dom0, Remote]]:
+def host(guests: Prover, work: Path) -> Iterator[tuple[Dom0, Remote]]:
     """The dom0 as a host with one card, and the connection to it."""
-    with running_dom0(workshop, work) as dom0:
+    os.environ.setdefault(VARIABLE, "3")
+    output = guests.workshop.output
+    carry = [*(output / name for name in ("guests", "volumes")), guests.key.parent]
+    work.mkdir()
+    with running_dom0(guests.workshop, work, carry=carry) as dom0:
         dom0.agent.write("/etc/network/interfaces", INTERFACES.encode())
         dom0.demand(f"set -e\nrm -f {SETTINGS}\n{SET_UP}")
         remote = Remote(dom0)
@@ -107,10 +143,29 @@ def host(workshop: Workshop, work: Path) -> Iterator[tuple[Dom0, Remote]]:
         yield dom0, remote
 
 
-def test_a_network_that_nobody_answers_over_is_taken_back_in_a_real_dom0(
-    workshop: Workshop, tmp_path: Path
+def ask_from(dom0: Dom0, address: str, key: Path) -> str:
+    """What a guest hears of the server outside; waits until it is up."""
+    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=10"
+    words = f"ssh -i {key} {options} root@{address} {shlex.quote(f'bash -c {shlex.quote(ASK)}')}"
+    end = time.monotonic() + patient(200)
+    while (reply := dom0.run(words, timeout_s=60)).status and time.monotonic() < end:
+        time.sleep(2)
+    assert reply.status == 0, reply.output
+    return reply.output
+
+
+def lease_of(dom0: Dom0) -> str:
+    path, end = "/var/lib/misc/domu-br-nat.leases", time.monotonic() + patient(200)
+    while time.monotonic() < end:
+        if words := dom0.agent.read(path, wait_s=1.0).decode().split():
+            return words[2]
+    raise AssertionError(dom0.run("cat /var/log/xen/console/guest-behind.log | tail -30").output)
+
+
+def test_guests_reach_the_world_over_a_host_that_was_set_up_and_is_set_back(
+    guests: Prover, tmp_path: Path
 ) -> None:
-    with host(workshop, tmp_path) as (dom0, remote):
+    with host(guests, tmp_path / "work") as (dom0, remote):
         files, network, ends = dom0.demand(FILES), dom0.demand(NETWORK), remote.ends
         with step("the first dom0.toml, and what it would change"):
             created = dom0.doit("dom0", "create=yes")
@@ -130,3 +185,45 @@ def test_a_network_that_nobody_answers_over_is_taken_back_in_a_real_dom0(
             assert remote.run("hostname").status == 0
             assert (dom0.demand(FILES), dom0.demand(NETWORK)) == (files, network)
             assert remote.ends == ends, "the connection is another one"
+        with step("a bridge and NAT at once, over the connection"):
+            dom0.agent.write(str(SETTINGS), f"{first}{NAT}".encode())
+            changed = remote.doit("dom0", "now=yes", "watch=300")
+            assert changed.status == 0, changed.output
+            assert "the change stays" in changed.output
+            assert remote.ends == ends
+            assert dom0.demand("ls /sys/class/net/br-xen/brif").split() == ["eth0"]
+        for name in GUESTS:
+            dom0.demand(f"xl create {guests.workshop.output}/guests/{name}/{name}.cfg")
+        for name, source in (("bridged", BRIDGED), ("behind", HOST)):
+            with step(f"{name} reaches the world, which sees {source}"):
+                address = BRIDGED if name == "bridged" else lease_of(dom0)
+                assert "the world" in ask_from(dom0, address, guests.key)
+                assert dom0.demand("tail -n 1 /run/world.log").split()[0] == source
+        for name in GUESTS:
+            dom0.demand(f"xl destroy {name}")
+        with step("undo"):
+            undone = remote.doit("dom0", "undo=yes", "now=yes", "watch=300")
+            assert undone.status == 0, undone.output
+            assert (dom0.demand(FILES), dom0.demand(NETWORK)) == (files, network)
+            assert remote.ends == ends
+        with step("systemd-networkd takes up what it is given"):
+            take_up_by_networkd(dom0, remote, first)
+
+
+def take_up_by_networkd(dom0: Dom0, remote: Remote, settings: str) -> None:
+    """The program alone: dom0's init is no systemd, which would run it."""
+    dom0.demand("ifdown eth0")
+    dom0.agent.write("/etc/network/interfaces", b"auto lo\niface lo inet loopback\n")
+    dom0.agent.write("/etc/systemd/network/20-eth0.network", CARD.encode())
+    dom0.agent.write(str(SETTINGS), settings.encode())
+    written = dom0.doit("dom0")
+    assert written.status == 0, written.output
+    assert "/etc/systemd/network/00-domu-br-xen.netdev" in written.output
+    program = "SYSTEMD_LOG_TARGET=console setsid /lib/systemd/systemd-networkd"
+    dom0.demand(f"mkdir -p /run/systemd; {program} >/run/networkd.log 2>&1 </dev/null &")
+    end = time.monotonic() + patient(30)
+    while HOST not in (seen := dom0.demand("ip -br -4 address show dev br-xen || true")):
+        assert time.monotonic() < end, seen + dom0.demand("cat /run/networkd.log; ip address")
+        time.sleep(1)
+    assert remote.run("hostname").status == 0
+    assert dom0.demand("ls /sys/class/net/br-xen/brif").split() == ["eth0"]

@@ -18,7 +18,7 @@ MOVE_S = 180.0
 INSTALL_S = 1200.0
 SAVED = f"{ROOM}/saved"
 LIVE = "live migration"
-# of five moves of a PVH guest under QEMU's emulated SVM two ended in a guest that started anew
+# of 20 moves of a PVH guest under QEMU's emulated SVM two, on a busy machine, ended in a new boot
 NOT_EMULATED = "in the test host some guests are lost on the way: prove_with=xl asks"
 _KERNELS = "cd /boot && ls vmlinuz-* | sed s/vmlinuz-//"
 _BOOT = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f1 /proc/uptime"

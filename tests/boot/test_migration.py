@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.build,
     pytest.mark.timeout(3000),
-    # when asked for: two of five moves of a PVH guest in the emulated host ended in a new boot
+    # when asked for: two of 20 moves of a PVH guest in the emulated host ended in a new boot
     pytest.mark.other_day,
 ]
 NAME = "test-drbd"

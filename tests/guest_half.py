@@ -42,11 +42,20 @@ def build(output: Path, store: Path, name: str, words: dict[str, str]) -> Path:
 
 def _given(stage: Stage, folder: Path) -> Stage:
     def take(job: Job) -> None:
-        for path in folder.iterdir():
-            if path.name != BUILDINFO:
-                (job.scratch / path.name).symlink_to(path)
+        ignore = shutil.ignore_patterns(BUILDINFO)
+        link = os.link  # a symbolic one would be digested nowhere
+        shutil.copytree(folder, job.scratch, copy_function=link, dirs_exist_ok=True, ignore=ignore)
 
-    return Stage(stage.name, stage.summary, take, 1, after=stage.after)
+    return Stage(
+        name=stage.name,
+        summary=stage.summary,
+        build=take,
+        revision=1,
+        after=stage.after,
+        keys=stage.keys,
+        seldom=stage.seldom,
+        reads=stage.reads,
+    )
 
 
 def main(output: str, store: str, name: str, *words: str) -> int:

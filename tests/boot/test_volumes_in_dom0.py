@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.proof.timeouts import patient
 from tests.conftest import ROOT
-from tests.dom0 import EMPTY_DISK, Dom0, running_dom0
+from tests.dom0 import CARRIED, EMPTY_DISK, Dom0, running_dom0
 from tests.turns import in_turn
 from tests.workshop import Workshop
 
@@ -19,10 +19,16 @@ LEAN = ("size=1G", "swap=64M", "memory=192M")
 LOGIN_S = 360.0
 
 
+def place(dom0: Dom0) -> str:
+    """The output of the guest half in dom0."""
+    return f"{CARRIED}{dom0.output}/half"
+
+
 def half(dom0: Dom0, *words: str) -> tuple[int, str]:
     """The guest half in dom0; exit status and what was said."""
-    # beside the store: what is given is linked, not copied
-    command = ["python", "-m", "tests.guest_half", f"{dom0.output}/half", f"{dom0.output}/store"]
+    # on the disk that the store came on: what is given is linked, not copied
+    store = f"{CARRIED}{dom0.output}/store"
+    command = ["python", "-m", "tests.guest_half", place(dom0), store]
     script = f"cd {ROOT} && exec .venv/bin/{' '.join([*command, NAME, *LEAN, *words])}"
     reply = dom0.run(script, timeout_s=900)
     return reply.status, reply.output
@@ -44,7 +50,7 @@ def await_login(dom0: Dom0, domain: int) -> None:
 
 def start(dom0: Dom0) -> None:
     dom0.run(f"rm -f /var/log/xen/console/guest-{NAME}.log")
-    dom0.demand(f"xl create {dom0.output}/half/guests/{NAME}/{NAME}.cfg")
+    dom0.demand(f"xl create {place(dom0)}/guests/{NAME}/{NAME}.cfg")
     await_login(dom0, int(dom0.demand(f"xl domid {NAME}")))
 
 
@@ -62,7 +68,7 @@ def test_guests_on_thick_and_thin_volumes_start(workshop: Workshop, tmp_path: Pa
         dom0.demand("lvcreate -y -q --type thin-pool -L 1G --zero y -n pool VG0")
         status, said = half(dom0, "lvm=VG0")
         assert status == 0, said
-        assert "img" not in dom0.demand(f"ls {dom0.output}/half/guests/{NAME} | grep disk; true")
+        assert "img" not in dom0.demand(f"ls {place(dom0)}/guests/{NAME} | grep disk; true")
         start(dom0)
         status, said = half(dom0, "lvm=VG0", "swap=65M", "replace=yes")
         assert status == 4, said

@@ -28,8 +28,9 @@ Change = Callable[[Path, LifeBench], None]
 def module_bench(tmp_path_factory: pytest.TempPathFactory) -> LifeBench:
     require(is_root(), "mounts a file system")
     bench = LifeBench(tmp_path_factory.mktemp("hostile") / "work")
-    os.environ["DOMU_ROOT"] = str(bench.root)
-    bench.demand("install", unproven="yes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOMU_ROOT", str(bench.root))
+        bench.demand("install", unproven="yes")
     return bench
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.artifact.record import describe_values, read_record
 from pipeline.console.progress import print_line
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.files import Damaged, fingerprint, read_table
 from pipeline.guest.host_keys import derive_public_key
 from pipeline.guest.identity import authorized_lines
@@ -125,7 +125,10 @@ def _are_keys_the_same(folder: Path, recorded: dict[str, Any], spec: Spec) -> bo
 
 def _note_older_recipe(recipe: Recipe, spec: Spec) -> None:
     """One line when a build would give something else today, although the spec is the same."""
-    late = next((name for name in recipe.stages if not recipe.state(name, spec).is_current), "")
+    try:
+        late = next((name for name in recipe.stages if not recipe.state(name, spec).is_current), "")
+    except PipelineError:
+        return  # this host knows no mirror for it, for instance: it does not build
     if late:
         print_line(
             f"  note: {spec.name} is proven as it was built; today {late} would differ:"

@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.project import Project
 from pipeline.proof.readiness import choose_spec, find_changes, refuse_wrong_key
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
+from pipeline.stage import Stage
 from tests.specs import make_spec
 
 KEY = Ed25519PrivateKey.generate()
@@ -69,6 +70,19 @@ def test_a_recorded_spec_is_read_back(tmp_path: Path) -> None:
     differing = {key for key in Spec.model_fields if getattr(read, key) != getattr(spec, key)}
     assert differing == {"root_password_hash", "root_password_file"}
     assert read.root_password_file == "-"
+
+
+def test_a_host_that_knows_no_mirror_proves_all_the_same(tmp_path: Path) -> None:
+    def ask_sources(_spec: object, _project: object) -> dict[str, object]:
+        raise PipelineError("no debian archive among this machine's apt sources")
+
+    spec = make_spec()
+    (tmp_path / "guests/web1").mkdir(parents=True)
+    (tmp_path / "guests/web1/spec.json").write_text(json.dumps(spec.as_json()))
+    mirror = Stage("mirror", "packages", lambda _job: None, 1, inputs=ask_sources)
+    recipe = Recipe(Project(tmp_path, tmp_path, tmp_path), (mirror,))
+
+    assert choose_spec(recipe, spec, as_is=False) is spec
 
 
 def test_a_key_that_opens_the_guest_is_taken() -> None:

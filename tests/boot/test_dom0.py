@@ -77,7 +77,7 @@ def test_a_guest_is_proven_by_the_xl_of_the_dom0_that_the_project_runs_in(
         assert dom0.demand("losetup -a") == ""
         assert "prove-" not in dom0.demand("cat /proc/mounts"), "a disk's copy is still mounted"
         assert dom0.demand(f"ls {scratch}").strip() == ""
-        verdict = f"from pipeline.proof import verdict as v; v = v.read_verdict(Path('{folder}'))"
+        verdict = f"from pipeline.proof import seals; v = seals.read_verdict(Path('{folder}'))"
         script = f"from pathlib import Path; {verdict}; print(v.reason or 'proven')"
         told = dom0.demand(f"cd {ROOT} && .venv/bin/python -c {shlex.quote(script)}")
         assert told.strip() == "proven", "the proof changed the artifact"

@@ -145,9 +145,10 @@ def _take_out(layout: Layout, change: Change, asked: Dom0) -> None:
 
 
 def _show_dry(layout: Layout, watch: Watch | None) -> None:
-    for what in ("deactivate", "activate") if watch else ():
-        for command in watchdog.switch_commands(layout, watch, what) if watch else ():
-            print_line(f"  {what} the network: {shlex.join(command)}")
+    if watch is not None:
+        for what in ("deactivate", "activate"):
+            for command in watchdog.switch_commands(layout, watch, what):
+                print_line(f"  {what} the network: {shlex.join(command)}")
     print_line("nothing was changed: dry=yes")
 
 

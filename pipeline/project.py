@@ -149,6 +149,11 @@ class Project:
         return (self.site or self.root) / "keys"
 
     @property
+    def fleet(self) -> Path:
+        """The certificates of the machines that build together; mode 0700."""
+        return (self.site or self.root) / "fleet"
+
+    @property
     def cache(self) -> Cache:
         """What is kept of the network."""
         return Cache(self.output / "cache")

@@ -8,6 +8,7 @@ from pipeline.commands import (
     ci_options,
     delivery_options,
     dom0_options,
+    fleet_options,
     foreign_options,
     modernize_options,
     night_options,
@@ -264,6 +265,18 @@ DELIVERY = (
     ),
 )
 
+FLEET = (
+    _of_host(
+        "fleet",
+        "many machines that build together: certificates",
+        "fleet:fleet",
+        fleet_options.Fleet,
+        "certificates parties=build1@10.0.0.5,build2",
+        needs_output=False,
+        operand="what",
+    ),
+)
+
 SUPPLY = (
     _of_host(
         "verify",
@@ -458,5 +471,6 @@ GROUPS = {
     "what is kept: the store, the package cache, locks": STORE,
     "a site: a folder of your own; xen-tools' own lines": SITE + XEN_TOOLS,
     "mirrors, the caching proxy, releases": MIRRORS,
+    "many machines": FLEET,
 }
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

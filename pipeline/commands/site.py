@@ -35,7 +35,7 @@ _FILES = {
 # DOMU_SITE in the environment.
 version = 1
 """,
-    ".gitignore": f"/output/\n/secrets/\n/keys/\n/{SCHEMA}\n",
+    ".gitignore": f"/output/\n/secrets/\n/keys/\n/fleet/\n/{SCHEMA}\n",
     f"guests/{DEFAULTS}.toml": f"""\
 #:schema ../{SCHEMA}
 # What all guests share. A guest's own file wins over this one, the command line over both.

@@ -55,6 +55,7 @@ WRONG_TEXTS = {
     "suite": ("", "bookwurm", "../x", "\udc80"),
     "suites": ("bookwurm", "bookworm,nosuch", "../x"),
     "mirrors": ("a b", "host,../x"),
+    "parties": ("a b", "../x", "a@", "a,@b", "-x"),
 }
 GUEST_NAMES = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
-
 from pipeline import process
 from pipeline.artifact.record import describe_changes, read_record
+from pipeline.build_options import BuildOptions
 from pipeline.console.progress import print_line
 from pipeline.cutoff import Memory, Offer, Taken
+from pipeline.elsewhere import Elsewhere, SharedArtifacts, is_fresh
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.files import fingerprint, write_durably
 from pipeline.interruption import checkpoint
@@ -49,32 +49,6 @@ INDIFFERENT = frozenset(
 )
 
 
-class NetworkOptions(BaseModel):
-    """Whether a run may use the network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    offline: StrictBool = Field(default=False, description="Without any network.")
-
-
-class SourceOptions(NetworkOptions):
-    """How packages are got, for a run."""
-
-    locked: StrictBool = Field(
-        default=False,
-        description="From exactly the packages of the guest's lock (docs/how-to/store.md).",
-    )
-
-
-class BuildOptions(SourceOptions):
-    """How to build, not what: no fingerprint depends on it."""
-
-    replace: StrictBool = Field(
-        default=False,
-        description="Overwrite a disk that its guest has written to since it was built.",
-    )
-
-
 @dataclass(frozen=True)
 class Early:
     """A stage that was built before its task: why, how long it took, how it failed."""
@@ -94,13 +68,19 @@ class Recipe:
         *,
         options: BuildOptions | None = None,
         root_hashes: Mapping[str, str] | None = None,
+        shared: SharedArtifacts | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.project = project
         self.stages = {stage.name: stage for stage in stages}
         self.options = options or BuildOptions()
         self.root_hashes = root_hashes or {}
+        self.shared = shared
+        self.elsewhere = elsewhere
         self._store = Store.of(project)
         self._just_built: set[Path] = set()
+        self._awaited: set[Path] = set()
+        self._pulled: set[Path] = set()
         self._early: dict[Path, Early] = {}
         self._hold: ExitStack | None = None
         self._holding = threading.Lock()
@@ -283,7 +263,7 @@ class Recipe:
     def _is_kept(self, stage: Stage, folder: Path) -> bool:
         """Whether age is no reason: it was built a moment ago, or it is the state to build from."""
         is_fixed = self.options.locked or self.options.offline
-        return folder in self._just_built or (stage.ages and is_fixed)
+        return folder in self._just_built | self._pulled or (stage.ages and is_fixed)
 
     def _find(self, stage: Stage, spec: Spec, key: str) -> tuple[Path, BuildInfo | None]:
         is_shared = stage.folder is None
@@ -358,8 +338,9 @@ class Recipe:
     def build(self, name: str, spec: Spec) -> State:
         """Build a stage unless another process just did; returns its state afterwards."""
         self.hold()
-        stage = self.stage(name, spec)
-        state = self.state(name, spec)
+        has_waited = self.elsewhere is not None and self.elsewhere.wait(name, spec)
+        stage, state = self.stage(name, spec), self.state(name, spec)
+        self._awaited |= {state.folder} if has_waited else set()
         early = self.find_early(state)
         if early is not None and early.error is not None:
             raise early.error
@@ -374,7 +355,7 @@ class Recipe:
                 return state
             try:
                 self._require_taken(stage, state)
-                self._build_locked(stage, spec, state)
+                self._obtain(stage, spec, state)
             except PipelineError as error:
                 error.stage, error.guest = error.stage or name, error.guest or spec.name
                 error.log = error.log or str(self.project.log(spec.name, name))
@@ -393,21 +374,44 @@ class Recipe:
         """Whether this run made the artifact, not one that it waited for."""
         return state.folder in self._just_built
 
+    def _obtain(self, stage: Stage, spec: Spec, state: State) -> None:
+        """Out of the shared store, else by building it, for all who share that."""
+        if self.shared is None or not stage.is_shared or _is_brought(stage, spec):
+            self._build_locked(stage, spec, state)
+        elif not self._pull(self.shared, stage, spec, state):
+            with self.shared.lease(stage.name, state.fingerprint):
+                if not self._pull(self.shared, stage, spec, state):
+                    self._build_locked(stage, spec, state)
+                    self.shared.push(state.folder)
+
+    def _pull(self, shared: SharedArtifacts, stage: Stage, spec: Spec, state: State) -> bool:
+        """Publish here what the shared store has of it; whether it had what can be used."""
+        view, root = self.view(stage, spec), self.project.scratch
+        remove_abandoned(root)
+        with scratch_folder(root, f"{stage.name}-{spec.name}") as scratch:
+
+            def is_wanted(pulled: BuildInfo) -> bool:
+                return state.folder in self._awaited or is_fresh(stage, view, pulled, scratch)
+
+            pulled = shared.pull(stage.name, state.fingerprint, scratch, is_wanted=is_wanted)
+            if pulled is None or find_missing(scratch, stage.outputs(view, self.project)):
+                return False
+            self._store.publish(scratch, pulled)
+        self._pulled.add(state.folder)
+        return True
+
     def _build_locked(self, stage: Stage, spec: Spec, state: State) -> None:
-        log = self.project.log(spec.name, stage.name)
+        log, root = self.project.log(spec.name, stage.name), self.project.scratch
         process.open_log(log, is_new=True).close()
-        scratch_root = self.project.scratch
-        remove_abandoned(scratch_root)
+        remove_abandoned(root)
         view, record = self.view(stage, spec), spec.as_json()
         for check in stage.checks:
             check(spec, self.project)
         with ExitStack() as stack:
             artifacts = self._open_upstream(stage, spec, stack)
-            # what is a guest's own is for nobody else to see, nor what an adopted tree brought
-            is_brought = bool(spec.adopted) and "rootfs" in (stage.name, *stage.after)
-            mode = 0o755 if stage.is_shared and not is_brought else 0o700
+            mode = 0o755 if stage.is_shared and not _is_brought(stage, spec) else 0o700
             name = f"{stage.name}-{spec.name}"
-            scratch = stack.enter_context(scratch_folder(scratch_root, name, mode=mode))
+            scratch = stack.enter_context(scratch_folder(root, name, mode=mode))
             started = time.monotonic()
             job = Job(
                 view,
@@ -420,8 +424,12 @@ class Recipe:
                 "" if stage.is_shared else self.root_hashes.get(spec.name, ""),
                 state.taken,
             )
-            stage.build(job)
-            seconds = time.monotonic() - started
+            fetched = None
+            if self.elsewhere is not None and not stage.is_shared:
+                fetched = self.elsewhere.fetch(stage.name, spec, state.fingerprint, scratch)
+            if fetched is None:
+                stage.build(job)
+            seconds = fetched.seconds if fetched else time.monotonic() - started
             self._publish(stage, state, job, seconds)
 
     def _open_upstream(self, stage: Stage, spec: Spec, stack: ExitStack) -> dict[str, Path]:
@@ -485,3 +493,8 @@ class Recipe:
                 f"{stage.name}-of-{job.record['name']}", buildinfo, state.folder
             )
         self._just_built.add(state.folder)
+
+
+def _is_brought(stage: Stage, spec: Spec) -> bool:
+    """What an adopted tree brought is for nobody else to see, as is what is a guest's own."""
+    return bool(spec.adopted) and "rootfs" in (stage.name, *stage.after)

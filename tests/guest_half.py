@@ -11,9 +11,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from pipeline.build_options import BuildOptions
 from pipeline.errors import PipelineError
 from pipeline.project import Project
-from pipeline.recipe import BuildOptions, Recipe
+from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.stage import Job, Stage
 from pipeline.stages import STAGES, config, volume

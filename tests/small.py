@@ -12,9 +12,10 @@ from pathlib import Path
 
 from pipeline import process
 from pipeline.bootstrap.epoch import write_epoch
+from pipeline.build_options import BuildOptions
 from pipeline.errors import PipelineError
 from pipeline.project import Project
-from pipeline.recipe import BuildOptions, Recipe
+from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.stage import Job, Stage
 from pipeline.stages import STAGES, config, volume

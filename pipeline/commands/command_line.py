@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from pipeline.build_options import BuildOptions
 from pipeline.commands import COMMANDS
 from pipeline.commands.arguments import KNOWN, READ_BY_DOIT, RUN_BY_DOIT, read_arguments
 from pipeline.commands.command import Command
 from pipeline.commands.options import Options, variables_of
 from pipeline.errors import Finding, SpecError, UsageError, WrongValueError, suggest_nearest
-from pipeline.recipe import BuildOptions
 from pipeline.spec import Spec, known_variables
 from pipeline.spec.annotations import strip_annotation
 from pipeline.spec.explain import explain_mistake

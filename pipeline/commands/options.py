@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 from pydantic.fields import FieldInfo
 
+from pipeline.build_options import BuildOptions, NetworkOptions, SourceOptions
 from pipeline.caller import caller_folder
 from pipeline.errors import WrongValueError
-from pipeline.recipe import BuildOptions, NetworkOptions, SourceOptions
 from pipeline.spec import values
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from pipeline.artifact.published import Version
 from pipeline.artifact.record import describe_changes, read_record
 from pipeline.artifact.sums import DISK_SUMS, digest_as, read_sum_file
+from pipeline.build_options import BuildOptions
 from pipeline.console.progress import print_line
 from pipeline.errors import Finding, PipelineError, UsageError
 from pipeline.files import CHUNK, digest_file, open_plain, read_bytes, read_table, write_durably
 from pipeline.lockfile import MOST_LOCK_BYTES, PUBLISHED_LOCK, lock_path, prepare_locked
 from pipeline.project import Project
-from pipeline.recipe import BuildOptions, Recipe
+from pipeline.recipe import Recipe
 from pipeline.scratch import scratch_folder
 from pipeline.spec import Spec
 from pipeline.spec.model import SECRET_KEYS

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.build_options import BuildOptions
 from pipeline.commands import COMMANDS
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import read_command_line
@@ -19,7 +20,7 @@ from pipeline.commands.options import NamedPath, Options, variables_of
 from pipeline.errors import SpecError, UsageError
 from pipeline.graph import Graph
 from pipeline.project import Project
-from pipeline.recipe import BuildOptions, Recipe
+from pipeline.recipe import Recipe
 from pipeline.spec import Spec, known_variables
 from pipeline.spec.annotations import is_list, strip_annotation
 

@@ -1,4 +1,4 @@
-"""Handing a guest to the test host: nothing of it is rewritten.
+"""Handing guests to the test host: nothing of them is rewritten.
 
 The configuration keeps every path that it names: inside the test host those paths are links, from
 a disk's to the hot-plugged device, from kernel, ramdisk and the configuration itself to a small
@@ -11,6 +11,7 @@ import ipaddress
 import json
 import shlex
 import shutil
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipeline import PACKAGE, process
@@ -36,14 +37,18 @@ MOST_NETBOOT = 512 * MIB
 _SCRIPTS = ("network", "questions", "archive", "authorize", OFFERED)
 
 
-def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
-    """Attach the guest's disks through overlays, and the handover disk; wait until all are seen."""
-    image = _make_handover(artifact, work, host.log)
+def plug_disks(host: Machine, artifacts: Sequence[Artifact], work: Path) -> None:
+    """Attach the guests' disks through overlays, and the handover disk; wait until all are seen.
+
+    A disk that several of them name is attached once.
+    """
+    image = _make_handover(artifacts, work, host.log)
     host.plug_disk(image, "handover", read_only=True)
-    links = {artifact.configuration: f"{HANDED}/guest.cfg"}
-    links |= {path: f"{HANDED}/boot{n}" for n, path in enumerate(artifact.boot_files)}
+    disks = {path: kind for artifact in artifacts for path, kind in artifact.disks}
+    golden = dict.fromkeys(path for artifact in artifacts for path in artifact.golden)
+    links = {path: f"{HANDED}/{name}" for path, name in _brought(artifacts).items()}
     devices = [f"{BY_ID}handover"]
-    for number, (target, kind) in enumerate(artifact.disks):
+    for number, (target, kind) in enumerate(disks.items()):
         overlay = work / f"disk{number}.qcow2"
         # the test host's own toolstack reads the format, so QEMU passes the bytes on
         device_mib = _device_mib(target, kind, host.log)
@@ -51,7 +56,7 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
         host.plug_disk(overlay, f"disk{number}")
         links[target] = f"{BY_ID}disk{number}"
         devices.append(links[target])
-    for number, path in enumerate(artifact.golden):
+    for number, path in enumerate(golden):
         # nothing is written to it, in the test host as on a real one
         host.plug_disk(path, f"golden{number}", read_only=True)
         links[path] = f"{BY_ID}golden{number}"
@@ -64,16 +69,31 @@ def plug_disks(host: Machine, artifact: Artifact, work: Path) -> None:
     for path, device in links.items():
         steps.append(f"mkdir -p {shlex.quote(str(path.parent))}")
         steps.append(f"ln -s {device} {shlex.quote(str(path))}")
-    steps += _let_pygrub_run(artifact)
+    for number, artifact in enumerate(artifacts):
+        steps += _let_pygrub_run(artifact, number)
     host.agent.demand(["sh", "-ec", "\n".join(steps)])
 
 
-def _let_pygrub_run(artifact: Artifact) -> list[str]:
+def _brought(artifacts: Sequence[Artifact]) -> dict[Path, str]:
+    """The files that the handover disk brings, by the name that each has there."""
+    brought = {artifact.configuration: f"{n}.cfg" for n, artifact in enumerate(artifacts)}
+    boot = dict.fromkeys(path for artifact in artifacts for path in artifact.boot_files)
+    return brought | {path: f"boot{number}" for number, path in enumerate(boot)}
+
+
+def _let_pygrub_run(artifact: Artifact, number: int) -> list[str]:
     """What `doit install` makes for such a guest: the program, and the user."""
     boot = artifact.domain.boot
     if not isinstance(boot, Pygrub) or boot.path != LAUNCHER or boot.user.isdigit():
         return []
-    account = ["useradd", "--system", "--user-group", "--no-create-home", "--uid", "990"]
+    account = [
+        "useradd",
+        "--system",
+        "--user-group",
+        "--no-create-home",
+        "--uid",
+        f"{990 - number}",
+    ]
     return [
         f"install -D -m 755 {HANDED}/{RESTRICTED.name} {LAUNCHER}",
         shlex.join([*account, "--shell", "/usr/sbin/nologin", boot.user]),
@@ -97,19 +117,18 @@ def _virtual_mib(image: Path, log: Path) -> int:
     return int(json.loads(told)["virtual-size"]) // MIB
 
 
-def _make_handover(artifact: Artifact, work: Path, log: Path) -> Path:
+def _make_handover(artifacts: Sequence[Artifact], work: Path, log: Path) -> Path:
     folder, image = work / BROUGHT, work / "handover.img"
     folder.mkdir(exist_ok=True)
-    shutil.copyfile(artifact.configuration, folder / "guest.cfg")
-    (folder / "known_hosts").write_text(artifact.known_hosts)
-    for number, file in enumerate(artifact.boot_files):
-        shutil.copyfile(file, folder / f"boot{number}")
+    (folder / "known_hosts").write_text("".join(artifact.known_hosts for artifact in artifacts))
+    for path, name in _brought(artifacts).items():
+        shutil.copyfile(path, folder / name)
     # the script authorize reads the guest's sshd_config with our own module
     scripts = [*(HOST / name for name in _SCRIPTS), Path(sshd_config.__file__), RESTRICTED]
     for script in scripts:
         shutil.copy(script, folder / script.name)
-    if artifact.netboot:
-        bring_netboot(artifact.netboot, folder / TFTP)
+    for file in filter(None, (artifact.netboot for artifact in artifacts)):
+        bring_netboot(file, folder / TFTP)
     size_mib = sum(path.stat().st_size for path in folder.rglob("*")) // MIB + 8
     process.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", folder, image, f"{size_mib}M"], log=log)
     return image
@@ -128,18 +147,50 @@ def bring_netboot(file: Path, folder: Path) -> None:
         raise UsageError(f"prove_netboot={file}: {error}", hint=hint) from error
 
 
-def make_bridges(host: Machine, artifact: Artifact) -> None:
-    """The bridges that the configuration names, with DHCP; fixed addresses get a neighbour."""
-    for number, name in enumerate(bridges_of(artifact)):
+def make_bridges(
+    host: Machine, artifacts: Sequence[Artifact], private: Collection[str] = ()
+) -> None:
+    """The bridges that the configurations name, with DHCP; fixed addresses get a neighbour.
+
+    On a `private` one is nobody but the guests.
+    """
+    names = dict.fromkeys(name for artifact in artifacts for name in bridges_of(artifact))
+    for name in names.keys() & set(private):
+        host.agent.demand(["sh", f"{HANDED}/network", name, ""])
+    public = [name for name in names if name not in private]
+    netboot = {
+        bridges_of(artifact)[0]: f"{TFTP}/{artifact.netboot.name}" if artifact.netboot else OFFERED
+        for artifact in artifacts
+        if artifact.starts_from == "the network"
+    }
+    for name, number in zip(public, _bridge_numbers(artifacts, private), strict=False):
         own = bridge_address(number)
         net = own.rpartition(".")[0]
         words = [name, f"{own}/24", f"{net}.10", f"{net}.250"]
-        if artifact.starts_from == "the network":
-            offered = f"{TFTP}/{artifact.netboot.name}" if artifact.netboot else OFFERED
-            words.append(f"{HANDED}/{offered}")
+        words += [f"{HANDED}/{netboot[name]}"] if name in netboot else []
         host.agent.demand(["sh", f"{HANDED}/network", *words])
-    for bridge, address in neighbours(artifact):
-        host.agent.demand(["sh", f"{HANDED}/network", bridge, address])
+    guests = {
+        str(at.ip) for artifact in artifacts for card in artifact.cards for at in card.addresses
+    }
+    for artifact in artifacts:
+        for bridge, address in neighbours(artifact):
+            if bridge not in private and address.partition("/")[0] not in guests:
+                host.agent.demand(["sh", f"{HANDED}/network", bridge, address])
+
+
+def _bridge_numbers(artifacts: Sequence[Artifact], private: Collection[str]) -> Iterator[int]:
+    """Numbers of bridges whose networks are none that the guests have among themselves."""
+    taken = [
+        address.network
+        for artifact in artifacts
+        for card in artifact.cards
+        if card.device.bridge in private
+        for address in card.addresses
+    ]
+    for number in range(256):
+        own = ipaddress.ip_network(f"{bridge_address(number)}/24", strict=False)
+        if not any(network.version == 4 and own.overlaps(network) for network in taken):
+            yield number
 
 
 def bridge_address(number: int) -> str:

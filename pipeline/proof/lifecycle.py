@@ -8,7 +8,7 @@ from pipeline.proof.checks import equal, holds, unasked
 from pipeline.proof.console import Console
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.names import ROOM
-from pipeline.proof.ssh import KEY, Shell
+from pipeline.proof.ssh import Shell
 from pipeline.proof.timeouts import patient
 from pipeline.xen.capabilities import find_no_live, read_info
 
@@ -119,7 +119,7 @@ def _goes_on(what: str, connection: str, before: list[str], shell: Shell) -> lis
 def _reboot(console: Console, shell: Shell) -> Finding:
     """`xl reboot`: another boot, with a login prompt and SSH as before."""
     before = shell.run(_BOOT).output.split()[:1]
-    key = console.agent.read(KEY)
+    key = console.agent.read(shell.key_file)
     shell.leave()
     console.poll(wait_s=0)
     seen_up_to = len(console.text)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import Broken, Finding, GuestFailed, PipelineError, UsageError
 from pipeline.proof import lifecycle, loader, logins, mirror
-from pipeline.proof.artifact import Artifact
+from pipeline.proof.artifact import BRIDGE, Artifact
 from pipeline.proof.causes import Seen, find_host_fault
 from pipeline.proof.checks import (
     Answer,
@@ -101,7 +101,8 @@ def _read(path: Path | None, variable: str, hint: str) -> bytes:
 class Session:
     """A guest in a running test host, and what was seen of it.
 
-    `seal` returns the digests of the artifact; nothing is put into its overlays before.
+    `seal` returns the digests of the artifact; nothing is put into its overlays before. `number`
+    tells it from others in the same host.
     """
 
     host: Ground
@@ -114,6 +115,7 @@ class Session:
     create_output: str = ""
     has_login: bool = False
     is_reached: bool = False
+    number: int = 0
 
     def __post_init__(self) -> None:
         self.console = Console(self.host.agent, self.artifact.name)
@@ -124,10 +126,10 @@ class Session:
             with self.evidence.phase("hand over"):
                 self._prepare(work)
             with self.evidence.phase("key"):
-                self.credential = self._find_credential()
+                self.credential = self.find_credential()
             watched = loader.watched(self.host.agent, self.artifact, self.evidence)
             with self.evidence.phase("create"), watched:
-                self._create()
+                self.create()
             if self.artifact.starts_from:
                 with self.evidence.phase("first screen"):
                     self._see_first_screen(self.artifact.starts_from)
@@ -141,12 +143,10 @@ class Session:
     def _see_inside(self) -> None:
         """A guest that boots its own system: from the login prompt to the end."""
         with self.evidence.phase("boot to login"):
-            self._wait_for_login()
+            self.wait_for_login()
         login = self._begin_login()
         with self.evidence.phase("network"):
-            address = self._find_address()
-        known = bool(self.artifact.known_hosts)
-        shell = Shell(self.host.agent, address, self.artifact.host_alias, has_known_hosts=known)
+            shell = self.shell_at(self.find_address())
         self._ask(shell, login)
         with self.evidence.phase("shut down"):
             self.evidence.add(lifecycle.shut_down(self.host.agent, self.artifact.name))
@@ -193,7 +193,7 @@ class Session:
         self.host.receive(self.artifact, work)
         self.evidence.digests = self.seal()
 
-    def _find_credential(self) -> Credential:
+    def find_credential(self) -> Credential:
         """The given key; else a fresh one, put into the overlays of the guest's disks."""
         if self.artifact.starts_from:
             return Credential()
@@ -209,7 +209,8 @@ class Session:
         self.evidence.injected = credential.injected
         return credential
 
-    def _create(self) -> None:
+    def create(self) -> None:
+        """`xl create`; raises GuestFailed, or Broken where the host is at fault."""
         words = ["xl", "create", str(self.artifact.configuration)]
         for attempt in range(CREATE_TRIES):
             reply = self.host.agent.run(words, timeout_s=patient(CREATE_S))
@@ -227,7 +228,8 @@ class Session:
         self.evidence.add(holds("xl create", "the domain starts", seen, ok=False))
         raise GuestFailed(f"xl create ended with status {reply.status}", details=reply.output)
 
-    def _wait_for_login(self) -> None:
+    def wait_for_login(self) -> None:
+        """The prompt on its console; raises GuestFailed."""
         try:
             self.console.wait_for_login(LOGIN, timeout_s=patient(LOGIN_S))
         except GuestFailed as error:
@@ -237,16 +239,21 @@ class Session:
         self.has_login = True
         self.evidence.add(equal(PROMPT, "login:", "login:"))
 
-    def _find_address(self) -> str:
-        """The guest's first address: the fixed one, or that of its lease; "" without a card."""
+    def shell_at(self, address: str) -> Shell:
+        """The way into it, at this address; nobody has entered yet."""
+        known, alias = bool(self.artifact.known_hosts), self.artifact.host_alias
+        return Shell(self.host.agent, address, alias, has_known_hosts=known, number=self.number)
+
+    def find_address(self, index: int = 0) -> str:
+        """A card's address: the first fixed one, or that of its lease; "" without a card."""
         if not self.artifact.cards:
             return ""
-        card = self.artifact.cards[0]
+        card = self.artifact.cards[index]
         fixed = [address for address in card.addresses if address.version == 4]
         if fixed and not card.dhcp:
             return str(fixed[0].ip)
         end = time.monotonic() + patient(LEASE_S)
-        path = f"{ROOM}/leases-{bridges_of(self.artifact)[0]}"
+        path = f"{ROOM}/leases-{card.device.bridge or BRIDGE}"
         while time.monotonic() < end:
             for line in self.host.agent.read(path, wait_s=0.5).decode().splitlines():
                 words = line.split()

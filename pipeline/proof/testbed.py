@@ -1,7 +1,7 @@
 """Where a guest is proven: a dom0 with an agent in it, emulated or real."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +54,16 @@ class EmulatedGround:
 
     def receive(self, artifact: Artifact, work: Path) -> None:
         """Disks are hot-plugged through overlays; bridges with DHCP are made."""
+        self.receive_all([artifact], work)
+
+    def receive_all(
+        self, artifacts: Sequence[Artifact], work: Path, private: Collection[str] = ()
+    ) -> None:
+        """The same for several, between which are `private` bridges."""
         # the snapshot's clock stands where it was taken; guests take theirs from Xen
         self.agent.demand(["date", "-s", f"@{time.time():.0f}"])
-        plug_disks(self.host, artifact, work)
-        make_bridges(self.host, artifact)
+        plug_disks(self.host, artifacts, work)
+        make_bridges(self.host, artifacts, private)
 
     def explain(self, error: PipelineError) -> PipelineError:
         """QEMU is asked what state it is in."""

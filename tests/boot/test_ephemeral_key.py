@@ -84,7 +84,7 @@ def test_it_is_put_into_every_kind_of_disk_and_no_disk_changes(
     log = tmp_path / "log"
 
     with machine.resume(host.folder, tmp_path, host.accelerator, log=log) as running:
-        plug_disks(running, artifact, tmp_path)
+        plug_disks(running, [artifact], tmp_path)
         answers = {}
         for number in (0, 2, 3, 4):
             order = {**ephemeral_key._describe_disks(artifact), "line": LINE, "root": ""}

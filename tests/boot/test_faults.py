@@ -144,13 +144,13 @@ def _kill_qemu(prover: Prover, before: frozenset[str], ended: threading.Event) -
 def test_an_agent_that_stands_still_is_broken(
     prover: Prover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = Session._create
+    create = Session.create
 
     def create_and_stop_the_agent(session: Session) -> None:
         create(session)
         session.host.agent.run(["sh", "-c", "(sleep 1; kill -STOP $PPID) >/dev/null 2>&1 &"])
 
-    monkeypatch.setattr(Session, "_create", create_and_stop_the_agent)
+    monkeypatch.setattr(Session, "create", create_and_stop_the_agent)
     prover.build("test-drbd")
 
     with pytest.raises(Broken) as caught:

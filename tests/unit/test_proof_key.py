@@ -17,9 +17,9 @@ from pipeline.guest import sshd_config
 from pipeline.proof import ephemeral_key
 from pipeline.proof.agent import Agent
 from pipeline.proof.artifact import Artifact
+from pipeline.proof.course import _see_unchanged
 from pipeline.proof.ephemeral_key import inject_key
 from pipeline.proof.evidence import Evidence
-from pipeline.proof.prove import _see_unchanged
 from pipeline.proof.session import Asked, Session
 from pipeline.proof.testbed import Ground
 from pipeline.xen import xl
@@ -174,11 +174,11 @@ class RealDom0:
 def test_on_a_real_dom0_nothing_is_put_in(tmp_path: Path) -> None:
     ground = cast(Ground, RealDom0())
     session = Session(ground, built(), Evidence("web1"), Asked())
-    assert "give prove_key=PATH" in session._find_credential().reason
+    assert "give prove_key=PATH" in session.find_credential().reason
     key = tmp_path / "key"
     key.write_bytes(b"private")
     session = Session(ground, built(), Evidence("web1"), Asked(key))
-    assert session._find_credential().key == b"private"
+    assert session.find_credential().key == b"private"
     assert session.evidence.injected == {}
 
 
@@ -192,11 +192,11 @@ def test_an_artifact_that_changed_meanwhile_is_not_proven(tmp_path: Path) -> Non
     )
     artifact = Artifact(tmp_path, configuration, tmp_path, xl.parse(text, strict=False))
     evidence = Evidence("web1", digests=artifact.digests())
-    _see_unchanged(artifact, evidence)
+    _see_unchanged(artifact.folder, evidence)
     assert evidence.to_json()["unchanged"] is True
 
     (tmp_path / "disk.img").write_bytes(bytes(8191) + b"x")
     evidence = Evidence("web1", digests=evidence.digests)
     with pytest.raises(Broken, match="disk.img is not what was booted"):
-        _see_unchanged(artifact, evidence)
+        _see_unchanged(artifact.folder, evidence)
     assert evidence.to_json()["unchanged"] is False

@@ -8,9 +8,9 @@ import pytest
 
 from pipeline.console.answer import Answer
 from pipeline.proof.checks import equal, holds, unasked
+from pipeline.proof.course import tell
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.names import FOLDER, FORM, PROOF
-from pipeline.proof.prove import tell
 from pipeline.proof.seals import find_change, read_verdict, seal_files
 
 
@@ -137,7 +137,7 @@ def test_a_program_is_told_of_a_proof_whatever_its_verdict(
 ) -> None:
     answer = Answer()
     answer.is_wanted = True
-    monkeypatch.setattr("pipeline.proof.prove.ANSWER", answer)
+    monkeypatch.setattr("pipeline.proof.course.ANSWER", answer)
     evidence = Evidence("web1", verdict="failed", reason="1 of 1 checks do not hold")
     evidence.add(equal("swap", "64 MiB", ""))
     tell(evidence, Path("proof.json"), as_json=True)

@@ -10,11 +10,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pipeline.errors import VerificationError
-from pipeline.files import open_plain, write_durably
+from pipeline.files import write_durably
+from pipeline.guest.kept_file import damaged, read_kept
 
 RSA_BITS = 3072
-_MOST_BYTES = 1 << 16
 
 
 def keep_host_keys(folder: Path, *, old: bool) -> dict[str, bytes]:
@@ -61,23 +60,6 @@ def _read_pair(path: Path, public: Path) -> tuple[bytes, bytes]:
     if kept.split()[:2] != line.split()[:2]:
         raise damaged(public)
     return private, kept
-
-
-def read_kept(path: Path) -> bytes:
-    """A small file of the guest's identity; VerificationError for one that cannot be read."""
-    try:
-        with open(open_plain(path), "rb") as stream:
-            return stream.read(_MOST_BYTES)
-    except OSError as error:
-        raise damaged(path) from error
-
-
-def damaged(path: Path) -> VerificationError:
-    """The error for what is kept and is no longer what it was."""
-    return VerificationError(
-        f"{path} is damaged: it makes the guest what it is, so it is not made anew",
-        hint=f"restore it from a copy; or remove {path.parent}, and the guest is another one",
-    )
 
 
 def _key_kinds(folder: Path, *, old: bool) -> list[str]:

@@ -7,19 +7,22 @@ by every later build, so that a rebuilt guest is the same guest to those who kno
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.files import write_durably
 from pipeline.guest.adopted_network import CONNECTIONS, adopted_network_files
 from pipeline.guest.adopted_tree import Adopted
+from pipeline.guest.kept_file import damaged, read_kept
 from pipeline.guest.network import network_files
 from pipeline.guest.passwords import replace_root_password
+from pipeline.guest.replication_files import replication_files
 from pipeline.spec import Spec, read_authorized_keys
 from pipeline.storage.ext import IdentityFile
 
 MACHINE_ID = "machine-id"
+_NO_SECRETS: Mapping[str, str] = {}
 _MACHINE_ID = re.compile(rb"[0-9a-f]{32}")
 
 
@@ -45,7 +48,7 @@ def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
 
     Raises VerificationError for what is there and damaged: a new key would be another guest.
     """
-    from pipeline.guest.host_keys import damaged, keep_host_keys, read_kept  # cryptography: 80 ms
+    from pipeline.guest.host_keys import keep_host_keys  # cryptography: 80 ms
 
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -60,12 +63,18 @@ def keep_identity(folder: Path, spec: Spec) -> KeptIdentity:
 
 
 def identity_files(
-    spec: Spec, kept: KeptIdentity, *, shadow: str, root_hash: str, adopted: Adopted | None = None
+    spec: Spec,
+    kept: KeptIdentity,
+    *,
+    shadow: str,
+    root_hash: str,
+    adopted: Adopted | None = None,
+    secret_of: Mapping[str, str] = _NO_SECRETS,
 ) -> Iterator[IdentityFile]:
     """Every file that is this guest's own. `shadow` is the golden image's /etc/shadow.
 
     `root_hash` is a crypt(5) string, or "" for a locked password; `adopted` says whose tools are
-    told, where they are not the suite's.
+    told, where they are not the suite's. `secret_of` has the secrets of the replicated disks.
     """
     yield IdentityFile("/etc/hostname", f"{spec.short_hostname}\n".encode())
     yield IdentityFile("/etc/hosts", render_hosts(spec).encode())
@@ -82,6 +91,7 @@ def identity_files(
         content = "".join(f"{line}\n" for line in keys).encode()
         yield IdentityFile("/root/.ssh/authorized_keys", content, 0o600)
     told = adopted_network_files(spec, adopted) if adopted else network_files(spec)
+    yield from replication_files(spec, secret_of)
     for path, text in told.items():
         is_secret = path.startswith(("/etc/netplan/", CONNECTIONS))  # their tools ask for it
         yield IdentityFile(path, text.encode(), 0o600 if is_secret else 0o644)
@@ -100,6 +110,7 @@ def render_hosts(spec: Spec) -> str:
         "::1 localhost ip6-localhost ip6-loopback",
         "ff02::1 ip6-allnodes",
         "ff02::2 ip6-allrouters",
+        *(f"{node.peer_address} {node.peer}" for node in spec.replicated),
         *spec.hosts,
     ]
     return "\n".join(lines) + "\n"

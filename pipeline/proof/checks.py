@@ -82,7 +82,8 @@ def modules_for(spec: Spec | None) -> tuple[str, ...]:
     """Modules that must load: a packet filter, and drbd where its tools are installed."""
     if spec is None or spec.adopted:
         return ("nf_tables",)
-    drbd = ("drbd",) if "drbd-utils" in spec.packages or "drbd" in spec.elements else ()
+    has_drbd = "drbd-utils" in spec.packages or {"drbd", "drbd-service"} & set(spec.elements)
+    drbd = ("drbd",) if has_drbd else ()
     return ("nf_tables", "ip_tables", *drbd)
 
 

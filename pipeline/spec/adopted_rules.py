@@ -13,6 +13,7 @@ _AS_IT_CAME = {
     "timezone": "its time zone is the one that it came with",
     "locale": "its locale is the one that it came with",
     "debconf_priority": "its debconf, if it has one, is as it came",
+    "replicated": "DRBD's tools are a package",
     "partitions": "its tree is written into one file system",
 }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.spec.keys import CardKeys, Disks, PartitionKeys
+from pipeline.spec.replication import DRBD_FS, ReplicatedKeys
 from pipeline.spec.values import parse_size
 from pipeline.xen.devices import Card
 from pipeline.xen.values import parse_rate_kbytes_s
@@ -21,7 +22,8 @@ LOADER, LOADER_FS, LOADER_MIB = "boot", "grub", 2
 class Part:
     """One disk of a guest, as it will be: `node` is the guest's device.
 
-    `fs` is swap, a file system, or grub: sectors that a PC's firmware starts.
+    `fs` is swap, a file system, grub: sectors that a PC's firmware starts, or drbd: a disk that is
+    replicated, whose contents are the guest's own affair.
 
     `name` ends the name of its logical volume, `device` is "" or the block device that is given.
     """
@@ -50,8 +52,18 @@ class Part:
         return self.fs == LOADER_FS
 
     @property
+    def is_replicated(self) -> bool:
+        """Whether DRBD keeps it the same on two guests."""
+        return self.fs == DRBD_FS
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether it is a loss when it is written anew."""
+        return self.has_files or self.is_replicated
+
+    @property
     def has_files(self) -> bool:
-        """Whether it is mounted: neither swap nor the boot loader's sectors."""
+        """Whether it is mounted: none of swap, the boot loader's sectors, a replicated disk."""
         return bool(self.mountpoint)
 
     @property
@@ -121,6 +133,12 @@ def loader_part(node: str) -> Part:
     return Part(
         name=LOADER, size_mib=LOADER_MIB, fs=LOADER_FS, mountpoint="", options="", node=node
     )
+
+
+def replicated_part(keys: ReplicatedKeys, node: str) -> Part:
+    """The disk below a replicated one."""
+    size = parse_size(keys.size)
+    return Part(name=keys.name, size_mib=size, fs=DRBD_FS, mountpoint="", options="", node=node)
 
 
 def default_options(fs: str) -> str:

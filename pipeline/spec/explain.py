@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pipeline.errors import Finding, WrongValueError, show_value, suggest_nearest
-from pipeline.spec.keys import CardKeys, PartitionKeys
+from pipeline.spec.annotations import table_of
 from pipeline.spec.layers import Merged
 from pipeline.spec.model import SECRET_KEYS, Spec
 from pipeline.spec.rules import find_clashes
@@ -24,7 +24,7 @@ _WRONG_KINDS = {
     "tuple_type": ("is not a list", 'write it as ["...", "..."]', ""),
     "model_type": (
         "is not a table",
-        "write [[partitions]] or [[interfaces]] and its keys below",
+        "write [[partitions]], [[interfaces]] or [[replicated]] and its keys below",
         "",
     ),
 }
@@ -106,8 +106,8 @@ def _suggest_key(place: tuple[int | str, ...]) -> str:
     option = find_option(name)
     if option is not None and len(place) == 1:
         return f"xen-create-image's --{name.replace('_', '-')} is here: {option.answer}"
-    tables: dict[str, type[BaseModel]] = {"partitions": PartitionKeys, "interfaces": CardKeys}
-    known = tables[str(place[0])].model_fields if len(place) > 1 else Spec.model_fields
+    table = table_of(Spec.model_fields[str(place[0])].annotation) if len(place) > 1 else None
+    known = (table or Spec).model_fields
     return suggest_nearest(name, known) or "docs/reference/spec.md lists the keys"
 
 

@@ -21,7 +21,10 @@ _BITS, _DEPTH = 64, 4
 _TOO_DEEP = "nested too deeply"
 _PATH_KEYS = ("keyring", "root_password_file")
 _PATH_LIST_KEYS = ("elements_path", "authorized_keys", "roles_path")
-OWN_KEYS = tuple("name uuid hostname address mac vifname vncdisplay image_dev swap_dev".split())
+OWN_KEYS = tuple(
+    "name uuid hostname address mac vifname vncdisplay image_dev swap_dev replicated".split()
+)
+TABLES = ("partitions", "interfaces", "replicated")  # in the order of a file that is written
 # a key of a later layer takes those of the earlier ones away that would contradict it
 _REPLACES = {
     "address": ("dhcp", "netmask"),
@@ -139,7 +142,16 @@ def _resolve_paths(key: str, value: object, folder: Path) -> object:
         entries = [value] if isinstance(value, str) else value
         if isinstance(entries, list):
             return [_resolve_entry(key, entry, folder) for entry in entries]
+    if key == "replicated" and isinstance(value, list):
+        return [_resolve_table(table, folder) for table in value]
     return value
+
+
+def _resolve_table(table: object, folder: Path) -> object:
+    path = table.get("secret_file") if isinstance(table, dict) else None
+    if not isinstance(table, dict) or not isinstance(path, str):
+        return table
+    return {**table, "secret_file": _absolute(path, folder)}
 
 
 def _resolve_entry(key: str, entry: object, folder: Path) -> object:
@@ -249,15 +261,8 @@ def _refuse_special(name: str, key: str) -> list[Finding]:
         return [
             Finding("error", name, message, "write it into the guest's file", source=COMMAND_LINE)
         ]
-    if key == "interfaces":
+    if key in TABLES and key != "partitions":
         message = "tables cannot be written on the command line"
-        return [
-            Finding(
-                "error",
-                name,
-                message,
-                "write [[interfaces]] into the guest's file",
-                source=COMMAND_LINE,
-            )
-        ]
+        hint = f"write [[{key}]] into the guest's file"
+        return [Finding("error", name, message, hint, source=COMMAND_LINE)]
     return []

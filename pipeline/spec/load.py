@@ -20,6 +20,7 @@ from pipeline.site import find_home, find_schema
 from pipeline.spec.explain import read_spec
 from pipeline.spec.layers import (
     DEFAULTS,
+    TABLES,
     Layer,
     Merged,
     merge_layers,
@@ -319,7 +320,7 @@ def render_keys(layer: Layer) -> list[str]:
     """The lines of a layer: each key with what it means, in the order of the reference."""
     values = merge_layers([layer], []).values
     lines = []
-    tables = [(key, values.pop(key, [])) for key in ("partitions", "interfaces")]
+    tables = [(key, values.pop(key, [])) for key in TABLES]
     for key in (key for section in SECTIONS for key in section.model_fields):
         if key in values and key != "name":
             first = (Spec.model_fields[key].description or "").partition(". ")[0].rstrip(".")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,10 +14,12 @@ from pipeline.spec.devices import (
     Part,
     fill_from_partitions,
     loader_part,
+    replicated_part,
     resolve_card,
     resolve_parts,
 )
 from pipeline.spec.guest_type import choose_type, linux_of
+from pipeline.spec.replication import ELEMENT, ReplicatedKeys
 from pipeline.spec.values import parse_duration, parse_size
 from pipeline.suites import SUITES, Suite
 
@@ -45,6 +48,9 @@ class Spec(
 
     interfaces: tuple[keys.CardKeys, ...] = Field(
         (), description="Second and further network cards: tables of the same network keys."
+    )
+    replicated: tuple[ReplicatedKeys, ...] = Field(
+        (), description="Disks that DRBD replicates between this guest and another: tables."
     )
 
     @model_validator(mode="before")
@@ -94,9 +100,18 @@ class Spec(
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The disks: root, swap, then the others, parents of mount points first; the loader."""
+        """The disks: root, swap, then the others, parents of mount points first; the loader.
+
+        Those that are replicated come last of the others: a guest that gets one keeps its names.
+        """
+        own = resolve_parts(self, self._node)
+        first = max(3, len(own) + 1 + (not any(part.is_swap for part in own)))
+        more = [
+            replicated_part(each, self._node(number))
+            for number, each in enumerate(self.replicated, first)
+        ]
         loader = (loader_part(self._node(0)),) if self.boot == "firmware" else ()
-        return (*resolve_parts(self, self._node), *loader)
+        return (*own, *more, *loader)
 
     def _node(self, number: int) -> str:
         """The guest's name of a disk: 1 is the root, 2 swap; 0 the boot loader, if any."""
@@ -213,17 +228,18 @@ def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
         return filled
     filled = _suite_defaults(suite, filled) | filled
     if filled.get("profile") == "comfort":
-        _add_comfort(suite, filled)
+        _add(filled, "packages", suite.comfort_packages(filled["init"]))
+    if filled.get("replicated") and not filled.get("adopted"):
+        _add(filled, "elements", (ELEMENT,))
     return filled
 
 
-def _add_comfort(suite: Suite, filled: dict[str, Any]) -> None:
-    """The profile's packages before those that are named: what is built knows no profile."""
-    given = filled.get("packages", ())
+def _add(filled: dict[str, Any], key: str, wanted: Sequence[str]) -> None:
+    """What follows from another key before what is named: what is built knows no profile."""
+    given = filled.get(key, ())
     given = [given] if isinstance(given, str) else given
     if isinstance(given, list | tuple):
-        wanted = suite.comfort_packages(filled["init"])
-        filled["packages"] = [*wanted, *(name for name in given if name not in wanted)]
+        filled[key] = [*wanted, *(name for name in given if name not in wanted)]
 
 
 def _suite_defaults(suite: Suite, filled: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pipeline.spec.domain import find_unrenderable, is_restricted
 from pipeline.spec.keys import CardKeys
 from pipeline.spec.model import Spec
 from pipeline.spec.pc_rules import check_pc
+from pipeline.spec.replication_rules import check_replicated
 from pipeline.spec.values import show_size
 from pipeline.xen.boot import grub_domain_type
 from pipeline.xen.compatibility import Case, find_broken
@@ -359,6 +360,7 @@ def check_sizes(spec: Spec) -> Iterator[Finding]:
 
 def _check_size(spec: Spec, part: Part) -> Iterator[Finding]:
     key = "partitions" if spec.partitions else "swap" if part.is_swap else "size"
+    key = "replicated" if part.is_replicated else key
     least = LEAST_MIB.get(part.fs, 1)
     if part.size_mib < least:
         yield _clash(
@@ -493,4 +495,5 @@ CHECKS: tuple[Callable[[Spec], Iterator[Finding]], ...] = (
         check_versions,
     ),
     *(check_resources, find_disk_clashes, find_card_clashes, check_screen, check_password),
+    check_replicated,
 )

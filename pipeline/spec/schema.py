@@ -16,6 +16,7 @@ from pipeline import ROOT
 from pipeline.spec.annotations import strip_annotation, table_of
 from pipeline.spec.keys import CardKeys, PartitionKeys
 from pipeline.spec.model import SECTIONS, Spec
+from pipeline.spec.replication import ReplicatedKeys
 from pipeline.spec.xen_create_image.options import render_options_page
 from pipeline.suites import SUITES, Suite
 from pipeline.xen.compatibility import RULES, WORKS
@@ -45,6 +46,9 @@ before it begins (*stops*), or says so (*warns*); what no build could make is a 
 whether this machine answers vsyscalls (releases up to wheezy, amd64) and starts i386 programs, by
 starting some; it names the package of a keyring that is missing, and what a release's age means
 today (`doit suites`)."""
+_REPLICATED = """\
+A guest is one of the two nodes of each; [how-to/drbd.md](../how-to/drbd.md) has the whole of it. An
+appliance (appliances/NAME.toml) writes these keys for both of its members."""
 WIDEST_ROW = 159
 _NAMES: dict[type, str] = {str: "text", int: "number", Path: "path"}
 _JSON_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer"}
@@ -61,6 +65,9 @@ def render_reference() -> str:
     lines += ["\n## Partitions\n", *_render_keys(PartitionKeys.model_fields)]
     cards = {"interfaces": Spec.model_fields["interfaces"]}
     lines += ["\n## Further network cards\n", *_render_keys(cards)]
+    disks = {"replicated": Spec.model_fields["replicated"]}
+    lines += ["\n## Replicated disks\n", f"{_REPLICATED}\n", *_render_keys(disks)]
+    lines += ["", *_render_keys(ReplicatedKeys.model_fields)]
     lines += [
         "\n## Releases\n",
         "| suite | release | init | cards | kernel |",
@@ -125,7 +132,7 @@ def documents() -> dict[str, str]:
 
 def _properties(model: type[BaseModel]) -> dict[str, Any]:
     keys = [key for section in SECTIONS for key in section.model_fields]
-    ordered = [key for key in (*keys, "interfaces") if key in model.model_fields]
+    ordered = [key for key in (*keys, "interfaces", "replicated") if key in model.model_fields]
     ordered = ordered if model in (Spec, CardKeys) else list(model.model_fields)
     return {key: _describe(model.model_fields[key]) for key in ordered}
 

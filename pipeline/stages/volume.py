@@ -18,6 +18,8 @@ from pipeline.guest.identity import (
     render_known_hosts,
 )
 from pipeline.guest.passwords import read_root_hash
+from pipeline.guest.replication_files import digest_given, read_secrets
+from pipeline.mirror.apt_sources import installed_version
 from pipeline.preflight import refuse_places
 from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS
@@ -31,6 +33,7 @@ from pipeline.storage.images import LOADER_FILE, golden_name, refuse_too_small
 from pipeline.storage.leftovers import reclaim_own
 from pipeline.storage.lvm import require_lvm
 from pipeline.storage.refusals import refuse_targets
+from pipeline.storage.replicated import require_drbd
 from pipeline.storage.staged_volume import removed_on_failure
 from pipeline.storage.written import read_record
 from pipeline.walls.beneath import Beneath
@@ -50,8 +53,14 @@ def inputs(spec: Spec, project: Project) -> Inputs:
             # with the guest's own id mixed in, so that equal passwords do not show
             secret = fingerprint([spec.name, digest_file(path, follow=True)])[:16]
     keys = fingerprint(authorized_lines(spec))
-    own = {"authorized_keys": keys, "root password": secret}
+    own: Inputs = {"authorized_keys": keys, "root password": secret}
+    if spec.replicated:
+        own = {**own, **_drbd(spec)}
     return {**own, "tools": _tools(spec, project)} if spec.adopted else own
+
+
+def _drbd(spec: Spec) -> Inputs:
+    return {"drbd-utils": installed_version("drbd-utils"), "drbd secrets": digest_given(spec)}
 
 
 def _tools(spec: Spec, project: Project) -> dict[str, Any]:
@@ -113,7 +122,14 @@ def _identity(job: Job) -> list[IdentityFile]:
     shadow = _read_shadow(job)
     (job.scratch / KNOWN_HOSTS).write_text(render_known_hosts(spec, kept))
     adopted = read_adopted(job.project, spec.adopted) if spec.adopted else None
-    files = identity_files(spec, kept, shadow=shadow, root_hash=root_hash, adopted=adopted)
+    files = identity_files(
+        spec,
+        kept,
+        shadow=shadow,
+        root_hash=root_hash,
+        adopted=adopted,
+        secret_of=read_secrets(spec, job.project),
+    )
     return list(files)
 
 
@@ -172,13 +188,14 @@ STAGE = Stage(
         "swap_dev partitions nodes init dhcp address netmask gateway gateway6 nameservers mtu "
         "interfaces root_password_hash root_password_file".split()
     ),
+    seldom=("replicated",),
     reads={
         "authorized_keys": "the lines that they give are an input",
         "adopted": "what of it counts is an input",
         "type": "`nodes` has what follows from it",
         **dict.fromkeys(("bridge", "mac", "vifname", "rate", "model"), "the host's side of a card"),
     },
-    checks=(refuse_places,),
+    checks=(refuse_places, require_drbd),
     inputs=inputs,
     outputs=outputs,
     is_stale=is_stale,

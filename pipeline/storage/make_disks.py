@@ -14,6 +14,7 @@ from pipeline.storage.disks import MIB, Target, file_name
 from pipeline.storage.ext import IdentityFile
 from pipeline.storage.filesystems import MOUNTED, make_own_mounted
 from pipeline.storage.golden import snapshot_golden
+from pipeline.storage.replicated import make_replicated
 from pipeline.storage.staged_volume import stage_image
 from pipeline.storage.written import BuiltDisk, note_times, write_record
 
@@ -61,6 +62,8 @@ def make_disk(run: lvm.Run, target: Target, bench: Bench, made: list[BuiltDisk])
     image = bench.scratch / file_name(part, "raw")
     if part.is_swap:
         images.make_swap(run, image, part, spec)
+    elif part.is_replicated:
+        make_replicated(run, image, part)
     elif part.is_loader:
         images.make_loader(image, part, bench.loader)
     else:

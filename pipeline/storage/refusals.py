@@ -144,7 +144,7 @@ def _refuse_volume(
     if may_replace:
         return
     refuse_if_defined(volume.path)
-    if target.part.has_files and not _is_as_built(volume, before):
+    if target.part.holds_data and not _is_as_built(volume, before):
         raise InUseError(
             f"{volume.path}: the guest has written to it since it was built", hint=_REPLACE
         )

@@ -47,7 +47,9 @@ OWN = {
     # this program's own record of a tree
     "guest/adopted_tree.py": "open",
     # output/identity, which nobody else may enter; a file that the person names
-    "guest/host_keys.py": "Path.is_file open os.path.lexists",
+    "guest/host_keys.py": "Path.is_file os.path.lexists",
+    "guest/kept_file.py": "open",
+    "guest/replication_files.py": "Path.chmod Path.is_file Path.mkdir open os.path.lexists",
     "guest/identity.py": "Path.chmod Path.mkdir os.path.lexists",
     "guest/passwords.py": "Path.exists Path.is_file Path.read_bytes",
     # results of this program beside the tree; depmod's, after links and devices were refused

@@ -32,7 +32,7 @@ def list_requests(
     requests = [packages]
     if spec.suite_facts.network_tool(spec.init) == "ifupdown":
         requests.append(["ifupdown"])
-    if "drbd" in elements:
+    if {"drbd", "drbd-service"} & set(elements):
         requests.append(["drbd-utils"])
     if "grub-menus" in elements:
         requests += [["initramfs-tools"], [spec.kernel]]

@@ -1,0 +1,113 @@
+"""DRBD's own programs on what a build makes: a disk's notes, a resource's file, a first meeting."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline import process
+from pipeline.guest.replication_files import replication_files
+from pipeline.storage.replicated import make_replicated
+from tests.replicated import NODE, make_node
+
+SECRET = "5ecre7" * 8
+JUST_CREATED = 4  # UUID_JUST_CREATED of linux/drbd.h
+
+
+def dump(image: Path) -> str:
+    words = ["drbdmeta", "--force", "-", "v08", str(image), "internal", "dump-md"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_new_disk_is_known_to_drbd_as_new_and_is_zero(tmp_path: Path) -> None:
+    image = tmp_path / "disk-r0.img"
+    part = make_node().parts[2]
+    make_replicated(process.run, image, part)
+    said = dump(image)
+    uuids = re.findall(r"0x([0-9A-F]{16});", said.partition("uuid {")[2].partition("flags")[0])
+    assert [int(word, 16) for word in uuids] == [JUST_CREATED, 0, 0, 0]
+    assert "flags 0x00000000;" in said and "la-size-sect 0;" in said
+    end = int(re.findall(r"# bm_offset (\d+)", said)[0])
+    data = image.read_bytes()
+    assert len(data) == 64 << 20 and end > (63 << 20)
+    assert not data[:end].strip(b"\0") and data[end:].strip(b"\0")
+    assert image.stat().st_blocks < 256 and image.stat().st_mode & 0o777 == 0o600
+
+
+def test_two_nodes_get_the_same_disk(tmp_path: Path) -> None:
+    made = [tmp_path / "a.img", tmp_path / "b.img"]
+    for image in made:
+        make_replicated(process.run, image, make_node().parts[2])
+    assert made[0].read_bytes() == made[1].read_bytes()
+
+
+@pytest.mark.parametrize("program", ["/lib/drbd/drbdadm-84", "drbdadm"])
+def test_drbds_own_reader_takes_the_resource(tmp_path: Path, program: str) -> None:
+    """That of the kernel's 8.4, and that which the guest starts, for this node's host name."""
+    node = NODE | {"address": "127.0.0.1"}
+    spec = make_node(node, interfaces=[{"address": "10.1.1.1/24", "bridge": "br-db"}])
+    file = next(replication_files(spec, {"r0": SECRET}))
+    path = tmp_path / "r0.res"
+    path.write_bytes(file.content)
+    script = f"hostname web1 && {program} -c {path} -d up r0"
+    done = subprocess.run(["unshare", "-u", "sh", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "attach 0 /dev/xvda3 /dev/xvda3 internal" in done.stdout
+    for word in ("127.0.0.1:7788", "10.77.0.2:7788", "--cram-hmac-alg=sha256", "--protocol=C"):
+        assert word in done.stdout
+    assert f"--shared-secret={SECRET}" in done.stdout
+    assert "--after-sb-1pri=consensus" in done.stdout
+
+
+STATES = {
+    "alone": "cs:WFConnection ro:Secondary/Unknown ds:Inconsistent/DUnknown C r----s",
+    "new": "cs:Connected ro:Secondary/Secondary ds:Inconsistent/Inconsistent C r-----",
+    "done": "cs:Connected ro:Secondary/Secondary ds:UpToDate/UpToDate C r-----",
+    "late": "cs:SyncTarget ro:Secondary/Primary ds:Inconsistent/UpToDate C r-----",
+}
+
+
+@pytest.mark.parametrize(
+    ("states", "calls"),
+    [
+        (["done"], 0),
+        (["alone", "new", "done"], 1),
+        (["alone", "late", "done"], 0),
+        (["new", "new", "done"], 2),
+        ([], 0),
+    ],
+)
+def test_nodes_that_first_meet(tmp_path: Path, states: list[str], calls: int) -> None:
+    """The guest's own script, with what the kernel says one state after another."""
+    files = {file.path: file for file in replication_files(make_node(), {"r0": SECRET})}
+    text = files["/etc/default/drbd"].content.decode()
+    script = text.replace("/proc/drbd", "proc").replace(" &\n", "\n")
+    head = "version: 8.4.11 (api:1/proto:86-101)\nsrcversion: 0\n\n"
+    for number, state in enumerate([*states, ""]):
+        line = f" 0: {STATES[state]}\n    ns:0 nr:0 oos:0\n" if state else " 0: cs:Unconfigured\n"
+        (tmp_path / f"proc{number}").write_text(head + line)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sleep").write_text(
+        "#!/bin/sh\nn=$(cat n); n=$((n + 1)); echo $n > n; cp proc$n proc\n"
+    )
+    (programs / "drbdsetup").write_text('#!/bin/sh\necho "$*" >> calls\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    (tmp_path / "n").write_text("0")
+    (tmp_path / "proc").write_text((tmp_path / "proc0").read_text())
+    search = f"{programs}:{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", "-euc", f"{script}\nhook_start"],
+        cwd=tmp_path,
+        env={"PATH": search},
+        check=True,
+        timeout=60,
+    )
+    told = (tmp_path / "calls").read_text().splitlines() if calls else []
+    assert told == ["new-current-uuid 0 --clear-bitmap"] * calls
+    assert (tmp_path / "calls").exists() == bool(calls)

@@ -28,7 +28,7 @@ _PATIENCE_S = 5
 _RESOURCE = """\
 # Made by the pipeline. Split brain: {policy}.
 # What stays disconnected is mended by hand, on the node whose changes are to be lost:
-#   drbdadm secondary {name}; drbdadm connect --discard-my-data {name}
+#   drbdadm disconnect {name}; drbdadm secondary {name}; drbdadm connect --discard-my-data {name}
 # and on the other, where it says StandAlone: drbdadm connect {name}
 resource {name} {{
     device /dev/drbd{minor};

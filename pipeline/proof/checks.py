@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipeline.errors import Finding
+from pipeline.proof.replicated_state import read_states
 from pipeline.spec import GuestCard, Spec
 
 _ANSWER = re.compile(r"^@@ (?!status)(.+)\n((?:.*\n)*?)@@ status (\d+)$", re.MULTILINE)
 # a file system loses some of its disk to its own tables
+_ON_THE_LINE = ("WFConnection", "Unconnected", "WFReportParams", "Connected")
 SIZE_LOSS, JOURNAL_MIB = 0.06, 64  # inode tables and the like; the journal
 
 
@@ -192,6 +194,18 @@ def _check_password(spec: Spec, answers: Answers, expected: Expectation) -> Iter
     yield equal("root's password", "set" if has_password else "locked", kind)
 
 
+def _check_replicated(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Finding]:
+    """Up, with a disk; whether the other node is there is not this guest's to say."""
+    if not spec.replicated:
+        return
+    states = read_states(answers["drbd"].text)
+    for node in spec.replicated:
+        state = states.get(node.minor)
+        ok = state is not None and state.has_disk and state.connection in _ON_THE_LINE
+        name = f"replicated disk {node.name}"
+        yield holds(name, "up, with its disk", str(state or "not up"), ok=ok)
+
+
 _RULES: tuple[Rule, ...] = (
     _check_state,
     _check_network,
@@ -204,4 +218,5 @@ _SPEC_RULES: tuple[Callable[[Spec, Answers, Expectation], Iterator[Finding]], ..
     _check_sizes,
     _check_settings,
     _check_password,
+    _check_replicated,
 )

@@ -9,6 +9,8 @@ import pytest
 
 from pipeline import process
 from pipeline.guest.replication_files import replication_files
+from pipeline.proof.checks import read_answers
+from pipeline.proof.replication_faults import QUESTION, Node
 from pipeline.storage.replicated import make_replicated
 from tests.replicated import NODE, make_node
 
@@ -111,3 +113,21 @@ def test_nodes_that_first_meet(tmp_path: Path, states: list[str], calls: int) ->
     told = (tmp_path / "calls").read_text().splitlines() if calls else []
     assert told == ["new-current-uuid 0 --clear-bitmap"] * calls
     assert (tmp_path / "calls").exists() == bool(calls)
+
+
+def test_the_question_for_a_node_keeps_its_secret(tmp_path: Path) -> None:
+    """In this machine, with the resource's file and disk where the guest would have them."""
+    resource = next(replication_files(make_node(), {"r0": SECRET}))
+    (tmp_path / "r0.res").write_bytes(resource.content)
+    (tmp_path / "xvda3").mkdir()
+    (tmp_path / "xvda3/size").write_text("131072\n")
+    script = QUESTION.replace("/etc/drbd.d", str(tmp_path))
+    script = script.replace("/sys/class/block", str(tmp_path))
+    words = ["sh", "-s", "--", "r0"]
+    done = subprocess.run(words, input=script, capture_output=True, text=True, check=True)
+    answers = read_answers(done.stdout)
+    asked = Node("web1", answers)
+    assert asked.size_mib == 64
+    assert asked.places == {"web1": ("10.77.0.1", "7788"), "db-b": ("10.77.0.2", "7788")}
+    assert SECRET not in done.stdout
+    assert set(answers) == {"proc", "resource", "log", "disk", "addresses"}

@@ -18,6 +18,7 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from pipeline import interruption, process
+from pipeline.appliance.members import Appliances, read_appliances
 from pipeline.commands import COMMANDS
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import CommandLine, read_command_line
@@ -125,31 +126,15 @@ class Graph:
             # mistakes in specs wait
             specs = Specs()
             with suppress(UsageError):
-                specs = load_all(project.guests)
+                specs = load_all(project.guests, further=read_appliances(project).guests)
             _prepare_output(project, line)
             return cls(project, Recipe(project, STAGES), specs, (), line)
         project.require_usable_paths()
-        names, variables = line.guests, line.variables
-        if variables and not names:
-            raise UsageError(
-                f"{', '.join(sorted(variables))}: for which guest?",
-                hint="add name=, for example: doit build name=test-drbd size=8G",
-            )
-        _print_notes(variables)
+        known = read_appliances(project)
+        names = known.guests_of(line.appliance) if line.appliance else line.guests
         recipe = Recipe(project, STAGES, options=line.building)
-        if line.is_creating:
-            _prepare_output(project, line)
-            require = partial(_require, recipe)
-            recipe.root_hashes = create(line, project, require)
-            variables = {}
-        specs = load_all(project.guests, names, variables)
-        if names and specs.problems and not line.only_reads:
-            left_out = ", ".join(f"{project.guests.name}/{guest}.toml" for guest in specs.problems)
-            broken = f"{left_out}: broken, not compared with {', '.join(names)} (doit guests)"
-            print_line(WARNING, f" {broken}")
-        if not line.is_creating:
-            _prepare_output(project, line)
-        chosen = names or tuple(sorted(specs))
+        specs = _read_specs(recipe, line, names, known)
+        chosen = names or tuple(sorted(specs.keys() - known.guests.keys()))
         unfit = _prepare_guests(recipe, line, [specs[guest] for guest in chosen])
         chosen = tuple(guest for guest in chosen if guest not in unfit)
         graph = cls(project, recipe, specs, chosen, line, tuple(unfit.values()))
@@ -175,7 +160,11 @@ class Graph:
     @property
     def _broken(self) -> tuple[PipelineError, ...]:
         """What is wrong with specs, where it is about all guests: said when the others are done."""
-        is_told = self.line.guests or all(command.is_single for command in self.line.commands)
+        is_told = (
+            self.line.guests
+            or self.line.appliance
+            or all(command.is_single for command in self.line.commands)
+        )
         told = () if is_told or not self.specs.broken else (self.specs.broken,)
         return (*told, *self.unfit)
 
@@ -269,6 +258,34 @@ class Graph:
             command.run(self.recipe, subject, options)
 
         return _guarded(self.project, act)
+
+
+def _read_specs(
+    recipe: Recipe, line: CommandLine, names: Sequence[str], known: Appliances
+) -> Specs:
+    """The specs of all guests, the new one's among them where one is created."""
+    project, variables = recipe.project, line.variables
+    if variables and not names:
+        raise UsageError(
+            f"{', '.join(sorted(variables))}: for which guest?",
+            hint="add name=, for example: doit build name=test-drbd size=8G",
+        )
+    _print_notes(variables)
+    if line.is_creating:
+        _prepare_output(project, line)
+        recipe.root_hashes = create(line, project, partial(_require, recipe))
+        variables = {}
+    specs = load_all(project.guests, names, variables, known.guests)
+    if names and specs.problems and not line.only_reads:
+        left_out = ", ".join(
+            guest if guest in known.guests else f"{project.guests.name}/{guest}.toml"
+            for guest in specs.problems
+        )
+        broken = f"{left_out}: broken, not compared with {', '.join(names)} (doit guests)"
+        print_line(WARNING, f" {broken}")
+    if not line.is_creating:
+        _prepare_output(project, line)
+    return specs
 
 
 def _require(recipe: Recipe, spec: Spec) -> None:

@@ -128,6 +128,11 @@ class Project:
         return self.guests.with_name("dom0.toml")
 
     @property
+    def appliances(self) -> Path:
+        """The appliances, <name>.toml: guests that belong together."""
+        return self.guests.with_name("appliances")
+
+    @property
     def reports(self) -> Path:
         """Pages about guests and nights, a folder each."""
         return self.output / "reports"

@@ -11,7 +11,7 @@ from pipeline import ROOT, process
 from pipeline.artifact.record import describe_package_changes
 from pipeline.artifact.sums import DISK_SUMS, SUMS, read_sum_file
 from pipeline.caller import shorten_path
-from pipeline.commands.options import Build, Options, Why
+from pipeline.commands.options import Build, BuildGuests, Options, Why
 from pipeline.commands.summary import show_size
 from pipeline.console.answer import ANSWER
 from pipeline.console.findings import print_findings
@@ -103,7 +103,7 @@ def _tell_apart(recipe: Recipe, spec: Spec, name: str) -> str:
     return "current: its packages are the same" if is_apart else "current"
 
 
-def say_built(recipe: Recipe, spec: Spec, options: Build) -> None:
+def say_built(recipe: Recipe, spec: Spec, options: BuildGuests) -> None:
     """Where the artifact is, what it is and how it is entered: the summary and json=yes say it."""
     folder = recipe.require_artifact(spec)
     if options.locked:

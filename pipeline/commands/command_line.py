@@ -98,6 +98,11 @@ class CommandLine:
         return tuple(dict.fromkeys(named.split(","))) if named else ()
 
     @property
+    def appliance(self) -> str:
+        """The appliance whose members are meant, if any."""
+        return self.given.get("appliance", "")
+
+    @property
     def building(self) -> BuildOptions:
         """How stages are built, whichever command asks."""
         return _read(BuildOptions, self.given, []) or BuildOptions()

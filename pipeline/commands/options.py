@@ -113,6 +113,18 @@ class Guests(Options):
     )
 
 
+class Members(Options):
+    """Commands that may be about an appliance."""
+
+    alternatives = ("name", "appliance")
+
+    appliance: values.GuestName | None = Field(
+        None,
+        description="Which appliance: all its members (docs/how-to/appliances.md).",
+        examples=["test-drbd"],
+    )
+
+
 class Printed(_Part):
     """Commands that answer programs too."""
 
@@ -129,15 +141,19 @@ class Judged(_Part):
     )
 
 
-class Look(Guests, SourceOptions):
+class Look(Members, Guests, SourceOptions):
     """Commands that read what was built."""
 
 
-class Build(Guests, BuildOptions, Printed):
+class BuildGuests(Guests, BuildOptions, Printed):
+    """Commands that build guests."""
+
+
+class Build(Members, BuildGuests):
     """Commands that build, and the stages."""
 
 
-class Create(Build):
+class Create(BuildGuests):
     """doit create."""
 
     name: values.GuestName | None = Field(

@@ -17,7 +17,7 @@ from pipeline.spec.xen_create_image.partitions import find_partitions_file, read
 from pipeline.spec.xen_create_image.table import NO, OPTIONS, YES
 
 DEFAULTS = "defaults"
-_BITS, _DEPTH = 64, 4
+_BITS, _DEPTH = 64, 6
 _TOO_DEEP = "nested too deeply"
 _PATH_KEYS = ("keyring", "root_password_file")
 _PATH_LIST_KEYS = ("elements_path", "authorized_keys", "roles_path")

@@ -36,6 +36,17 @@ from pipeline.spec.xen_create_image.options import COMMAND_LINE
 _NOTHING: Mapping[str, str] = {}
 
 
+@dataclass(frozen=True)
+class Further:
+    """A guest without a file of its own: its layers, and what was wrong before they were read."""
+
+    layers: tuple[Layer, ...]
+    problems: tuple[Finding, ...] = ()
+
+
+_NOBODY: Mapping[str, Further] = {}
+
+
 def list_guests(guests_dir: Path) -> list[str]:
     """The names of the guests that have a file; raises UsageError where there is no folder."""
     if not os.path.isdir(guests_dir):
@@ -83,27 +94,35 @@ class Specs(dict[str, Spec]):
 
 
 def load_all(
-    guests_dir: Path, overrides_for: Collection[str] = (), overrides: Mapping[str, str] = _NOTHING
+    guests_dir: Path,
+    overrides_for: Collection[str] = (),
+    overrides: Mapping[str, str] = _NOTHING,
+    further: Mapping[str, Further] = _NOBODY,
 ) -> Specs:
     """Every guest's spec, by name; the overrides and the checks of files are for some of them.
 
-    A mistake stops its own guest alone: raises SpecError with those of the guests that are asked
-    for, UsageError when there is none of that name.
+    `further` are guests without a file of their own. A mistake stops its own guest alone: raises
+    SpecError with those of the guests that are asked for, UsageError when there is none of that
+    name.
     """
-    names = list_guests(guests_dir)
+    names = [*list_guests(guests_dir), *further]
     for name in overrides_for:
         _require_guest(name, names)
     specs = Specs()
-    for name in names:
+    sources: dict[str, str] = {}
+    for name in dict.fromkeys(names):
         is_asked = name in overrides_for
-        problems: list[Finding] = []
-        layers = _read_layers(name, guests_dir, overrides if is_asked else {}, problems)
+        guest = further.get(name) or Further(())
+        problems = list(guest.problems)
+        own = overrides if is_asked else _NOTHING
+        layers = _read_layers(name, guests_dir, own, problems, guest.layers)
+        sources[name] = _own_source(layers)
         spec = _validate(name, layers, problems, checks_files=is_asked)
         if spec is not None and not problems:
             specs[name] = spec
         else:
             specs.problems[name] = problems
-    for guests, problem in _find_shared(specs, guests_dir):
+    for guests, problem in _find_shared(specs, sources):
         for name in guests:
             specs.pop(name, None)
             specs.problems.setdefault(name, []).append(problem)
@@ -136,10 +155,14 @@ def _require_guest(name: str, known: list[str]) -> None:
 
 
 def _read_layers(
-    name: str, guests_dir: Path, overrides: Mapping[str, str], problems: list[Finding]
+    name: str,
+    guests_dir: Path,
+    overrides: Mapping[str, str],
+    problems: list[Finding],
+    given: Sequence[Layer] = (),
 ) -> list[Layer]:
     layers = read_defaults(guests_dir, problems)
-    layers.append(read_file_layer(guests_dir / f"{name}.toml", problems))
+    layers += given or [read_file_layer(guests_dir / f"{name}.toml", problems)]
     if overrides:
         layers.append(read_command_layer(overrides, problems))
     return layers
@@ -150,21 +173,27 @@ def _validate(
 ) -> Spec | None:
     """The spec, as far as it could be read; what is wrong is added to `problems`."""
     merged = merge_layers(layers, problems)
-    own = next((layer for layer in reversed(layers) if layer.source != COMMAND_LINE), layers[-1])
+    own = _own_source(layers)
     if merged.values.setdefault("name", name) != name:
         message = f"{show_value(merged.values['name'])} is not '{name}', which it is asked for as"
         problems.append(
             Finding("error", "name", message, "leave name out", source=merged.sources["name"])
         )
         merged.values["name"] = name
-    spec = read_spec(merged, problems, fallback=own.source)
+    spec = read_spec(merged, problems, fallback=own)
     if spec is not None and checks_files:
-        problems += find_missing_files(spec, merged, fallback=own.source)
+        problems += find_missing_files(spec, merged, fallback=own)
     return spec
 
 
+def _own_source(layers: list[Layer]) -> str:
+    """What is the guest's own of its layers."""
+    named = [layer.source for layer in layers if layer.source != COMMAND_LINE]
+    return named[-1] if named else layers[-1].source
+
+
 def _find_shared(
-    specs: Mapping[str, Spec], guests_dir: Path
+    specs: Mapping[str, Spec], sources: Mapping[str, str]
 ) -> list[tuple[tuple[str, str], Finding]]:
     """The guests that have a MAC, or an address at the same bridge, in common, and what to say."""
     owners: dict[tuple[str, str, str | None], str] = {}
@@ -180,9 +209,8 @@ def _find_shared(
             owner = owners.setdefault(key, name)
             if owner != name:
                 message = f"{key[1]} is already that of {owner}"
-                source = f"{guests_dir.name}/{name}.toml"
                 hint = f"give one of them its own {key[0]}"
-                problem = Finding("error", key[0], message, hint, source=source)
+                problem = Finding("error", key[0], message, hint, source=sources[name])
                 problems.append(((owner, name), problem))
     return problems
 

@@ -97,6 +97,8 @@ def _find_place(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[lis
             kind = strip_annotation(field.annotation) if field else None
         elif get_origin(kind) is dict:
             kind = strip_annotation(get_args(kind)[1])
+        elif get_origin(kind) is tuple:
+            kind = strip_annotation(get_args(kind)[0])
         elif not isinstance(part, int):
             continue
         place.append(str(part))

@@ -33,6 +33,7 @@ NO_NAME = ("", "../web1", "-web1", "a/b", "web1;reboot", "snapshot1", "WEB1", "\
 # the wrong texts of each option that is a text or a list of texts
 WRONG_TEXTS = {
     "name": NO_NAME,
+    "appliance": NO_NAME,
     "extension": ("a/b", "*", ".CFG", "\udc80"),
     "keep": ("", "4X", "-1G", "1", "1.0000001G", "lots", "\u0664G"),
     "size": ("", "4X", "-1G", "0", "8", "lots", "0M"),

@@ -1,0 +1,1 @@
+"""Appliances: guests that only make sense together, built, published, installed as one."""

@@ -13,15 +13,23 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    StrictInt,
     StrictStr,
 )
 
 from pipeline.errors import Finding, SpecError, WrongValueError, suggest_nearest
 from pipeline.spec import values
+from pipeline.spec.replication import (
+    AfterOne,
+    AfterTwo,
+    AfterZero,
+    Minor,
+    PartSize,
+    Port,
+    Protocol,
+    ResourceName,
+)
 from pipeline.spec.table_file import read_table_file
 from pipeline.xen.values import check_interface
 
@@ -67,7 +75,6 @@ Key = Annotated[StrictStr, AfterValidator(check_key)]
 MemberKey = Annotated[StrictStr, AfterValidator(_check_member)]
 Ready = Annotated[StrictStr, AfterValidator(_check_ready)]
 Line = Annotated[StrictStr, Field(min_length=1), AfterValidator(values.check_text)]
-Size = Annotated[str, BeforeValidator(values.check_part_size)]
 BridgeName = Annotated[StrictStr, AfterValidator(check_interface)]
 
 
@@ -99,15 +106,9 @@ class Member(_Table):
 class SplitBrain(_Table):
     """[replicated.NAME.split_brain]: what happens when both sides were written to."""
 
-    after_0pri: Literal[
-        "disconnect",
-        "discard-younger-primary",
-        "discard-older-primary",
-        "discard-zero-changes",
-        "discard-least-changes",
-    ] = "discard-zero-changes"
-    after_1pri: Literal["disconnect", "consensus", "discard-secondary"] = "discard-secondary"
-    after_2pri: Literal["disconnect"] = "disconnect"
+    after_0pri: AfterZero = "discard-zero-changes"
+    after_1pri: AfterOne = "consensus"
+    after_2pri: AfterTwo = "disconnect"
 
 
 class Replicated(_Table):
@@ -115,10 +116,10 @@ class Replicated(_Table):
 
     members: tuple[MemberKey, MemberKey]
     network: Key
-    size: Size
-    port: Annotated[StrictInt, Field(ge=1, le=65535)] = 7788
-    minor: Annotated[StrictInt, Field(ge=0, le=255)] = 0
-    protocol: Literal["A", "B", "C"] = "C"
+    size: PartSize
+    port: Port = 7788
+    minor: Minor = 0
+    protocol: Protocol = "C"
     split_brain: SplitBrain = SplitBrain()
 
 
@@ -126,7 +127,7 @@ class SharedDisk(_Table):
     """[shared.NAME]: one disk that several members may write to at once."""
 
     members: tuple[MemberKey, ...]
-    size: Size
+    size: PartSize
 
 
 class Expect(_Table):
@@ -144,7 +145,7 @@ class ApplianceFile(_Table):
     description: values.Text = ""
     members: Annotated[dict[MemberKey, Member], Field(min_length=1)]
     networks: dict[Key, Network] = {}
-    replicated: dict[Key, Replicated] = {}
+    replicated: dict[ResourceName, Replicated] = {}
     shared: dict[Key, SharedDisk] = {}
     expect: tuple[Expect, ...] = ()
 

@@ -218,9 +218,6 @@ def _add_replicated(
         return
     if "replicated" in values:
         yield Finding("error", "replicated", "the appliance says it", "leave it out")
-    if "replicated" not in Spec.model_fields:
-        yield Finding("error", "replicated", "replicated disks are not built yet")
-        return
     tables = []
     for name, resource in mine.items():
         own = find_address(file, key, resource.network)
@@ -228,7 +225,9 @@ def _add_replicated(
             message = f"{name} is replicated over {resource.network}: it has no address there"
             hint = f'interfaces = [{{ network = "{resource.network}", address = "10.77.0.1/29" }}]'
             yield Finding("error", "interfaces", message, hint)
-        tables.append(_describe_node(appliance, file, key, name, resource))
+        node = _describe_node(appliance, file, key, name, resource)
+        if own and node["peer_address"]:  # else the peer's own table is told
+            tables.append(node)
     values["replicated"] = tables
 
 
@@ -238,6 +237,7 @@ def _describe_node(
     peer = next(other for other in resource.members if other != key)
     return {
         "name": name,
+        "pair": appliance,
         "size": resource.size,
         "port": resource.port,
         "minor": resource.minor,

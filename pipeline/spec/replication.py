@@ -29,14 +29,24 @@ def _check_pair(text: str) -> str:
     return values.check_guest_name(text) if text else text
 
 
+ResourceName = Annotated[StrictStr, AfterValidator(check_resource)]
+PartSize = Annotated[str, BeforeValidator(values.check_part_size)]
+Port = Annotated[StrictInt, _in_range(1, _MOST_PORT)]
+Minor = Annotated[StrictInt, _in_range(0, _MOST_MINOR)]
+Protocol = Literal["A", "B", "C"]
+AfterZero = Literal["disconnect", "discard-zero-changes", "discard-least-changes"]
+AfterOne = Literal["disconnect", "consensus", "discard-secondary"]
+AfterTwo = Literal["disconnect"]
+
+
 class ReplicatedKeys(Section):
     """One replicated disk of one guest, a node: the resource, this node, its peer."""
 
-    name: Annotated[StrictStr, AfterValidator(check_resource)] = Field(
+    name: ResourceName = Field(
         description="The resource's name, the same on both nodes; the end of its volume's name.",
         examples=["r0"],
     )
-    size: Annotated[str, BeforeValidator(values.check_part_size)] = Field(
+    size: PartSize = Field(
         description="Size of the disk below it, the same on both nodes; DRBD's own notes take a "
         "little of that.",
         examples=["64M", "20G"],
@@ -50,13 +60,9 @@ class ReplicatedKeys(Section):
     peer_address: values.IpAddress = Field(
         description="The other node's address.", examples=["10.77.0.2"]
     )
-    port: Annotated[StrictInt, _in_range(1, _MOST_PORT)] = Field(
-        7788, description="TCP port of both nodes."
-    )
-    minor: Annotated[StrictInt, _in_range(0, _MOST_MINOR)] = Field(
-        0, description="Number of the device: /dev/drbdN."
-    )
-    protocol: Literal["A", "B", "C"] = Field(
+    port: Port = Field(7788, description="TCP port of both nodes.")
+    minor: Minor = Field(0, description="Number of the device: /dev/drbdN.")
+    protocol: Protocol = Field(
         "C",
         description="When a write is done: A in this node's send buffer, B in the other's memory, "
         "C on both disks.",
@@ -73,16 +79,14 @@ class ReplicatedKeys(Section):
         "line of 8 to 63 letters.",
         examples=["secrets/db"],
     )
-    after_0pri: Literal["disconnect", "discard-zero-changes", "discard-least-changes"] = Field(
+    after_0pri: AfterZero = Field(
         "discard-zero-changes",
         description="After a split brain without a primary: drbd.conf(5), after-sb-0pri.",
     )
-    after_1pri: Literal["disconnect", "consensus", "discard-secondary"] = Field(
+    after_1pri: AfterOne = Field(
         "consensus", description="The same with one primary: after-sb-1pri."
     )
-    after_2pri: Literal["disconnect"] = Field(
-        "disconnect", description="The same with two: after-sb-2pri."
-    )
+    after_2pri: AfterTwo = Field("disconnect", description="The same with two: after-sb-2pri.")
 
     @property
     def is_first(self) -> bool:

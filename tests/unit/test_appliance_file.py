@@ -104,6 +104,24 @@ def test_members_are_guests_with_what_the_appliance_says_of_them(shop: Project) 
     assert read_appliances(shop).guests_of("shop") == ("shop-a", "shop-c", "shop-b")
 
 
+def test_a_replicated_disk_tells_each_node_of_the_other(shop: Project) -> None:
+    text = (
+        '[networks.link]\n[members.a]\nspec = "web"\nnetwork = "link"\naddress = "10.7.0.1/29"\n'
+        '[members.b]\nspec = "web"\nhostname = "bee"\n{}'
+        '[replicated.r0]\nmembers = ["a", "b"]\nnetwork = "link"\nsize = "64M"\nminor = 3\n'
+        '[replicated.r0.split_brain]\nafter_1pri = "discard-secondary"\n'
+    )
+    write(shop, text.format('interfaces = [{ network = "link", address = "10.7.0.2/29" }]\n'))
+    first, second = (each.replicated[0] for each in load_appliance(shop, "shop").members.values())
+    assert (first.name, first.minor, first.pair, first.size) == ("r0", 3, "shop", "64M")
+    assert (first.address, first.peer, first.peer_address) == ("10.7.0.1", "bee", "10.7.0.2")
+    assert (second.address, second.peer) == ("10.7.0.2", "shop-a")
+    assert {first.after_1pri, second.after_1pri} == {"discard-secondary"}
+    write(shop, text.format(""))
+    with pytest.raises(SpecError, match="members.b.interfaces: r0 is replicated over link"):
+        load_appliance(shop, "shop")
+
+
 def test_mistakes_in_what_a_member_is_name_file_member_and_key(shop: Project) -> None:
     text = (
         '[networks.link]\n[members.a]\nspec = "wbe"\n[members.b]\nspec = "web"\nmemroy = "1G"\n'

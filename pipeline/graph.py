@@ -30,13 +30,15 @@ from pipeline.console.progress import WARNING, print_line
 from pipeline.console.reporter import StageFailed, StageReporter
 from pipeline.console.terminal import print_error
 from pipeline.diagnosis import describe_room, explained, is_disk_full
-from pipeline.errors import PipelineError, UsageError
+from pipeline.elsewhere import SharedArtifacts
+from pipeline.errors import EnvironmentFault, PipelineError, UsageError
 from pipeline.guest.passwords import ask_root_hashes
 from pipeline.lockfile import prepare_locked
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.plan import require_buildable
 from pipeline.project import Project
 from pipeline.recipe import Recipe
+from pipeline.shared.fleet_file import find_certificates, find_store
 from pipeline.spec import Spec, Specs, is_key, load_all, translate_options
 from pipeline.stages import STAGES
 from pipeline.store.gc import remove_leftovers
@@ -132,7 +134,8 @@ class Graph:
         project.require_usable_paths()
         known = read_appliances(project)
         names = known.guests_of(line.appliance) if line.appliance else line.guests
-        recipe = Recipe(project, STAGES, options=line.building)
+        shared = _open_shared(project, line)
+        recipe = Recipe(project, STAGES, options=line.building, shared=shared)
         specs = _read_specs(recipe, line, names, known)
         chosen = names or tuple(sorted(specs.keys() - known.guests.keys()))
         unfit = _prepare_guests(recipe, line, [specs[guest] for guest in chosen])
@@ -286,6 +289,21 @@ def _read_specs(
     if not line.is_creating:
         _prepare_output(project, line)
     return specs
+
+
+def _open_shared(project: Project, line: CommandLine) -> SharedArtifacts | None:
+    """The store that this run shares with other machines, if there is one."""
+    url = find_store(project, line.given.get("store")) if line.may_share else ""
+    if not url:
+        return None
+    if line.building.offline:
+        os.environ[OFFLINE] = "1"
+    try:
+        from pipeline.shared.shared_store import open_store  # the libraries of a fleet, an extra
+    except ImportError as error:
+        hint = f"./doit build store={url} installs what it needs"
+        raise EnvironmentFault(f"{url}: {error}", hint=hint) from error
+    return open_store(url, find_certificates(project), project.scratch)
 
 
 def _require(recipe: Recipe, spec: Spec) -> None:

@@ -123,6 +123,11 @@ class Project:
         return self.guests.with_name("nightly.toml")
 
     @property
+    def fleet_file(self) -> Path:
+        """The store that machines share, and what else of a fleet all commands take."""
+        return self.guests.with_name("fleet.toml")
+
+    @property
     def dom0(self) -> Path:
         """What this machine is to be as a host of guests."""
         return self.guests.with_name("dom0.toml")

@@ -15,7 +15,12 @@ from tests.workshop import Workshop
 ROOT = Path(__file__).resolve().parent.parent
 
 
-for variable in ("DOMU_SITE", "DOMU_CALLER", "DOMU_CALLED_AS"):  # of whoever starts the tests
+for variable in (
+    "DOMU_SITE",
+    "DOMU_STORE",
+    "DOMU_CALLER",
+    "DOMU_CALLED_AS",
+):  # of whoever starts the tests
     os.environ.pop(variable, None)
 
 # a busy machine is no mistake of the code: nothing here is judged by its speed

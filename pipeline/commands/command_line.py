@@ -12,7 +12,7 @@ from pipeline.build_options import BuildOptions
 from pipeline.commands import COMMANDS
 from pipeline.commands.arguments import KNOWN, READ_BY_DOIT, RUN_BY_DOIT, read_arguments
 from pipeline.commands.command import Command
-from pipeline.commands.options import Options, variables_of
+from pipeline.commands.options import Options, Sharing, variables_of
 from pipeline.errors import Finding, SpecError, UsageError, WrongValueError, suggest_nearest
 from pipeline.spec import Spec, known_variables
 from pipeline.spec.annotations import strip_annotation
@@ -106,6 +106,12 @@ class CommandLine:
     def building(self) -> BuildOptions:
         """How stages are built, whichever command asks."""
         return _read(BuildOptions, self.given, []) or BuildOptions()
+
+    @property
+    def may_share(self) -> bool:
+        """Whether something is built, which other machines may have built already."""
+        asked = (self.options_of(command) for command in self.commands)
+        return not self.only_reads and any(isinstance(options, Sharing) for options in asked)
 
     def options_of(self, command: Command) -> Options:
         """What a command is given; raises SpecError with all that is wrong."""

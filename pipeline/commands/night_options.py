@@ -12,6 +12,7 @@ from pipeline.commands.options import (
     NamedPath,
     Options,
     Printed,
+    Sharing,
     Signing,
     Unproven,
 )
@@ -27,7 +28,7 @@ _check_version = values.matching(
 )
 
 
-class Nightly(Options, Printed, Judged):
+class Nightly(Options, Sharing, Printed, Judged):
     """doit nightly."""
 
     name: GuestNames | None = Field(

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pipeline.build_options import BuildOptions, NetworkOptions, SourceOptions
 from pipeline.caller import caller_folder
 from pipeline.errors import WrongValueError
+from pipeline.shared.fleet_file import StoreUrl
 from pipeline.spec import values
 
 
@@ -141,11 +142,22 @@ class Judged(_Part):
     )
 
 
+class Sharing(_Part):
+    """Commands that build, with other machines."""
+
+    store: StoreUrl | None = Field(
+        None,
+        description="Store that machines share, asked before a stage is built and given what was "
+        "(docs/how-to/shared-store.md). Default: DOMU_STORE's, then fleet.toml's; none: no store.",
+        examples=["s3://builds/store", "sftp://store.lan/srv/store"],
+    )
+
+
 class Look(Members, Guests, SourceOptions):
     """Commands that read what was built."""
 
 
-class BuildGuests(Guests, BuildOptions, Printed):
+class BuildGuests(Guests, BuildOptions, Sharing, Printed):
     """Commands that build guests."""
 
 
@@ -197,7 +209,7 @@ class Login(Printed, Judged):
     )
 
 
-class Prove(Look, Login):
+class Prove(Look, Sharing, Login):
     """doit prove."""
 
     prove_as_is: StrictBool = Field(
@@ -455,44 +467,4 @@ class Completion(Options):
 
     shell: Literal["bash", "zsh", "fish"] = Field(
         title="for which shell?", description="Which shell.", examples=["bash"]
-    )
-
-
-class Releases(Listing):
-    """doit suites."""
-
-    suites: tuple[values.SuiteName, ...] = Field(
-        (), description="Which releases.", examples=["lenny,bookworm"]
-    )
-
-
-class Mirrors(Releases):
-    """doit mirrors."""
-
-    mirrors: tuple[values.Mirror, ...] = Field(
-        (),
-        description="Which mirrors. Default: the host's, those in mirrors/, a running proxy.",
-        examples=["host,monmiroir:9999"],
-    )
-
-
-class MirrorProxy(Options):
-    """doit mirror-proxy. What is not given is as mirrors/proxy.toml says."""
-
-    alternatives = ("stay", "stop", "status", "units")
-
-    proxy: Literal["approx", "apt-cacher-ng"] | None = Field(None, description="The program.")
-    port: Annotated[StrictInt, Field(ge=1, le=65535)] | None = Field(
-        None, description="Where it listens.", examples=[9999]
-    )
-    upstream: values.Mirror | None = Field(
-        None, description="The mirror behind it, in any form of mirror=.", examples=["host"]
-    )
-    stay: StrictBool = Field(False, description="Let it run on when the command has ended.")
-    stop: StrictBool = Field(False, description="Stop the one that runs.")
-    status: StrictBool = Field(False, description="Say whether it runs, and how much it holds.")
-    units: NamedPath | None = Field(
-        None,
-        description="Folder that gets systemd units for a machine that serves a lab.",
-        examples=["lab"],
     )

@@ -63,7 +63,8 @@ def spend_night(recipe: Recipe, specs: Specs, plan: Plan) -> Spent:
             print_line(f"  {note}")
         journal = Journal(name, int(began_at), os.getpid(), _find_before(project, plan, killed))
         write_journal(project, journal)
-        fresh = Recipe(project, [_asked_anew(stage) for stage in recipe.stages.values()])
+        stages = [_asked_anew(stage) for stage in recipe.stages.values()]
+        fresh = Recipe(project, stages, shared=recipe.shared, elsewhere=recipe.elsewhere)
         guests = _spend_guests(fresh, specs, plan, journal)
         faults = [*_serve(project, plan.file.passphrase)]
         notes += [f"{fault.brief}; {fault.hint}" for fault in faults]

@@ -26,6 +26,7 @@ from tuf.api.metadata import TargetFile
 from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 
+from pipeline.artifact.block_stream import read_stream
 from pipeline.artifact.sums import measure_file
 from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError, UsageError, VerificationError, suggest_nearest
@@ -35,7 +36,6 @@ from pipeline.locks import locked
 from pipeline.mirror.fetch import NotFound, fetch_bytes
 from pipeline.mirror.trouble import MirrorTrouble, TooSlow
 from pipeline.repository import catalog
-from pipeline.repository.block_stream import read_stream
 from pipeline.repository.catalog import GuestEntry, Image, Index, Manifest
 from pipeline.repository.download import download
 from pipeline.scratch import remove_tree

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from tuf.api.metadata import TargetFile
 
+from pipeline.artifact.block_stream import read_stream, write_stream
 from pipeline.artifact.folder import read_source
 from pipeline.artifact.kernel_folder import PARTS
 from pipeline.artifact.published import Version, channels, list_versions
@@ -23,7 +24,6 @@ from pipeline.interruption import gate
 from pipeline.locks import locked
 from pipeline.project import Project
 from pipeline.repository import catalog
-from pipeline.repository.block_stream import read_stream, write_stream
 from pipeline.repository.catalog import GuestEntry, Image, Index, Manifest, VersionEntry
 from pipeline.scratch import scratch_folder
 from pipeline.spec import SECRET_KEYS, Spec, read_authorized_keys

@@ -32,6 +32,16 @@ NO_PATH = ("", "-x", "a\nb", "~nobody-of-this-name/x", "\udc80")
 NO_NAME = ("", "../web1", "-web1", "a/b", "web1;reboot", "snapshot1", "WEB1", "\udc80")
 # the wrong texts of each option that is a text or a list of texts
 WRONG_TEXTS = {
+    "store": (
+        "",
+        "s3",
+        "s3://",
+        "ftp://host/x",
+        "file://host/x",
+        "file:///",
+        "http://h:x/",
+        "\udc80",
+    ),
     "name": NO_NAME,
     "appliance": NO_NAME,
     "extension": ("a/b", "*", ".CFG", "\udc80"),

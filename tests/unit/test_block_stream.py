@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from pipeline.artifact.block_stream import BLOCK, read_stream, write_stream
 from pipeline.errors import VerificationError
-from pipeline.repository.block_stream import BLOCK, read_stream, write_stream
 
 SHUFFLED = random.Random(1).randbytes(600 * BLOCK)
 

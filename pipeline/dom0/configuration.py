@@ -122,9 +122,7 @@ def render(domain: Domain, *, toolstack: str, xen: str) -> str:
 
 def moved_domain(domain: Domain, targets: Mapping[str, str], kernel: Path | None) -> Domain:
     """The same domain with its disks at `targets` (vdev to path) and its kernel in a folder."""
-    disks = tuple(
-        replace(disk, target=targets.get(disk.vdev, disk.target)) for disk in domain.disks
-    )
+    disks = tuple(disk.at(targets.get(disk.vdev, disk.target)) for disk in domain.disks)
     boot = domain.boot
     if isinstance(boot, Direct) and kernel is not None:
         boot = replace(

@@ -30,6 +30,7 @@ from pipeline.preflight import refusal_of
 from pipeline.storage.transaction import guest_lock
 from pipeline.xen.boot import Direct, Grub, Pygrub
 from pipeline.xen.capabilities import find_no_live
+from pipeline.xen.devices import resource_of
 from pipeline.xen.domain import Domain
 
 _XEND = Path(sxp.PATH)
@@ -157,6 +158,9 @@ def find_bound(values: Mapping[str, object]) -> Iterator[Finding]:
 
 def judge_storage(target: str, mountinfo: str, *, is_read_only: bool = False) -> Storage:
     """Where a disk's bytes are, after the file system that it is on (proc(5), mountinfo)."""
+    if resource := resource_of(target):
+        where = f"the DRBD resource {resource}: up there too; for live=yes, allow-two-primaries"
+        return Storage(target, where, None, is_read_only)
     if target.startswith("/dev/"):
         return Storage(
             target,

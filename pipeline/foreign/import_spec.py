@@ -17,7 +17,7 @@ from pipeline.spec.guest_type import linux_of
 from pipeline.spec.values import show_size
 from pipeline.suites import SUITES
 from pipeline.xen.boot import LAUNCHER, Boot, Direct, Firmware, Grub, Pygrub
-from pipeline.xen.devices import Card, Disk
+from pipeline.xen.devices import Card, Disk, resource_of
 from pipeline.xen.domain import Domain
 
 BRING = "the old disk stays; doit modernize cfg=FILE or doit adopt from=DISK brings it along"
@@ -266,7 +266,7 @@ def _find_cd(domain: Domain) -> Disk | None:
 
 
 def _is_swap(disk: Disk) -> bool:
-    return "swap" in PurePosixPath(disk.target).name
+    return "swap" in PurePosixPath(resource_of(disk.target) or disk.target).name
 
 
 def _group_of(target: str) -> str:

@@ -2,9 +2,9 @@
 
 from pipeline.project import Project
 from pipeline.spec import Spec
-from pipeline.spec.domain import make_domain
+from pipeline.spec.domain import make_disk, make_domain
 from pipeline.storage.disks import targets_of
-from pipeline.xen.domain import Disk, Domain
+from pipeline.xen.domain import Domain
 
 
 def domain_of(spec: Spec, project: Project) -> Domain:
@@ -13,7 +13,7 @@ def domain_of(spec: Spec, project: Project) -> Domain:
     Raises WrongValueError when the spec asks for what no domain can be.
     """
     disks = [
-        Disk(target=str(target.path), vdev=target.part.vdev, format=target.format)
+        make_disk(target.part, str(target.path), target.format)
         for target in targets_of(spec, project)
     ]
     return make_domain(spec, project.artifact(spec.name), disks)

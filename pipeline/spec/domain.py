@@ -11,6 +11,7 @@ from pipeline.spec.model import Spec
 from pipeline.xen import xl, xm
 from pipeline.xen.boot import LAUNCHER, pygrub_user
 from pipeline.xen.compatibility import SINCE, before
+from pipeline.xen.devices import DRBD_SCRIPT, resource_of
 from pipeline.xen.domain import Boot, Direct, Disk, Domain, Firmware, Framebuffer, Grub, Pygrub
 from pipeline.xen.values import parse_version
 
@@ -70,6 +71,12 @@ def make_domain(spec: Spec, folder: Path, disks: Iterable[Disk]) -> Domain:
         on_reboot=spec.on_reboot,
         on_crash=spec.on_crash,
     )
+
+
+def make_disk(part: Part, target: str, disk_format: str) -> Disk:
+    """A part as a disk of the domain; a DRBD resource of the host is made primary for it."""
+    script = DRBD_SCRIPT if resource_of(target) else ""
+    return Disk(target=target, vdev=part.vdev, format=disk_format, script=script)
 
 
 def make_boot(spec: Spec, folder: Path) -> Boot:
@@ -143,10 +150,10 @@ def find_unrenderable(spec: Spec) -> WrongValueError | None:
     """What no domain can be, or its toolstack refuses, wherever the guest's image files will be."""
     try:
         disks = [
-            Disk(
-                target=part.device or _likely_target(spec, part),
-                vdev=part.vdev,
-                format=spec.format if part.has_files else "raw",
+            make_disk(
+                part,
+                part.device or _likely_target(spec, part),
+                spec.format if part.has_files else "raw",
             )
             for part in spec.parts
         ]

@@ -430,7 +430,10 @@ class Disks(Section):
         examples=["/srv/iso/debian.iso"],
     )
     image_dev: Device = Field(
-        "", description="Existing block device for the root disk.", examples=["/dev/sdb1"]
+        "",
+        description="Existing block device for the root disk; a DRBD resource of the host is made "
+        "primary when the guest starts.",
+        examples=["/dev/sdb1", "/dev/drbd/by-res/r0/0"],
     )
     swap_dev: Device = Field(
         "", description="Existing block device for swap.", examples=["/dev/sdb2"]

@@ -8,6 +8,7 @@ from pipeline.errors import Finding
 from pipeline.spec.devices import LOADER, MOST_PARTS
 from pipeline.spec.model import Spec
 from pipeline.spec.replication import ReplicatedKeys
+from pipeline.xen.devices import resource_of
 
 _SINCE = (3, 8)  # DRBD 8.4, which reads the resource files of today
 _TAKEN = ("disk", "swap", LOADER)
@@ -28,6 +29,17 @@ def check_replicated(spec: Spec) -> Iterator[Finding]:
         for value, count in counts.items():
             if count > 1:
                 yield _clash("replicated", f"{count} of them have {key} = {value}", "one each")
+
+
+def check_host_resources(spec: Spec) -> Iterator[Finding]:
+    """Disks that are DRBD resources of the host: there only once the guest is being started."""
+    if spec.boot != "pygrub":
+        return
+    for part in spec.parts:
+        if resource_of(part.device):
+            message = f"pygrub reads the disk before {resource_of(part.device)} is primary"
+            key = "partitions" if spec.partitions else "image_dev"
+            yield _clash("boot", message, "write boot = 'direct' or 'grub'", key)
 
 
 def _check_node(spec: Spec, node: ReplicatedKeys, prefix: str) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from pipeline.spec.domain import find_unrenderable, is_restricted
 from pipeline.spec.keys import CardKeys
 from pipeline.spec.model import Spec
 from pipeline.spec.pc_rules import check_pc
-from pipeline.spec.replication_rules import check_replicated
+from pipeline.spec.replication_rules import check_host_resources, check_replicated
 from pipeline.spec.values import show_size
 from pipeline.xen.boot import grub_domain_type
 from pipeline.xen.compatibility import Case, find_broken
@@ -495,5 +495,5 @@ CHECKS: tuple[Callable[[Spec], Iterator[Finding]], ...] = (
         check_versions,
     ),
     *(check_resources, find_disk_clashes, find_card_clashes, check_screen, check_password),
-    check_replicated,
+    *(check_replicated, check_host_resources),
 )

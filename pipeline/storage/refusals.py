@@ -13,8 +13,10 @@ from pipeline.storage import lvm
 from pipeline.storage.disks import MIB, Target
 from pipeline.storage.in_use import refuse_if_defined, refuse_if_used
 from pipeline.storage.lvm import Group, Volume
+from pipeline.storage.replicated import require_primary
 from pipeline.storage.written import BuiltDisk, read_head, read_times
 from pipeline.walls.cage import caged_reader
+from pipeline.xen.devices import resource_of
 
 _REPLACE = "replace=yes builds it anew and loses what is on it"
 _SPARE_PERCENT = 95  # of a thin pool: what is left is for its other users
@@ -159,6 +161,8 @@ def _refuse_device(
     run: lvm.Run, target: Target, before: Iterable[BuiltDisk], *, may_replace: bool
 ) -> None:
     path, need = target.path, target.part.size_mib * MIB
+    if resource := resource_of(str(path)):
+        require_primary(run, resource)
     try:
         is_block = stat.S_ISBLK(path.stat().st_mode)
     except OSError as error:

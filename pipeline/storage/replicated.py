@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.errors import CommandFailed, EnvironmentFault
 from pipeline.process import require_tools
 from pipeline.project import Project
 from pipeline.spec import Spec
@@ -12,11 +13,31 @@ from pipeline.storage.disks import MIB
 from pipeline.walls.cage import caged_reader
 from pipeline.walls.privacy import make_private
 
+TOOLS = {"drbdmeta": "drbd-utils", "drbdadm": "drbd-utils"}
+
 
 def require_drbd(spec: Spec, _project: Project) -> None:
     """Raises EnvironmentFault where a guest has replicated disks and this machine no drbdmeta."""
     if spec.replicated:
-        require_tools({"drbdmeta": "drbd-utils"})
+        require_tools(TOOLS)
+
+
+def require_primary(run: Callable[..., str], resource: str) -> None:
+    """Raises EnvironmentFault for a DRBD resource that cannot be written on this machine."""
+    require_tools(TOOLS)
+    try:
+        role = run(["drbdadm", "role", resource]).partition("/")[0].strip()
+    except CommandFailed as error:
+        raise EnvironmentFault(
+            f"this machine knows no DRBD resource {resource}, or it is not up",
+            details=error.details,
+            hint=f"drbdadm up {resource}; resources stand in /etc/drbd.d",
+        ) from error
+    if role != "Primary":
+        raise EnvironmentFault(
+            f"the DRBD resource {resource} is {role} here: nothing can be written to it",
+            hint=f"drbdadm primary {resource}; afterwards drbdadm secondary {resource}",
+        )
 
 
 def make_replicated(run: Callable[..., str], image: Path, part: Part) -> None:

@@ -3,8 +3,8 @@
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Self, get_args
 
 from pipeline.errors import WrongValueError
 from pipeline.xen.values import (
@@ -23,6 +23,9 @@ from pipeline.xen.values import (
     check_rate_kbytes_s,
 )
 
+DRBD_SCRIPT = "block-drbd"
+# udev's name for the only volume of a resource (65-drbd.rules of drbd-utils)
+_RESOURCE = re.compile(r"/dev/drbd/by-res/([A-Za-z0-9][A-Za-z0-9_.+-]*)/0")
 _VDEV = re.compile(r"(?:xvd[a-z]{1,2}|sd[a-z]{1,2}|hd[a-t])(?:[1-9][0-9]?)?")
 
 
@@ -32,6 +35,7 @@ class Disk:
 
     `vdev` is the guest's name for it (xvda1), `format` raw, qcow2 or vhd, `access` rw or ro,
     `devtype` disk or cdrom. xen-vbd-interface(7) has the names, xl-disk-configuration(5) the rest.
+    `script` is block-drbd where the host makes a DRBD resource primary for the guest, else "".
     """
 
     target: str
@@ -39,8 +43,13 @@ class Disk:
     format: str = "raw"
     access: str = "rw"
     devtype: str = "disk"
+    script: str = ""
 
     def __post_init__(self) -> None:
+        check_choice("disk script", self.script, ("", DRBD_SCRIPT))
+        if self.script and (self.devtype != "disk" or not resource_of(self.target)):
+            hint = f"write it as {device_of('r0')}"
+            raise WrongValueError(f"{self.target} is no DRBD resource", hint, key="disk target")
         check_choice("disk format", self.format, get_args(DiskFormat))
         check_choice("disk access", self.access, ("rw", "ro"))
         check_choice("disk devtype", self.devtype, ("disk", "cdrom"))
@@ -55,11 +64,26 @@ class Disk:
                 f"{self.target} is a device, its format can only be raw", key="disk format"
             )
 
+    def at(self, target: str) -> Self:
+        """The same disk at another place; a script belongs to the old one."""
+        return self if target == self.target else replace(self, target=target, script="")
+
     @property
     def kind(self) -> str:
         """block for what lies under /dev (but files in memory, /dev/shm), file for all else."""
         is_device = self.target.startswith("/dev/") and not self.target.startswith("/dev/shm/")
         return "block" if is_device else "file"
+
+
+def resource_of(path: str) -> str:
+    """The DRBD resource that a path names; "" for any other path."""
+    match = _RESOURCE.fullmatch(path)
+    return match[1] if match else ""
+
+
+def device_of(resource: str) -> str:
+    """The path of a resource's device."""
+    return f"/dev/drbd/by-res/{resource}/0"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,6 +129,12 @@ def _vnc_port(screen: Framebuffer | None) -> int:
 
 
 def _disk_context(disk: Disk) -> dict[str, object]:
+    if disk.script:
+        raise Unsupported(
+            f"disk {disk.vdev}: libvirt's Xen driver starts no {disk.script}",
+            "make the resource primary yourself and name its /dev/drbdN, or start it by xl",
+            key="disk target",
+        )
     return {
         "kind": disk.kind,
         "device": disk.devtype,

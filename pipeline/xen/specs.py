@@ -2,11 +2,12 @@
 
 import re
 
-from pipeline.xen.devices import Card, Disk, Framebuffer
+from pipeline.xen.devices import DRBD_SCRIPT, Card, Disk, Framebuffer, device_of, resource_of
 from pipeline.xen.values import SyntaxFault, Unsupported, parse_rate_kbytes_s
 
 _FORMAT_PREFIXES = ("raw", "qcow2", "vhd")
 _PLAIN_PREFIXES = ("phy", "file", "tap", "tap2", "aio", "ioemu", "tapdisk")
+DRBD_PREFIX = "drbd:"  # xm's way, which xl still reads
 _ACCESS = {"w": "rw", "rw": "rw", "r": "ro", "ro": "ro", "": None}
 _POSITIONS = ("target", "format", "vdev", "access")
 
@@ -14,6 +15,9 @@ _POSITIONS = ("target", "format", "vdev", "access")
 def write_xl_disk(disk: Disk) -> str:
     """The disk for xl, all keys named and target= last: there it may hold any character."""
     cdrom = "devtype=cdrom, " if disk.devtype == "cdrom" else ""
+    if disk.script:
+        script = f"script={disk.script}, target={resource_of(disk.target)}"
+        return f"format=raw, vdev={disk.vdev}, access={disk.access}, {script}"
     guard = "," if disk.target.endswith(",") else ""  # xl drops one comma from the end
     return (
         f"format={disk.format}, vdev={disk.vdev}, access={disk.access}, "
@@ -49,6 +53,9 @@ def read_disk_fields(text: str) -> dict[str, str]:
 def read_xl_disk(text: str) -> Disk:
     """A disk specification of xl, named, positional or with the deprecated prefixes of xm."""
     fields = read_disk_fields(_drop_prefixes(text))
+    script = fields.pop("script", "").rpartition("/")[2]
+    if script not in ("", DRBD_SCRIPT):
+        raise Unsupported(f"disk {text!r}: our model has no script but {DRBD_SCRIPT}")
     unread = sorted(set(fields) - {*_POSITIONS, "devtype"})
     if unread:
         raise Unsupported(f"disk {text!r}: our model has no {', '.join(unread)}")
@@ -57,8 +64,9 @@ def read_xl_disk(text: str) -> Disk:
     access = _read_access(fields.get("access", ""), text)
     target = fields.get("target", "")
     if target and not target.startswith("/"):
-        target = f"/dev/{target}"
+        target = device_of(target) if script else f"/dev/{target}"
     return Disk(
+        script=script,
         target=target,
         vdev=vdev,
         format=fields.get("format") or "raw",
@@ -69,6 +77,9 @@ def read_xl_disk(text: str) -> Disk:
 
 def _drop_prefixes(text: str) -> str:
     """`tap:aio:/x,xvda,w` and `qcow2:/x,xvda,w` as today's positional form."""
+    if text.startswith(DRBD_PREFIX):
+        target, _, rest = text.removeprefix(DRBD_PREFIX).partition(",")
+        return f"script={DRBD_SCRIPT},{target},,{rest}"
     format_name = ""
     while (match := re.match(r"([a-z0-9]+):", text)) is not None:
         if match[1] in _FORMAT_PREFIXES:

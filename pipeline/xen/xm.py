@@ -14,7 +14,7 @@ from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_
 from pipeline.xen.boot import split_command_line as split_root
 from pipeline.xen.cfg_syntax import Quoted, Value
 from pipeline.xen.compatibility import case_of, refuse
-from pipeline.xen.devices import Card, Disk, Framebuffer
+from pipeline.xen.devices import DRBD_SCRIPT, Card, Disk, Framebuffer, device_of, resource_of
 from pipeline.xen.domain import Domain
 from pipeline.xen.values import SyntaxFault, Unsupported, parse_version
 from pipeline.xen.xl import number, read_cpus, root_and_extra, string, string_list
@@ -32,6 +32,9 @@ def write_disk(disk: Disk, version: tuple[int, int]) -> str:
         )
     if not disk.target:
         raise Unsupported(f"disk {disk.vdev}: xm has no empty CD drive, name an image")
+    mode = "w" if disk.access == "rw" else "r"
+    if disk.script:
+        return f"{specs.DRBD_PREFIX}{resource_of(disk.target)},{disk.vdev},{mode}"
     since = _TAP_SINCE.get(disk.format)
     if since is not None and version < since:
         raise Unsupported(
@@ -41,7 +44,7 @@ def write_disk(disk: Disk, version: tuple[int, int]) -> str:
         )
     scheme = f"tap:{disk.format}" if since else {"block": "phy", "file": "file"}[disk.kind]
     vdev = f"{disk.vdev}:cdrom" if disk.devtype == "cdrom" else disk.vdev
-    return f"{scheme}:{disk.target},{vdev},{'w' if disk.access == 'rw' else 'r'}"
+    return f"{scheme}:{disk.target},{vdev},{mode}"
 
 
 def read_disk(text: str) -> Disk:
@@ -52,7 +55,10 @@ def read_disk(text: str) -> Disk:
     source, vdev, mode = fields
     scheme, colon, path = source.partition(":")
     format_name = "raw"
-    if scheme == "tap" and colon:
+    script = DRBD_SCRIPT if f"{scheme}{colon}" == specs.DRBD_PREFIX else ""
+    if script:
+        path = device_of(path)
+    elif scheme == "tap" and colon:
         kind, _, path = path.partition(":")
         format_name = {"aio": "raw", "qcow2": "qcow2", "vhd": "vhd"}.get(kind, "")
         if not format_name:
@@ -65,6 +71,7 @@ def read_disk(text: str) -> Disk:
         raise SyntaxFault(f"disk {text!r}: mode {mode!r} is not r or w")
     name, _, mark = vdev.removeprefix("ioemu:").partition(":")
     return Disk(
+        script=script,
         target=path,
         vdev=name.removeprefix("/dev/"),
         format=format_name,

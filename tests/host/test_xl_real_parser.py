@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.xen import xl
 from pipeline.xen.boot import LAUNCHER, Direct, Firmware, Grub, Pygrub
 from pipeline.xen.cfg_syntax import read_assignments
 from pipeline.xen.devices import Card, Disk, Framebuffer
@@ -191,6 +192,25 @@ def test_xl_reads_every_disk_with_its_exact_path(xen: Path) -> None:
         "empty",
     ]
     assert [disk.get("is_cdrom", 0) for disk in seen] == [*[0] * 7, 1, 1]
+
+
+def test_xl_hands_a_drbd_resource_to_its_script(xen: Path) -> None:
+    disk = Disk(target="/dev/drbd/by-res/r0/0", vdev="xvda1", script="block-drbd")
+    (seen,) = read_config(xen, make_guest(disks=(disk,)))["disks"]
+    assert (seen["pdev_path"], seen["script"], seen["format"]) == ("r0", "block-drbd", "raw")
+
+
+@pytest.mark.parametrize(
+    "line", ["drbd:r0,xvda1,w", "r0,raw,xvda1,rw,script=block-drbd", "script=block-drbd,r0,,xvda1"]
+)
+def test_xl_reads_a_drbd_resource_as_we_do(xen: Path, line: str) -> None:
+    text = f'name = "x"\nkernel = "/k"\ndisk = ["{line}"]\n'
+    done = dry_run(xen, text)
+    assert done.returncode == 0, done.stderr
+    (seen,) = json.loads(done.stdout)["disks"]
+    ours = xl.parse(text).disks
+    assert (seen["pdev_path"], seen["vdev"], seen["script"]) == ("r0", "xvda1", "block-drbd")
+    assert ours == (Disk(target="/dev/drbd/by-res/r0/0", vdev="xvda1", script="block-drbd"),)
 
 
 def test_xl_reads_the_keys_of_a_card(xen: Path) -> None:

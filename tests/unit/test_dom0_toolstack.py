@@ -40,6 +40,7 @@ def test_a_list_without_dom0_is_no_list() -> None:
         ("/srv/sharedness/disk.img", False, "xfs"),
         ("/var/lib/xen/disk.img", False, "ext4"),
         ("/dev/VG0/web1-disk", None, "iSCSI"),
+        ("/dev/drbd/by-res/r0/0", None, "DRBD resource r0"),
     ],
 )
 def test_where_a_disk_is_decides_whether_it_can_be_reached(

@@ -285,3 +285,12 @@ def test_the_release_is_guessed_by_the_kernels_name() -> None:
         "/boot/vmlinuz-7.9.1": "",
     }
     assert {name: guess_suite(name) for name in names} == names
+
+
+def test_a_disk_of_drbd_below_a_guest_is_read_and_not_written_over(guests: Path) -> None:
+    text = 'name="web5"\nkernel="/k"\nmemory=64\n'
+    text += 'disk=["drbd:web5,xvda1,w","script=block-drbd,vdev=xvda2,target=web5-swap"]\n'
+    imported = take(guests, text, suite="bookworm")
+    root, swap = row(imported, "disk[0]"), row(imported, "disk[1]")
+    assert "/dev/drbd/by-res/web5/0" in root.text and "image_dev" in root.hint
+    assert "swap" in swap.text

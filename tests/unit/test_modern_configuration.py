@@ -57,6 +57,15 @@ def test_what_pygrub_needed_goes_and_all_else_stays(tmp_path: Path) -> None:
     ]
 
 
+def test_a_resource_of_drbd_stays_one_and_its_copy_is_none(tmp_path: Path) -> None:
+    old = read(tmp_path, PYGRUB.replace("phy:VG0/web1-disk", "drbd:r0"))
+    domain = modern_domain(old, boot="grub", xen="4.17")
+    line = '    "format=raw, vdev=xvda2, access=rw, script=block-drbd, target=r0",\n'
+    assert line in render_text(old, domain)
+    copied = moved_domain(domain, {"xvda2": "/dev/VG0/web1-xvda2.2"}, None)
+    assert "block-drbd" not in render_text(old, copied)
+
+
 def test_other_bytes_than_utf_8_pass_through(tmp_path: Path) -> None:
     old = read(tmp_path, PYGRUB, encoding="latin-1")
     text = render_text(old, modern_domain(old, boot="grub", xen="4.17"))

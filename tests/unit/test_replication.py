@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import SpecError, UsageError, VerificationError
+from pipeline.errors import (
+    CommandFailed,
+    EnvironmentFault,
+    SpecError,
+    UsageError,
+    VerificationError,
+)
+from pipeline.guest.configurations import render_all
+from pipeline.guest.domains import domain_of
 from pipeline.guest.identity import render_fstab, render_hosts
 from pipeline.guest.replication_files import digest_given, read_secrets, replication_files
 from pipeline.project import Project
@@ -13,6 +21,7 @@ from pipeline.spec import Spec
 from pipeline.spec.load import load_guest
 from pipeline.spec.rules import find_clashes
 from pipeline.storage.disks import targets_of
+from pipeline.storage.replicated import require_primary
 from tests.replicated import NODE, make_node
 from tests.specs import make_spec
 
@@ -163,3 +172,35 @@ def test_a_secret_of_the_users(tmp_path: Path) -> None:
         path.write_text(wrong)
         with pytest.raises(UsageError, match="not one line"):
             read_secrets(spec, project)
+
+
+RESOURCE = "/dev/drbd/by-res/r0/0"
+
+
+def test_a_root_disk_that_is_a_drbd_resource_of_the_host(tmp_path: Path) -> None:
+    """Its script makes it primary when the guest starts; another path of DRBD's is a device."""
+    project = Project(tmp_path, tmp_path / "output", tmp_path / "guests")
+    spec = make_spec(image_dev=RESOURCE)
+    assert list(find_clashes(spec)) == []
+    root, swap = domain_of(spec, project).disks
+    assert (root.target, root.script, swap.script) == (RESOURCE, "block-drbd", "")
+    assert domain_of(make_spec(image_dev="/dev/drbd0"), project).disks[0].script == ""
+    texts = dict(render_all(make_spec(image_dev=RESOURCE, type="pv", xen="3.2"), project))
+    assert "'drbd:r0,xvda1,w'" in texts["web1.xm"]
+    assert "script=block-drbd, target=r0" in texts["web1.cfg"]
+    assert "block-drbd" in texts["web1.xml.unsupported"]
+    assert "boot" in clash_keys(make_spec(image_dev=RESOURCE, boot="pygrub", type="pv"))
+
+
+@pytest.mark.parametrize(
+    ("role", "words"), [("Secondary/Primary", "is Secondary here"), ("", "knows no DRBD resource")]
+)
+def test_a_resource_is_written_only_where_it_is_primary(role: str, words: str) -> None:
+    def run(argv: list[str]) -> str:
+        if role:
+            return f"{role}\n"
+        raise CommandFailed(argv, status=1, output="no resources defined!")
+
+    with pytest.raises(EnvironmentFault, match=words):
+        require_primary(run, "r0")
+    require_primary(lambda argv: "Primary/Secondary\n", "r0")

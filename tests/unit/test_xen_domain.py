@@ -194,6 +194,41 @@ def test_the_deprecated_disk_prefixes_are_read_from_an_xl_configuration() -> Non
     )
 
 
+REPLICATED = Disk(target="/dev/drbd/by-res/r0/0", vdev="xvda1", script="block-drbd")
+
+
+def test_a_drbd_resource_of_the_host_is_named_to_its_script() -> None:
+    domain = make_domain(disks=(REPLICATED,))
+    text = render_xl(domain)
+    assert '"format=raw, vdev=xvda1, access=rw, script=block-drbd, target=r0"' in text
+    assert xl.parse(text) == domain
+    text = render_xm(domain, xen="3.2")
+    assert "'drbd:r0,xvda1,w'" in text and xm.parse(text) == domain
+    with pytest.raises(Unsupported, match="block-drbd"):
+        render_libvirt(domain)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "drbd:r0,xvda1,w",
+        "script=block-drbd,vdev=xvda1,target=r0",
+        "r0,raw,xvda1,rw,script=/etc/xen/scripts/block-drbd",
+    ],
+)
+def test_the_ways_to_write_a_drbd_resource_are_read_as_one(line: str) -> None:
+    assert xl.parse(f'name="x"\nkernel="/k"\ndisk=["{line}"]\n').disks == (REPLICATED,)
+
+
+def test_a_plain_device_of_drbd_stays_plain_and_other_scripts_are_not_ours() -> None:
+    plain = Disk(target="/dev/drbd/by-res/r0/0", vdev="xvda1")
+    assert "script" not in render_xl(make_domain(disks=(plain,)))
+    with pytest.raises(ValueError, match="no DRBD resource"):
+        Disk(target="/dev/sdb1", vdev="xvda1", script="block-drbd")
+    with pytest.raises(Unsupported, match="no script but"):
+        xl.parse('name="x"\nkernel="/k"\ndisk=["script=block-iscsi,vdev=xvda,target=iqn=x"]\n')
+
+
 def test_positional_disks_of_xl_are_read() -> None:
     text = 'name="x"\nkernel="/k"\ndisk=["/srv/a,,xvda","/srv/i.iso,raw,hdc,devtype=cdrom"]\n'
     first, second = xl.parse(text).disks

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.xen import libvirt, xl, xm
 from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
 from pipeline.xen.cfg_syntax import quote_string
-from pipeline.xen.devices import Card, Disk, Framebuffer
+from pipeline.xen.devices import DRBD_SCRIPT, Card, Disk, Framebuffer, device_of
 from pipeline.xen.domain import CRASH_ACTIONS, STOP_ACTIONS, Domain
 from pipeline.xen.render import render_libvirt, render_xl, render_xm
 from pipeline.xen.values import Unsupported
@@ -63,13 +63,17 @@ def disks(draw: st.DrawFn, vdev: str, alphabet: Alphabet) -> Disk:
     if draw(st.booleans()) and not vdev[-1].isdigit():
         target = draw(st.one_of(st.just(""), alphabet.paths))
         return Disk(target=target, vdev=vdev, access="ro", devtype="cdrom")
+    access = draw(st.sampled_from(["rw", "ro"]))
+    if draw(st.integers(0, 9)) == 0:
+        target = device_of(draw(st.sampled_from(["r0", "db.1_a", "A-b+c"])))
+        return Disk(target=target, vdev=vdev, access=access, script=DRBD_SCRIPT)
     target = draw(alphabet.paths)
     formats = ["raw"] if target.startswith("/dev/") else ["raw", "qcow2", "vhd"]
     return Disk(
         target=target,
         vdev=vdev,
         format=draw(st.sampled_from(formats)),
-        access=draw(st.sampled_from(["rw", "ro"])),
+        access=access,
     )
 
 

@@ -16,6 +16,7 @@ from pipeline.spec.guest_type import choose_type
 from pipeline.suites import SUITES
 from pipeline.xen.boot import Direct, Grub
 from pipeline.xen.capabilities import find_unable, has_hvm
+from pipeline.xen.devices import resource_of
 from pipeline.xen.domain import Domain
 
 
@@ -85,8 +86,10 @@ def find_installed_trouble(
         named.append(domain.boot.ramdisk)
     for target in named:
         if not Path(target).exists():
-            back = f"{path} names it: put it back"
+            resource = resource_of(target)
+            back = f"drbdadm up {resource}" if resource else f"{path} names it: put it back"
             yield Finding("error", record.name, f"{target} is gone", back, code="target")
+    yield from _find_script_trouble(domain, layout)
     yield from find_bridge_trouble(domain, facts)
     for finding in find_unable(domain.type, "amd64", facts.caps):
         yield replace(finding, subject=record.name, code="guest-type")
@@ -94,6 +97,17 @@ def find_installed_trouble(
         waits = f"it runs an old kernel; {Path(record.pending).name} waits"
         hint = f"doit shutdown name={record.name}, then doit start name={record.name}"
         yield Finding("warning", record.name, waits, hint, code="kernel-waits")
+
+
+def _find_script_trouble(domain: Domain, layout: Layout) -> Iterator[Finding]:
+    """The programs that make a disk ready for its guest."""
+    for script in sorted({disk.script for disk in domain.disks if disk.script}):
+        place = layout.configs / "scripts" / script
+        if not place.is_file():
+            message = f"there is no {place}; xl create will fail"
+            yield Finding(
+                "error", domain.name, message, "apt-get install drbd-utils", code="script"
+            )
 
 
 def find_pv_trouble(

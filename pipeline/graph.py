@@ -18,7 +18,7 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from pipeline import interruption, process
-from pipeline.appliance.members import Appliances, read_appliances
+from pipeline.appliance.members import Appliance, Appliances, read_appliances
 from pipeline.commands import COMMANDS
 from pipeline.commands.command import Command
 from pipeline.commands.command_line import CommandLine, read_command_line
@@ -86,7 +86,10 @@ class IsCurrent:
 
 @dataclass(frozen=True)
 class Graph:
-    """The tasks of one project, for all guests; `chosen` are those that name= names, or all."""
+    """The tasks of one project, for all guests; `chosen` are those that name= names, or all.
+
+    `appliance` is the one whose members they are, if that is what was asked for.
+    """
 
     project: Project
     recipe: Recipe
@@ -94,6 +97,7 @@ class Graph:
     chosen: tuple[str, ...]
     line: CommandLine
     unfit: tuple[PipelineError, ...] = ()
+    appliance: Appliance | None = None
     events: Events = field(default_factory=Events)
 
     @classmethod
@@ -140,7 +144,8 @@ class Graph:
         chosen = names or tuple(sorted(specs.keys() - known.guests.keys()))
         unfit = _prepare_guests(recipe, line, [specs[guest] for guest in chosen])
         chosen = tuple(guest for guest in chosen if guest not in unfit)
-        graph = cls(project, recipe, specs, chosen, line, tuple(unfit.values()))
+        appliance = known.make(line.appliance, specs) if line.appliance else None
+        graph = cls(project, recipe, specs, chosen, line, tuple(unfit.values()), appliance)
         graph._require_tasks()
         if not all(command.is_single for command in line.commands):
             every = (*chosen, *unfit)
@@ -240,17 +245,21 @@ class Graph:
                 yield from self._tasks_of(command)
 
     def _tasks_of(self, command: Command) -> Tasks:
-        """One task a guest, narrowed to the chosen by name=."""
-        is_asked = not command.creates or command in self.line.commands
-        for guest in self.chosen if is_asked else ():
+        """One task a guest, narrowed to the chosen by name=; one for an appliance as a whole."""
+        subjects: dict[str, Spec | Appliance] = {}
+        if command.whole and self.appliance:
+            subjects[self.appliance.name] = self.appliance
+        elif not command.creates or command in self.line.commands:
+            subjects |= {guest: self.specs[guest] for guest in self.chosen}
+        for name, subject in subjects.items():
             yield {
                 "basename": command.name,
-                "name": guest,
-                "doc": f"{command.doc}: {self.specs[guest].description or guest}",
-                "actions": [(self._act, [command, self.specs[guest]])],
-                "task_dep": [f"{command.after}:{guest}"] if command.after else [],
+                "name": name,
+                "doc": f"{command.doc}: {subject.description or name}",
+                "actions": [(self._act, [command, subject])],
+                "task_dep": [f"{command.after}:{name}"] if command.after else [],
                 "io": {"capture": False},
-                "meta": {"word": command.name, "guests": [guest]},
+                "meta": {"word": command.name, "guests": [name]},
             }
 
     def _act(self, command: Command, subject: object) -> TaskFailed | None:
@@ -258,7 +267,8 @@ class Graph:
             options = self.line.options_of(command)
             if command.needs_output and not command.only_reads:
                 self.recipe.hold()
-            command.run(self.recipe, subject, options)
+            is_whole = isinstance(subject, Appliance)
+            command.run(self.recipe, subject, options, is_whole=is_whole)
 
         return _guarded(self.project, act)
 

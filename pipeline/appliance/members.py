@@ -41,6 +41,11 @@ class Appliance:
     members: Mapping[str, Spec]
 
     @property
+    def description(self) -> str:
+        """What it is for."""
+        return self.file.description
+
+    @property
     def bridges(self) -> dict[str, str]:
         """The private bridges that the host has to have, by the network's name."""
         return bridges_of(self.name, self.file)

@@ -113,6 +113,7 @@ PROVE = (
         "boot under real Xen, ask the guest",
         f"{_ROOM}.prove:prove",
         options.Prove,
+        whole=f"{_ROOM}.prove:prove_whole",
         example="name=test-drbd",
     ),
     Command(

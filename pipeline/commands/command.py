@@ -15,7 +15,8 @@ class Command:
     spec (all specs by name where the command `is_single`) and the `options`, checked. `after` is
     the stage that must be current first. `elsewhere` says of a variable that is no option of this
     command what does what is meant. `operand` is the variable that a bare word after it
-    means, where that is no guest.
+    means, where that is no guest. `whole` is the target of one that is about an appliance as a
+    whole: it gets the appliance in the place of a spec.
 
     A command that `is_of_host` is single and about guests of this Xen host, which need no spec.
     One that `only_reads` works in an output that another user owns; one that `clears` says itself
@@ -29,6 +30,7 @@ class Command:
     options: type[Options] = Options
     example: str = ""
     after: str = ""
+    whole: str = ""
     is_single: bool = False
     is_of_host: bool = False
     only_reads: bool = False
@@ -48,7 +50,9 @@ class Command:
         """The variables of its own."""
         return list(variables_of(self.options))
 
-    def run(self, recipe: Recipe, subject: object, options: Options) -> None:
+    def run(
+        self, recipe: Recipe, subject: object, options: Options, *, is_whole: bool = False
+    ) -> None:
         """Do it. Raises what the target does, PipelineError for what a person can mend."""
-        module, _, function = self.target.partition(":")
+        module, _, function = (self.whole if is_whole else self.target).partition(":")
         getattr(import_module(module), function)(recipe, subject, options)

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from pipeline.appliance.appliance_proof import prove_appliance
+from pipeline.appliance.members import Appliance
 from pipeline.check import check_guest
 from pipeline.commands.options import Check, Login, Prove, ProveCfg
+from pipeline.errors import UsageError
 from pipeline.proof import prove as proofs
 from pipeline.proof.readiness import find_password_file
 from pipeline.proof.session import Asked
@@ -21,6 +24,22 @@ def prove(recipe: Recipe, spec: Spec, options: Prove) -> None:
     password = find_password_file(spec, recipe.project.guests)
     asked = ask(options, password, with_xl=options.prove_with == "xl", as_is=options.prove_as_is)
     proofs.prove(recipe, spec, asked)
+
+
+def prove_whole(recipe: Recipe, appliance: Appliance, options: Prove) -> None:
+    """Boot all members of an appliance in one test host, and see what must hold between them."""
+    of_one = {
+        "prove_with=xl": options.prove_with == "xl",
+        "prove_long=yes": options.prove_long,
+        "prove_netboot": options.prove_netboot is not None,
+        "prove_password": options.prove_password is not None,
+    }
+    for words in (words for words, is_asked in of_one.items() if is_asked):
+        raise UsageError(
+            f"{words} is about one guest: {appliance.name} is an appliance",
+            hint=f"leave it out, or name one: name={next(iter(appliance.members.values())).name}",
+        )
+    prove_appliance(recipe, appliance, ask(options, None, as_is=options.prove_as_is))
 
 
 def prove_foreign(recipe: Recipe, _specs: object, options: ProveCfg) -> None:

@@ -105,7 +105,8 @@ def tell(evidence: Evidence, path: Path, *, as_json: bool) -> None:
     print_line(f"  times:     {evidence.describe_times()}")
     if put := evidence.injected:
         print_line(f"  key:       of this proof alone, in {put['path']} in {put['into']}")
-    print_line(f"  {evidence.trend}")
+    if evidence.trend:
+        print_line(f"  {evidence.trend}")
     print_line(f"  evidence:  {path}")
 
 

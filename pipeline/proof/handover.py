@@ -11,7 +11,7 @@ import ipaddress
 import json
 import shlex
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pipeline import PACKAGE, process
@@ -72,6 +72,12 @@ def plug_disks(host: Machine, artifacts: Sequence[Artifact], work: Path) -> None
     for number, artifact in enumerate(artifacts):
         steps += _let_pygrub_run(artifact, number)
     host.agent.demand(["sh", "-ec", "\n".join(steps)])
+
+
+def count_slots(artifacts: Sequence[Artifact]) -> int:
+    """How many of the test host's slots for disks their handing over takes."""
+    paths = [path for artifact in artifacts for path, _ in artifact.disks]
+    return len({*paths, *(path for artifact in artifacts for path in artifact.golden)}) + 1
 
 
 def _brought(artifacts: Sequence[Artifact]) -> dict[Path, str]:
@@ -157,14 +163,12 @@ def make_bridges(
     names = dict.fromkeys(name for artifact in artifacts for name in bridges_of(artifact))
     for name in names.keys() & set(private):
         host.agent.demand(["sh", f"{HANDED}/network", name, ""])
-    public = [name for name in names if name not in private]
     netboot = {
         bridges_of(artifact)[0]: f"{TFTP}/{artifact.netboot.name}" if artifact.netboot else OFFERED
         for artifact in artifacts
         if artifact.starts_from == "the network"
     }
-    for name, number in zip(public, _bridge_numbers(artifacts, private), strict=False):
-        own = bridge_address(number)
+    for name, own in bridge_addresses(artifacts, private).items():
         net = own.rpartition(".")[0]
         words = [name, f"{own}/24", f"{net}.10", f"{net}.250"]
         words += [f"{HANDED}/{netboot[name]}"] if name in netboot else []
@@ -178,8 +182,11 @@ def make_bridges(
                 host.agent.demand(["sh", f"{HANDED}/network", bridge, address])
 
 
-def _bridge_numbers(artifacts: Sequence[Artifact], private: Collection[str]) -> Iterator[int]:
-    """Numbers of bridges whose networks are none that the guests have among themselves."""
+def bridge_addresses(artifacts: Sequence[Artifact], private: Collection[str]) -> dict[str, str]:
+    """The test host's own address on each bridge that is not private.
+
+    Its networks are none that the guests have among themselves.
+    """
     taken = [
         address.network
         for artifact in artifacts
@@ -187,10 +194,13 @@ def _bridge_numbers(artifacts: Sequence[Artifact], private: Collection[str]) -> 
         if card.device.bridge in private
         for address in card.addresses
     ]
-    for number in range(256):
-        own = ipaddress.ip_network(f"{bridge_address(number)}/24", strict=False)
-        if not any(network.version == 4 and own.overlaps(network) for network in taken):
-            yield number
+    free = []
+    for own in map(bridge_address, range(256)):
+        network = ipaddress.ip_network(f"{own}/24", strict=False)
+        if not any(other.version == 4 and network.overlaps(other) for other in taken):
+            free.append(own)
+    names = dict.fromkeys(name for artifact in artifacts for name in bridges_of(artifact))
+    return dict(zip((name for name in names if name not in private), free, strict=False))
 
 
 def bridge_address(number: int) -> str:

@@ -27,8 +27,13 @@ class Ground(Protocol):
     def agent(self) -> Agent:
         """The line into it."""
 
-    def receive(self, artifact: Artifact, work: Path) -> None:
-        """Make all that the configuration names lead to the guest's files, which do not change."""
+    def receive(
+        self, artifacts: Sequence[Artifact], work: Path, private: Collection[str] = ()
+    ) -> None:
+        """Make all that the configurations name lead to the guests' files, which do not change.
+
+        Between several guests are `private` bridges.
+        """
 
     def explain(self, error: PipelineError) -> PipelineError:
         """What went wrong around the guest, as the person shall read it."""
@@ -52,14 +57,10 @@ class EmulatedGround:
     def agent(self) -> Agent:
         return self.host.agent
 
-    def receive(self, artifact: Artifact, work: Path) -> None:
-        """Disks are hot-plugged through overlays; bridges with DHCP are made."""
-        self.receive_all([artifact], work)
-
-    def receive_all(
+    def receive(
         self, artifacts: Sequence[Artifact], work: Path, private: Collection[str] = ()
     ) -> None:
-        """The same for several, between which are `private` bridges."""
+        """Disks are hot-plugged through overlays; bridges with DHCP are made."""
         # the snapshot's clock stands where it was taken; guests take theirs from Xen
         self.agent.demand(["date", "-s", f"@{time.time():.0f}"])
         plug_disks(self.host, artifacts, work)

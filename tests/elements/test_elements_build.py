@@ -57,7 +57,10 @@ def systemd(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Build:
 def sysvinit(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Build:
     folder = tmp_path_factory.mktemp("sysvinit")
     settings = guest_settings(host, folder) | {"DIB_XEN_CONSOLE_TTYS": "tty1"}
-    return succeeded(build_rootfs(host, folder / "work", GUEST, init="sysvinit", settings=settings))
+    elements = [*GUEST, "drbd-service"]
+    return succeeded(
+        build_rootfs(host, folder / "work", elements, init="sysvinit", settings=settings)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +203,9 @@ def test_sysvinit_guest_has_its_getty_line_and_mounts(sysvinit: Build) -> None:
     assert "iface lo inet loopback" in sysvinit.text("etc/network/interfaces")
     assert sysvinit.text("etc/resolv.conf") == ""
     names = sysvinit.members()
-    for start in (r"etc/rc2\.d/S\d\dssh", r"etc/rcS\.d/S\d\de?udev", r"etc/rcS\.d/S\d\dnetworking"):
-        assert [name for name in names if re.fullmatch(start, name)], start
+    started = ("rc2\\.d/S\\d\\dssh", "rc2\\.d/S\\d\\ddrbd", "rcS\\.d/S\\d\\de?udev")
+    for start in (*started, "rcS\\.d/S\\d\\dnetworking"):
+        assert [name for name in names if re.fullmatch(f"etc/{start}", name)], start
 
 
 def test_packages_come_from_the_callers_lists_and_leave_nothing(packages: Build) -> None:

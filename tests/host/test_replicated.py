@@ -3,15 +3,21 @@
 import os
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pipeline import process
+from pipeline.errors import InUseError
 from pipeline.guest.replication_files import replication_files
+from pipeline.project import Project
 from pipeline.proof.checks import read_answers
 from pipeline.proof.replication_faults import QUESTION, Node
+from pipeline.storage.ext import ExtImage, read_text
 from pipeline.storage.replicated import make_replicated
+from tests import small
 from tests.replicated import NODE, make_node
 
 SECRET = "5ecre7" * 8
@@ -131,3 +137,81 @@ def test_the_question_for_a_node_keeps_its_secret(tmp_path: Path) -> None:
     assert asked.places == {"web1": ("10.77.0.1", "7788"), "db-b": ("10.77.0.2", "7788")}
     assert SECRET not in done.stdout
     assert set(answers) == {"proc", "resource", "log", "disk", "addresses"}
+
+
+NODES = """
+[[interfaces]]
+bridge = "br-db"
+address = "10.77.0.{own}/29"
+
+[[replicated]]
+name = "r0"
+size = "64M"
+address = "10.77.0.{own}"
+peer = "node{other}"
+peer_address = "10.77.0.{other}"
+pair = "nodes"
+"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two nodes, each built by itself."""
+
+    project: Project
+    folders: tuple[Path, Path]
+
+    @property
+    def secret(self) -> str:
+        kept = self.project.identity("nodes") / "r0.drbd-secret"
+        return kept.read_text().strip()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    root = tmp_path_factory.mktemp("nodes")
+    for own, other in ((1, 2), (2, 1)):
+        text = NODES.format(own=own, other=other)
+        project = small.make_project(root, f"node{own}", text=text)
+    with ThreadPoolExecutor() as pool:
+        built = pool.map(lambda name: small.build(project, name), ("node1", "node2"))
+        return Pair(project, (next(built), next(built)))
+
+
+def test_both_nodes_have_one_secret_whoever_is_built_first(pair: Pair) -> None:
+    for folder in pair.folders:
+        disk = folder / "disk.img"
+        text = read_text(disk, "/etc/drbd.d/r0.res")
+        assert f'shared-secret "{pair.secret}";' in text
+        with ExtImage(disk) as image:
+            inode = image.find("/etc/drbd.d/r0.res")
+        assert inode is not None and inode.mode & 0o777 == 0o600
+    kept = pair.project.identity("nodes")
+    assert kept.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_secret_is_in_their_disks_and_their_identity_alone(pair: Pair) -> None:
+    word, output = pair.secret.encode(), pair.project.output
+    places = {
+        str(path.relative_to(output))
+        for path in output.rglob("*")
+        if path.is_file() and word in path.read_bytes()
+    }
+    disks = {f"guests/node{number}/disk.img" for number in (1, 2)}
+    disks |= {f"volumes/node{number}/disk.img" for number in (1, 2)}
+    assert places - disks == {"identity/nodes/r0.drbd-secret"}
+    assert {f"guests/node{number}/disk.img" for number in (1, 2)} <= places
+
+
+def test_their_new_disks_are_the_same_and_a_used_one_is_not_built_over(pair: Pair) -> None:
+    first, second = (folder / "disk-r0.img" for folder in pair.folders)
+    assert first.read_bytes() == second.read_bytes()
+    with open(first, "r+b") as stream:
+        stream.write(b"what a guest has written")
+    guest = pair.project.guests / "node1.toml"
+    text = guest.read_text()
+    guest.write_text(text.replace("/29", "/28"))
+    with pytest.raises(InUseError, match="has written to it"):
+        small.build(pair.project, "node1")
+    small.build(pair.project, "node1", replace=True)
+    assert first.read_bytes() == second.read_bytes()

@@ -138,6 +138,12 @@ class Spec(
         )
 
     @property
+    def identities(self) -> tuple[str, ...]:
+        """Names of folders in output/identity: its own, those that it shares with a peer."""
+        shared = (node.pair for node in self.replicated if node.pair)
+        return tuple(dict.fromkeys([self.name, *shared]))
+
+    @property
     def is_kernel_inside(self) -> bool:
         """Whether the guest boots the kernel that is installed in it."""
         return self.boot != "direct"

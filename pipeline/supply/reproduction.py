@@ -176,7 +176,8 @@ def _compare_disks(
     if why:
         yield Finding("skipped", "volume", why)
         return
-    shutil.copytree(project.identity(spec.name), recipe.project.identity(spec.name))
+    for name in spec.identities:
+        shutil.copytree(project.identity(name), recipe.project.identity(name))
     folder = recipe.build("volume", spec).folder
     print_line("  volume   built again")
     for name, digest in read_sum_file(version.folder / DISK_SUMS).items():
@@ -193,6 +194,8 @@ def _find_hindrance(
         return "only disks that are plain files are made again"
     if not (project.identity(spec.name) / "machine-id").is_file():
         return "the guest's identity is not kept here"
+    if not all(project.identity(name).is_dir() for name in spec.identities):
+        return "the secret that it shares with another guest is not kept here"
     try:
         stage = recipe.stages["volume"]
         inputs = recipe.inputs_of(stage, spec)

@@ -151,6 +151,7 @@ def test_a_pair_has_one_secret_that_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "output/identity/db/r0.drbd-secret"
     assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
     assert first["r0"] not in repr(make_node().as_json())
+    assert make_node().identities == ("web1", "db") and make_spec().identities == ("web1",)
     assert read_secrets(make_node(NODE | {"pair": "other"}), project) != first
     path.write_text("short\n")
     with pytest.raises(VerificationError, match="damaged"):

@@ -9,6 +9,7 @@ from pipeline.repository import catalog
 from pipeline.repository.catalog import Index, Manifest
 from pipeline.repository.export import portable_spec
 from pipeline.spec import Spec
+from tests.replicated import make_node
 from tests.unit.test_ssh_keys import ed25519_line
 
 HASH = "$6$saltsalt$" + "x" * 86
@@ -37,6 +38,11 @@ def test_secrets_and_the_builders_own_places_stay_where_they_are() -> None:
     again = Spec.model_validate(kept)
     assert again.authorized_keys == (KEY,)
     assert [str(card.addresses[0]) for card in again.cards] == ["10.0.0.2/24"]
+
+
+def test_a_node_of_a_replicated_disk_is_not_served() -> None:
+    with pytest.raises(PipelineError, match="share a secret"):
+        portable_spec(make_node().as_json())
 
 
 @pytest.mark.parametrize(

@@ -228,15 +228,22 @@ def _serve_golden(
     )
 
 
+def _without_empty(item: Any) -> Any:
+    """A table without what says nothing; anything else as it is."""
+    if not isinstance(item, Mapping):
+        return item
+    return {key: value for key, value in item.items() if value not in _EMPTY}
+
+
 def portable_spec(values: Mapping[str, Any]) -> dict[str, Any]:
     """A spec as another host needs it: no secret, nothing of the host that built.
 
     Raises NotServed where that is not enough to make the guest from.
     """
     kept = {
-        key: value
-        for key, value in values.items()
-        if value not in _EMPTY and key not in (*SECRET_KEYS, *_OF_HOST, *_SECRET_PLACES)
+        key: [_without_empty(item) for item in value] if isinstance(value, list) else value
+        for key, value in _without_empty(values).items()
+        if key not in (*SECRET_KEYS, *_OF_HOST, *_SECRET_PLACES)
     }
     try:
         if keys := kept.pop("authorized_keys", []):

@@ -40,6 +40,15 @@ def test_secrets_and_the_builders_own_places_stay_where_they_are() -> None:
     assert [str(card.addresses[0]) for card in again.cards] == ["10.0.0.2/24"]
 
 
+def test_a_second_card_and_partitions_are_read_again() -> None:
+    cards = [{"bridge": "br-db", "address": ["10.1.1.1/24"]}]
+    parts = [{"name": "root", "size": "2G", "mountpoint": "/"}]
+    kept = portable_spec(spec_of(interfaces=cards, partitions=parts))
+    again = Spec.model_validate(kept)
+    assert [card.device.bridge for card in again.cards] == ["br-xen", "br-db"]
+    assert [part.name for part in again.partitions] == ["root"]
+
+
 def test_a_node_of_a_replicated_disk_is_not_served() -> None:
     with pytest.raises(PipelineError, match="share a secret"):
         portable_spec(make_node().as_json())

@@ -23,7 +23,7 @@ from pipeline.storage.ext import IdentityFile
 # SHARED_SECRET_MAX of linux/drbd.h with its final zero; quoted in drbd.conf, so without quotes
 _SECRET = re.compile(r"[!#-\[\]-~]{8,63}")
 _MOST_BYTES = 1 << 12
-# how long a node waits for the other when it starts, seconds; without end would be drbd.conf's own
+# how long a node waits for the other, where something waits; drbd.conf's own is without end
 _PATIENCE_S = 5
 _RESOURCE = """\
 # Made by the pipeline. Split brain: {policy}.
@@ -55,8 +55,14 @@ resource {name} {{
     }}
 }}
 """
-_FIRST_MEETING = """\
-# Made by the pipeline: read by DRBD's service, which calls hook_start when the resources are up.
+_SETTINGS = "/etc/default/drbd"
+_NO_WAITING = """\
+# Made by the pipeline: read by DRBD's service.
+# It would wait for the other node, and write dots onto the console meanwhile: nobody needs that.
+drbdadm() { [ "$1" = wait-con-int ] || command drbdadm "$@"; }
+"""
+_FIRST_MEETING = """
+# Called when the resources are up.
 # New disks are zeros on both nodes. When the nodes first meet, this one says that they are the
 # same; nothing is copied. DRBD itself refuses that for a disk that has ever been in use.
 hook_start() {
@@ -128,8 +134,10 @@ def replication_files(spec: Spec, secret_of: Mapping[str, str]) -> Iterator[Iden
     for node in spec.replicated:
         text = render_resource(spec, node, disks[node.name], secret_of[node.name])
         yield IdentityFile(f"/etc/drbd.d/{node.name}.res", text.encode(), 0o600)
-    if first := [str(node.minor) for node in spec.replicated if node.is_first]:
-        yield IdentityFile("/etc/default/drbd", (_FIRST_MEETING % " ".join(first)).encode())
+    first = " ".join(str(node.minor) for node in spec.replicated if node.is_first)
+    settings = _NO_WAITING + (_FIRST_MEETING % first if first else "")
+    if spec.replicated:
+        yield IdentityFile(_SETTINGS, settings.encode())
 
 
 def render_resource(spec: Spec, node: ReplicatedKeys, disk: str, secret: str) -> str:

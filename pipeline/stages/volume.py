@@ -18,7 +18,7 @@ from pipeline.guest.identity import (
     render_known_hosts,
 )
 from pipeline.guest.passwords import read_root_hash
-from pipeline.guest.replication_files import digest_given, read_secrets
+from pipeline.guest.replication_files import digest_given, read_secrets, replication_files
 from pipeline.mirror.apt_sources import installed_version
 from pipeline.preflight import refuse_places
 from pipeline.project import Project
@@ -60,7 +60,11 @@ def inputs(spec: Spec, project: Project) -> Inputs:
 
 
 def _drbd(spec: Spec) -> Inputs:
-    return {"drbd-utils": installed_version("drbd-utils"), "drbd secrets": digest_given(spec)}
+    """What the guest is told but for the secret, and a digest of a secret that is the user's."""
+    unsaid = {node.name: "" for node in spec.replicated}
+    files = [[file.path, file.content.decode()] for file in replication_files(spec, unsaid)]
+    tool = installed_version("drbd-utils")
+    return {"drbd-utils": tool, "drbd": fingerprint(files), "drbd secrets": digest_given(spec)}
 
 
 def _tools(spec: Spec, project: Project) -> dict[str, Any]:

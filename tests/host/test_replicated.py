@@ -71,6 +71,23 @@ def test_drbds_own_reader_takes_the_resource(tmp_path: Path, program: str) -> No
     assert "--after-sb-1pri=consensus" in done.stdout
 
 
+def test_the_service_does_not_wait_for_the_other_node(tmp_path: Path) -> None:
+    """The ways in which drbd-utils' script calls drbdadm, after it has read our settings."""
+    files = {file.path: file for file in replication_files(make_node(), {"r0": SECRET})}
+    program = tmp_path / "drbdadm"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n')
+    program.chmod(0o755)
+    settings = files["/etc/default/drbd"].content.decode()
+    called = ("adjust all", "wait-con-int", "sh-nop")
+    script = "\n".join(["DRBDADM=drbdadm", settings, *(f"$DRBDADM {words}" for words in called)])
+    search = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-euc", script], env={"PATH": search}, check=True)
+    assert (tmp_path / "calls").read_text() == "adjust all\nsh-nop\n"
+    service = Path("/lib/drbd/scripts/drbd").read_text()
+    assert "$DRBDADM wait-con-int" in service and "run_hook start\n" in service
+    assert service.index(". $DEFAULTFILE") < service.index("$DRBDADM wait-con-int")
+
+
 STATES = {
     "alone": "cs:WFConnection ro:Secondary/Unknown ds:Inconsistent/DUnknown C r----s",
     "new": "cs:Connected ro:Secondary/Secondary ds:Inconsistent/Inconsistent C r-----",

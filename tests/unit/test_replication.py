@@ -127,14 +127,16 @@ def test_the_guests_files() -> None:
 
 
 def test_one_node_of_the_two_begins() -> None:
-    names = [file.path for file in replication_files(make_node(), {"r0": SECRET})]
-    assert "/etc/default/drbd" in names
+    assert "hook_start" in settings_of(make_node())
     other = NODE | {"address": "10.77.0.2", "peer": "web1", "peer_address": "10.77.0.1"}
     cards = [{"address": "10.77.0.2/29", "bridge": "br-db"}]
     second = make_node(other, hostname="db-b", interfaces=cards)
-    assert [file.path for file in replication_files(second, {"r0": SECRET})] == [
-        "/etc/drbd.d/r0.res"
-    ]
+    assert "hook_start" not in settings_of(second) and "drbdadm()" in settings_of(second)
+
+
+def settings_of(spec: Spec) -> str:
+    files = {file.path: file.content.decode() for file in replication_files(spec, {"r0": SECRET})}
+    return files["/etc/default/drbd"]
 
 
 def test_an_address_of_ipv6() -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import TaskFailed
 
@@ -31,22 +32,28 @@ from pipeline.console.reporter import StageFailed, StageReporter
 from pipeline.console.terminal import print_error
 from pipeline.diagnosis import describe_room, explained, is_disk_full
 from pipeline.elsewhere import SharedArtifacts
-from pipeline.errors import EnvironmentFault, PipelineError, UsageError
+from pipeline.errors import EnvironmentFault, PipelineError, UsageError, WrongValueError
+from pipeline.fleet.address import check_workers
+from pipeline.fleet.task_graph import artifact_name
 from pipeline.guest.passwords import ask_root_hashes
 from pipeline.lockfile import prepare_locked
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.plan import require_buildable
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.shared.fleet_file import find_certificates, find_store
+from pipeline.shared.fleet_file import find_certificates, find_store, find_workers
 from pipeline.spec import Spec, Specs, is_key, load_all, translate_options
 from pipeline.stages import STAGES
 from pipeline.store.gc import remove_leftovers
 from pipeline.walls.privacy import tighten
 
+if TYPE_CHECKING:
+    from pipeline.fleet.dispatch import Dispatch
+
 Task = dict[str, Any]
 Tasks = Iterator[Task]
 MOST_THREADS = 4
+MOST_WAITING = 64  # threads that wait for a fleet's workers
 
 
 class IsCurrent:
@@ -99,6 +106,9 @@ class Graph:
     unfit: tuple[PipelineError, ...] = ()
     appliance: Appliance | None = None
     events: Events = field(default_factory=Events)
+    dispatch: Dispatch | None = None
+    # of those that build here, while others wait for a fleet's workers
+    places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_threads()))
 
     @classmethod
     def load(cls) -> Graph:
@@ -113,9 +123,12 @@ class Graph:
                 if line.junit:
                     ANSWER.want_junit(line.junit, " ".join(line.words))
                 interruption.install()
-                graph = cls._load(Project.here(), line)
-                events = line.options_of(line.commands[0]).events
-                return replace(graph, events=Events(str(events or "")))
+                project = Project.here()
+                graph = cls._load(project, line)
+                path = line.options_of(line.commands[0]).events
+                graph = replace(graph, events=Events(str(path or "")))
+                workers = find_workers(project, line.workers) if line.may_share else ""
+                return graph._with_fleet(workers) if workers else graph
         except PipelineError as error:
             print_error(error)
             ANSWER.add_failure((), error)
@@ -154,6 +167,32 @@ class Graph:
                 ANSWER.add_failure([guest], error)
         return graph
 
+    def _with_fleet(self, workers: str) -> Graph:
+        """The same with its stages built by that fleet."""
+        from pipeline.fleet.dispatch import Dispatch
+        from pipeline.fleet.handshake import find_own_party
+
+        try:
+            check_workers(workers)
+        except WrongValueError as error:
+            raise UsageError(f"workers: {error.message}", hint=error.hint) from error
+        if self.recipe.options.locked or self.recipe.options.offline:
+            raise UsageError(
+                "workers= goes with neither locked=yes nor offline=yes",
+                hint="both are about what lies on this machine: build here, without workers=",
+            )
+        specs = [self.specs[guest] for guest in self.chosen]
+        dispatch = Dispatch(
+            self.recipe,
+            specs,
+            workers,
+            store=find_store(self.project, self.line.given.get("store")),
+            party=find_own_party(self.project, None, None),
+            tell=self.events.emit,
+        )
+        self.recipe.elsewhere = dispatch
+        return replace(self, dispatch=dispatch)
+
     def _require_tasks(self) -> None:
         """Of what is asked for as NAME:WHAT."""
         for word in self.line.tasks:
@@ -184,7 +223,7 @@ class Graph:
             "backend": "sqlite3",
             "dep_file": ":memory:",
             "reporter": StageReporter(self.events, self._broken, print_summary),
-            "num_process": min(MOST_THREADS, os.cpu_count() or 1),
+            "num_process": MOST_WAITING if self.dispatch else _threads(),
             "par_type": "thread",
             "verbosity": 2,
             "default_tasks": ["guests"],
@@ -217,15 +256,17 @@ class Graph:
             }
 
     def _task_name(self, stage: str, guest: str) -> str:
-        if not self.recipe.stages[stage].is_shared:
-            return guest
-        spec = self.specs[guest]
-        return f"{spec.suite}-{self.recipe.group_of(stage, spec)}"
+        return artifact_name(self.recipe, stage, self.specs[guest])
 
     def _build(self, stage: str, spec: Spec, current: IsCurrent) -> TaskFailed | None:
         def build() -> None:
-            state = self.recipe.build(stage, spec)
+            if self.dispatch:
+                self.dispatch.wait(stage, spec)
+            with self.places:
+                state = self.recipe.build(stage, spec)
             current.came_from_elsewhere = not self.recipe.has_built(state)
+            if self.dispatch:
+                self.dispatch.compare(stage, spec, state.fingerprint)
 
         return _guarded(self.project, build)
 
@@ -314,6 +355,10 @@ def _open_shared(project: Project, line: CommandLine) -> SharedArtifacts | None:
         hint = f"./doit build store={url} installs what it needs"
         raise EnvironmentFault(f"{url}: {error}", hint=hint) from error
     return open_store(url, find_certificates(project), project.scratch)
+
+
+def _threads() -> int:
+    return min(MOST_THREADS, os.cpu_count() or 1)
 
 
 def _require(recipe: Recipe, spec: Spec) -> None:

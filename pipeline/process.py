@@ -102,6 +102,7 @@ _PASSED_ON = tuple(
 _BEHIND_WALLS = {"HOME": "/root", "USER": "root"}
 
 Daemon = subprocess.Popen[bytes]
+TimeoutExpired = subprocess.TimeoutExpired
 
 
 class Walled(list[str]):

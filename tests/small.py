@@ -42,7 +42,7 @@ def make_project(root: Path, *names: str, text: str = "", size: str = "256M") ->
 
 def make_recipe(project: Project, version: str = "1", *, replace: bool = False) -> Recipe:
     """The stages: a golden image that holds /etc/version, and what is ours from there on."""
-    return Recipe(project, _stages(version), options=BuildOptions(replace=replace))
+    return Recipe(project, make_stages(version), options=BuildOptions(replace=replace))
 
 
 def build(project: Project, name: str, version: str = "1", *, replace: bool = False) -> Path:
@@ -52,7 +52,7 @@ def build(project: Project, name: str, version: str = "1", *, replace: bool = Fa
 
 def build_really(project: Project, name: str) -> Path:
     """The same with our own stage image, for file systems and partitions of any kind."""
-    stages = [*_stages("1")[:4], image_stage.STAGE, volume.STAGE, config.STAGE]
+    stages = [*make_stages("1")[:4], image_stage.STAGE, volume.STAGE, config.STAGE]
     return _build(Recipe(project, stages), name)
 
 
@@ -63,7 +63,8 @@ def _build(recipe: Recipe, name: str) -> Path:
     return recipe.project.artifact(name)
 
 
-def _stages(version: str) -> list[Stage]:
+def make_stages(version: str) -> list[Stage]:
+    """Of that version, which the golden image holds."""
     first = ("mirror", "base", "kernel", "rootfs")
     made = [
         Stage(name, name, _make(name), 1, after=first[:at], keys=_KEYS[name])

@@ -68,6 +68,12 @@ class CommandLine:
         return any(command.after for command in self.commands)
 
     @property
+    def workers(self) -> str:
+        """The fleet that workers= names; "" where this machine builds alone."""
+        asked = (getattr(self.options_of(command), "workers", None) for command in self.commands)
+        return next(filter(None, asked), "")
+
+    @property
     def is_for_programs(self) -> bool:
         """Whether a program wants the answer, by json=yes."""
         asked = (self.options_of(command) for command in self.commands)

@@ -2,13 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StrictBool
+from pydantic import AfterValidator, Field, StrictBool, StrictInt
 
-from pipeline.commands.options import NamedPath, Options
+from pipeline.commands.options import NamedPath, Options, Printed
 from pipeline.errors import WrongValueError
-from pipeline.walls.certificates import PARTY_NAME
+from pipeline.fleet.address import check_address
+from pipeline.shared.fleet_file import StoreUrl
+from pipeline.walls.party_names import PARTY_NAME
 
-What = Literal["certificates"]
+What = Literal["certificates", "scheduler", "worker", "status", "stop", "units"]
+Slots = Annotated[StrictInt, Field(ge=0, le=256)]
 
 
 def _check_party(text: str) -> str:
@@ -18,17 +21,30 @@ def _check_party(text: str) -> str:
     return text
 
 
+def _check_name(text: str) -> str:
+    if not PARTY_NAME.fullmatch(text):
+        raise WrongValueError(f"{text!r} is no name", "as build1")
+    return text
+
+
+Address = Annotated[str, AfterValidator(check_address)]
 Parties = tuple[Annotated[str, AfterValidator(_check_party)], ...]
+PartyName = Annotated[str, AfterValidator(_check_name)]
 
 
-class Fleet(Options):
+class Fleet(Options, Printed):
     """doit fleet."""
 
-    what: What = Field(title="what of the fleet?", description="What.", examples=["certificates"])
+    what: What = Field(title="what of the fleet?", description="What.", examples=["status"])
     certificates: NamedPath | None = Field(
         None,
         description="Folder of the fleet's certificates. Default: the site's fleet/.",
         examples=["/srv/site/fleet"],
+    )
+    party: PartyName | None = Field(
+        None,
+        description="Whose certificate is shown. Default: the only one there, or this host's.",
+        examples=["build1"],
     )
     parties: Parties = Field(
         (),
@@ -38,4 +54,36 @@ class Fleet(Options):
     )
     renew: StrictBool = Field(
         False, description="For certificates: anew where there are some, with new keys."
+    )
+    listen: Address | None = Field(
+        None,
+        description="For the scheduler: where it listens. Default: tls://0.0.0.0:8786, without "
+        "certificates tcp://127.0.0.1:8786.",
+        examples=["tls://10.0.0.5:8786"],
+    )
+    scheduler: Address | None = Field(
+        None,
+        description="Which scheduler. Default: that of fleet.toml, or the one on this machine.",
+        examples=["tls://build1:8786"],
+    )
+    worker: PartyName | None = Field(
+        None,
+        description="For a worker: what it is called. Default: its certificate's name.",
+        examples=["build1"],
+    )
+    build: Slots | None = Field(
+        None,
+        description="For a worker: how many stages at once. Default: half of the processors.",
+        examples=[2],
+    )
+    prove: Slots = Field(
+        0, description="For a worker: how many proofs at once, 6 GB of memory each.", examples=[1]
+    )
+    store: StoreUrl | None = Field(
+        None,
+        description="For a worker: the shared store as it reaches it. Default: as whoever asks.",
+        examples=["s3://bucket/store"],
+    )
+    units: NamedPath | None = Field(
+        None, description="For units: folder that gets systemd services.", examples=["units"]
     )

@@ -1,7 +1,6 @@
 """Nights, and channels moved by hand."""
 
 import os
-import pwd
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from pipeline.artifact import published as versions
 from pipeline.commands import night_options
 from pipeline.commands.host import on_host
 from pipeline.commands.publish import serve_published
+from pipeline.commands.site import describe_service
 from pipeline.console.answer import ANSWER
 from pipeline.console.progress import lines_into, print_line
 from pipeline.errors import PipelineError
@@ -76,15 +76,7 @@ def _facts(guest: GuestNight) -> dict[str, object]:
 
 
 def _write_units(project: Project, folder: Path, at: str) -> None:
-    home = project.site or project.root
-    moved = {"DOMU_OUTPUT": project.output, "DOMU_GUESTS": project.guests}
-    environment = {key: str(path) for key, path in moved.items() if key in os.environ}
-    if project.site:
-        environment["DOMU_SITE"] = str(project.site)
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    units = render_units(
-        program=project.root / "doit", home=home, user=user, at=at, environment=environment
-    )
+    units = render_units(**describe_service(project), at=at)
     for path in write_units(units, folder):
         print_line(f"wrote {path}")
     print_line("  as root:")

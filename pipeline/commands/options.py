@@ -9,12 +9,21 @@ import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+)
 from pydantic.fields import FieldInfo
 
 from pipeline.build_options import BuildOptions, NetworkOptions, SourceOptions
 from pipeline.caller import caller_folder
 from pipeline.errors import WrongValueError
+from pipeline.fleet.address import check_workers
 from pipeline.shared.fleet_file import StoreUrl
 from pipeline.spec import values
 
@@ -150,6 +159,12 @@ class Sharing(_Part):
         description="Store that machines share, asked before a stage is built and given what was "
         "(docs/how-to/shared-store.md). Default: DOMU_STORE's, then fleet.toml's; none: no store.",
         examples=["s3://builds/store", "sftp://store.lan/srv/store"],
+    )
+    workers: Annotated[str, AfterValidator(check_workers)] | None = Field(
+        None,
+        description="Fleet that builds: its scheduler, or local:2, two workers of this machine's "
+        "own (docs/how-to/fleet.md).",
+        examples=["tls://build1:8786", "local:2"],
     )
 
 

@@ -2,8 +2,10 @@
 
 import os
 import platform
+import pwd
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pipeline import ROOT
 from pipeline.caller import caller_folder, typed_name
@@ -157,3 +159,17 @@ def write_defaults(project: Project, file: Path, *, replace: bool, dry: bool) ->
         print_line(f"  not taken over: {name}: {reason}")
     for note in taken.notes:
         print_line(f"  {note}")
+
+
+def describe_service(project: Project) -> dict[str, Any]:
+    """How a unit of systemd starts this program for this site, as whoever asks."""
+    moved = {"DOMU_OUTPUT": project.output, "DOMU_GUESTS": project.guests}
+    environment = {key: str(path) for key, path in moved.items() if key in os.environ}
+    if project.site:
+        environment["DOMU_SITE"] = str(project.site)
+    return {
+        "program": project.root / "doit",
+        "home": project.site or project.root,
+        "user": pwd.getpwuid(os.geteuid()).pw_name,
+        "environment": environment,
+    }

@@ -3,6 +3,7 @@
 No public mirror's name stands here: everything is read from the host's configuration.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,7 +14,8 @@ from pipeline.errors import PipelineError
 from pipeline.mirror.stanzas import find_stanzas, read_fields, read_stanzas
 from pipeline.suites import Suite
 
-APT_FOLDER = Path("/etc/apt")
+# a fleet's worker reads those of the machine that asked (fleet/workplace.py)
+APT_FOLDER = Path(os.environ.get("DOMU_APT_FOLDER") or "/etc/apt")
 _FETCHABLE = ("http", "https", "file")
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pipeline.mirror.proxy.units import escape_unit
+
 NAME = "domu-nightly"
 _SYSTEM = Path("etc/systemd/system")
 _SERVICE = """\
@@ -39,16 +41,11 @@ def render_units(
     *, program: Path, home: Path, user: str, at: str, environment: dict[str, str]
 ) -> dict[Path, str]:
     """Path below / -> text. `home` is the site or the checkout."""
-    lines = (f'Environment="{key}={_escape(text)}"\n' for key, text in environment.items())
+    lines = (f'Environment="{key}={escape_unit(text)}"\n' for key, text in environment.items())
     service = _SERVICE.format(
-        home=_escape(str(home)),
+        home=escape_unit(str(home)),
         user=user,
-        program=_escape(str(program)),
+        program=escape_unit(str(program)),
         environment="".join(lines),
     )
     return {_SYSTEM / f"{NAME}.service": service, _SYSTEM / f"{NAME}.timer": _TIMER.format(at=at)}
-
-
-def _escape(text: str) -> str:
-    """A path in a unit (systemd.syntax(7)): a per cent sign begins a specifier."""
-    return text.replace("\\", "\\\\").replace("%", "%%")

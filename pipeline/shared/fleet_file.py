@@ -45,6 +45,7 @@ class FleetFile(BaseModel):
 
     store: StoreUrl | None = None
     certificates: StrictStr | None = None
+    workers: StrictStr | None = None
 
 
 def read_fleet_file(project: Project) -> FleetFile:
@@ -65,6 +66,12 @@ def find_store(project: Project, given: str | None) -> str:
             raise UsageError(f"{VARIABLE}: {error.message}", hint=error.hint) from error
     url = url or read_fleet_file(project).store or ""
     return "" if url == NO_STORE else url
+
+
+def find_workers(project: Project, given: str) -> str:
+    """The fleet that builds, "" for none: the command line's, then fleet.toml's."""
+    workers = given or read_fleet_file(project).workers or ""
+    return "" if workers == NO_STORE else workers
 
 
 def find_certificates(project: Project) -> Path:

@@ -6,7 +6,6 @@ a shared store.
 """
 
 import os
-import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pipeline.errors import EnvironmentFault, UsageError, VerificationError
 from pipeline.files import read_bytes, write_durably
+from pipeline.walls.party_names import PARTY_NAME
 from pipeline.walls.privacy import PRIVATE_FILE, make_private_folder
 
 AUTHORITY = "ca"
@@ -35,7 +35,6 @@ AUTHORITY_DAYS, PARTY_DAYS = 3650, 398
 _SKEW = timedelta(hours=1)
 _LIMIT = 64 << 10
 _MAKE = "doit fleet certificates makes them"
-PARTY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 
 
 @dataclass(frozen=True)

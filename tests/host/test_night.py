@@ -103,7 +103,7 @@ def let_check_take_long() -> None:
 
 def let_mirror_fail() -> None:
     """The mirror of both guests answers no more; each time that it is asked leaves a line."""
-    make = small._stages
+    make = small.make_stages
 
     def refuse(job: Any) -> None:
         with open(job.project.output / "asked", "a") as stream:

@@ -172,7 +172,7 @@ def test_the_plan_of_a_first_build_knows_what_its_stages_take(tmp_path: Path) ->
     for room_mib in (0, 1 << 40):
         stages = [
             replace(stage, room_mib=room_mib) if stage.name == "rootfs" else stage
-            for stage in small._stages("1")
+            for stage in small.make_stages("1")
         ]
         refusals.append(plan_build(Recipe(project, stages), spec, run).refusals)
     assert refusals[0] == []

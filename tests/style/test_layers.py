@@ -44,12 +44,12 @@ STEMS = {
 # imports inside functions: what a start would pay for, without using it
 LATE = {
     "__main__.py": (2, "doit, which help does without"),
+    "graph.py": (3, "the libraries of a fleet, an extra"),
     "artifact/record.py": (1, "python-debian"),
     "commands/install.py": (1, "the libraries of the image repository, an extra"),
     "commands/help.py": (1, "what a Tab asks, and nobody else"),
     "compression.py": (3, "zstandard, lz4: few packages and kernels need them"),
     "console/progress.py": (1, "tqdm"),
-    "graph.py": (1, "the libraries of a fleet, an extra"),
     "guest/identity.py": (1, "cryptography"),
     "mirror/fetch.py": (3, "requests"),
     "mirror/index.py": (1, "python-debian"),

@@ -71,7 +71,7 @@ class Ground:
                 os.setsid()
                 _become(self, said, plug)
                 interruption.watch(watcher)
-                vars(pipeline.graph)["STAGES"] = tuple(small._stages(version))
+                vars(pipeline.graph)["STAGES"] = tuple(small.make_stages(version))
                 sys.argv = ["doit", *argv]
                 program.main()
             except BaseException:  # noqa: BLE001 - a copy of pytest must not go on

@@ -94,6 +94,11 @@ def write_units(files: Mapping[Path, str], folder: Path) -> list[Path]:
     return paths
 
 
+def escape_unit(text: str) -> str:
+    """A path in a unit (systemd.syntax(7)): a per cent sign begins a specifier."""
+    return text.replace("\\", "\\\\").replace("%", "%%")
+
+
 def unit_to_disable(engine: Engine) -> str:
     """The package's own unit, which would hold approx's port or a port that nobody uses."""
     return "approx.socket" if engine == "approx" else "apt-cacher-ng.service"

@@ -1,0 +1,116 @@
+"""Builds one stage for a fleet's worker: `python -m pipeline.fleet.builder OUTPUT ANSWER <ORDER`.
+
+A process of its own, so that it can be killed with all that it has begun, and so that what it is
+told of the machine that asked (apt's sources) is nobody else's. It prints a dot now and then.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pipeline import ROOT, interruption
+from pipeline.build_options import BuildOptions
+from pipeline.diagnosis import explained
+from pipeline.elsewhere import Elsewhere
+from pipeline.errors import PipelineError
+from pipeline.files import write_durably
+from pipeline.fleet.orders import unpack_site
+from pipeline.project import Project
+from pipeline.recipe import Recipe
+from pipeline.scratch import scratch_folder
+from pipeline.shared.shared_store import open_store
+from pipeline.spec import Spec
+from pipeline.stage import Stage
+from pipeline.stages import STAGES
+from pipeline.store.store import BuildInfo
+
+_DOT_S = 0.5
+
+
+class _BuiltBefore:
+    """What others of the fleet built for this order: the shared store has it, however old."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+
+    def wait(self, stage: str, _spec: Spec) -> bool:
+        """All but what is to be built now."""
+        return stage != self._stage
+
+    def fetch(self, *_asked: object) -> BuildInfo | None:
+        """The golden half alone travels so."""
+        return None
+
+
+def build(order: dict[str, Any], output: Path, stages: Sequence[Stage]) -> dict[str, Any]:
+    """The stage, current here and in the shared store; what to say of it."""
+    with ExitStack() as stack:
+        scratch = output / "scratch"
+        site = stack.enter_context(scratch_folder(scratch, "site", mode=0o755))
+        unpack_site(order["site"], site)
+        (site / "guests").mkdir()
+        project = Project(ROOT, output, site / "guests", site)
+        spec = Spec.model_validate(order["spec"])
+        shared = open_store(
+            order["store"],
+            Path(order["certificates"]),
+            project.scratch,
+            name=order["party"],
+            is_strict=True,
+        )
+        before: Elsewhere = _BuiltBefore(order["stage"])
+        options = BuildOptions.model_validate(order["options"])
+        recipe = Recipe(project, stages, options=options, shared=shared, elsewhere=before)
+        begun = time.monotonic()
+        for stage in _chain(recipe, order["stage"]):
+            state = recipe.build(stage, spec)
+        shared.push(state.folder)
+        files = state.buildinfo.files if state.buildinfo else {}
+        return {
+            "fingerprint": state.fingerprint,
+            "seconds": round(time.monotonic() - begun, 3),
+            "size": sum(int(facts["size"]) for facts in files.values()),
+            "was_built": recipe.has_built(state),
+            "moved": shared.moved.pulled_bytes + shared.moved.pushed_bytes,
+        }
+
+
+def _chain(recipe: Recipe, last: str) -> list[str]:
+    """The stage and all before it, in the order of the recipe."""
+    wanted = {last}
+    for name in reversed(recipe.stages):
+        if name in wanted:
+            wanted |= set(recipe.stages[name].after)
+    return [name for name in recipe.stages if name in wanted]
+
+
+def _say_dots() -> None:
+    while True:
+        time.sleep(_DOT_S)
+        print(".", flush=True)
+
+
+def main(output: str, answer: str, stages: Sequence[Stage] = STAGES) -> None:
+    """Read the order, carry it out, write the answer; the tests have smaller stages."""
+    os.umask(0o022)
+    interruption.install()
+    threading.Thread(target=_say_dots, daemon=True).start()
+    said: dict[str, Any]
+    try:
+        with explained():
+            said = {"built": build(json.load(sys.stdin), Path(output), stages)}
+    except PipelineError as error:
+        where = f"{error.stage}: " if error.stage else ""
+        said = {"error": f"{where}{error.brief}", "exit_code": error.exit_code}
+    write_durably(Path(answer), json.dumps(said).encode(), mode=0o600)
+    interruption.leave(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

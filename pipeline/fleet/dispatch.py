@@ -1,0 +1,313 @@
+"""A build by a fleet: all is handed over at once, each doit task waits for its own part.
+
+What a worker has built lies in the shared store, where the ordinary build of this machine finds it
+by its fingerprint: so a worker that understands something else by the same spec is seen, and never
+used. What no worker can do, or did not, is built here.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import Client, Future
+
+from pipeline import interruption
+from pipeline.console.progress import WARNING, print_line
+from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.files import fingerprint
+from pipeline.fleet import engine
+from pipeline.fleet.address import count_local, read_address
+from pipeline.fleet.handshake import require_party, require_scheduler
+from pipeline.fleet.local_fleet import Joined, LocalFleet
+from pipeline.fleet.orders import find_tie, pack_site, write_order, write_sources
+from pipeline.fleet.result import Built
+from pipeline.fleet.task_graph import FleetTask, Key, key_of, make_tasks
+from pipeline.fleet.toolchain import compare_toolchains, read_toolchain, toolchain_resource
+from pipeline.fleet.workplace import TOPIC, carry_out
+from pipeline.project import Project
+from pipeline.recipe import Recipe
+from pipeline.shared.fleet_file import find_certificates
+from pipeline.shared.shared_store import SharedStore, open_store
+from pipeline.spec import Spec
+from pipeline.store.store import BuildInfo
+from pipeline.walls.certificates import Party
+
+# how long a scheduler that is lost may take to be there again
+PATIENCE_S = 30.0
+_POLL_S = 0.2
+_CANCEL_S, _START_S = 2.0, 60.0
+Tell = Callable[[str, Mapping[str, object]], None]
+
+
+@dataclass
+class _Lost:
+    """Since when the scheduler does not answer, and how often its work was handed over again."""
+
+    times: int = 0
+    for_good: bool = False
+
+
+class Dispatch:
+    """The workers of a fleet, as the recipe knows them (elsewhere.py)."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        specs: Sequence[Spec],
+        workers: str,
+        *,
+        store: str = "",
+        party: Party | None = None,
+        tell: Tell = lambda _event, _facts: None,
+    ) -> None:
+        """Nothing is started or connected before the first wait.
+
+        `workers` is an address, or local:N; `store` the URL of the shared store.
+        """
+        self._recipe, self._specs = recipe, list(specs)
+        self._tell = tell
+        self._local: LocalFleet | None = None
+        if count := count_local(workers):
+            self._local = LocalFleet(recipe.project, count)
+            self._join = self._local.start
+        else:
+            address = read_address(workers)
+            joined = Joined(address, require_party(address, party), store)
+            if not store:
+                raise UsageError(
+                    f"workers={workers}: through which shared store?",
+                    hint="add store=s3://..., sftp://... or file:///..., or write it in fleet.toml",
+                )
+            self._join = lambda: joined
+        self._lock = threading.RLock()
+        self._client: Client | None = None
+        self._tasks: dict[Key, FleetTask] = {}
+        self._futures: dict[Key, Future[Built]] = {}
+        self._told: set[str] = set()
+        self._lost = _Lost()
+        self._made_of = ""
+        self.built: dict[Key, Built] = {}
+
+    def wait(self, stage: str, spec: Spec) -> bool:
+        """Return when a worker has built it; False where it is to be built here."""
+        with self._lock:
+            if self._client is None and not self._lost.for_good:
+                self._begin()
+        key = key_of(self._recipe, stage, spec, made_of=self._made_of)
+        if key not in self._tasks:
+            return False
+        built = self._await(key)
+        if built is None:
+            return False
+        with self._lock:
+            is_new = key not in self.built
+            self.built[key] = built
+        if is_new:
+            self._say_built(key, built)
+        return True
+
+    def fetch(
+        self, _stage: str, _spec: Spec, _fingerprint: str, _scratch: object
+    ) -> BuildInfo | None:
+        """The guest half is made here: it is a second's work, and its secrets stay."""
+        return None
+
+    def compare(self, stage: str, spec: Spec, mine: str) -> None:
+        """Say so where a worker that built this understood something else by it."""
+        key = key_of(self._recipe, stage, spec, made_of=self._made_of)
+        built = self.built.get(key)
+        if built is not None and built.fingerprint != mine:
+            self._warn(
+                f"{_show(key)} is {built.fingerprint[:8]} for {built.worker} and {mine[:8]} here:"
+                " its inputs differ there; what it built was not used"
+            )
+
+    def close(self) -> None:
+        """Take back what nobody waits for any more, and leave."""
+        with self._lock:
+            client, self._client = self._client, None
+            futures, self._futures = dict(self._futures), {}
+            self._lost.for_good = True
+        if client is not None:
+            with suppress(Exception):  # noqa: BLE001 - it may be gone; what is left of us goes anyway
+                client.cancel(list(futures.values()), asynchronous=False)
+            client.close(timeout=_CANCEL_S)
+        if self._local is not None:
+            self._local.end()
+
+    def _begin(self) -> None:
+        """Meet the scheduler, see whose tools are ours, hand the whole graph over."""
+        interruption.at_interruption(self.close)
+        joined = self._join()
+        self._address, self._shared = joined.address, joined.store
+        require_scheduler(joined.address, joined.party)
+        self._client = engine.connect(joined.address, joined.party)
+        if self._recipe.shared is None:
+            self._recipe.shared = _open_store(self._recipe.project, joined)
+        self._client.subscribe_topic(TOPIC, self._on_event)
+        site, sources = pack_site(self._recipe.project), write_sources()
+        toolchain = read_toolchain()
+        options = {"replace": False}
+        parts = [dict(toolchain), site, sources, self._shared]
+        self._made_of = fingerprint(parts)[:8]
+        chosen = []
+        for spec in self._specs:
+            if why := find_tie(spec, self._recipe.project):
+                self._warn(f"{spec.name} is built here: {why}")
+            else:
+                chosen.append(spec)
+        if self._local is not None:
+            self._client.wait_for_workers(1, timeout=_START_S)
+        self._require_workers(toolchain)
+        self._tasks = make_tasks(self._recipe, chosen, made_of=self._made_of)
+        by_name = {spec.name: spec for spec in chosen}
+        self._orders = {
+            key: write_order(
+                by_name[task.guest],
+                task.stage,
+                shared=self._shared,
+                options=options,
+                site=site,
+                sources=sources,
+            )
+            for key, task in self._tasks.items()
+        }
+        self._share_mirrors(chosen)
+        self._submit()
+
+    def _share_mirrors(self, specs: Sequence[Spec]) -> None:
+        """The states of mirrors that are current here are those that workers build from."""
+        stage = next(iter(self._recipe.stages))
+        for spec in specs:
+            state = self._recipe.state(stage, spec)
+            if state.is_current and self._recipe.shared is not None:
+                self._recipe.shared.push(state.folder)
+
+    def _require_workers(self, toolchain: Mapping[str, str]) -> None:
+        """Name the workers that get nothing of us. EnvironmentFault where none would."""
+        assert self._client is not None
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        fit = 0
+        for worker in workers:
+            facts = worker.get("metrics", {}).get(TOPIC) or {}
+            differs = compare_toolchains(facts.get("toolchain", {}), toolchain)
+            if differs:
+                self._warn(f"{facts.get('name', worker['name'])} gets no work of ours: {differs}")
+            fit += not differs
+        if not fit:
+            raise EnvironmentFault(
+                f"{self._address} has no worker that builds what this machine would",
+                details="\n".join(sorted(self._told)),
+                hint="start one with this very version: doit fleet worker; or build without"
+                " workers=",
+            )
+
+    def _submit(self) -> None:
+        """All that is not built yet, in an order in which what others wait for stands first."""
+        assert self._client is not None
+        resource = toolchain_resource(read_toolchain())
+        for key, task in self._tasks.items():
+            if key in self.built:
+                continue
+            before = [self._futures[upper] for upper in task.after if upper in self._futures]
+            self._futures[key] = self._client.submit(
+                carry_out,
+                self._orders[key],
+                *before,
+                key=key,
+                priority=task.priority,
+                resources={task.slot: 1, resource: 1},
+                retries=engine.RETRIES,
+                pure=False,
+            )
+
+    def _await(self, key: Key) -> Built | None:
+        """Its result; None where it is to be built here, which was said."""
+        while True:
+            with self._lock:
+                future, times = self._futures.get(key), self._lost.times
+            if future is None:
+                return None
+            if future.status == "pending":
+                time.sleep(_POLL_S)
+                continue
+            if future.status == "finished":
+                return self._take(future, key)
+            if future.status == "error":
+                self._say_failed(key, future)
+                return None
+            if not self._is_back(times):
+                return None
+
+    def _take(self, future: Future[Built], key: Key) -> Built | None:
+        try:
+            result = future.result(timeout=engine.CONNECT_S)
+        except Exception as error:  # noqa: BLE001 - whatever the engine says, it is built here
+            self._warn(f"{_show(key)} is built here: its worker's answer did not come ({error})")
+            return None
+        return result if isinstance(result, Built) else None
+
+    def _is_back(self, times: int) -> bool:
+        """Whether the scheduler is there again, after it was lost; its work is handed over anew."""
+        with self._lock:
+            if self._lost.for_good or self._client is None:
+                return False
+            if self._lost.times != times:
+                return True
+            self._warn(f"{self._address} is lost; looking for it for {PATIENCE_S:.0f} s")
+            end = time.monotonic() + PATIENCE_S
+            while time.monotonic() < end and self._client.status == "connecting":
+                time.sleep(_POLL_S)
+            if self._client.status != "running":
+                self._lost.for_good = True
+                self._warn(f"{self._address} stays lost: what is not built yet is built here")
+                self._futures.clear()
+                return False
+            self._lost.times += 1
+            self._futures.clear()
+            self._submit()
+            return True
+
+    def _on_event(self, event: tuple[float, Any]) -> None:
+        facts = event[1]
+        key = tuple(facts.get("begins", ()))
+        if key in self._tasks:
+            print_line(f"  {_show(key)}  begun by {facts['by']}")
+            self._tell("fleet began", {"task": _show_plain(key), "worker": facts["by"]})
+
+    def _say_built(self, key: Key, built: Built) -> None:
+        did = f"built in {built.seconds:.1f} s" if built.was_built else "was there already"
+        print_line(f"  {_show(key)}  {did} ({built.worker})")
+        facts = {"worker": built.worker, "seconds": built.seconds, "built": built.was_built}
+        told = {"task": _show_plain(key), "fingerprint": built.fingerprint, **facts}
+        self._tell("fleet ended", told)
+
+    def _say_failed(self, key: Key, future: Future[Built]) -> None:
+        error = future.exception(timeout=engine.CONNECT_S)
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        self._warn(f"{_show(key)} is built here: {why[0]}")
+        self._tell("fleet failed", {"task": _show_plain(key), "error": why[0]})
+
+    def _warn(self, text: str) -> None:
+        with self._lock:
+            if text in self._told:
+                return
+            self._told.add(text)
+        print_line(WARNING, f" {text}")
+
+
+def _open_store(project: Project, joined: Joined) -> SharedStore:
+    folder = joined.party.folder if joined.party else find_certificates(project)
+    name = joined.party.name if joined.party else ""
+    return open_store(joined.store, folder, project.scratch, name=name)
+
+
+def _show(key: Key) -> str:
+    return f"{key[0]:<8} {key[1].partition('@')[0]:<20}"
+
+
+def _show_plain(key: Key) -> str:
+    return f"{key[0]}:{key[1].partition('@')[0]}"

@@ -1,0 +1,120 @@
+"""The programs of a fleet for tests: real processes, real TLS; only the stages are small.
+
+`python -m tests.fleet.programs scheduler|worker|build ...` is one of them, `... OUTPUT ANSWER` what
+a worker starts for an order.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline import interruption
+from pipeline.errors import PipelineError
+from pipeline.fleet import builder
+from pipeline.fleet.address import read_address
+from pipeline.fleet.daemons import be_scheduler, be_worker
+from pipeline.fleet.dispatch import Dispatch
+from pipeline.fleet.task_graph import BUILD
+from pipeline.fleet.workplace import Workplace
+from pipeline.project import Project
+from pipeline.recipe import Recipe
+from pipeline.spec import load_all
+from pipeline.stage import Job, Stage
+from pipeline.walls.certificates import find_party
+from tests import small
+
+PROGRAM = "tests.fleet.programs"
+SLOW_S = float(os.environ.get("FLEET_SLOW_S", "0.2"))
+
+
+def stages() -> list[Stage]:
+    """Small ones that take their time, so that a kill meets them."""
+    return [_slow(stage) if stage.is_shared else stage for stage in small.make_stages("1")]
+
+
+def _slow(stage: Stage) -> Stage:
+    def build(job: Job) -> None:
+        stage.build(job)
+        time.sleep(SLOW_S)
+
+    return replace(stage, build=build)
+
+
+def be_a_scheduler(root: str, certificates: str, party: str, listen: str) -> None:
+    be_scheduler(project_of(root), read_address(listen), find_party(Path(certificates), party))
+
+
+def be_a_worker(root: str, certificates: str, party: str, address: str, slots: str) -> None:
+    place = Workplace(
+        project_of(root), party, {BUILD: float(slots)}, certificates, party, builder=PROGRAM
+    )
+    be_worker(place, read_address(address), find_party(Path(certificates), party))
+
+
+def build(root: str, certificates: str, party: str, address: str, store: str) -> None:
+    """All guests of the folder, as doit builds them, stage after stage; its events to a file."""
+    project = project_of(root)
+    recipe = Recipe(project, stages())
+    specs = load_all(project.guests)
+    assert not specs.problems, specs.problems
+    told: list[dict[str, object]] = []
+    dispatch = Dispatch(
+        recipe,
+        list(specs.values()),
+        address,
+        store=store,
+        party=find_party(Path(certificates), party),
+        tell=lambda event, facts: told.append({"event": event, **facts}),
+    )
+    recipe.elsewhere = dispatch
+    for stage in recipe.stages:
+        for spec in specs.values():
+            state = recipe.build(stage, spec)
+            dispatch.compare(stage, spec, state.fingerprint)
+    Path(root, "events.json").write_text(json.dumps(told))
+    interruption.leave(0)
+
+
+def build_alone(root: str) -> None:
+    """The same without a fleet."""
+    project = project_of(root)
+    recipe = Recipe(project, stages())
+    for stage in recipe.stages:
+        for spec in load_all(project.guests).values():
+            recipe.build(stage, spec)
+
+
+def project_of(root: str) -> Project:
+    """Its folders below one."""
+    folder = Path(root)
+    (folder / "guests").mkdir(parents=True, exist_ok=True)
+    project = Project(folder, folder / "output", folder / "guests", folder)
+    project.prepare_output()
+    return project
+
+
+def main(word: str, *words: str) -> None:
+    """One of them."""
+    interruption.install()
+    roles: dict[str, Callable[..., None]] = {
+        "scheduler": be_a_scheduler,
+        "worker": be_a_worker,
+        "build": build,
+        "alone": build_alone,
+    }
+    if word in roles:
+        try:
+            roles[word](*words)
+        except PipelineError as error:
+            print(f"error: {error}\n{error.details}\n{error.hint}", flush=True)
+            interruption.leave(error.exit_code)
+    else:
+        builder.main(word, words[0], stages())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

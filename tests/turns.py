@@ -33,6 +33,7 @@ STORIES = {
         "a PV guest's life in a dom0",
         "a screen, the network and a CD of an HVM",
         "a host set up for guests",
+        "a web server behind a router",
     ),
     "fault": (
         "no PVH note",
@@ -44,6 +45,9 @@ STORIES = {
         "a dead test host",
         "an agent that stands still",
         "a full disk",
+        "another secret of DRBD",
+        "another address of DRBD's peer",
+        "another size of DRBD's disk",
     ),
 }
 TODAY = int(os.environ.get("DOMU_TEST_DAY") or datetime.now(UTC).toordinal())

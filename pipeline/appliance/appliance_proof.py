@@ -19,9 +19,9 @@ from pipeline.appliance.appliance_evidence import (
 from pipeline.appliance.members import Appliance
 from pipeline.appliance.replication_story import Story
 from pipeline.appliance.running_member import RunningMember, fill_in
-from pipeline.errors import GuestFailed, PipelineError, UsageError
+from pipeline.errors import Broken, GuestFailed, PipelineError, UsageError
 from pipeline.proof.artifact import Artifact, read_artifact
-from pipeline.proof.causes import likely_causes
+from pipeline.proof.causes import is_guest_lost, likely_causes
 from pipeline.proof.checks import holds, unasked
 from pipeline.proof.course import Course
 from pipeline.proof.evidence import Evidence
@@ -36,6 +36,8 @@ from pipeline.proof.timeouts import patient
 from pipeline.recipe import Recipe
 
 HOST = "host"
+LOST = "the emulated processor lost a guest, as it does now and then with PVH and HVM"
+AGAIN = "prove it again; a guest with type = 'pv' needs nothing of the kind"
 EXPECT_S = 60.0
 # Xen itself, and what it keeps for a guest: its page tables, its grants
 XEN_MIB, GUEST_MIB = 160, 16
@@ -162,7 +164,9 @@ class ApplianceRun:
             with self.evidence.phase("shut down"):
                 for member in reversed(self.members.values()):
                     member.shut_down()
-        except GuestFailed:
+        except GuestFailed as error:
+            if is_guest_lost(self.ground.agent.run(["xl", "dmesg"]).output):
+                raise Broken(LOST, details=error.brief, hint=AGAIN) from error
             self._find_causes()
             raise
         finally:

@@ -79,6 +79,17 @@ def find_host_fault(create: str) -> str:
     return next((cause for pattern, cause in _HOST if re.search(pattern, create)), "")
 
 
+# the guest's processor found at an address of Xen's own: SVM, as QEMU emulates it, mixes them up
+_LOST = re.compile(
+    r"Triple fault[^\0]{0,400}?RIP:\s+e008:\[<ffff82d[0-9a-f]+>\]\s[^\0]{0,200}?CONTEXT: hvm guest"
+)
+
+
+def is_guest_lost(xen_log: str) -> bool:
+    """Whether the emulator lost a PVH or HVM guest, which had done nothing."""
+    return bool(_LOST.search(xen_log))
+
+
 def likely_causes(seen: Seen) -> list[str]:
     """The known causes that fit, most telling first; may be empty."""
     found = [cause for pattern, cause in _CREATE if re.search(pattern, seen.create)]

@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +24,7 @@ UNBOOTABLE = ROOT / "docs" / "unbootable.toml"
 PICTURES = "proof-matrix"
 # column of the table: the checks that belong to it, by the start of their names
 COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("login", ("xl create", "login prompt", "root's login", "root's password")),
+    ("login", ("xl create", "login prompt", "ready:", "root's login", "root's password")),
     ("SSH", ("SSH with", "another key", "host key", "ssh -t")),
     ("state", ("system state", "failed units")),
     ("names", ("hostname", "/etc/hosts", "host name")),
@@ -50,10 +50,12 @@ _ORIGINS = {
 MOST_DISKS = 2  # root and swap; more is a kind of its own
 _HEAD = """# What has been booted
 
-Each line is one guest that was booted under real Xen and asked ([proof](../explanation/proof.md)
-says how). Seconds are those of the machine that proved it, whose processor is emulated where it
-says tcg: `login` from the start of `xl create` to the prompt, `all` the whole proof. In the second
-table numbers count checks that held; **✗** checks that did not, · nothing was asked.
+Each line is one guest, or one appliance, that was booted under real Xen and asked
+([proof](../explanation/proof.md) says how). Seconds are those of the machine that proved it, whose
+processor is emulated where it says tcg: `login` from the start of `xl create` to the prompt (of an
+appliance until all its guests are ready), `all` the whole proof. In the second table numbers count
+checks that held; **✗** checks that did not, · nothing was asked. `other` is above all
+what the guests of an appliance must do with each other.
 
 This page is generated from proof.json files: `python -m pipeline.proof.matrix --write`.
 """
@@ -89,9 +91,12 @@ class Proof:
         record = json.loads(path.read_bytes())
         facts, checks = dict(record["facts"]), record["checks"]
         counts: dict[str, list[int]] = {}
+        members = record.get("members", {})
         for check in checks:
             if check["ok"] is not None:
-                counts.setdefault(column_of(check["name"]), [0, 0])[not check["ok"]] += 1
+                column = column_of(check["name"], members)
+                counts.setdefault(column, [0, 0])[not check["ok"]] += 1
+        start = ("start",) if members else ("create", "boot to login")
         is_proven = record["verdict"] == "proven"
         return cls(
             guest=str(record["guest"]),
@@ -103,7 +108,7 @@ class Proof:
             reason=str(record["reason"]),
             proven_at=record["proven_at"],
             counts=counts,
-            login=_seconds(record["seconds"], "create", "boot to login"),
+            login=_seconds(record["seconds"], *start),
             total=_seconds(record["seconds"], "total"),
             failed=[_failure(check) for check in checks if check["ok"] is False and not is_proven],
             causes=[] if is_proven else list(record.get("causes", [])),
@@ -134,6 +139,8 @@ class Proof:
 
 def _kind_of(facts: dict[str, Any]) -> str:
     words = [str(facts.get("type", "")).upper(), str(facts.get("boot", ""))]
+    if guests := facts.get("guests"):
+        words = [f"appliance of {len(guests)} guests", words[0]]
     words += [str(facts[key]) for key in ("suite", "init", "format") if facts.get(key)]
     words += [word for fact, word in _ORIGINS.items() if facts.get(fact)]
     if "dhcp" in facts:
@@ -145,6 +152,8 @@ def _kind_of(facts: dict[str, Any]) -> str:
     words += ["no swap"] if facts.get("swap") == "0" else []
     words += [f"from {facts['starts from']}"] if facts.get("starts from") else []
     words += ["screen"] if facts.get("vnc") else []
+    words += ["replicated disk"] if facts.get("replicated") else []
+    words += ["shared disk"] if facts.get("shared") else []
     return ", ".join(words)
 
 
@@ -159,8 +168,11 @@ def _failure(check: dict[str, Any]) -> str:
     return f"{check['name']}: expected {check['expected']}, seen {seen}"
 
 
-def column_of(check: str) -> str:
-    """The column that a check is counted in."""
+def column_of(check: str, members: Collection[str] = ()) -> str:
+    """The column that a check is counted in; `members` of an appliance stand before its name."""
+    key, _, name = check.partition(": ")
+    if members:
+        return column_of(name) if key in members else OTHER
     return next((name for name, starts in COLUMNS if check.startswith(starts)), OTHER)
 
 

@@ -47,7 +47,8 @@ QUESTIONS = Path(__file__).with_name("host") / "questions"
 NO_KEY = "nothing is put into a guest on a real dom0: give prove_key=PATH"
 NO_CARD = "the guest has no card"
 NO_SSHD = "there is no sshd in it"
-LOGIN = r"\blogin: ?$"
+# a service or the kernel may go on in the line of the prompt
+LOGIN = r"\blogin: ?$|^[\w.-]+ login: "
 CREATE_S = 180.0
 # Xen's hotplug scripts have bounds of their own, which a busy machine breaks
 CREATE_TRIES = 3

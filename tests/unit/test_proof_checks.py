@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from pipeline.errors import Finding
-from pipeline.proof.causes import Seen, find_host_fault, likely_causes
+from pipeline.proof.causes import Seen, find_host_fault, is_guest_lost, likely_causes
 from pipeline.proof.checks import Answer, Expectation, judge, modules_for, read_answers
 from tests.specs import make_spec
 
@@ -161,3 +161,18 @@ def test_a_fault_of_the_host_is_not_the_guests() -> None:
     assert "memory" in find_host_fault("libxl: error: not enough free memory in the system")
     assert "no space" in find_host_fault("cannot write: No space left on device")
     assert find_host_fault("xc_dom_find_loader: no loader found") == ""
+
+
+def test_a_guest_that_the_emulator_lost_is_told_from_one_that_fell() -> None:
+    # of two boots at once under QEMU 7.2's SVM; the guest's own kernel is at ffffffff8...
+    lost = """(XEN) d2v0 Triple fault - invoking HVM shutdown action 1
+(XEN) *** Dumping Dom2 vcpu#0 state: ***
+(XEN) ----[ Xen-4.17.7  x86_64  debug=n  Not tainted ]----
+(XEN) CPU:    0
+(XEN) RIP:    e008:[<ffff82d0402044a5>]
+(XEN) RFLAGS: 0000000000000246   CONTEXT: hvm guest (d2v0)
+"""
+    assert is_guest_lost(lost)
+    own = lost.replace("e008:[<ffff82d0402044a5>]", "0010:[<ffffffff81c00e5a>]")
+    assert not is_guest_lost(own)
+    assert not is_guest_lost("(XEN) HVM: SVM enabled\n")

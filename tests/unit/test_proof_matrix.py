@@ -147,3 +147,22 @@ def test_a_check_that_nobody_knows_is_still_shown(tmp_path: Path) -> None:
     put(tmp_path, "web1", [("something new", True)])
     assert column_of("something new") == "other"
     assert "| other |" in render(read_proofs([tmp_path]), [])
+
+
+def test_an_appliance_has_a_line_of_its_own_with_what_its_guests_do_together(
+    tmp_path: Path,
+) -> None:
+    checks = [("a: login prompt on hvc0", True), ("b: swap", True), ("b: uname -r", False)]
+    checks += [("r0: healed: a", True), ("b knows a: by name", True)]
+    facts = {"guests": {"a": "pair-a", "b": "pair-b"}, "replicated": ["r0"], "type": "pv"}
+    members: dict[str, Any] = {"a": {}, "b": {}}
+    seconds = {"start": 90.4, "total": 300.0}
+    put(tmp_path, "pair", checks, facts=facts, members=members, seconds=seconds)
+
+    (proof,) = read_proofs([tmp_path])
+
+    assert proof.kind.startswith("appliance of 2 guests, PV, bookworm")
+    assert proof.kind.endswith("replicated disk")
+    assert proof.counts["other"] == [2, 0]
+    assert (proof.counts["login"], proof.counts["kernel"]) == ([1, 0], [0, 1])
+    assert (proof.login, proof.total) == ("90", "300")

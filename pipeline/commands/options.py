@@ -470,6 +470,11 @@ class Collect(Options, Printed):
         examples=["5G", "0"],
     )
     dry: StrictBool = Field(False, description="Only say what would go.")
+    store: StoreUrl | None = Field(
+        None,
+        description="Instead of what is kept here: the store that machines share.",
+        examples=["s3://builds/store"],
+    )
 
     @property
     def keep_mib(self) -> int:

@@ -30,6 +30,11 @@ _OBSOLETE = "cache/apt"  # apt's own until it was taken from the guests' scripts
 
 def collect_garbage(recipe: Recipe, specs: Specs, options: Collect) -> None:
     """Remove what no guest and no spec needs, oldest first, until the rest is within keep=SIZE."""
+    if options.store:
+        from pipeline.commands.shared_gc import collect_shared  # the libraries of a fleet, an extra
+
+        collect_shared(options)
+        return
     if options.dry:
         _collect(recipe, specs, options)
         return

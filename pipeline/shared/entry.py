@@ -5,6 +5,7 @@ an in-toto statement about the artifact's files. The packed files lie beside it 
 the upload that brought them, so that two uploads never mix.
 """
 
+import base64
 import json
 import re
 import uuid
@@ -155,6 +156,16 @@ def read_statement(
         raise _refusal(where, f"its form is not known ({said})") from error
     _require_same(entry, digests_of(statement["subject"]), stage, fingerprint, where)
     return entry
+
+
+def read_upload(content: bytes) -> str:
+    """The upload that a statement names, verified or not; "" for none: what it names may stay."""
+    try:
+        payload = json.loads(json.loads(content)["envelope"])["payload"]
+        upload = str(json.loads(base64.b64decode(payload))["predicate"]["upload"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return upload if UPLOAD.fullmatch(upload) else ""
 
 
 def _require_same(

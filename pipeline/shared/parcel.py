@@ -29,34 +29,34 @@ def pack(folder: Path, name: str, target: Path, *, sha256: str = "") -> Part:
     )
 
 
-def write_pieces(pieces: Iterable[bytes], target: Path, part: Part, where: str) -> None:
-    """What comes from a place, as a file; VerificationError unless it is what was signed."""
+def write_pieces(pieces: Iterable[bytes], target: Path, expected: int, where: str) -> None:
+    """What comes from a place, as a file; VerificationError unless it has so many bytes."""
     size = 0
     with open(target, "wb") as file:
         for piece in pieces:
             size += len(piece)
-            if size > part.packed_size:
-                raise _refusal(where, part, f"more than {part.packed_size} bytes")
+            if size > expected:
+                raise _refusal(where, f"more than {expected} bytes")
             file.write(piece)
-    if size < part.packed_size:
-        raise _refusal(where, part, f"cut short after {size} of {part.packed_size} bytes")
-    if digest_file(target) != part.packed_sha256:
-        raise _refusal(where, part, "other bytes than were signed")
+    if size < expected:
+        raise _refusal(where, f"cut short after {size} of {expected} bytes")
 
 
-def unpack(packed: Path, folder: Path, part: Part, built_at: float, where: str) -> None:
-    """Make the file below `folder`, with the mode and the time of its build."""
-    target = folder / part.name
+def unpack(packed: Path, folder: Path, part: Part, where: str) -> Path:
+    """Make the file below `folder`; VerificationError unless it is what was packed."""
+    target, where = folder / part.name, f"{where}: {part.name}"
+    if digest_file(packed) != part.packed_sha256:
+        raise _refusal(where, "other bytes than were packed")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         read_stream(packed, target, size=part.size)
     except VerificationError as error:
-        raise _refusal(where, part, error.brief) from error
+        raise _refusal(where, error.brief) from error
     if digest_file(target) != part.sha256:
-        raise _refusal(where, part, "it unpacks to other bytes than were signed")
+        raise _refusal(where, "it unpacks to other bytes")
     os.chmod(target, part.mode)
-    os.utime(target, (built_at, built_at))
+    return target
 
 
-def _refusal(where: str, part: Part, why: str) -> VerificationError:
-    return VerificationError(f"{where}: {part.name}: {why}", hint="nothing of it was used")
+def _refusal(where: str, why: str) -> VerificationError:
+    return VerificationError(f"{where}: {why}", hint="nothing of it was used")

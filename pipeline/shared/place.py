@@ -6,9 +6,10 @@ file appears whole, or not: under another name until it is, then by one step of 
 
 import os
 import stat
-import threading
 import time
 import uuid
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,11 +26,17 @@ from pipeline.files import CHUNK
 from pipeline.mirror.fetch import ATTEMPTS, OFFLINE, PAUSE_S, NotFound, fetch_bytes, open_at
 
 T = TypeVar("T")
+MARKER = "domu-store.json"  # what says that this is a store
+_AT_ONCE = 16 << 20
 MOST_SMALL = 4 << 20  # bytes of what is read at once: a statement, a lease
 
 
 class StoreTrouble(EnvironmentFault):
     """The shared store does not answer, or refuses: nothing is said about what it holds."""
+
+
+class StoreRefusal(StoreTrouble):
+    """It will answer the same if it is asked again."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,8 @@ def _open_far(url: str) -> Place:
     from s3fs import S3FileSystem  # aiobotocore: 600 ms
 
     options = {"use_listings_cache": False, "max_concurrency": 4}
-    s3 = S3FileSystem(skip_instance_cache=True, **options)
+    config = {"retries": {"max_attempts": 2}}
+    s3 = S3FileSystem(skip_instance_cache=True, config_kwargs=config, **options)
     return _Bucket(url, f"{parts.netloc}{path}", lambda: s3)
 
 
@@ -162,7 +170,9 @@ class _Folder(Place):
         self._root = root.rstrip("/")
         self._connect = connect
         self._explain = explain
-        self._of_thread = threading.local()  # paramiko's connections are for one thread each
+        # a connection is for one thread at a time; those that nobody uses are closed with the place
+        self._idle: deque[AbstractFileSystem] = deque()
+        weakref.finalize(self, _close_all, self._idle)
 
     def read(self, name: str, *, limit: int) -> bytes:
         def attempt(files: AbstractFileSystem) -> bytes:
@@ -248,34 +258,64 @@ class _Folder(Place):
             try:
                 with self._told(name) as files:
                     return what(files)
+            except StoreRefusal:
+                raise
             except StoreTrouble:
                 if number == self.tries - 1:
                     raise
         raise AssertionError
 
+    def _take(self) -> AbstractFileSystem:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
     @contextmanager
     def _told(self, name: str) -> Iterator[AbstractFileSystem]:
-        """This thread's connection; what its library raises in words."""
+        """A connection; what its library raises in words."""
+        files = None
         try:
-            if not hasattr(self._of_thread, "files"):
-                self._of_thread.files = self._connect()
-            yield self._of_thread.files
-        except (FileNotFoundError, FileExistsError, PipelineError):
+            files = self._take()
+            yield files
+            self._idle.append(files)
+        except (FileNotFoundError, FileExistsError, PipelineError, GeneratorExit):
+            self._idle.append(files)
             raise
         except Exception as error:  # noqa: BLE001 - each of fsspec's libraries has errors of its own
-            with suppress(AttributeError):
-                del self._of_thread.files
+            _close_all(deque([files] if files else []))
             said = str(error).partition("\n")[0][:300] or type(error).__name__
-            raise StoreTrouble(
-                f"{self.shown}/{name}: {said}",
-                hint=self._explain(error) or "is it there, and may this user read and write there?",
-            ) from error
+            hint = self._explain(error)
+            kind = StoreRefusal if hint else StoreTrouble
+            hint = hint or "is it there, and may this user read and write there?"
+            raise kind(f"{self.shown}/{name}: {said}", hint=hint) from error
+
+
+def _close_all(connections: deque[AbstractFileSystem]) -> None:
+    while connections:
+        getattr(connections.pop(), "close", int)()
 
 
 class _Bucket(_Folder):
     """A bucket of s3: no rename, but a put that fails where the object is there (If-None-Match)."""
 
     tries = 1  # botocore has its own
+
+    def read(self, name: str, *, limit: int) -> bytes:
+        """One request: opened as a file it would be two."""
+        content = self._attempt(name, lambda files: self._cat(files, name, limit + 1))
+        if len(content) > limit:
+            raise VerificationError(f"{self.shown}/{name}: larger than {limit >> 10} KiB")
+        return content
+
+    def pieces(self, name: str, size: int) -> Iterator[bytes]:
+        if size > _AT_ONCE:
+            yield from super().pieces(name, size)
+        else:
+            yield self._attempt(name, lambda files: self._cat(files, name, size + 1))
+
+    def _cat(self, files: AbstractFileSystem, name: str, size: int) -> bytes:
+        return bytes(files.cat_file(self._at(name), start=0, end=size))
 
     def create(self, name: str, content: bytes) -> bool:
         def attempt(files: AbstractFileSystem) -> None:

@@ -30,6 +30,10 @@ class SftpFolder(SFTPFileSystem):  # type: ignore[misc]
         assert channel is not None
         channel.settimeout(_SILENT_S)
 
+    def close(self) -> None:
+        """End the connection."""
+        self.client.close()
+
     def link(self, old: str, new: str) -> None:
         """A rename that fails where `new` is there, as version 3 of the protocol has it."""
         try:
@@ -46,6 +50,7 @@ def explain_refusal(error: Exception) -> str:
         return "its host key is not the one in ~/.ssh/known_hosts: ask its owner before anything"
     if "not found in known_hosts" in str(error):
         return "look at its key once and for all: ssh HOST, or ssh-keyscan and its owner's word"
-    if isinstance(error, paramiko.AuthenticationException):
+    has_no_key = "No authentication methods" in str(error)
+    if has_no_key or isinstance(error, paramiko.AuthenticationException):
         return "it takes none of this user's SSH keys: ssh-copy-id, or an agent"
     return ""

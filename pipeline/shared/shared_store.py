@@ -5,6 +5,7 @@ files for exactly that fingerprint. What is not right is named, dropped where th
 write, and built again. A store that does not answer is told once, and done without.
 """
 
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,21 +13,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from pipeline.console.progress import WARNING, print_line, progress_bar
 from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.mirror.fetch import ATTEMPTS
 from pipeline.scratch import remove_tree, scratch_folder
 from pipeline.shared import entry as entries
+from pipeline.shared.collection import USED
 from pipeline.shared.entry import Entry, Part
 from pipeline.shared.lease import PACE, Pace, leased
 from pipeline.shared.parcel import pack, unpack, write_pieces
-from pipeline.shared.place import Place, StoreTrouble, open_place
+from pipeline.shared.place import MARKER, Place, StoreTrouble, open_place
+from pipeline.shared.sealed_folder import put_sealed, take_sealed
 from pipeline.storage.refusals import require_folder_room
 from pipeline.store.store import BuildInfo, read_buildinfo
 from pipeline.walls.certificates import Party, find_party
-
-MARKER = "domu-store.json"
 
 
 @dataclass
@@ -79,14 +81,14 @@ class SharedStore:
         self.moved = Moved()
         self._place, self._authority, self._party = place, authority.read_bytes(), party
         self._scratch, self._is_strict, self._pace = scratch, is_strict, pace
-        self._is_down = False
+        self._given_up: set[str] = set()
         self._guard = threading.Lock()
         self._has_marker = False
 
     @property
     def is_writable(self) -> bool:
         """Whether what is built here goes there."""
-        return self._party is not None and self._place.is_writable and not self._is_down
+        return bool(self._party) and self._place.is_writable and "written" not in self._given_up
 
     def pull(
         self,
@@ -101,7 +103,7 @@ class SharedStore:
         `is_wanted` is asked before the files are fetched. Raises DiskFull, and StoreTrouble where
         that is strict.
         """
-        with self._forgiving():
+        with self._forgiving("read"):
             for is_last in (False, True):
                 entry = self._find(stage, fingerprint)
                 if entry is None or not is_wanted(entry.buildinfo):
@@ -115,7 +117,7 @@ class SharedStore:
         buildinfo = read_buildinfo(folder)
         if buildinfo is None or not self.is_writable:
             return False
-        with self._forgiving():
+        with self._forgiving("written"):
             self._require_marker()
             there = self._find(buildinfo.stage, buildinfo.fingerprint)
             if there is None or _is_newer(buildinfo, there.buildinfo):
@@ -135,6 +137,22 @@ class SharedStore:
         with self._hold(f"{stage}-{fingerprint[:32]}", say):
             yield
 
+    def push_sealed(self, name: str, folder: Path, key: bytes) -> None:
+        """Encrypt a guest's own files for who has the job's key (32 bytes). Raises StoreTrouble."""
+        self._require_marker()
+        size = put_sealed(self._place, name, folder, key, self._scratch)
+        with self._guard:
+            self.moved.pushed_bytes += size
+
+    def pull_sealed(self, name: str, target: Path, key: bytes) -> None:
+        """Fill `target` with them; they are gone from the store afterwards.
+
+        FileNotFoundError where there are none. Raises StoreTrouble, VerificationError.
+        """
+        size = take_sealed(self._place, name, target, key, self._scratch)
+        with self._guard:
+            self.moved.pulled_bytes += size
+
     @contextmanager
     def _hold(self, name: str, say: Callable[[str], None]) -> Iterator[None]:
         if not self.is_writable:
@@ -142,7 +160,7 @@ class SharedStore:
             return
         holder = leased(self._place, name, say, self._pace)
         is_held = False
-        with self._forgiving():
+        with self._forgiving("written"):
             self._require_marker()
             holder.__enter__()
             is_held = True
@@ -154,7 +172,7 @@ class SharedStore:
 
     def _find(self, stage: str, fingerprint: str) -> Entry | None:
         """The verified entry; None where there is none, or one that was dropped."""
-        if self._is_down:
+        if "read" in self._given_up:
             return None
         name = f"{entries.folder_of(stage, fingerprint)}/{entries.STATEMENT}"
         where = f"{self._place.shown}/{name}"
@@ -182,7 +200,8 @@ class SharedStore:
                 for number, part in enumerate(content.parts):
                     name = entries.part_name(folder, content.upload, number)
                     self._fetch_part(name, packed, part, where)
-                    unpack(packed, scratch, part, entry.buildinfo.built_at, where)
+                    made = unpack(packed, scratch, part, where)
+                    os.utime(made, (entry.buildinfo.built_at, entry.buildinfo.built_at))
                     packed.unlink()
                     bar.advance(part.packed_size)
         except FileNotFoundError as error:
@@ -195,6 +214,9 @@ class SharedStore:
             _clear(scratch)
             self._drop(stage, fingerprint, error, entry.signed, entry)
             return False
+        with suppress(PipelineError):
+            if self.is_writable:
+                self._place.replace(f"{folder}/{USED}", b"")
         with self._guard:
             self.moved.pulled_bytes += content.packed_bytes
         size = _show(content.packed_bytes)
@@ -205,7 +227,8 @@ class SharedStore:
         """A connection may break once; what is wrong is wrong."""
         for number in range(ATTEMPTS):
             try:
-                write_pieces(self._place.pieces(name, part.packed_size), packed, part, where)
+                pieces = self._place.pieces(name, part.packed_size)
+                write_pieces(pieces, packed, part.packed_size, f"{where}: {part.name}")
                 return
             except StoreTrouble:
                 if number == ATTEMPTS - 1:
@@ -265,7 +288,7 @@ class SharedStore:
             return
         place = entries.folder_of(stage, fingerprint)
         name = f"{place}/{entries.STATEMENT}"
-        with suppress(FileNotFoundError):
+        with self._forgiving("written"), suppress(FileNotFoundError):
             if seen and self._place.read(name, limit=entries.MOST_STATEMENT) != seen:
                 return  # somebody has mended it meanwhile
             self._place.remove(name)
@@ -291,18 +314,20 @@ class SharedStore:
         self._has_marker = True
 
     @contextmanager
-    def _forgiving(self) -> Iterator[None]:
-        """Trouble of the store is told, and the store not asked again, unless it is strict."""
+    def _forgiving(self, what: Literal["read", "written"]) -> Iterator[None]:
+        """Trouble of the store is told, and the store not asked so again, unless it is strict."""
         try:
             yield
         except StoreTrouble as error:
             if self._is_strict:
                 raise
             with self._guard:
-                is_told, self._is_down = self._is_down, True
+                is_told = what in self._given_up
+                self._given_up |= {"read", "written"} if what == "read" else {what}
             if not is_told:
                 print_line(WARNING, f" {error.brief}")
-                print_line(f"  {error.hint}; this run goes on without the shared store")
+                print_line(f"  {error.hint}")
+                print_line(f"  from here on the shared store is not {what} any more in this run")
 
 
 def _is_newer(own: BuildInfo, there: BuildInfo) -> bool:

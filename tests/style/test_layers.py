@@ -48,6 +48,7 @@ LATE = {
     "artifact/record.py": (1, "python-debian"),
     "commands/install.py": (1, "the libraries of the image repository, an extra"),
     "commands/help.py": (1, "what a Tab asks, and nobody else"),
+    "commands/store.py": (1, "the libraries of a fleet, an extra"),
     "compression.py": (3, "zstandard, lz4: few packages and kernels need them"),
     "console/progress.py": (1, "tqdm"),
     "guest/identity.py": (1, "cryptography"),

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from securesystemslib.signer import CryptoSigner
 
 from pipeline.errors import UsageError, VerificationError
 from pipeline.shared import entry
+from pipeline.shared.collection import GRACE_S, Inventory, remove, take_inventory
 from pipeline.shared.lease import Pace, leased
 from pipeline.shared.place import open_place
+from pipeline.store.gc import plan_collection
 from pipeline.store.store import BuildInfo, Store
 from pipeline.supply.envelope import make_statement, sign
 from pipeline.walls.certificates import Party
@@ -94,9 +97,9 @@ def test_a_mirrors_state_is_replaced_by_a_newer_one_and_never_by_an_older(two: T
     (two.two.folder(new) / "buildinfo.json").write_bytes(new.to_json())
     assert two.two.store().push(two.two.folder(new))
     assert not two.one.store().push(two.one.folder(old))
+    assert len(files_there(two.url)) == 1 + 1 + len(new.files), "nothing of the older one stays"
     pulled = two.one.pull(old)
     assert pulled is not None and pulled.identity == "tuesday"
-    assert len(files_there(two.url)) == 1 + 1 + len(new.files), "nothing of the older one stays"
 
 
 def test_what_is_not_wanted_is_not_fetched(two: Two) -> None:
@@ -336,3 +339,64 @@ def test_a_lease_that_is_kept_is_waited_for_however_long(tmp_path: Path) -> None
         assert other.is_alive() and len(waited) == 1
         ended.set()
     other.join()
+
+
+def _inventory(two: Two, grace_s: float = 0.0) -> Inventory:
+    return take_inventory(open_place(two.url), grace_s=grace_s)
+
+
+def _age(two: Two, seconds: float) -> None:
+    """All that lies there was written so long ago."""
+    for path in (two.root / "shared").rglob("*"):
+        state = path.stat()
+        os.utime(path, (state.st_mtime - seconds, state.st_mtime - seconds))
+
+
+def test_the_least_recently_used_goes_first_and_what_is_used_or_built_stays(two: Two) -> None:
+    two.push()
+    other = two.one.build("other")
+    assert two.one.store().push(two.one.folder(other))
+    _age(two, 2 * GRACE_S)
+    assert two.two.pull(two.built) is not None
+    inventory = _inventory(two, GRACE_S)
+    assert {entry.path.name[:8]: entry.needed_by for entry in inventory.entries} == {
+        two.built.fingerprint[:8]: "used within the hour",
+        other.fingerprint[:8]: "",
+    }
+    plan = plan_collection(inventory.entries, 0)
+    with two.one.store().lease("base", other.fingerprint):
+        (held,) = [entry for entry in _inventory(two, GRACE_S).entries if entry.needed_by[0] == "s"]
+        assert held.path.name == other.fingerprint[:32]
+    (gone,) = remove(open_place(two.url), inventory, plan.doomed)
+    assert gone.path.name == other.fingerprint[:32] and gone.size > 300_000
+    assert not [name for name in files_there(two.url) if other.fingerprint[:32] in name]
+    assert two.two.pull(two.built) is not None
+
+
+def test_what_no_statement_names_goes_once_it_is_old(two: Two) -> None:
+    two.push()
+    before = files_there(two.url)
+    litter = [
+        f"base/{two.built.fingerprint[:32]}/{'1' * 32}-0.zst",  # a killed upload's
+        f"base/{'2' * 32}/{'3' * 32}-0.zst",
+        f"base/{two.built.fingerprint[:32]}/.statement.json.0123456789ab",
+        f"leases/base-{'4' * 32}/000000001",
+        f"sealed/web1/{'5' * 32}-0",
+    ]
+    place = open_place(two.url)
+    for name in litter:
+        place.replace(name, b"x")
+    assert _inventory(two, GRACE_S).litter == ()
+    _age(two, 2 * GRACE_S)
+    inventory = _inventory(two, GRACE_S)
+    assert inventory.litter == tuple(sorted(litter))
+    assert list(remove(place, inventory, ())) == []
+    assert files_there(two.url) == sorted([*before, "clock"])
+
+
+def test_a_folder_that_is_no_store_is_left_alone(two: Two) -> None:
+    (two.root / "shared").mkdir()
+    (two.root / "shared/photo.jpg").write_text("dear")
+    with pytest.raises(UsageError, match="no shared store"):
+        _inventory(two)
+    assert files_there(two.url) == ["photo.jpg"]

@@ -282,6 +282,7 @@ class Dispatch:
         did = f"built in {built.seconds:.1f} s" if built.was_built else "was there already"
         print_line(f"  {_show(key)}  {did} ({built.worker})")
         facts = {"worker": built.worker, "seconds": built.seconds, "built": built.was_built}
+        facts |= {"moved": built.moved}
         told = {"task": _show_plain(key), "fingerprint": built.fingerprint, **facts}
         self._tell("fleet ended", told)
 

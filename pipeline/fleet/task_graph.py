@@ -4,6 +4,7 @@ It is pure: no engine is known here. A key is (stage, artifact): the stage is wh
 learns durations of, the rest is doit's name of the task, and a digest of all else that counts.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -88,9 +89,13 @@ def _with_all_before(recipe: Recipe, stages: Iterable[str]) -> set[str]:
 def _with_priorities(tasks: dict[Key, FleetTask]) -> dict[Key, FleetTask]:
     """By the work that waits for each, in tenths of a second: its own, and that of all behind it.
 
-    What most wait for comes first; of equal ones that with the longest way to go.
+    What most wait for comes first; of equal ones that with the longest way to go. But what is begun
+    is finished first: the only task that waits for another comes right after it, where its result
+    lies. So the first golden images are ready early, and whoever asked can go on from them
+    (docs/explanation/fleet.md).
     """
     behind: dict[Key, set[Key]] = {key: set() for key in tasks}
+    waiting = Counter(upper for task in tasks.values() for upper in task.after)
     for key in reversed(tasks):  # those that wait stand behind what they wait for
         for upper in tasks[key].after:
             behind[upper] |= behind[key] | {key}
@@ -101,6 +106,9 @@ def _with_priorities(tasks: dict[Key, FleetTask]) -> dict[Key, FleetTask]:
     ranks = {
         key: round(10 * (work(key) + sum(work(later) for later in behind[key]))) for key in tasks
     }
+    for key, task in tasks.items():
+        begun = [ranks[upper] + 1 for upper in task.after if waiting[upper] == 1]
+        ranks[key] = max([ranks[key], *begun])
     return {
         key: FleetTask(key, task.stage, task.guest, task.after, task.slot, ranks[key])
         for key, task in tasks.items()

@@ -32,9 +32,17 @@ def test_guests_that_agree_share_their_tasks_and_wait_for_one_another(tmp_path: 
     for key, task in tasks.items():
         assert set(task.after) <= seen, "what others wait for stands before them"
         seen.add(key)
-    assert all(
-        tasks[upper].priority > task.priority for task in tasks.values() for upper in task.after
-    )
+    rank = {task.stage: task.priority for task in tasks.values()}
+    assert rank["mirror"] > rank["base"] > rank["rootfs"]
+
+
+def test_a_golden_image_that_is_begun_is_finished_before_another_begins(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, {"web1": "", "db1": 'packages = ["vim"]\n'})
+    tasks = make_tasks(recipe, load_all(recipe.project.guests).values(), made_of="0")
+    rank = {(task.stage, task.guest): task.priority for task in tasks.values()}
+    assert rank["image", "web1"] > rank["rootfs", "db1"]
+    assert rank["image", "db1"] > rank["rootfs", "web1"]
+    assert rank["base", "db1"] > rank["rootfs", "db1"], "it has two behind it"
 
 
 def test_what_most_wait_for_comes_first(tmp_path: Path) -> None:

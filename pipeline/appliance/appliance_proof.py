@@ -7,7 +7,6 @@ what it is for. They are shut down in reverse. Nothing of the artifacts is chang
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +15,11 @@ from pipeline.appliance.appliance_evidence import (
     appliance_folder,
     seal_all,
 )
+from pipeline.appliance.appliance_file import HOST
 from pipeline.appliance.members import Appliance
 from pipeline.appliance.replication_story import Story
 from pipeline.appliance.running_member import RunningMember, fill_in
-from pipeline.errors import Broken, GuestFailed, PipelineError, UsageError
+from pipeline.errors import Broken, GuestFailed, UsageError
 from pipeline.proof.artifact import Artifact, read_artifact
 from pipeline.proof.causes import is_guest_lost, likely_causes
 from pipeline.proof.checks import holds, unasked
@@ -35,7 +35,6 @@ from pipeline.proof.testbed import Ground, choose_place
 from pipeline.proof.timeouts import patient
 from pipeline.recipe import Recipe
 
-HOST = "host"
 LOST = "the emulated processor lost a guest, as it does now and then with PVH and HVM"
 AGAIN = "prove it again; a guest with type = 'pv' needs nothing of the kind"
 EXPECT_S = 60.0
@@ -105,6 +104,12 @@ def refuse_misfit(name: str, artifacts: Mapping[str, Artifact]) -> None:
             f"{name}: its guests have {slots - 1} disks, the test host has slots for {SLOTS - 1}",
             hint="swap = '0' in the members' tables takes one each",
         )
+    xens = dict.fromkeys(each.spec.xen for each in listed if each.spec)
+    if len(xens) > 1:
+        raise UsageError(
+            f"{name}: its guests are for Xen {' and '.join(xens)}, a test host has one of them",
+            hint="give the members the same xen",
+        )
     for key, each in artifacts.items():
         if each.starts_from:
             raise UsageError(
@@ -171,8 +176,7 @@ class ApplianceRun:
             raise
         finally:
             for member in self.members.values():
-                with suppress(PipelineError):
-                    member.keep_evidence()
+                member.keep_evidence()
             self.evidence.take_over()
 
     def _start(self) -> None:

@@ -19,7 +19,7 @@ from pipeline.proof.replicated_state import State, read_states
 from pipeline.proof.replication_faults import QUESTION, Node, explain
 from pipeline.proof.timeouts import patient
 
-CONNECT_S = 30.0
+CONNECT_S, SEEN_S = 30.0, 3.0
 # DRBD asks its peer every ten seconds whether it is still there (ping-int)
 NOTICE_S = 45.0
 SYNC_S = 120.0
@@ -80,8 +80,9 @@ class Story:
     def _see_connected(self) -> None:
         """As both see it, and without a copy; else why not, in one line."""
         minor, nodes, before = self.resource.minor, [], len(self.evidence.failed)
-        for member in (self.first, self.second):
-            script = f"await '{TOGETHER}' {patient(CONNECT_S):.0f}\nset -- {self.name} {minor}\n"
+        # once the first has waited, the second has nothing to wait for
+        for member, bound_s in ((self.first, CONNECT_S), (self.second, SEEN_S)):
+            script = f"await '{TOGETHER}' {patient(bound_s):.0f}\nset -- {self.name} {minor}\n"
             answers = read_answers(self._ask(member, script + QUESTION))
             node = Node(member.session.artifact.short_hostname, answers)
             nodes.append(node)

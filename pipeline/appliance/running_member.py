@@ -7,9 +7,10 @@ import ipaddress
 import shlex
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pipeline.errors import Broken, GuestFailed
+from pipeline.errors import Broken, GuestFailed, PipelineError
 from pipeline.proof import lifecycle, loader
 from pipeline.proof.agent import Agent, Reply
 from pipeline.proof.artifact import BRIDGE
@@ -45,9 +46,9 @@ def run_until(command: str, seconds: float) -> list[str]:
 
 @dataclass
 class RunningMember:
-    """One of the guests: `key` is its name in the appliance, `private` bridges no host is on.
+    """One of the guests: `key` is its name in the appliance, on `private` bridges is no host.
 
-    `known` are the words that stand for addresses in commands: {KEY} of a member, {host}.
+    `shell` is open once it is ready, unless nobody is let in.
     """
 
     key: str
@@ -122,7 +123,8 @@ class RunningMember:
         if self.shell is not None:
             self.shell.leave()
         self.agent.demand(["xl", "destroy", self.name])
-        self._keep_console()
+        self.session.console.poll(wait_s=0)
+        self._earlier += self.session.console.text
         self.agent.demand(["rm", "-f", self.session.console.path])
         self.session.console = Console(self.agent, self.name)
 
@@ -153,13 +155,10 @@ class RunningMember:
         ]
 
     def keep_evidence(self) -> None:
-        """What its console showed, from first to last."""
-        self._keep_console()
-        self.evidence.console = self._earlier
-
-    def _keep_console(self) -> None:
-        self.session.console.poll(wait_s=0)
-        self._earlier += self.session.console.text
+        """What its console showed, from first to last, whether or not the host still answers."""
+        with suppress(PipelineError):
+            self.session.console.poll(wait_s=0)
+        self.evidence.console = self._earlier + self.session.console.text
 
     def _enter(self) -> None:
         cards = self.session.artifact.cards

@@ -43,6 +43,8 @@ def test_what_does_not_fit_into_the_test_host_is_refused_with_the_figures() -> N
         refuse_misfit("pair", {**fits, "b": member("b", 4096)})
     with pytest.raises(UsageError, match="have 8 disks, the test host has slots for 7"):
         refuse_misfit("pair", {"a": member("a", disks=4), "b": member("b", disks=4)})
+    with pytest.raises(UsageError, match=r"for Xen 4\.17 and 4\.20, a test host has one"):
+        refuse_misfit("pair", {"a": member("a"), "b": member("b", xen="4.20")})
 
 
 def test_a_disk_that_two_members_name_takes_one_slot() -> None:

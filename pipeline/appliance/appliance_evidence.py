@@ -1,7 +1,7 @@
 """The evidence of an appliance: one proof.json for all its guests, beside it their consoles."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pipeline.proof.evidence import Evidence
 from pipeline.proof.seals import Seal
 
 _OF_MEMBER = ("guest", "facts", "seconds", "injected")
+_OF_PLACE = ("xen", "test host", "accelerator")
 
 
 def appliance_folder(project: Project, name: str) -> Path:
@@ -50,11 +51,23 @@ class ApplianceEvidence(Evidence):
         for key, member in self.members.items():
             write_durably(folder / f"console-{key}.log", member.console.encode())
 
+    def seal_members(self, folder: Path, artifacts: Mapping[str, Artifact]) -> dict[str, Seal]:
+        """A seal on everything that boots, by its name as seen from `folder`; each has its own."""
+        for key, artifact in artifacts.items():
+            self.members[key].digests = artifact.digests()
+        return {
+            os.path.relpath(artifact.folder / name, folder): seal
+            for key, artifact in artifacts.items()
+            for name, seal in self.members[key].digests.items()
+        }
 
-def seal_all(folder: Path, artifacts: Iterable[Artifact]) -> dict[str, Seal]:
-    """A seal on everything that boots, by its name as seen from `folder`."""
-    return {
-        os.path.relpath(artifact.folder / name, folder): seal
-        for artifact in artifacts
-        for name, seal in artifact.digests().items()
-    }
+    def write_members(self, artifacts: Mapping[str, Artifact]) -> None:
+        """A proof beside each artifact, as of a guest alone: its verdict is that of the whole."""
+        for key, artifact in artifacts.items():
+            member = self.members[key]
+            member.verdict, member.is_unchanged = self.verdict, self.is_unchanged
+            member.reason = f"appliance {self.guest}: {self.reason}" if self.reason else ""
+            member.facts |= {name: self.facts[name] for name in _OF_PLACE if name in self.facts}
+            member.facts["member of"] = self.guest
+            member.seconds["total"] = self.seconds["total"]
+            member.write(artifact.evidence)

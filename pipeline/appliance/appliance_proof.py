@@ -10,11 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.appliance.appliance_evidence import (
-    ApplianceEvidence,
-    appliance_folder,
-    seal_all,
-)
+from pipeline.appliance.appliance_evidence import ApplianceEvidence, appliance_folder
 from pipeline.appliance.appliance_file import HOST
 from pipeline.appliance.members import Appliance
 from pipeline.appliance.replication_story import Story
@@ -75,14 +71,17 @@ def prove_artifacts(
     course = Course(recipe, evidence, folder, folder / FOLDER, as_json=asked.as_json)
 
     def prove(work: Path) -> None:
-        with course.entered(place, work, lambda: seal_all(folder, artifacts.values())) as (
-            ground,
-            seal,
-        ):
-            run = ApplianceRun(appliance, evidence, ground, artifacts, asked)
-            run.run(work, seal)
+        def measure() -> dict[str, Seal]:
+            return evidence.seal_members(folder, artifacts)
 
-    course.run(prove)
+        with course.entered(place, work, measure) as (ground, seal):
+            ApplianceRun(appliance, evidence, ground, artifacts, asked).run(work, seal)
+
+    try:
+        course.run(prove)
+    finally:
+        if "total" in evidence.seconds:
+            evidence.write_members(artifacts)
     return evidence
 
 

@@ -90,6 +90,8 @@ class Proof:
         """Raises OSError, ValueError, KeyError or TypeError for what is no proof.json."""
         record = json.loads(path.read_bytes())
         facts, checks = dict(record["facts"]), record["checks"]
+        if "member of" in facts:
+            raise ValueError(f"{path}: a line of its appliance")
         counts: dict[str, list[int]] = {}
         members = record.get("members", {})
         for check in checks:
@@ -179,7 +181,8 @@ def column_of(check: str, members: Collection[str] = ()) -> str:
 def read_proofs(folders: Iterable[Path], known: Iterable[Proof] = ()) -> list[Proof]:
     """The newest proof of each guest and kind, of those that are known and those in the folders.
 
-    Left out are unreadable ones and broken ones, which say nothing about the guest.
+    Left out are unreadable ones, broken ones, which say nothing about the guest, and those of
+    members, which the appliance's has.
     """
     newest = {proof.key: proof for proof in known}
     for path in sorted(path for folder in folders for path in folder.rglob(f"{FOLDER}/{PROOF}")):

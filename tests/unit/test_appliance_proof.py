@@ -13,7 +13,10 @@ from pipeline.proof.artifact import Artifact
 from pipeline.proof.checks import equal, holds
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.handover import bridge_addresses, count_slots
+from pipeline.proof.matrix import read_proofs
+from pipeline.proof.seals import read_verdict
 from pipeline.xen import xl
+from pipeline.xen.boot import Direct
 from tests.specs import make_spec
 
 CONFIGURATION = """
@@ -86,3 +89,31 @@ def test_one_proof_has_the_checks_of_all_and_the_console_of_each(tmp_path: Path)
     assert whole.console == "panic"
     assert set(record["members"]["b"]) == {"guest", "facts", "seconds", "injected"}
     assert (tmp_path / "console-a.log").read_text() == "up"
+
+
+def test_a_members_own_proof_has_the_verdict_of_the_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "guests/pair-a"
+    folder.mkdir(parents=True)
+    configuration = folder / "pair-a.cfg"
+    configuration.write_text("name = 'pair-a'")
+    (folder / "vmlinuz").touch()
+    artifact = member("pair-a", disks=0)
+    domain = replace(artifact.domain, boot=Direct(str(folder / "vmlinuz")))
+    artifact = Artifact(folder, configuration, folder / "proof", domain, artifact.spec)
+    whole = ApplianceEvidence("pair", members={"a": Evidence("pair-a")})
+    home = tmp_path / "appliances/pair"
+    home.mkdir(parents=True)
+
+    whole.digests = whole.seal_members(home, {"a": artifact})
+    whole.verdict, whole.seconds["total"] = "proven", 60.0
+    whole.write(home / "proof")
+    whole.write_members({"a": artifact})
+
+    assert "../../guests/pair-a/pair-a.cfg" in whole.digests
+    assert read_verdict(home).is_proven and read_verdict(folder).is_proven
+    whole.verdict, whole.reason = "failed", "1 of 9 checks do not hold"
+    whole.write_members({"a": artifact})
+    assert read_verdict(folder).reason.endswith("appliance pair: 1 of 9 checks do not hold")
+    assert read_proofs([tmp_path / "guests"]) == []
+    configuration.write_text("changed")
+    assert "is not what was booted" in read_verdict(home).reason

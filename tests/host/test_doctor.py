@@ -37,6 +37,7 @@ WEB1 = """name = "web1"
 type = "pvh"
 kernel = "/boot/no-kernel"
 memory = 256
+disk = [ "script=block-drbd, vdev=xvda1, target=r0" ]
 vif = [ "bridge=br-lan" ]
 """
 
@@ -164,7 +165,7 @@ UNMENDED = {
         {
             *("no-pae", "services", "ovmf", "advisories", "reboot", "programs"),
             *("pygrub", "pygrub-old", "pv-guest", "unseen", "auto-link"),
-            *("record", "config", "target", "bridge", "kernel-waits"),
+            *("record", "config", "target", "script", "bridge", "kernel-waits"),
         },
         {"cc_compile_date": "Sat Aug  1 13:23:03 UTC 2026"},
     ),

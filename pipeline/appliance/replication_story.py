@@ -133,7 +133,9 @@ class Story:
         resyncs, state = len(_RESYNC.findall(said)), self._read(said)
         seen = f"{state.out_of_sync if state else '?'} KiB out of sync, {resyncs} resyncs"
         name = f"{self.first.key} gets what it has missed"
-        self._note_equal(name, "0 KiB out of sync, 1 resyncs", seen)
+        # a busy machine may lose the connection once more meanwhile
+        ok = state is not None and state.out_of_sync == 0 and resyncs > 0
+        self._note(name, "0 KiB out of sync after a resync", seen, ok=ok)
         self._ask(self.second, "leave; state\n")
         kept = _read_sums(said := self._ask(self.first, "enter && sums; state\n"))
         name = f"{self.first.key} has what {self.second.key} wrote"
@@ -195,7 +197,7 @@ class Story:
 
     def _ask(self, member: RunningMember, script: str) -> str:
         prelude = _PRELUDE.format(resource=self.name, minor=self.resource.minor)
-        return member.run_script(prelude + script, timeout_s=STEP_S).output
+        return member.run("sh -s", stdin=prelude + script, timeout_s=STEP_S).output
 
     def _read(self, text: str) -> State | None:
         return read_states(text).get(self.resource.minor)

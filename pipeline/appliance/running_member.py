@@ -106,17 +106,11 @@ class RunningMember:
             with self.evidence.phase("questions"):
                 question(self.shell, self.session.artifact, self.evidence)
 
-    def run(self, command: str, *, timeout_s: float = COMMAND_S) -> Reply:
+    def run(self, command: str, *, stdin: str = "", timeout_s: float = COMMAND_S) -> Reply:
         """A shell line in it; raises Broken where nobody is inside."""
         if self.shell is None:
             raise Broken(f"{self.name}: nobody is let in who could ask: {self.credential.reason}")
-        return self.shell.run(command, timeout_s=patient(timeout_s))
-
-    def run_script(self, script: str, *, timeout_s: float = COMMAND_S) -> Reply:
-        """A script of the shell, told on standard input."""
-        if self.shell is None:
-            raise Broken(f"{self.name}: nobody is let in who could ask: {self.credential.reason}")
-        return self.shell.run("sh -s", stdin=script.encode(), timeout_s=patient(timeout_s))
+        return self.shell.run(command, stdin=stdin.encode(), timeout_s=patient(timeout_s))
 
     def destroy(self) -> None:
         """`xl destroy`: as if somebody pulled the plug."""

@@ -4,10 +4,10 @@ The recipe knows these two as protocols: the libraries of a fleet are no part of
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
@@ -40,6 +40,9 @@ class SharedArtifacts(Protocol):
 
 class Elsewhere(Protocol):
     """The workers that build for this run."""
+
+    def serve(self, recipe: Any, specs: Iterable[Spec]) -> None:
+        """The run builds these guests by this recipe, which may ask a mirror anew."""
 
     def wait(self, stage: str, spec: Spec) -> bool:
         """Return when a worker has built it; False where it is to be built here.

@@ -18,7 +18,7 @@ from pipeline.fleet.engine import connect
 from pipeline.fleet.handshake import find_own_party, require_party, require_scheduler
 from pipeline.fleet.services import SCHEDULER, WORKER, render_services
 from pipeline.fleet.status import HEAD, read_status, stop, table_of
-from pipeline.fleet.task_graph import BUILD, PROVE
+from pipeline.fleet.task_graph import BUILD
 from pipeline.fleet.workplace import Workplace
 from pipeline.mirror.proxy.units import write_units
 from pipeline.project import Project
@@ -66,12 +66,11 @@ def _be_scheduler(project: Project, asked: Fleet) -> None:
 def _be_worker(project: Project, asked: Fleet) -> None:
     party = find_own_party(project, asked.certificates, asked.party)
     build = max(1, (os.cpu_count() or 1) // 2) if asked.build is None else asked.build
-    slots = {BUILD: float(build), PROVE: float(asked.prove)}
     name = asked.worker or (party.name if party else os.uname().nodename)
     workplace = Workplace(
         project,
         name,
-        {slot: count for slot, count in slots.items() if count},
+        {BUILD: float(build)},
         str(party.folder if party else find_certificates(project)),
         party.name if party else "",
         asked.store or "",

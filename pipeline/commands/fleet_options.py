@@ -76,9 +76,6 @@ class Fleet(Options, Printed):
         description="For a worker: how many stages at once. Default: half of the processors.",
         examples=[2],
     )
-    prove: Slots = Field(
-        0, description="For a worker: how many proofs at once, 6 GB of memory each.", examples=[1]
-    )
     store: StoreUrl | None = Field(
         None,
         description="For a worker: the shared store as it reaches it. Default: as whoever asks.",

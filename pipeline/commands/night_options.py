@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StrictBool
 
 from pipeline.commands.options import (
+    ByFleet,
     Guest,
     GuestNames,
     Judged,
     NamedPath,
     Options,
     Printed,
-    Sharing,
     Signing,
     Unproven,
 )
@@ -28,7 +28,7 @@ _check_version = values.matching(
 )
 
 
-class Nightly(Options, Sharing, Printed, Judged):
+class Nightly(Options, ByFleet, Printed, Judged):
     """doit nightly."""
 
     name: GuestNames | None = Field(

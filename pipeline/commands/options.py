@@ -160,6 +160,11 @@ class Sharing(_Part):
         "(docs/how-to/shared-store.md). Default: DOMU_STORE's, then fleet.toml's; none: no store.",
         examples=["s3://builds/store", "sftp://store.lan/srv/store"],
     )
+
+
+class ByFleet(Sharing):
+    """Commands whose stages a fleet can build."""
+
     workers: Annotated[str, AfterValidator(check_workers)] | None = Field(
         None,
         description="Fleet that builds: its scheduler, or local:2, two workers of this machine's "
@@ -172,7 +177,7 @@ class Look(Members, Guests, SourceOptions):
     """Commands that read what was built."""
 
 
-class BuildGuests(Guests, BuildOptions, Sharing, Printed):
+class BuildGuests(Guests, BuildOptions, ByFleet, Printed):
     """Commands that build guests."""
 
 

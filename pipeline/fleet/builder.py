@@ -9,13 +9,13 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from pipeline import ROOT, interruption
-from pipeline.build_options import BuildOptions
 from pipeline.diagnosis import explained
 from pipeline.elsewhere import Elsewhere
 from pipeline.errors import PipelineError
@@ -23,12 +23,12 @@ from pipeline.files import write_durably
 from pipeline.fleet.orders import unpack_site
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.scratch import scratch_folder
+from pipeline.scratch import remove_or_warn, scratch_folder
 from pipeline.shared.shared_store import open_store
 from pipeline.spec import Spec
-from pipeline.stage import Stage
+from pipeline.stage import Stage, State
 from pipeline.stages import STAGES
-from pipeline.store.store import BuildInfo
+from pipeline.store.store import BuildInfo, Store
 
 _DOT_S = 0.5
 
@@ -42,6 +42,9 @@ class _BuiltBefore:
     def wait(self, stage: str, _spec: Spec) -> bool:
         """All but what is to be built now."""
         return stage != self._stage
+
+    def serve(self, *_asked: object) -> None:
+        """It is one order's."""
 
     def fetch(self, *_asked: object) -> BuildInfo | None:
         """The golden half alone travels so."""
@@ -65,11 +68,12 @@ def build(order: dict[str, Any], output: Path, stages: Sequence[Stage]) -> dict[
             is_strict=True,
         )
         before: Elsewhere = _BuiltBefore(order["stage"])
-        options = BuildOptions.model_validate(order["options"])
-        recipe = Recipe(project, stages, options=options, shared=shared, elsewhere=before)
+        recipe = Recipe(project, stages, shared=shared, elsewhere=before)
         begun = time.monotonic()
         for stage in _chain(recipe, order["stage"]):
+            _discard_other(recipe, stage, spec, order["states"].get(stage, ""))
             state = recipe.build(stage, spec)
+            _require_same(stage, state, order["states"].get(stage, state.identity))
         shared.push(state.folder)
         files = state.buildinfo.files if state.buildinfo else {}
         return {
@@ -79,6 +83,26 @@ def build(order: dict[str, Any], output: Path, stages: Sequence[Stage]) -> dict[
             "was_built": recipe.has_built(state),
             "moved": shared.moved.pulled_bytes + shared.moved.pushed_bytes,
         }
+
+
+def _discard_other(recipe: Recipe, stage: str, spec: Spec, wanted: str) -> None:
+    """Put away another state of the mirror than that of who asked, which is then pulled."""
+    state = recipe.state(stage, spec)
+    if not wanted or state.buildinfo is None or state.identity == wanted:
+        return
+    store = Store.of(recipe.project)
+    grave = recipe.project.scratch / f"other-{uuid.uuid4().hex[:8]}"
+    with store.lock(stage, state.fingerprint):
+        store.discard(stage, state.fingerprint, grave)
+    remove_or_warn(grave)
+
+
+def _require_same(stage: str, state: State, wanted: str) -> None:
+    if state.identity != wanted:
+        raise PipelineError(
+            f"{stage}: its state is {state.identity[:8]}, of the order's {wanted[:8]}: another"
+            " build has put a newer one into the shared store"
+        )
 
 
 def _chain(recipe: Recipe, last: str) -> list[str]:

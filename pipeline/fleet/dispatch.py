@@ -7,7 +7,8 @@ used. What no worker can do, or did not, is built here.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from distributed import Client, Future
 
 from pipeline import interruption
 from pipeline.console.progress import WARNING, print_line
-from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.errors import EnvironmentFault, PipelineError, UsageError
 from pipeline.files import fingerprint
 from pipeline.fleet import engine
 from pipeline.fleet.address import count_local, read_address
@@ -24,7 +25,7 @@ from pipeline.fleet.handshake import require_party, require_scheduler
 from pipeline.fleet.local_fleet import Joined, LocalFleet
 from pipeline.fleet.orders import find_tie, pack_site, write_order, write_sources
 from pipeline.fleet.result import Built
-from pipeline.fleet.task_graph import FleetTask, Key, key_of, make_tasks
+from pipeline.fleet.task_graph import FleetTask, Key, is_asked_here, key_of, make_tasks
 from pipeline.fleet.toolchain import compare_toolchains, read_toolchain, toolchain_resource
 from pipeline.fleet.workplace import TOPIC, carry_out
 from pipeline.project import Project
@@ -89,13 +90,18 @@ class Dispatch:
         self._told: set[str] = set()
         self._lost = _Lost()
         self._made_of = ""
+        self._trouble: PipelineError | None = None
         self.built: dict[Key, Built] = {}
 
     def wait(self, stage: str, spec: Spec) -> bool:
         """Return when a worker has built it; False where it is to be built here."""
+        if is_asked_here(self._recipe, stage):
+            return False
         with self._lock:
+            if self._trouble is not None:
+                raise self._trouble
             if self._client is None and not self._lost.for_good:
-                self._begin()
+                self._begin_or_remember()
         key = key_of(self._recipe, stage, spec, made_of=self._made_of)
         if key not in self._tasks:
             return False
@@ -108,6 +114,10 @@ class Dispatch:
         if is_new:
             self._say_built(key, built)
         return True
+
+    def serve(self, recipe: Recipe, specs: Iterable[Spec]) -> None:
+        """The run builds these by this recipe: a night asks its mirrors anew."""
+        self._recipe, self._specs = recipe, list(specs)
 
     def fetch(
         self, _stage: str, _spec: Spec, _fingerprint: str, _scratch: object
@@ -127,16 +137,26 @@ class Dispatch:
 
     def close(self) -> None:
         """Take back what nobody waits for any more, and leave."""
-        with self._lock:
-            client, self._client = self._client, None
-            futures, self._futures = dict(self._futures), {}
-            self._lost.for_good = True
+        is_held = self._lock.acquire(timeout=_CANCEL_S)  # who begins has it, and is interrupted too
+        client, self._client = self._client, None
+        futures, self._futures = dict(self._futures), {}
+        self._lost.for_good = True
+        if is_held:
+            self._lock.release()
         if client is not None:
-            with suppress(Exception):  # noqa: BLE001 - it may be gone; what is left of us goes anyway
+            with suppress(OSError, TimeoutError, RuntimeError):  # the scheduler may be gone
                 client.cancel(list(futures.values()), asynchronous=False)
-            client.close(timeout=_CANCEL_S)
+                client.close(timeout=_CANCEL_S)
         if self._local is not None:
             self._local.end()
+
+    def _begin_or_remember(self) -> None:
+        """What is wrong with the fleet is wrong for every stage."""
+        try:
+            self._begin()
+        except PipelineError as error:
+            self._trouble = error
+            raise
 
     def _begin(self) -> None:
         """Meet the scheduler, see whose tools are ours, hand the whole graph over."""
@@ -148,43 +168,49 @@ class Dispatch:
         if self._recipe.shared is None:
             self._recipe.shared = _open_store(self._recipe.project, joined)
         self._client.subscribe_topic(TOPIC, self._on_event)
-        site, sources = pack_site(self._recipe.project), write_sources()
-        toolchain = read_toolchain()
-        options = {"replace": False}
-        parts = [dict(toolchain), site, sources, self._shared]
-        self._made_of = fingerprint(parts)[:8]
-        chosen = []
-        for spec in self._specs:
-            if why := find_tie(spec, self._recipe.project):
-                self._warn(f"{spec.name} is built here: {why}")
-            else:
-                chosen.append(spec)
         if self._local is not None:
             self._client.wait_for_workers(1, timeout=_START_S)
+        toolchain = read_toolchain()
         self._require_workers(toolchain)
+        states = self._ask_mirrors()
+        chosen = [spec for spec in self._specs if spec.name in states]
+        shared = {
+            "shared": self._shared,
+            "site": pack_site(self._recipe.project),
+            "sources": write_sources(),
+        }
+        self._made_of = fingerprint([dict(toolchain), shared, states])[:8]
         self._tasks = make_tasks(self._recipe, chosen, made_of=self._made_of)
         by_name = {spec.name: spec for spec in chosen}
         self._orders = {
-            key: write_order(
-                by_name[task.guest],
-                task.stage,
-                shared=self._shared,
-                options=options,
-                site=site,
-                sources=sources,
-            )
+            key: write_order(by_name[task.guest], task.stage, states=states[task.guest], **shared)
             for key, task in self._tasks.items()
         }
-        self._share_mirrors(chosen)
         self._submit()
 
-    def _share_mirrors(self, specs: Sequence[Spec]) -> None:
-        """The states of mirrors that are current here are those that workers build from."""
-        stage = next(iter(self._recipe.stages))
-        for spec in specs:
-            state = self._recipe.state(stage, spec)
-            if state.is_current and self._recipe.shared is not None:
-                self._recipe.shared.push(state.folder)
+    def _ask_mirrors(self) -> dict[str, dict[str, str]]:
+        """By guest what workers build from; without those that only this machine can build."""
+        states: dict[str, dict[str, str]] = {}
+        for spec in self._specs:
+            try:
+                why = find_tie(spec, self._recipe.project)
+                states |= {} if why else {spec.name: self._share_mirrors(spec)}
+            except PipelineError as error:  # of its mirror: its own build says it in full
+                why = error.brief
+            if why:
+                self._warn(f"{spec.name} is built here: {why}")
+        return states
+
+    def _share_mirrors(self, spec: Spec) -> dict[str, str]:
+        """Ask the guest's mirror, unless that was done; its identity is what workers build from."""
+        states = {}
+        for stage in self._recipe.stages:
+            if is_asked_here(self._recipe, stage):
+                state = self._recipe.build(stage, spec)
+                if self._recipe.shared is not None:
+                    self._recipe.shared.push(state.folder)
+                states[stage] = state.identity
+        return states
 
     def _require_workers(self, toolchain: Mapping[str, str]) -> None:
         """Name the workers that get nothing of us. EnvironmentFault where none would."""
@@ -245,7 +271,7 @@ class Dispatch:
     def _take(self, future: Future[Built], key: Key) -> Built | None:
         try:
             result = future.result(timeout=engine.CONNECT_S)
-        except Exception as error:  # noqa: BLE001 - whatever the engine says, it is built here
+        except (OSError, TimeoutError, CancelledError) as error:
             self._warn(f"{_show(key)} is built here: its worker's answer did not come ({error})")
             return None
         return result if isinstance(result, Built) else None

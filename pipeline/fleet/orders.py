@@ -113,16 +113,22 @@ def _pack_file(path: Path) -> dict[str, Any]:
 
 
 def write_order(
-    spec: Spec, stage: str, *, shared: str, options: Mapping[str, Any], site: str, sources: str
+    spec: Spec,
+    stage: str,
+    *,
+    shared: str,
+    site: str,
+    sources: str,
+    states: Mapping[str, str],
 ) -> dict[str, Any]:
-    """An order, as JSON has it."""
+    """An order, as JSON has it; `states` are the identities of the stages that were built here."""
     values = spec.model_dump(mode="json", exclude_defaults=True, exclude=set(SECRET_KEYS))
     values.pop("root_password_file", None)
     return {
         "stage": stage,
         "spec": values,
-        "options": dict(options),
         "store": shared,
         "site": site,
         "sources": sources,
+        "states": dict(states),
     }

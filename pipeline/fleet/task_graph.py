@@ -49,16 +49,21 @@ def make_tasks(
 ) -> dict[Key, FleetTask]:
     """The tasks for these guests, those that others wait for before them.
 
-    `made_of` is the digest of what the spec does not say (program, tools, options). `last` are the
-    stages that are wanted, with all before them. With `proves` each guest is proven as well.
+    `made_of` is the digest of what the spec does not say (program, tools, states of mirrors).
+    `last` are the stages that are wanted, with all before them. With `proves` each guest is proven
+    as well.
     """
     tasks: dict[Key, FleetTask] = {}
     for spec in specs:
         wanted = _with_all_before(recipe, last)
         for stage in (name for name in recipe.stages if name in wanted):
+            if is_asked_here(recipe, stage):
+                continue
             key = key_of(recipe, stage, spec, made_of=made_of)
             after = tuple(
-                key_of(recipe, upper, spec, made_of=made_of) for upper in recipe.stages[stage].after
+                key_of(recipe, upper, spec, made_of=made_of)
+                for upper in recipe.stages[stage].after
+                if not is_asked_here(recipe, upper)
             )
             tasks.setdefault(key, FleetTask(key, stage, spec.name, after))
         if proves:
@@ -66,6 +71,11 @@ def make_tasks(
             key = (PROVE, f"{spec.name}@{made_of}")
             tasks[key] = FleetTask(key, PROVE, spec.name, ends, PROVE)
     return _with_priorities(tasks)
+
+
+def is_asked_here(recipe: Recipe, stage: str) -> bool:
+    """A mirror's state is asked by whoever builds: all of a fleet then build from that one."""
+    return recipe.stages[stage].ages
 
 
 def key_of(recipe: Recipe, stage: str, spec: Spec, *, made_of: str) -> Key:

@@ -65,6 +65,8 @@ def spend_night(recipe: Recipe, specs: Specs, plan: Plan) -> Spent:
         write_journal(project, journal)
         stages = [_asked_anew(stage) for stage in recipe.stages.values()]
         fresh = Recipe(project, stages, shared=recipe.shared, elsewhere=recipe.elsewhere)
+        if fresh.elsewhere is not None:
+            fresh.elsewhere.serve(fresh, [specs[name] for name in plan.guests if name in specs])
         guests = _spend_guests(fresh, specs, plan, journal)
         faults = [*_serve(project, plan.file.passphrase)]
         notes += [f"{fault.brief}; {fault.hint}" for fault in faults]

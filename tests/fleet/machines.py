@@ -18,7 +18,7 @@ from pipeline.walls.certificates import make_authority, make_party
 from tests.fleet.programs import PROGRAM
 from tests.workshop import ROOT
 
-START_S, BUILD_S = 60.0, 240.0
+START_S, BUILD_S = 240.0, 480.0
 GUEST = 'suite = "bookworm"\nsize = "256M"\nswap = "2M"\n'
 PARTIES = ("scheduler", "build1", "build2", "desk")
 

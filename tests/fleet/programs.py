@@ -41,7 +41,7 @@ def _slow(stage: Stage) -> Stage:
         stage.build(job)
         time.sleep(SLOW_S)
 
-    return replace(stage, build=build)
+    return replace(stage, build=build, ages=stage.name == "mirror")
 
 
 def be_a_scheduler(root: str, certificates: str, party: str, listen: str) -> None:

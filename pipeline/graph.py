@@ -65,7 +65,7 @@ class IsCurrent:
         self._spec = spec
         self.reason = ""
         self.early_s = 0.0  # it was built for so long before its task
-        self.came_from_elsewhere = False  # another run built it while this one waited
+        self.origin = "built"  # or pulled; "" where another run built it while this one waited
 
     def __call__(self, *_arguments: object) -> bool:
         """What doit asks, with the task and its saved values."""
@@ -264,7 +264,7 @@ class Graph:
                 self.dispatch.wait(stage, spec)
             with self.places:
                 state = self.recipe.build(stage, spec)
-            current.came_from_elsewhere = not self.recipe.has_built(state)
+            current.origin = self.recipe.origin(state)
             if self.dispatch:
                 self.dispatch.compare(stage, spec, state.fingerprint)
 

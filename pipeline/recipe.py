@@ -366,13 +366,13 @@ class Recipe:
         if state.trouble is not None:
             raise state.trouble
         if missing := sorted(stage.takes.keys() - state.taken.keys()):
-            raise PipelineError(
-                f"what it takes of {missing[0]} is not known", hint="build again: that changed"
-            )
+            brief = f"what it takes of {missing[0]} is not known"
+            raise PipelineError(brief, hint="build again: that changed")
 
-    def has_built(self, state: State) -> bool:
-        """Whether this run made the artifact, not one that it waited for."""
-        return state.folder in self._just_built
+    def origin(self, state: State) -> str:
+        """`built` or `pulled` by this run; "" for another one, which it may have waited for."""
+        pulled = "pulled" if state.folder in self._pulled else ""
+        return "built" if state.folder in self._just_built else pulled
 
     def _obtain(self, stage: Stage, spec: Spec, state: State) -> None:
         """Out of the shared store, else by building it, for all who share that."""

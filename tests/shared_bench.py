@@ -88,11 +88,11 @@ def files_there(url: str) -> list[str]:
     return [listed.name for listed in open_place(url).list("")]
 
 
-def same_bytes(one: Path, other: Path) -> bool:
-    """All files of both folders, with their modes."""
+def same_bytes(one: Path, other: Path, *, but: str = "") -> bool:
+    """All files of both folders, with their modes; `but` one that says when it was built."""
 
     def read(folder: Path) -> dict[str, tuple[int, bytes]]:
-        files = [path for path in folder.rglob("*") if path.is_file()]
+        files = [path for path in folder.rglob("*") if path.is_file() and path.name != but]
         return {
             str(path.relative_to(folder)): (path.stat().st_mode, path.read_bytes())
             for path in files

@@ -70,9 +70,11 @@ class StageReporter:
         """A task ended well."""
         seconds = time.monotonic() - self._started.get(task.name, time.monotonic())
         seconds += task.meta["current"].early_s if _is_stage(task) else 0
-        if _is_stage(task) and task.meta["current"].came_from_elsewhere:
+        origin = task.meta["current"].origin if _is_stage(task) else ""
+        if _is_stage(task) and origin != "built":
             self._end(task, "reused", seconds=round(seconds, 3))
-            _print_stage(task, _REUSED, "", "another run has just built it")
+            why = "from the shared store" if origin else "another run has just built it"
+            _print_stage(task, _REUSED, f" {seconds:6.1f} s" if origin else "", why)
             return
         self._end(task, "built" if _is_stage(task) else "done", seconds=round(seconds, 3))
         if _is_stage(task):

@@ -80,7 +80,7 @@ def build(order: dict[str, Any], output: Path, stages: Sequence[Stage]) -> dict[
             "fingerprint": state.fingerprint,
             "seconds": round(time.monotonic() - begun, 3),
             "size": sum(int(facts["size"]) for facts in files.values()),
-            "was_built": recipe.has_built(state),
+            "was_built": recipe.origin(state) == "built",
             "moved": shared.moved.pulled_bytes + shared.moved.pushed_bytes,
         }
 

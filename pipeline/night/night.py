@@ -163,7 +163,7 @@ def _list_mirrors(
         if guest.verdict == "not begun" or guest.guest not in specs:
             continue
         state = recipe.state("mirror", specs[guest.guest])
-        if recipe.has_built(state):
+        if recipe.origin(state):
             for source in read_table(state.folder / SNAPSHOT, "a snapshot")["sources"]:
                 shown[f"{without_credentials(source['uri'])} {source['suite']}"] = source["date"]
         elif guest.fault and guest.fault.stage == "mirror":

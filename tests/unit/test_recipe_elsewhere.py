@@ -142,7 +142,7 @@ def test_an_artifact_that_is_too_old_is_not_pulled_unless_a_worker_built_it_for_
     assert fleet.build("base", spec).is_current
     assert two.built == ["base guest"]
     assert workers.asked == ["base guest"]
-    assert not fleet.has_built(fleet.state("base", spec))
+    assert fleet.origin(fleet.state("base", spec)) == "pulled"
 
 
 def test_a_guests_own_half_is_taken_from_a_worker_and_published_as_ever(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.files import fingerprint
 from pipeline.project import Project
-from pipeline.shared.place import open_place
+from pipeline.remote.place import open_place
 from pipeline.shared.shared_store import SharedStore, open_store
 from pipeline.store.store import BuildInfo, Store, list_files
 from pipeline.walls.certificates import make_authority, make_party

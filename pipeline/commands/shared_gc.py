@@ -4,8 +4,8 @@ from pipeline.commands.options import Collect
 from pipeline.commands.summary import show_size
 from pipeline.console.answer import ANSWER
 from pipeline.console.progress import print_line
+from pipeline.remote.place import open_place
 from pipeline.shared.collection import remove, take_inventory
-from pipeline.shared.place import open_place
 from pipeline.store.gc import Entry, plan_collection
 
 _MIB = 1 << 20

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UsageError
+from pipeline.remote.place import MOST_SMALL, Listed, Place
 from pipeline.shared import entry as entries
 from pipeline.shared import lease, sealed_folder
-from pipeline.shared.place import MARKER, MOST_SMALL, Listed, Place
+from pipeline.shared.entry import MARKER
 from pipeline.store.gc import Entry
 
 CLOCK, USED = "clock", "used"
@@ -34,7 +35,7 @@ class Inventory:
 
 
 def take_inventory(place: Place, *, grace_s: float = GRACE_S) -> Inventory:
-    """All that lies there. Raises UsageError for what is no store, StoreTrouble."""
+    """All that lies there. Raises UsageError for what is no store, PlaceTrouble."""
     try:
         place.read(MARKER, limit=MOST_SMALL)
     except FileNotFoundError as error:

@@ -34,6 +34,7 @@ from pipeline.store.store import BUILDINFO, BuildInfo
 from pipeline.supply.envelope import digests_of, make_statement, open_envelope, sign
 from pipeline.walls.certificates import Party, check_certificate, name_of
 
+MARKER = "domu-store.json"  # what says that this is a store
 STATEMENT, PACKED = "statement.json", ".zst"
 MOST_STATEMENT = 4 << 20
 PREDICATE = "https://domu-pipeline.example/shared-artifact/v1"

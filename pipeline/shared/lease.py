@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.shared.place import MOST_SMALL, Place
+from pipeline.remote.place import MOST_SMALL, Place
 
 FOLDER = "leases"
 _Seen = dict[str, bytes]
@@ -39,7 +39,7 @@ PACE = Pace()
 def leased(place: Place, name: str, on_wait: Callable[[str], None], pace: Pace) -> Iterator[None]:
     """Hold the lease of this name; `on_wait` is told once who has it, if somebody has.
 
-    Raises StoreTrouble. Where the place is lost meanwhile the work goes on without a lease: two may
+    Raises PlaceTrouble. Where the place is lost meanwhile the work goes on without a lease: two may
     then do the same, and one of them is published.
     """
     folder = f"{FOLDER}/{name}"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.remote.place import Place
 from pipeline.scratch import scratch_folder
 from pipeline.shared.entry import MOST_STATEMENT, Part, new_upload
 from pipeline.shared.parcel import pack, unpack, write_pieces
-from pipeline.shared.place import Place
 from pipeline.shared.sealed import seal, sealed_bytes, unseal
 
 FOLDER = "sealed"

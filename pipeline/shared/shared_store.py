@@ -18,13 +18,13 @@ from typing import Literal
 from pipeline.console.progress import WARNING, print_line, progress_bar
 from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.mirror.fetch import ATTEMPTS
+from pipeline.remote.place import Place, PlaceTrouble, open_place, refuse_others
 from pipeline.scratch import remove_tree, scratch_folder
 from pipeline.shared import entry as entries
 from pipeline.shared.collection import USED
-from pipeline.shared.entry import Entry, Part
+from pipeline.shared.entry import MARKER, Entry, Part
 from pipeline.shared.lease import PACE, Pace, leased
 from pipeline.shared.parcel import pack, unpack, write_pieces
-from pipeline.shared.place import MARKER, Place, StoreTrouble, open_place
 from pipeline.shared.sealed_folder import put_sealed, take_sealed
 from pipeline.storage.refusals import require_folder_room
 from pipeline.store.store import BuildInfo, read_buildinfo
@@ -58,6 +58,7 @@ def open_store(
     if any(path.name != "ca-key.pem" for path in certificates.glob("*-key.pem")):
         party = find_party(certificates, name)
         party.require_valid()
+    refuse_others(url)
     return SharedStore(open_place(url), authority, party, scratch, is_strict=is_strict)
 
 
@@ -100,7 +101,7 @@ class SharedStore:
     ) -> BuildInfo | None:
         """Fill `scratch` with the verified files of an artifact; None where there is none to use.
 
-        `is_wanted` is asked before the files are fetched. Raises DiskFull, and StoreTrouble where
+        `is_wanted` is asked before the files are fetched. Raises DiskFull, and PlaceTrouble where
         that is strict.
         """
         with self._forgiving("read"):
@@ -138,7 +139,7 @@ class SharedStore:
             yield
 
     def push_sealed(self, name: str, folder: Path, key: bytes) -> None:
-        """Encrypt a guest's own files for who has the job's key (32 bytes). Raises StoreTrouble."""
+        """Encrypt a guest's own files for who has the job's key (32 bytes). Raises PlaceTrouble."""
         self._require_marker()
         size = put_sealed(self._place, name, folder, key, self._scratch)
         with self._guard:
@@ -147,7 +148,7 @@ class SharedStore:
     def pull_sealed(self, name: str, target: Path, key: bytes) -> None:
         """Fill `target` with them; they are gone from the store afterwards.
 
-        FileNotFoundError where there are none. Raises StoreTrouble, VerificationError.
+        FileNotFoundError where there are none. Raises PlaceTrouble, VerificationError.
         """
         size = take_sealed(self._place, name, target, key, self._scratch)
         with self._guard:
@@ -230,7 +231,7 @@ class SharedStore:
                 pieces = self._place.pieces(name, part.packed_size)
                 write_pieces(pieces, packed, part.packed_size, f"{where}: {part.name}")
                 return
-            except StoreTrouble:
+            except PlaceTrouble:
                 if number == ATTEMPTS - 1:
                     raise
 
@@ -307,7 +308,7 @@ class SharedStore:
         other = word.replace(b"made_by", b"tried_by")
         if self._place.create(MARKER, word) and self._place.create(MARKER, other):
             self._place.remove(MARKER)
-            raise StoreTrouble(
+            raise PlaceTrouble(
                 f"{self._place.shown}: it overwrites what it is asked to create",
                 hint="an S3 service that knows If-None-Match, or sftp://",
             )
@@ -318,7 +319,7 @@ class SharedStore:
         """Trouble of the store is told, and the store not asked so again, unless it is strict."""
         try:
             yield
-        except StoreTrouble as error:
+        except PlaceTrouble as error:
             if self._is_strict:
                 raise
             with self._guard:

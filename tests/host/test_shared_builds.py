@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.remote.place import open_place
 from pipeline.shared.collection import take_inventory
-from pipeline.shared.place import open_place
 from tests.conftest import ROOT
 from tests.host.store_servers import sftp_server
 from tests.shared_bench import make_fleet, same_bytes

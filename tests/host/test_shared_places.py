@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.remote.place import Place, PlaceTrouble, open_place
 from pipeline.shared.collection import remove, take_inventory
-from pipeline.shared.place import MARKER, Place, StoreTrouble, open_place
+from pipeline.shared.entry import MARKER
 from pipeline.shared.shared_store import SharedStore
 from pipeline.store.gc import plan_collection
 from tests.host.store_servers import BUCKET, Server, make_bucket, s3_server, sftp_server
@@ -186,7 +187,7 @@ def test_a_server_that_is_killed_is_told_once_and_done_without(
     assert store.pull("base", other.fingerprint, _room(site)) is None
     said = capsys.readouterr().out
     assert said.count("warning: ") == 1 and "not read any more in this run" in said
-    with pytest.raises(StoreTrouble):
+    with pytest.raises(PlaceTrouble):
         site.two.store(is_strict=True).pull("base", built.fingerprint, _room(site))
     site.server.start()
     if site.url.startswith("s3"):
@@ -209,12 +210,12 @@ def test_an_sftp_server_that_is_not_known_is_refused(
         right = known.read_text()
         place = open_place(f"sftp://{LOCALHOST}:{server.port}{tmp_path}/shared")
         known.write_text("")
-        with pytest.raises(StoreTrouble, match="not found in known_hosts") as refusal:
+        with pytest.raises(PlaceTrouble, match="not found in known_hosts") as refusal:
             place.list("")
         assert "ssh-keyscan" in refusal.value.hint
         own = (tmp_path / "home/.ssh/id_ed25519.pub").read_text()
         known.write_text(f"{right.split()[0]} {own}")
-        with pytest.raises(StoreTrouble) as refusal:
+        with pytest.raises(PlaceTrouble) as refusal:
             place.list("")
         assert "ask its owner" in refusal.value.hint
         known.write_text(right)
@@ -222,7 +223,7 @@ def test_an_sftp_server_that_is_not_known_is_refused(
         assert place.read("a/b", limit=100) == b"content"
         (tmp_path / "home/.ssh/id_ed25519").unlink()
         other = open_place(f"sftp://{LOCALHOST}:{server.port}{tmp_path}/shared")
-        with pytest.raises(StoreTrouble) as refusal:
+        with pytest.raises(PlaceTrouble) as refusal:
             other.list("")
         assert "none of this user's SSH keys" in refusal.value.hint
 

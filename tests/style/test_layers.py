@@ -54,7 +54,7 @@ LATE = {
     "guest/identity.py": (1, "cryptography"),
     "mirror/fetch.py": (3, "requests"),
     "mirror/index.py": (1, "python-debian"),
-    "shared/place.py": (2, "paramiko, s3fs"),
+    "remote/place.py": (2, "paramiko, s3fs"),
     "spec/ssh_keys.py": (1, "cryptography"),
     "stages/base.py": (1, "an HTTP server"),
     "stages/config.py": (1, "Jinja2, an XML library"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import VerificationError
-from pipeline.shared.place import MARKER
+from pipeline.shared.entry import MARKER
 from pipeline.shared.sealed import seal, sealed_bytes, unseal
 from tests.shared_bench import Machine, files_there, make_fleet, same_bytes
 

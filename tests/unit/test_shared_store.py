@@ -16,10 +16,10 @@ import zstandard
 from securesystemslib.signer import CryptoSigner
 
 from pipeline.errors import UsageError, VerificationError
+from pipeline.remote.place import open_place
 from pipeline.shared import entry
 from pipeline.shared.collection import GRACE_S, Inventory, remove, take_inventory
 from pipeline.shared.lease import Pace, leased
-from pipeline.shared.place import open_place
 from pipeline.store.gc import plan_collection
 from pipeline.store.store import BuildInfo, Store
 from pipeline.supply.envelope import make_statement, sign

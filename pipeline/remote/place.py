@@ -1,4 +1,4 @@
-"""Where a shared store is: a folder, s3, sftp (through fsspec), or a web server, to read from.
+"""A place for files: a folder, s3, sftp (through fsspec), or a web server, to read from.
 
 Nothing of what a place gives is trusted here: it is read with a bound, and checked by who asked. A
 file appears whole, or not: under another name until it is, then by one step of the place's own.
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError, VerificationError
@@ -26,16 +27,15 @@ from pipeline.files import CHUNK
 from pipeline.mirror.fetch import ATTEMPTS, OFFLINE, PAUSE_S, NotFound, fetch_bytes, open_at
 
 T = TypeVar("T")
-MARKER = "domu-store.json"  # what says that this is a store
 _AT_ONCE = 16 << 20
 MOST_SMALL = 4 << 20  # bytes of what is read at once: a statement, a lease
 
 
-class StoreTrouble(EnvironmentFault):
-    """The shared store does not answer, or refuses: nothing is said about what it holds."""
+class PlaceTrouble(EnvironmentFault):
+    """A place does not answer, or refuses: nothing is said about what it holds."""
 
 
-class StoreRefusal(StoreTrouble):
+class PlaceRefusal(PlaceTrouble):
     """It will answer the same if it is asked again."""
 
 
@@ -49,7 +49,7 @@ class Listed:
 
 
 class Place:
-    """Files by name. Each method raises StoreTrouble; FileNotFoundError where there is no file.
+    """Files by name. Each method raises PlaceTrouble; FileNotFoundError where there is no file.
 
     What is not overridden is what a place does not do.
     """
@@ -90,10 +90,10 @@ class Place:
         """Every file below a folder."""
         raise self._refusal(folder)
 
-    def _refusal(self, name: str) -> StoreTrouble:
-        return StoreTrouble(
+    def _refusal(self, name: str) -> PlaceTrouble:
+        return PlaceTrouble(
             f"{self.shown}/{name}: it is only read from",
-            hint="store= with the URL that it is written to: s3://, sftp://, file://",
+            hint="name the URL that it is written to: s3://, sftp://, file://",
         )
 
 
@@ -110,21 +110,23 @@ def open_place(url: str) -> Place:
     if parts.scheme in ("http", "https"):
         return _Web(url)
     if parts.scheme == "file":
-        root = Path(unquote(parts.path))
-        _refuse_others(root)
-        return _Folder(url, str(root), lambda: LocalFileSystem(skip_instance_cache=True))
+        root = unquote(parts.path)
+        return _Folder(url, root, lambda: LocalFileSystem(skip_instance_cache=True))
     try:
         return _open_far(url)
     except ImportError as error:
-        hint = f"./doit installs it with a command that has store={parts.scheme}://..."
+        hint = "put the library that it names into .venv with pip: requirements-fleet.lock has it"
         raise EnvironmentFault(f"{url}: {error}", hint=hint) from error
+    except ValueError as error:
+        hint = "places are file, sftp, s3 and fsspec's others"
+        raise UsageError(f"{url}: {error}", hint=hint) from error
 
 
 def _open_far(url: str) -> Place:
     parts = urlsplit(url)
     path = unquote(parts.path)
     if parts.scheme == "sftp":
-        from pipeline.shared.sftp import SftpFolder, explain_refusal  # paramiko: 200 ms
+        from pipeline.remote.sftp import SftpFolder, explain_refusal  # paramiko: 200 ms
 
         given = {"port": parts.port, "username": parts.username and unquote(parts.username)}
         words = {key: value for key, value in given.items() if value}
@@ -133,6 +135,9 @@ def _open_far(url: str) -> Place:
             return SftpFolder(parts.hostname, skip_instance_cache=True, **words)
 
         return _Folder(url, path, connect, explain_refusal)
+    if parts.scheme != "s3":
+        files, base = url_to_fs(url)
+        return _Folder(url, base, lambda: files)
     from s3fs import S3FileSystem  # aiobotocore: 600 ms
 
     options = {"use_listings_cache": False, "max_concurrency": 4}
@@ -141,8 +146,11 @@ def _open_far(url: str) -> Place:
     return _Bucket(url, f"{parts.netloc}{path}", lambda: s3)
 
 
-def _refuse_others(root: Path) -> None:
-    """Root writes to no folder in which another user could put links."""
+def refuse_others(url: str) -> None:
+    """Root writes to no folder in which another user could put links: EnvironmentFault."""
+    if not url.startswith("file:"):
+        return
+    root = Path(unquote(urlsplit(url).path))
     with suppress(FileNotFoundError):
         state = root.stat()
         is_open = state.st_uid != 0 or state.st_mode & stat.S_IWOTH
@@ -258,9 +266,9 @@ class _Folder(Place):
             try:
                 with self._told(name) as files:
                     return what(files)
-            except StoreRefusal:
+            except PlaceRefusal:
                 raise
-            except StoreTrouble:
+            except PlaceTrouble:
                 if number == self.tries - 1:
                     raise
         raise AssertionError
@@ -286,7 +294,7 @@ class _Folder(Place):
             _close_all(deque([files] if files else []))
             said = str(error).partition("\n")[0][:300] or type(error).__name__
             hint = self._explain(error)
-            kind = StoreRefusal if hint else StoreTrouble
+            kind = PlaceRefusal if hint else PlaceTrouble
             hint = hint or "is it there, and may this user read and write there?"
             raise kind(f"{self.shown}/{name}: {said}", hint=hint) from error
 
@@ -357,4 +365,4 @@ class _Web(Place):
         except VerificationError:
             raise
         except PipelineError as error:
-            raise StoreTrouble(error.brief, hint=error.hint) from error
+            raise PlaceTrouble(error.brief, hint=error.hint) from error

@@ -1,0 +1,1 @@
+"""Places on other machines that files are put to and read from."""

@@ -308,8 +308,7 @@ class Graph:
             options = self.line.options_of(command)
             if command.needs_output and not command.only_reads:
                 self.recipe.hold()
-            is_whole = isinstance(subject, Appliance)
-            command.run(self.recipe, subject, options, is_whole=is_whole)
+            command.run(self.recipe, subject, options)
 
         return _guarded(self.project, act)
 

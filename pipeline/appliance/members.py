@@ -151,7 +151,7 @@ def _make_guest(
         *_add_replicated(path.stem, file, key, values),
     ]
     problems += [
-        replace(found, subject=f"{at}.{found.subject}", source=source) for found in mistakes
+        replace(mistake, subject=f"{at}.{mistake.subject}", source=source) for mistake in mistakes
     ]
     layers.append(Layer(f"{source}: {at}", path.parent, values))
     return Further(tuple(layers), tuple(problems))

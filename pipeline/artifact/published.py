@@ -119,9 +119,14 @@ def _alone(project: Project, guest: str) -> Iterator[Path]:
 
 
 def publish(
-    project: Project, source: Source, *, proof: str, statements: Mapping[str, bytes] = NOTHING
+    project: Project,
+    source: Source,
+    *,
+    proof: str,
+    statements: Mapping[str, bytes] = NOTHING,
+    is_current: bool = True,
 ) -> Version:
-    """Publish an artifact and make it current; a published one is made current again.
+    """Publish an artifact and, unless not `is_current`, make it current, again if it was before.
 
     `statements` are files that speak of it, by name; they are written beside the artifact's own.
     Raises VerificationError for other bytes than were built, InUseError when a disk is open.
@@ -142,7 +147,8 @@ def publish(
             version = _copy_version(project, source, versions, fingerprint, proof, statements)
         elif _is_to_renew(version, proof, statements):
             version = _renew(version, source, proof, statements)
-        _point(root, NIGHTLY, version)
+        if is_current:
+            _point(root, NIGHTLY, version)
     return version
 
 

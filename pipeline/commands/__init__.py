@@ -14,6 +14,7 @@ from pipeline.commands import (
     modernize_options,
     night_options,
     options,
+    site_options,
     supply_options,
     xen_tools_options,
 )
@@ -138,6 +139,7 @@ def _of_host(
     clears: bool = False,
     needs_output: bool = True,
     operand: str = "",
+    whole: str = "",
 ) -> Command:
     return Command(
         name,
@@ -151,6 +153,7 @@ def _of_host(
         clears=clears,
         needs_output=needs_output,
         operand=operand,
+        whole=f"{_ROOM}.{whole}" if whole else "",
     )
 
 
@@ -160,6 +163,7 @@ INSTALL = (
         "an immutable copy of the proven guest: keep=7 rollback=yes",
         f"{_ROOM}.publish:publish",
         options.Publish,
+        whole=f"{_ROOM}.appliance_publication:publish",
     ),
     Command(
         "nightly",
@@ -181,8 +185,15 @@ INSTALL = (
         "install:install",
         options.Install,
         "name=web1 from=published lvm=VG0",
+        whole="appliance:install",
     ),
-    _of_host("remove", "take a guest off this Xen host", "install:remove", options.Remove),
+    _of_host(
+        "remove",
+        "take a guest off this Xen host",
+        "install:remove",
+        options.RemoveInstalled,
+        whole="appliance:remove",
+    ),
     _of_host(
         "list-guests",
         "the guests of this Xen host: installed, running, out of date",
@@ -306,7 +317,13 @@ SUPPLY = (
 )
 
 POWER = (
-    _of_host("start", "xl create of an installed or built guest", "power:start"),
+    _of_host(
+        "start",
+        "xl create of an installed or built guest; of an appliance's, in their order",
+        "power:start",
+        options.Start,
+        whole="appliance:start",
+    ),
     _of_host("console", "its console; Ctrl-] leaves", "power:console"),
     _of_host(
         "ssh",
@@ -317,7 +334,11 @@ POWER = (
         only_reads=True,
     ),
     _of_host(
-        "shutdown", "shut down one guest, or all=yes, and wait", "power:shutdown", options.Shutdown
+        "shutdown",
+        "shut down one guest, an appliance's, or all=yes, and wait",
+        "power:shutdown",
+        options.Shutdown,
+        whole="appliance:shutdown",
     ),
     _of_host("reboot", "start it again, kernel as it was", "power:reboot"),
     _of_host(
@@ -371,7 +392,7 @@ SITE = (
         "init",
         "make a folder of your own: specs, elements, mirrors, output",
         "site:init",
-        options.Init,
+        site_options.Init,
         "/srv/site",
         only_reads=True,
         needs_output=False,
@@ -391,7 +412,7 @@ SITE = (
         "import-xen-tools",
         "its guests/defaults.toml from xen-tools.conf",
         "site:import_xen_tools",
-        options.ImportXenTools,
+        site_options.ImportXenTools,
         "/etc/xen-tools/xen-tools.conf dry=yes",
         only_reads=True,
         needs_output=False,

@@ -50,9 +50,8 @@ class Command:
         """The variables of its own."""
         return list(variables_of(self.options))
 
-    def run(
-        self, recipe: Recipe, subject: object, options: Options, *, is_whole: bool = False
-    ) -> None:
+    def run(self, recipe: Recipe, subject: object, options: Options) -> None:
         """Do it. Raises what the target does, PipelineError for what a person can mend."""
+        is_whole = bool(self.whole and getattr(options, "appliance", None))
         module, _, function = (self.whole if is_whole else self.target).partition(":")
         getattr(import_module(module), function)(recipe, subject, options)

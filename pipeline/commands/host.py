@@ -58,12 +58,18 @@ def changing_guest(
 
     @wraps(action)
     def begun(recipe: Recipe, specs: Mapping[str, Spec], options: AnyGuest) -> None:
-        layout = Layout.here()
-        with _explained(), working_on(site_of(layout), options.name) as done:
-            _prepare(layout, done)
+        with changing_guests(Layout.here(), options.name):
             action(recipe, specs, options)
 
     return begun
+
+
+@contextmanager
+def changing_guests(layout: Layout, *names: str) -> Iterator[None]:
+    """The same for several, of all of which the locks are kept."""
+    with _explained(), working_on(site_of(layout), *names) as done:
+        _prepare(layout, done)
+        yield
 
 
 def _prepare(layout: Layout, done: list[str]) -> None:

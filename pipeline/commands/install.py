@@ -121,13 +121,19 @@ def _source_folder(recipe: Recipe, asked: options.Install) -> Path:
 
 
 @changing_guest
-def remove(recipe: Recipe, _specs: object, asked: options.Remove) -> None:
+def remove(recipe: Recipe, _specs: object, asked: options.RemoveInstalled) -> None:
     """Take a guest off this host; yes= where something would be lost."""
     name, layout = asked.name, Layout.here()
     record = require_installed(layout, name)
+    if record.membership:
+        appliance = record.membership.appliance
+        raise UsageError(
+            f"{name} is a member of {appliance}: its members go together",
+            hint=f"doit remove appliance={appliance}",
+        )
     for note in removing.refuse_removal(record, layout, find_toolstack(), may_lose=asked.yes):
         print_line(f"  {note}")
-    for path in removing.remove_guest(record, layout):
+    for path in removing.remove_guests([record], layout):
         print_line(f"  removed {path}")
     for disk in removing.left_disks(record):
         print_line(f"  left, not ours: {disk}")

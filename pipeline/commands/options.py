@@ -126,7 +126,7 @@ class Guests(Options):
 class Members(Options):
     """Commands that may be about an appliance."""
 
-    alternatives = ("name", "appliance")
+    alternatives: ClassVar[tuple[str, ...]] = ("name", "appliance")
 
     appliance: values.GuestName | None = Field(
         None,
@@ -291,6 +291,18 @@ class Guest(Options):
     )
 
 
+class GuestOrAppliance(Members):
+    """Commands about one guest of this host, or about an appliance's."""
+
+    name: values.GuestName = Field("", description="Which guest.", examples=["test-drbd"])
+
+    def require_sense(self) -> None:
+        """One of both."""
+        super().require_sense()
+        if not (self.name or self.appliance):
+            raise WrongValueError("which guest?", "add name=, as name=test-drbd, or appliance=")
+
+
 class Source(_Part):
     """Commands that may take a guest from elsewhere."""
 
@@ -302,7 +314,7 @@ class Source(_Part):
     )
 
 
-class Install(Guest, Unproven):
+class Install(GuestOrAppliance, Unproven):
     """doit install."""
 
     source: Annotated[
@@ -341,24 +353,18 @@ class Remove(Guest):
     yes: StrictBool = Field(False, description="Yes, what would be lost may be lost.")
 
 
-class Init(Options):
-    """doit init."""
+class RemoveInstalled(GuestOrAppliance):
+    """doit remove."""
 
-    folder: NamedPath | None = Field(
-        None, description="Which folder. Default: where you stand.", examples=["/srv/site"]
+    yes: StrictBool = Field(False, description="Yes, what would be lost may be lost.")
+
+
+class Start(GuestOrAppliance):
+    """doit start."""
+
+    timeout: Annotated[StrictInt, Field(ge=0)] = Field(
+        300, description="Seconds to wait for each member to be ready.", examples=[600]
     )
-
-
-class ImportXenTools(Options):
-    """doit import-xen-tools."""
-
-    file: NamedPath = Field(
-        Path("/etc/xen-tools/xen-tools.conf"),
-        description="xen-tools' configuration.",
-        examples=["/etc/xen-tools/xen-tools.conf"],
-    )
-    replace: StrictBool = Field(False, description="Replace the values that are there.")
-    dry: StrictBool = Field(False, description="Only show what would be written.")
 
 
 class Delete(Remove):
@@ -418,7 +424,7 @@ class Doctor(Listing):
     )
 
 
-class Shutdown(Options):
+class Shutdown(Members):
     """doit shutdown."""
 
     name: values.GuestName | None = Field(None, description="Which guest.", examples=["test-drbd"])
@@ -428,9 +434,11 @@ class Shutdown(Options):
     )
 
     def require_sense(self) -> None:
-        """A guest, or all."""
-        if not self.name and not self.all_guests:
-            raise WrongValueError("which guest?", "add name=, as name=test-drbd, or all=yes")
+        """A guest, an appliance, or all."""
+        super().require_sense()
+        if not (self.name or self.appliance or self.all_guests):
+            hint = "add name=, as name=test-drbd, appliance=, or all=yes"
+            raise WrongValueError("which guest?", hint)
 
 
 class Ssh(Guest, Source):

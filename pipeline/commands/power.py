@@ -11,9 +11,10 @@ from pipeline.recipe import Recipe
 
 
 @on_host
-def start(recipe: Recipe, _specs: object, asked: options.Guest) -> None:
+def start(recipe: Recipe, _specs: object, asked: options.Start) -> None:
     """Create the domain; a refresh that waits for the guest is done first."""
-    host, guest = _find(recipe, asked)
+    host = open_host(recipe.project, log_name=asked.name)
+    guest = find_guest(host, asked.name)
     for note in power.start(host, guest):
         print_line(f"  {note}")
     print_line(f"{guest.name} is started from {guest.config}")

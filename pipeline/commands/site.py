@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import ROOT
 from pipeline.caller import caller_folder, typed_name
-from pipeline.commands.options import ImportXenTools, Init
+from pipeline.commands.site_options import ImportXenTools, Init
 from pipeline.console.progress import print_line
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.files import read_named_text, write_durably

@@ -12,7 +12,7 @@ from pipeline.commands.build import say_built
 from pipeline.commands.delete import delete
 from pipeline.commands.host import on_host
 from pipeline.commands.install import install, remove
-from pipeline.commands.options import Delete, Guest, Install, Remove, Ssh
+from pipeline.commands.options import Delete, Install, RemoveInstalled, Ssh, Start
 from pipeline.commands.power import start
 from pipeline.commands.ssh import ssh_words
 from pipeline.commands.xen_tools_options import CreateImage, DeleteImages, ListImages, NamedImages
@@ -47,7 +47,7 @@ def create_image(recipe: Recipe, spec: Spec, asked: CreateImage) -> None:
     install(recipe, {}, Install.model_validate(wanted))
     ANSWER.add(spec.name, start=f"doit start name={spec.name}")
     if asked.start:
-        start(recipe, {}, Guest.model_validate({"name": spec.name}))
+        start(recipe, {}, Start.model_validate({"name": spec.name}))
 
 
 def list_images(_recipe: Recipe, specs: Mapping[str, Spec], asked: ListImages) -> None:
@@ -115,7 +115,7 @@ def delete_images(recipe: Recipe, specs: Specs, asked: DeleteImages) -> None:
         if installed and asked.dry:
             print_line(f"  would remove {Layout.here().config(name)} and its disks")
         elif installed:
-            remove(recipe, {}, Remove.model_validate({"name": name, "yes": True}))
+            remove(recipe, {}, RemoveInstalled.model_validate({"name": name, "yes": True}))
         if is_known:
             wanted = {"name": name, "spec": True, "yes": True, "dry": asked.dry}
             delete(recipe, specs, Delete.model_validate(wanted))

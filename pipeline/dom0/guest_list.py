@@ -24,7 +24,8 @@ _CURES = {"image": "rebuild", "kernel": "refresh"}
 class Line:
     """A guest as it stands. `outdated` are the reasons why it is not what it would be built as.
 
-    `proof` is the proof of the artifact that it was installed from, "" where that is not known.
+    `proof` is the proof of the artifact that it was installed from, "" where that is not known;
+    `appliance` the one that it is a member of, if any.
     """
 
     guest: str
@@ -40,6 +41,7 @@ class Line:
     proof: str = ""
     outdated: tuple[str, ...] = ()
     undo: str = ""
+    appliance: str = ""
 
 
 def list_lines(recipe: Recipe, specs: Mapping[str, Spec], layout: Layout) -> list[Line]:
@@ -76,6 +78,7 @@ def _line_of(
         proof=record.origin.get("proof", ""),
         outdated=tuple(_find_outdated(record, layout, recipe, spec)),
         undo=_undo_of(record, layout),
+        appliance=record.membership.appliance if record.membership else "",
     )
 
 
@@ -171,6 +174,9 @@ def print_guests(recipe: Recipe, specs: Mapping[str, Spec], *, as_json: bool) ->
         return
     if lines:
         print_table([_row(line) for line in lines], head=_HEAD)
+    for name in sorted({line.appliance for line in lines if line.appliance}):
+        members = ", ".join(line.guest for line in lines if line.appliance == name)
+        print_line(f"  appliance {name}: {members}")
     for line in lines:
         for reason in line.outdated:
             print_line(f"  {line.guest}: {reason}")

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.console.progress import progress_bar
 from pipeline.dom0 import configuration, kernels, restriction
 from pipeline.dom0.configuration import Grammar, Merged, merge, require_readable
 from pipeline.dom0.guest_root import site_of
-from pipeline.dom0.inventory import Installed, InstalledDisk, find_written
+from pipeline.dom0.inventory import Installed, InstalledDisk, Membership, find_written
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.other_host import refuse_running
 from pipeline.dom0.toolstack import Toolstack
@@ -34,7 +35,7 @@ from pipeline.storage.steps import (
     remove_volume,
     rename_volume,
 )
-from pipeline.storage.transaction import Transaction
+from pipeline.storage.transaction import JointChange, Transaction
 from pipeline.walls.privacy import make_private_folder
 from pipeline.xen.boot import Direct, Firmware
 from pipeline.xen.capabilities import find_unable
@@ -57,7 +58,8 @@ class DiskPlan:
 class Plan:
     """What an installation makes; `before` is the guest that it replaces.
 
-    `delivery` says which repository it is from, and what was used there.
+    `delivery` says which repository it is from, and what was used there. `membership` is that in an
+    appliance; without one it stays what it was.
     """
 
     source: Source
@@ -69,6 +71,7 @@ class Plan:
     before: Installed | None = None
     keeps_previous: bool = False
     delivery: Mapping[str, str] = field(default_factory=dict)
+    membership: Membership | None = None
 
     @property
     def name(self) -> str:
@@ -136,29 +139,56 @@ def role_of(disk: Disk, source: Source) -> str:
 
 def install(plan: Plan, layout: Layout, *, word: str, log: Path) -> Installed:
     """Carry the plan out; an error or a kill leaves the host as it was."""
-    total = len(plan.disks) + 2
-    with (
-        kernels.placing_kernels(layout),
-        restriction.placing_program(layout, plan.source.domain),
-        Transaction(site_of(layout), plan.name, word) as change,
-        progress_bar(f"installing {plan.name}", total=total, unit="steps") as bar,
-    ):
-        _make_folder(change, layout, plan)
-        named: list[Step] = []
-        for planned in plan.disks:
-            named += _copy(change, planned, log)
-            bar.advance()
-        kernel = None
-        if not plan.source.is_kernel_inside:
-            found = read_kernel_folder(plan.source.folder)
-            kernel = kernels.place_kernel(layout, found)
-        bar.advance()
-        record = _make_record(plan, layout, kernel, word)
-        restriction.prepare(change, layout, Grammar(plan.toolstack).domain(record.config_text))
-        steps = configuration.prepare_texts(change, layout, record, named)
-        change.commit([*named, *steps, *_remove_replaced(plan, layout)])
-        bar.advance()
+    (record,) = install_together([plan], layout, word=word, log=log)
     return record
+
+
+def install_together(
+    plans: Sequence[Plan], layout: Layout, *, word: str, log: Path
+) -> list[Installed]:
+    """Carry all plans out, or none: an error or a kill leaves the host as it was."""
+    total = sum(len(plan.disks) + 2 for plan in plans)
+    names = [plan.name for plan in plans]
+    records = []
+    finish: dict[str, list[Step]] = {}
+    with ExitStack() as stack:
+        stack.enter_context(kernels.placing_kernels(layout))
+        for plan in plans:
+            stack.enter_context(restriction.placing_program(layout, plan.source.domain))
+        changes = stack.enter_context(JointChange(site_of(layout), names, word))
+        doing = f"installing {', '.join(names)}"
+        bar = stack.enter_context(progress_bar(doing, total=total, unit="steps"))
+        for plan in plans:
+            change = changes.of(plan.name)
+            record, finish[plan.name] = _prepare(plan, layout, change, bar.advance, word, log)
+            records.append(record)
+        changes.commit(finish)
+        bar.advance(len(plans))
+    return records
+
+
+def _prepare(
+    plan: Plan,
+    layout: Layout,
+    change: Transaction,
+    advance: Callable[[], object],
+    word: str,
+    log: Path,
+) -> tuple[Installed, list[Step]]:
+    """Everything beside its place, and the steps that put it there."""
+    _make_folder(change, layout, plan)
+    named: list[Step] = []
+    for planned in plan.disks:
+        named += _copy(change, planned, log)
+        advance()
+    kernel = None
+    if not plan.source.is_kernel_inside:
+        kernel = kernels.place_kernel(layout, read_kernel_folder(plan.source.folder))
+    advance()
+    record = _make_record(plan, layout, kernel, word)
+    restriction.prepare(change, layout, Grammar(plan.toolstack).domain(record.config_text))
+    steps = configuration.prepare_texts(change, layout, record, named)
+    return record, [*named, *steps, *_remove_replaced(plan, layout)]
 
 
 def _make_folder(change: Transaction, layout: Layout, plan: Plan) -> None:
@@ -240,6 +270,7 @@ def _make_record(plan: Plan, layout: Layout, kernel: Path | None, word: str) -> 
         toolstack=plan.toolstack,
         origin={**source.origin(), **plan.delivery, "proof": plan.proof},
         previous=before,
+        membership=plan.membership or (plan.before.membership if plan.before else None),
     )
 
 
@@ -310,7 +341,7 @@ def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -
     folder = layout.disks(plan.name, plan.generation)
     if os.path.lexists(folder):
         raise InUseError(f"{folder} is there and was not installed by doit", hint="move it away")
-    _refuse_full(plan, layout)
+    refuse_full([plan], layout)
     return [note for note in notes if note]
 
 
@@ -348,17 +379,17 @@ def refuse_replacing(name: str, before: Installed | None, *, may_replace: bool) 
     )
 
 
-def _refuse_full(plan: Plan, layout: Layout) -> None:
+def refuse_full(plans: Sequence[Plan], layout: Layout) -> None:
+    """Raises EnvironmentFault where there is no room for all of them, or no right to write."""
     groups: dict[str, list[tuple[Path, int]]] = {}
-    for planned in plan.disks:
+    disks = [planned for plan in plans for planned in plan.disks]
+    for planned in disks:
         if planned.source is not None and planned.disk.kind == "block":
             wanted = groups.setdefault(planned.disk.path.parent.name, [])
             wanted.append((planned.disk.path, planned.source.stat().st_size))
     for group, devices in groups.items():
         refuse_volumes(process.run, group, devices)
-    files = [
-        planned.source for planned in plan.disks if planned.source and planned.disk.kind == "file"
-    ]
+    files = [planned.source for planned in disks if planned.source and planned.disk.kind == "file"]
     need = sum(path.stat().st_blocks * 512 for path in files)
     at = layout.images
     while not at.exists():

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from pipeline.artifact.kernel_folder import ABI
 from pipeline.dom0.layout import Layout
 from pipeline.errors import EnvironmentFault, PipelineError, UsageError, suggest_nearest
 from pipeline.files import damaged, read_table, take
+from pipeline.spec.values import check_guest_name
 from pipeline.storage.written import mark_of
 from pipeline.walls.privacy import PRIVATE_FILE, close_folder
 
@@ -55,6 +56,19 @@ class InstalledDisk:
 
 
 @dataclass(frozen=True)
+class Membership:
+    """Of which appliance a guest is a member, behind which guests it starts, when it is ready.
+
+    `addresses` are its fixed ones, where that is asked.
+    """
+
+    appliance: str
+    after: tuple[str, ...] = ()
+    ready: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Installed:
     """An installed guest; `kernel` is its folder in Layout.kernels, "" when it brings its own.
 
@@ -63,7 +77,7 @@ class Installed:
     a rebuild knows an edit. `pending` a kernel's folder that the guest
     gets when it is down, `stale_modules` ABIs in the guest that nobody needs. `origin` is what it
     was made from: stage to fingerprint, and `proof`, the verdict. `previous` is what an undo goes
-    back to, one step.
+    back to, one step. `membership` is that in an appliance, if any.
     """
 
     name: str
@@ -83,6 +97,7 @@ class Installed:
     stale_modules: tuple[str, ...] = ()
     rendered_text: str = ""
     previous: Installed | None = None
+    membership: Membership | None = None
 
     @property
     def is_kernel_inside(self) -> bool:
@@ -155,6 +170,25 @@ def survey(layout: Layout) -> tuple[dict[str, Installed], list[PipelineError]]:
         if record is not None:
             found[record.name] = record
     return found, problems
+
+
+def list_members(layout: Layout, appliance: str) -> dict[str, Installed]:
+    """The installed members of an appliance, by name, each behind those that it starts after."""
+    waiting = {
+        name: record
+        for name, record in list_installed(layout).items()
+        if record.membership and record.membership.appliance == appliance
+    }
+    members: dict[str, Installed] = {}
+    while waiting:
+        free = [name for name in waiting if not _earlier(waiting[name], waiting)]
+        name = (free or list(waiting))[0]  # records that somebody edited may wait for one another
+        members[name] = waiting.pop(name)
+    return members
+
+
+def _earlier(record: Installed, waiting: Collection[str]) -> set[str]:
+    return set(record.membership.after if record.membership else ()) & set(waiting)
 
 
 def require_installed(layout: Layout, name: str) -> Installed:
@@ -245,6 +279,7 @@ def _from_table(table: dict[str, Any], layout: Layout, *, is_previous: bool = Fa
     if previous is not None and (is_previous or type(previous) is not dict):
         raise ValueError("previous is no record")
     origin = take(table, "origin", dict)
+    membership = table.pop("membership", None)
     texts = {key: take(table, key, str, default="") for key in _TEXTS}
     record = Installed(
         generation=take(table, "generation", int),
@@ -254,6 +289,7 @@ def _from_table(table: dict[str, Any], layout: Layout, *, is_previous: bool = Fa
         origin={str(key): str(value) for key, value in origin.items()},
         stale_modules=tuple(map(str, take(table, "stale_modules", list))),
         previous=_from_table(previous, layout, is_previous=True) if previous else None,
+        membership=None if membership is None else _read_membership(membership),
         **texts,
         **table,
     )
@@ -275,6 +311,18 @@ def _read_disk(table: object) -> InstalledDisk:
     if not disk.target.startswith("/") or ".." in disk.path.parts or "\0" in disk.target:
         raise ValueError(f"{disk.target!r} is no path of a disk")
     return disk
+
+
+def _read_membership(table: object) -> Membership:
+    if type(table) is not dict:
+        raise ValueError("membership is no table")
+    lists = {
+        key: tuple(map(str, take(table, key, list))) for key in ("after", "ready", "addresses")
+    }
+    name = check_guest_name(take(table, "appliance", str))
+    if table:
+        raise ValueError(f"membership has {', '.join(map(str, table))}")
+    return Membership(name, **lists)
 
 
 def _require_sense(record: Installed, layout: Layout) -> None:

@@ -1,5 +1,6 @@
 """Taking a guest off its host: everything that was installed for it, and nothing else."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.dom0 import configuration, kernels
@@ -13,8 +14,8 @@ from pipeline.dom0.restriction import drop_user
 from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import InUseError
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.storage.steps import remove, rename
-from pipeline.storage.transaction import Transaction
+from pipeline.storage.steps import Step, remove, rename
+from pipeline.storage.transaction import JointChange
 
 
 def find_losses(record: Installed, layout: Layout) -> list[str]:
@@ -45,36 +46,38 @@ def refuse_removal(
         raise InUseError(
             f"removing {record.name} would lose what cannot be made again",
             details="\n".join(losses),
-            hint=f"doit remove name={record.name} yes=yes",
+            hint=f"the same line with yes=yes: doit remove name={record.name} yes=yes",
         )
     return [note for note in notes if note]
 
 
-def remove_guest(record: Installed, layout: Layout) -> list[str]:
-    """Remove what the record names; returns the paths, kernels that nobody boots any more included.
+def remove_guests(records: Sequence[Installed], layout: Layout) -> list[str]:
+    """Remove what the records name, of all of these guests or of none; returns the paths.
 
-    The configuration goes first: from then on no guest of that name is defined.
+    Kernels that nobody boots any more are among them. The configurations go first: from then on no
+    guest of that name is defined.
     """
-    name = record.name
-    config, link = layout.config(name), layout.auto_link(name)
-    gone = [str(config)]
-    with Transaction(site_of(layout), name, "remove") as change:
-        grave = config.with_name(f".{config.name}.domu-gone")
-        steps = [rename(config, grave), remove(grave)]
-        if configuration.is_our_link(layout, name):
-            steps.append(remove(link))
-            gone.append(str(link))
-        removal = removal_of(record, layout)
-        gone += [disk.target for disk in record.disks if disk.is_owned]
-        steps += [
-            *removal,
-            remove(layout.save_file(name)),
-            drop_user(name),
-            remove(layout.record(name)),
-        ]
-        change.commit(steps)
+    gone: list[str] = []
+    names = [record.name for record in records]
+    with JointChange(site_of(layout), names, "remove") as changes:
+        finish = {record.name: _plan_removal(record, layout, gone) for record in records}
+        changes.commit(finish)
     gone += [f"kernel {kernel}" for kernel in kernels.purge_kernels(layout)]
     return gone
+
+
+def _plan_removal(record: Installed, layout: Layout, gone: list[str]) -> list[Step]:
+    name = record.name
+    config, link = layout.config(name), layout.auto_link(name)
+    gone.append(str(config))
+    grave = config.with_name(f".{config.name}.domu-gone")
+    steps = [rename(config, grave), remove(grave)]
+    if configuration.is_our_link(layout, name):
+        steps.append(remove(link))
+        gone.append(str(link))
+    gone += [disk.target for disk in record.disks if disk.is_owned]
+    steps += removal_of(record, layout)
+    return [*steps, remove(layout.save_file(name)), drop_user(name), remove(layout.record(name))]
 
 
 def left_disks(record: Installed) -> list[Path]:

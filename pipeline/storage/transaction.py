@@ -5,23 +5,29 @@ do (`finish`): renames, exchanges and removals, each of which may be repeated. W
 looks for the journal of a dead command: not committed, it is undone; committed, it is finished.
 On a Xen host the configuration is replaced by one rename, so `xl create` sees the old guest or the
 new one; a build exchanges its folder.
+
+Guests that change together (JointChange) have a journal each, which says what either end would do,
+and one file that decides for all of them: while it is not there, each is undone.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any, Self
 
 from pipeline import locks
 from pipeline.console.progress import print_line
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError, WrongValueError
-from pipeline.files import damaged, read_table, take
+from pipeline.files import damaged, read_table, sync_folder, take
 from pipeline.interruption import at_interruption, gate
 from pipeline.spec.values import check_guest_name
 from pipeline.storage.steps import Site, Step, perform, read_steps
@@ -30,6 +36,7 @@ from pipeline.walls.privacy import make_private_folder
 PATIENCE_S = 10.0
 LOCK_PATIENCE_S = 600.0
 _WHAT = "a journal of doit's"
+_MARK = re.compile("[0-9a-f]{32}")
 
 
 def write_aside(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -93,8 +100,21 @@ class Transaction:
 
     def commit(self, finish: Iterable[Step]) -> None:
         """Decide, and finish at once."""
-        perform(self.site, self.guest, self.decide(finish))
+        self.finish(self.decide(finish))
+
+    def finish(self, steps: Iterable[Step]) -> None:
+        """What was decided."""
+        perform(self.site, self.guest, steps)
         self._is_finished = True
+
+    def prepare(self, finish: list[Step], mark: str) -> None:
+        """Note what a decision would finish that is made for several guests."""
+        with gate("prepare", self.site.journal_of(self.guest)):
+            self._write("prepared", finish, mark)
+
+    def follow(self) -> None:
+        """The decision was made for several guests."""
+        self._is_committed = True
 
     def __exit__(self, *_raised: object) -> None:
         try:
@@ -111,12 +131,81 @@ class Transaction:
         elif self._is_finished:
             _forget(self.site, self.guest)
 
-    def _write(self, phase: str, finish: list[Step]) -> None:
+    def _write(self, phase: str, finish: list[Step], mark: str = "") -> None:
         table = {"word": self.word, "phase": phase, "undo": self._undo, "finish": finish}
+        table |= {"joint": mark} if mark else {}
         path = self.site.journal_of(self.guest)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_aside(_draft(path), json.dumps(table, indent=1).encode())
         os.replace(_draft(path), path)
+
+
+class JointChange:
+    """One change to several guests, as a context manager: all of them are committed, or none.
+
+    Raises InUseError when another command works on one of them.
+    """
+
+    def __init__(self, site: Site, guests: Iterable[str], word: str) -> None:
+        self.site = site
+        self._mark = uuid.uuid4().hex
+        self._changes = {guest: Transaction(site, guest, word) for guest in sorted(guests)}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.callback(_drop_decision, self.site, self._mark)
+            for change in self._changes.values():
+                stack.enter_context(change)
+            self._stack = stack.pop_all()
+        return self
+
+    def of(self, guest: str) -> Transaction:
+        """The part of one guest, which is not committed by itself."""
+        return self._changes[guest]
+
+    def commit(self, finish: Mapping[str, Iterable[Step]]) -> None:
+        """From here on all of them are finished, by whoever comes next."""
+        steps = {guest: list(finish[guest]) for guest in self._changes}
+        if len(steps) == 1:
+            for guest, change in self._changes.items():
+                change.commit(steps[guest])
+            return
+        for guest, change in self._changes.items():
+            change.prepare(steps[guest], self._mark)
+            sync_folder(self.site.journal_of(guest).parent)
+        path = _decision(self.site, self._mark)
+        with gate("commit", path):
+            path.parent.mkdir(exist_ok=True)
+            write_aside(path, b"")
+            sync_folder(path.parent)
+            for change in self._changes.values():
+                change.follow()
+        for guest, change in self._changes.items():
+            change.finish(steps[guest])
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
+
+
+def _decision(site: Site, mark: str) -> Path:
+    """The file that is there once several guests' changes are committed."""
+    return site.state / "decided" / mark
+
+
+def _drop_decision(site: Site, mark: str) -> None:
+    """Forget a decision that no journal follows any more."""
+    path = _decision(site, mark)
+    if not path.exists():
+        return
+    for guest in _glob(site, site.journal):
+        with suppress(FileNotFoundError):
+            if mark.encode() in site.journal_of(guest).read_bytes():
+                return
+    path.unlink(missing_ok=True)
+    for folder in (path.parent, site.state):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
@@ -159,15 +248,17 @@ def _lock(site: Site, guest: str) -> Path:
 
 
 @contextmanager
-def working_on(site: Site, guest: str) -> Iterator[list[str]]:
-    """What every command about one guest begins with: its lock, then an end to what died before.
+def working_on(site: Site, *guests: str) -> Iterator[list[str]]:
+    """What every command about guests begins with: their locks, then an end to what died before.
 
     Yields what was undone or finished. Raises InUseError when another command does not end,
     PipelineError where what was begun cannot be ended.
     """
-    done = recover_all(site, but=guest)
-    with guest_lock(site, guest, patience_s=LOCK_PATIENCE_S):
-        yield [*done, *filter(None, [recover_guest(site, guest)])]
+    done = recover_all(site, but=guests)
+    with ExitStack() as stack:
+        for guest in sorted(guests):
+            stack.enter_context(guest_lock(site, guest, patience_s=LOCK_PATIENCE_S))
+        yield [*done, *filter(None, [recover_guest(site, guest) for guest in guests])]
 
 
 def recover_guest(site: Site, guest: str) -> str:
@@ -180,7 +271,10 @@ def recover_guest(site: Site, guest: str) -> str:
     _clear(site.work_of(guest))
     try:
         table = site.read_older(read_table(path, _WHAT))
-        is_committed = {"committed": True, "preparing": False}[table["phase"]]
+        mark = take(table, "joint", str, default="")
+        is_decided = bool(_MARK.fullmatch(mark)) and _decision(site, mark).exists()
+        phases = {"committed": True, "preparing": False, "prepared": is_decided}
+        is_committed = phases[table["phase"]]
         steps = read_steps(site, guest, take(table, "finish" if is_committed else "undo", list))
         word = take(table, "word", str)
     except FileNotFoundError:
@@ -189,14 +283,16 @@ def recover_guest(site: Site, guest: str) -> str:
         raise damaged(path, _WHAT, error) from error
     perform(site, guest, steps)
     _forget(site, guest)
+    if is_decided:
+        _drop_decision(site, mark)
     return f"{word} of {guest}: {'finished' if is_committed else 'undone'}"
 
 
-def recover_all(site: Site, *, but: str = "") -> list[str]:
+def recover_all(site: Site, *, but: Collection[str] = ()) -> list[str]:
     """The same for every guest that nobody works on; what cannot be ended now is told."""
     done = []
     for guest in list_unfinished(site):
-        if guest == but:
+        if guest in but:
             continue
         try:
             with guest_lock(site, guest):
@@ -205,6 +301,8 @@ def recover_all(site: Site, *, but: str = "") -> list[str]:
             continue  # somebody is at work on it, or this user may only look
         except (PipelineError, OSError) as error:
             done.append(f"{guest}: what was begun cannot be ended yet: {error}")
+    for path in site.state.glob("decided/*"):
+        _drop_decision(site, path.name)
     return [text for text in done if text]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifact.folder import Source
 from pipeline.artifact.published import FACTS, render_facts
@@ -22,6 +23,7 @@ from pipeline.lockfile import (
 from pipeline.mirror.index import read_package
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.mirror.stanzas import select_stanzas
+from pipeline.project import Project
 from pipeline.proof.names import FOLDER, PROOF
 from pipeline.proof.seals import read_verdict
 from pipeline.recipe import Recipe
@@ -34,6 +36,7 @@ from pipeline.supply.provenance import PROVENANCE, TEST_RESULT, describe_build, 
 
 PROVENANCE_FILE, TEST_FILE = "provenance.dsse.json", "test-result.dsse.json"
 PROOF_FILE = f"{FOLDER}/{PROOF}"
+APPLIANCE = "urn:domu-pipeline:appliance:1"
 _MOST_PROOF_BYTES = 64 << 20
 
 
@@ -119,6 +122,20 @@ def _sign_statements(
     build = describe_build(source.spec, stages, own, lock, vendor_of(source.spec), others)
     signed[PROVENANCE_FILE] = sign(make_statement(subject, PROVENANCE, build), signer)
     return signed
+
+
+def sign_manifest(
+    project: Project, said: Mapping[str, Any], folders: Iterable[Path], passphrase: Path | None
+) -> bytes:
+    """The statement that these published versions belong together as `said`; b"" without keys."""
+    if not has_keys(project.keys):
+        return b""
+    files = {
+        f"{folder.parent.name}/{folder.name}/{BUILDINFO}": digest_file(folder / BUILDINFO)
+        for folder in folders
+    }
+    signer = load_signer(project.keys, "statements", passphrase)
+    return sign(make_statement(files, APPLIANCE, said), signer)
 
 
 def _digest(folder: Path, names: Iterable[str]) -> dict[str, str]:

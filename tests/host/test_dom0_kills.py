@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -35,6 +36,13 @@ from tests.host.small_artifact import (
 pytestmark = pytest.mark.integration
 NAME = "web1"
 MOST_STEPS = 500
+
+
+class Host(Protocol):
+    """What is killed over and over needs a host's folder."""
+
+    @property
+    def root(self) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Bench:
         resize.resize(self.layout, plan)
 
     def remove(self) -> None:
-        remove.remove_guest(require_installed(self.layout, NAME), self.layout)
+        remove.remove_guests([require_installed(self.layout, NAME)], self.layout)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def look(root: Path) -> State:
             content = f"{size} {hostname_in(path)} {sorted(modules_in(path).items())}"
             assert is_clean(path), f"{path} is not clean"
             found.add((name, content))
-        elif path.name == f"{NAME}.json":
+        elif path.parent.name == "installed":
             found.add((name, "a record"))
         elif path.is_file():
             found.add((name, digest_file(path)))
@@ -121,7 +129,7 @@ def copy_root(source: Path, target: Path) -> None:
 
 
 def kill_everywhere(
-    bench: Bench, tmp_path: Path, action: Callable[[], object], *, checks_boot: bool = True
+    bench: Host, tmp_path: Path, action: Callable[[], object], *, checks_boot: bool = True
 ) -> int:
     """Kill `action` at its first, second... change until it survives; returns how many kills."""
     before = tmp_path / "before"
@@ -142,9 +150,10 @@ def kill_everywhere(
         kills += 1
         if checks_boot:
             require_bootable(bench.root)
-        recover_all(site_of(bench.layout))
-        purge_kernels(bench.layout)
-        assert not list_unfinished(site_of(bench.layout))
+        layout = Layout(bench.root)
+        recover_all(site_of(layout))
+        purge_kernels(layout)
+        assert not list_unfinished(site_of(layout))
         seen = look(bench.root)
         assert seen in (old, new), (
             f"killed at step {at}:\nneither old: {sorted(seen.files ^ old.files)}\n"

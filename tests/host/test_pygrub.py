@@ -250,7 +250,7 @@ def test_an_installed_guest_has_a_user_whose_number_is_its_groups(
     assert layout.launcher.read_bytes() == restriction.PROGRAM.read_bytes()
     put(artifact, layout)
     assert len(users(layout)) == 2
-    remove.remove_guest(require_installed(layout, NAME), layout)
+    remove.remove_guests([require_installed(layout, NAME)], layout)
     assert users(layout) == []
     assert not layout.launcher.parent.exists()
 
@@ -272,7 +272,7 @@ def test_whenever_a_command_is_killed_a_guest_has_its_user_or_is_not_there(
     before = tmp_path / "before"
 
     def remove_it() -> None:
-        remove.remove_guest(require_installed(layout, NAME), layout)
+        remove.remove_guests([require_installed(layout, NAME)], layout)
 
     for action in (lambda: put(artifact, layout), remove_it):
         shutil.copytree(layout.root, before, symlinks=True)

@@ -93,14 +93,14 @@ def line_of(command: Command, name: str, text: str) -> list[str]:
     needed = {
         key: (field.examples or [""])[0]
         for key, field in fields.items()
-        if _is_needed(command, key)
+        if _is_needed(command, key) and name != "appliance"
     }
     return [command.name, *(f"{key}={value}" for key, value in {**needed, name: text}.items())]
 
 
 def _is_needed(command: Command, name: str) -> bool:
-    is_shutdown = command.name == "shutdown" and name == "name"
-    return variables_of(command.options)[name].is_required() or is_shutdown
+    is_one = command.is_of_host and name == "name" and "appliance" in command.variables
+    return variables_of(command.options)[name].is_required() or is_one
 
 
 def right_of(command: Command, name: str) -> Mapping[str, object]:
@@ -188,7 +188,7 @@ def test_a_right_value_reaches_the_target_typed(
         for spelled in spellings(words, is_truth=isinstance(value, bool)):
             line = read_command_line(spelled)
             assert line.commands == (command,)
-            there = replace(command, target=f"{__name__}:take")
+            there = replace(command, target=f"{__name__}:take", whole="")
             there.run(recipe, None, line.options_of(command))
             found = getattr(TAKEN.pop(), attribute)
             assert (found, type(found)) == (value, type(value)), spelled

@@ -58,10 +58,12 @@ def with_values(words: list[str]) -> list[str]:
             value = str(example[0]) if example and key != "authorized_keys" else value
         filled.append(f"{key}{sign}{value}")
     given = {word.partition("=")[0] for word in filled}
+    is_one = command is not None and command.is_of_host and "appliance" in fields
+    is_one = is_one and given.isdisjoint({"all", "appliance"})
     needed = [
         f"{name}={field.examples[0] if field.examples else 'web1'}"
         for name, field in fields.items()
-        if field.is_required() and name not in given
+        if (field.is_required() or (is_one and name == "name")) and name not in given
     ]
     return filled + needed
 

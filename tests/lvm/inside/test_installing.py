@@ -62,7 +62,7 @@ class Host:
         resize.resize(self.layout, plan)
 
     def remove(self) -> None:
-        remove.remove_guest(require_installed(self.layout, NAME), self.layout)
+        remove.remove_guests([require_installed(self.layout, NAME)], self.layout)
 
     def written(self) -> list[str]:
         """The disks that their guest would have written to: there is none that runs."""

@@ -1,0 +1,200 @@
+"""An appliance on a host: all members or none, whatever ends the command, and their day there."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from pipeline.appliance.members import load_appliance
+from pipeline.commands import COMMANDS
+from pipeline.commands.command_line import read_command_line
+from pipeline.dom0.guest_root import site_of
+from pipeline.dom0.inventory import list_members
+from pipeline.dom0.layout import Layout
+from pipeline.errors import EnvironmentFault, InUseError, PipelineError, UsageError
+from pipeline.project import Project
+from pipeline.recipe import Recipe
+from pipeline.stages import STAGES
+from pipeline.storage.transaction import list_unfinished
+from tests.conftest import ROOT
+from tests.host.kill_points import SURVIVED, run_and_kill
+from tests.host.small_artifact import ABIS, hostname_in, make_artifact, make_kernel
+from tests.host.test_dom0_kills import MOST_STEPS, copy_root, kill_everywhere
+
+pytestmark = pytest.mark.integration
+NAME, GUESTS = "shop", ("shop-db", "shop-web")
+FILE = """\
+[networks.link]
+[members.web]
+spec = "small"
+after = ["db"]
+ready = ["login"]
+interfaces = [{ network = "link", address = "10.77.0.2/29" }]
+[members.db]
+spec = "small"
+interfaces = [{ network = "link", address = "10.77.0.1/29" }]
+"""
+
+
+class ApplianceBench:
+    """Two members built, the appliance's file, a host's folder."""
+
+    def __init__(self, work: Path) -> None:
+        self.work, self.root = work, work / "root"
+        self.project = Project(ROOT, work / "output", work / "guests")
+        for folder in (self.project.guests, self.project.appliances):
+            folder.mkdir(parents=True)
+        (self.project.guests / "small.toml").write_text('size = "1G"\nswap = "64M"\ntype = "pv"\n')
+        (self.project.appliances / f"{NAME}.toml").write_text(FILE)
+        self.make("one")
+
+    def make(self, generation: str) -> None:
+        """Both artifacts as a build leaves them, in the place of those before."""
+        kernel = make_kernel(self.work / f"kernel-{generation}", ABIS[0], flavour=generation)
+        for spec in load_appliance(self.project, NAME).members.values():
+            folder = self.project.artifact(spec.name)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            keys = spec.model_dump(mode="json", include={"interfaces"}, exclude_defaults=True)
+            make_artifact(folder, spec.name, kernel=kernel, generation=generation, **keys)
+
+    def ask(self, word: str, **options: str) -> str:
+        """One command about the appliance; returns what it says."""
+        options = {"appliance": NAME, **options}
+        options = {key: text for key, text in options.items() if text}
+        line = read_command_line([word, *map("=".join, options.items())])
+        command, heard = COMMANDS[word], io.StringIO()
+        subject: object = {} if command.is_single else load_appliance(self.project, NAME)
+        with redirect_stdout(heard):
+            command.run(Recipe(self.project, STAGES), subject, line.options_of(command))
+        return heard.getvalue()
+
+    def install(self, **more: str) -> str:
+        return self.ask("install", unproven="yes", **more)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.root)
+
+    def installed(self) -> dict[str, str]:
+        """The members that are whole, and what is in their disks."""
+        members = {}
+        for name, record in list_members(self.layout, NAME).items():
+            assert self.layout.config(name).exists()
+            members[name] = hostname_in(record.disks[0].path)
+        return members
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApplianceBench]:
+    bench = ApplianceBench(tmp_path / "work")
+    monkeypatch.setenv("DOMU_ROOT", str(bench.root))
+    yield bench
+    assert not list_unfinished(site_of(bench.layout))
+
+
+def test_members_are_installed_listed_and_removed_together(bench: ApplianceBench) -> None:
+    said = bench.install()
+    assert "shop is installed: shop-db, shop-web" in said
+    assert bench.installed() == {name: f"{name} one" for name in GUESTS}
+    with pytest.raises(InUseError, match="installed already"):
+        bench.install()
+    (line, _other) = json.loads(bench.ask("list-guests", appliance="", json="yes") or "[]")
+    assert (line["guest"], line["appliance"]) == ("shop-db", NAME)
+    with pytest.raises(UsageError, match="shop-web is a member of shop"):
+        bench.ask("remove", appliance="", name="shop-web")
+    bench.make("two")
+    bench.install(replace="yes")
+    assert bench.installed() == {name: f"{name} two" for name in GUESTS}
+    bench.ask("remove", yes="yes")
+    assert not [path for path in bench.root.rglob("*") if path.is_file()]
+    with pytest.raises(UsageError, match="no member of shop is installed"):
+        bench.ask("remove", yes="yes")
+
+
+def test_one_that_cannot_be_installed_keeps_the_others_out(bench: ApplianceBench) -> None:
+    (bench.root / "etc/xen").mkdir(parents=True)
+    foreign = bench.layout.config("shop-web")
+    foreign.write_text("name = 'shop-web'")
+    with pytest.raises(InUseError, match="was not installed by doit"):
+        bench.install()
+    foreign.unlink()
+    disk = bench.project.artifact("shop-web") / "disk.img"
+    disk.write_bytes(disk.read_bytes()[:-1] + b"x")
+    with pytest.raises(PipelineError, match="is not what"):
+        bench.install()
+    assert not [path for path in bench.root.rglob("*") if path.is_file()]
+
+
+def test_a_missing_bridge_is_told_with_the_lines_of_dom0_toml(bench: ApplianceBench) -> None:
+    net = bench.root / "sys/class/net"
+    net.mkdir(parents=True)
+    with pytest.raises(EnvironmentFault, match="shop needs shop-link") as caught:
+        bench.install()
+    assert "[bridge.shop-link]\nports = []" in caught.value.details
+    (net / "shop-link/bridge").mkdir(parents=True)
+    bench.install()
+
+
+def test_what_was_published_together_is_installed_together(bench: ApplianceBench) -> None:
+    with pytest.raises(UsageError, match="no published version"):
+        bench.install(**{"from": "published"})
+    bench.ask("publish", unproven="yes")
+    bench.make("two")
+    bench.ask("publish", unproven="yes")
+    assert "is published" in bench.ask("publish", unproven="yes")
+    folder = bench.project.published.with_name("published-appliances") / NAME
+    assert len(list(folder.glob("2*.json"))) == 2, "the same again is no further version"
+    bench.ask("publish", rollback="yes")
+    bench.install(**{"from": "published"})
+    assert bench.installed() == {name: f"{name} one" for name in GUESTS}
+    with pytest.raises(UsageError, match="no published version before"):
+        bench.ask("publish", rollback="yes")
+    damaged = folder / (folder / "current").readlink()
+    damaged.write_text(damaged.read_text().replace("shop-db", "../db"))
+    with pytest.raises(PipelineError, match=r"\.json"):
+        bench.install(**{"from": "published", "replace": "yes"})
+
+
+def test_one_that_is_not_proven_keeps_the_others_unpublished(bench: ApplianceBench) -> None:
+    with pytest.raises(PipelineError, match="is not proven"):
+        bench.ask("publish")
+    assert not list(bench.project.published.rglob("2*"))
+
+
+KILLED: dict[str, Callable[[ApplianceBench], object]] = {
+    "install": lambda bench: bench.install(),
+    "install over": lambda bench: bench.install(replace="yes"),
+    "remove": lambda bench: bench.ask("remove", yes="yes"),
+}
+
+
+@pytest.mark.parametrize("word", KILLED)
+def test_killed_at_every_step_it_is_all_members_or_none(
+    bench: ApplianceBench, tmp_path: Path, word: str
+) -> None:
+    if word != "install":
+        bench.install()
+        bench.make("two")
+    kill_everywhere(bench, tmp_path, lambda: KILLED[word](bench), checks_boot=False)
+
+
+def test_a_kill_is_ended_by_whoever_comes_to_one_member(
+    bench: ApplianceBench, tmp_path: Path
+) -> None:
+    """The word that comes next is about one of them alone."""
+    kills = {"old": 0, "new": 0}
+    for at in range(1, MOST_STEPS, 7):
+        copy_root(tmp_path / "nothing", bench.root)
+        if run_and_kill(bench.install, at) == SURVIVED:
+            break
+        with pytest.raises(PipelineError):  # either there is none, or its appliance is named
+            bench.ask("remove", appliance="", name="shop-web")
+        members = bench.installed()
+        assert set(members) in (set(), set(GUESTS))
+        kills["new" if members else "old"] += 1
+    assert min(kills.values()) > 0, kills

@@ -190,8 +190,6 @@ def _find_unknown(file: ApplianceFile) -> Iterator[Finding]:
     for name, resource in file.replicated.items():
         yield from _unknown(f"replicated.{name}.members", resource.members, members)
         yield from _unknown(f"replicated.{name}.network", (resource.network,), networks)
-    for name, disk in file.shared.items():
-        yield from _unknown(f"shared.{name}.members", disk.members, members)
     for number, expect in enumerate(file.expect):
         yield from _unknown(f"expect[{number}].member", (expect.member,), [*members, HOST])
 
@@ -214,14 +212,11 @@ def _find_circle(file: ApplianceFile) -> Iterator[Finding]:
 
 
 def _find_lonely(file: ApplianceFile) -> Iterator[Finding]:
-    groups: dict[str, tuple[str, ...]] = {
-        f"replicated.{name}": resource.members for name, resource in file.replicated.items()
-    }
-    groups |= {f"shared.{name}": disk.members for name, disk in file.shared.items()}
-    for subject, members in groups.items():
-        if len(set(members)) < 2 or len(set(members)) < len(members):
-            message = f"{', '.join(members) or 'nobody'}: it is between different members"
-            yield Finding("error", f"{subject}.members", message, "name two different ones")
+    for name, resource in file.replicated.items():
+        members = resource.members
+        if len(set(members)) < len(members):
+            message = f"{', '.join(members)}: it is between different members"
+            yield Finding("error", f"replicated.{name}.members", message, "name two different ones")
 
 
 def _find_repeated(file: ApplianceFile) -> Iterator[Finding]:
@@ -243,5 +238,7 @@ def _find_repeated(file: ApplianceFile) -> Iterator[Finding]:
         if owner != name and network.bridge:
             message = f"{network.bridge} is already that of {owner}"
             yield Finding("error", f"networks.{name}.bridge", message, "a network has its own")
-    for name in set(file.replicated) & set(file.shared):
-        yield Finding("error", f"shared.{name}", "there is [replicated] of that name", "rename it")
+    for name in file.shared:
+        message = "a disk that several guests write to at once is not built yet"
+        hint = f"write [replicated.{name}]: a disk of each of two members, kept the same"
+        yield Finding("error", f"shared.{name}", message, hint)

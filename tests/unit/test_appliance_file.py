@@ -39,7 +39,10 @@ WRONG = {
     f'{TWO}ready = ["port 65536"]': ("members.b.ready.0", "no condition", "port NUMBER"),
     f"{TWO}[network.x]": ("network", "no such key", "networks"),
     f'{TWO}[networks.x]\nbridge = "a b"': ("networks.x.bridge", "not an interface", "at most 15"),
-    f'{TWO}[shared.q]\nsize = "64M"\nmembers = ["a"]': ("shared.q.members", "different", "two"),
+    f'{TWO}[shared.q]\nsize = "64M"\nmembers = ["a", "b"]': ("shared.q", "not built", "replicated"),
+    f'{TWO}[networks.x]\n[replicated.r]\nsize = "64M"\nmembers = ["a", "a"]\nnetwork = "x"': (
+        *("replicated.r.members", "different", "two"),
+    ),
     f'{TWO}[shared.q]\nsize = "64"\nmembers = ["a", "b"]': ("shared.q.size", "not a size", "512M"),
     f'{TWO}[replicated.r]\nsize = "64M"\nmembers = ["a", "b"]': (
         *("replicated.r.network", "is missing", "add network"),

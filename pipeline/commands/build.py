@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline import ROOT, process
+from pipeline.appliance.members import read_appliances
 from pipeline.artifact.record import describe_package_changes
 from pipeline.artifact.sums import DISK_SUMS, SUMS, read_sum_file
 from pipeline.caller import shorten_path
@@ -22,6 +23,7 @@ from pipeline.guest.login import find_login, warn_of_closed
 from pipeline.lockfile import compare_with_lock, read_lock
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.plan import Plan, plan_build
+from pipeline.project import Project
 from pipeline.recipe import KNOWN_HOSTS, Recipe
 from pipeline.spec import Spec, Specs
 from pipeline.spec.domain import is_restricted
@@ -181,12 +183,23 @@ def list_guests(recipe: Recipe, specs: Specs, _options: Options) -> None:
         print_line(f"  none yet; examples are in {ROOT / 'guests'}")
     for name, problems in sorted(specs.problems.items()):
         print_line(f"  {name}  ", Span("BROKEN", "error"), f": {_describe_problems(problems)}")
+    _list_appliances(recipe.project)
     for name in sorted(recipe.project.built - specs.names):
         print_line(f"  {name}  built, and has no spec any more: doit delete name={name}")
     if warning := warn_of_closed(built):
         print_line("\n", Span(warning, "warning"))
     print_line("\nnext:")
     print_table(_NEXT, indent=2)
+
+
+def _list_appliances(project: Project) -> None:
+    """Which of the guests belong together, and the files that cannot be read."""
+    known = read_appliances(project)
+    if known.files or known.problems:
+        print_line("appliances:")
+    print_table([(name, ", ".join(known.guests_of(name))) for name in known.files], indent=2)
+    for name, problems in known.problems.items():
+        print_line(f"  {name}  ", Span("BROKEN", "error"), f": {_describe_problems(problems)}")
 
 
 def _describe_problems(problems: Sequence[Finding]) -> str:

@@ -242,6 +242,9 @@ def _variables(
                 yield Candidate(f"--{name.replace('_', '-')}{mark}", option.answer)
 
 
+_NAMES = ("name", "appliance")
+
+
 def _values(key: str, typed: str, commands: Sequence[Command]) -> Iterator[Candidate]:
     """What may stand behind `key=`, after the last comma of a list."""
     field = _field_of(key, commands)
@@ -257,6 +260,8 @@ def _single_values(
     kind = strip_annotation(field.annotation) if field else None
     if key == "name":
         yield from (Candidate(guest, "guest") for guest in _guests(commands))
+    elif key == "appliance":
+        yield from (Candidate(name) for name in list_named(Project.here().appliances))
     elif key in _SUITES:
         yield from (Candidate(name) for name in SUITES)
     elif key in _MIRRORS:
@@ -271,7 +276,7 @@ def _single_values(
         yield from (Candidate(word) for word in get_args(kind) if word)
     if key in _FILES or kind is Path:
         yield from _files(typed)
-    elif field is not None and kind is not bool and key not in (*_SUITES, *_MIRRORS, "name"):
+    elif field is not None and kind is not bool and key not in (*_SUITES, *_MIRRORS, *_NAMES):
         for example in field.examples or ():
             texts = example if isinstance(example, list) else str(example).split(",")
             yield from (Candidate(str(text), "for example") for text in texts)

@@ -20,9 +20,12 @@ from pipeline.appliance.appliance_file import (
     read_appliance_file,
 )
 from pipeline.appliance.members import load_appliance, name_bridge, read_appliances
+from pipeline.commands.build import list_guests
+from pipeline.commands.options import Options
 from pipeline.errors import PipelineError, SpecError, UsageError
 from pipeline.project import Project
-from pipeline.spec import load_all
+from pipeline.recipe import Recipe
+from pipeline.spec import Specs, load_all
 from tests.unit.test_docs_commands import ROOT
 
 PAGE = ROOT / "docs/reference/appliance-toml.md"
@@ -157,6 +160,16 @@ def test_a_broken_appliance_stops_no_guest_and_no_other_appliance(shop: Project)
     with pytest.raises(UsageError, match="there is no appliance 'shp'") as caught:
         load_appliance(shop, "shp")
     assert "did you mean 'shop'?" in caught.value.hint
+
+
+def test_the_list_of_guests_says_what_belongs_together(
+    shop: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(shop, TWO)
+    write(shop, "[members", "broken")
+    list_guests(Recipe(shop, ()), Specs(), Options.model_validate({}))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "appliances: shop shop-a, shop-b broken BROKEN: not TOML" in said
 
 
 def test_a_member_and_a_guest_of_one_name_are_a_mistake_of_the_member(shop: Project) -> None:

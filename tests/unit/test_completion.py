@@ -19,6 +19,8 @@ def _site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("guests", "output/guests/old", "here/a b"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "guests/web1.toml").write_text("suite = broken")
+    (tmp_path / "appliances").mkdir()
+    (tmp_path / "appliances/shop.toml").write_text("")
     monkeypatch.setenv("DOMU_GUESTS", str(tmp_path / "guests"))
     monkeypatch.setenv("DOMU_OUTPUT", str(tmp_path / "output"))
     monkeypatch.setenv("DOMU_ROOT", str(tmp_path / "host"))
@@ -56,6 +58,7 @@ def test_every_command_is_offered_with_its_meaning() -> None:
         ("help vcp", {"vcpus"}),
         ("gc dr", {"dry="}),
         ("volume:web1 lo", {"locked="}),
+        ("build appliance=", {"appliance=shop"}),
     ],
 )
 def test_what_may_stand_there_is_offered(line: str, some: set[str]) -> None:

@@ -162,6 +162,8 @@ class Graph:
         graph._require_tasks()
         if not all(command.is_single for command in line.commands):
             every = (*chosen, *unfit)
+            if appliance and all(command.whole for command in line.commands):
+                every = names = (appliance.name,)
             ANSWER.expect(every, is_one=len(names) == 1, is_build=line.is_building)
             for guest, error in unfit.items():
                 ANSWER.add_failure([guest], error)

@@ -202,3 +202,19 @@ def test_prove_cfg_wants_a_configuration_that_it_can_read(shop: Workshop, tmp_pa
     path.write_text("no configuration at all\n")
     assert "web1.cfg: line 1" in refused(shop.doit("prove-cfg", f"cfg={path}"))
     assert "4.17" in refused(shop.doit("prove-cfg", f"cfg={path}", "prove_xen=9.9"))
+
+
+def test_what_is_about_one_guest_is_refused_for_an_appliance_and_told_of_it_alone(
+    shop: Workshop,
+) -> None:
+    appliances = shop.guests.with_name("appliances")
+    appliances.mkdir()
+    (appliances / "pair.toml").write_text('[members.a]\nspec="web1"\n[members.b]\nspec="web1"\n')
+
+    said = refused(shop.doit("prove", "appliance=pair", "prove_with=xl", "json=yes"))
+
+    told = json.loads(said[said.index("{") : said.rindex("\n}") + 2])
+    assert told["guest"] == "pair" and "guests" not in told
+    (failure,) = told["failures"]
+    assert failure["message"] == "prove_with=xl is about one guest: pair is an appliance"
+    assert "name=pair-a" in failure["hint"]

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from distributed import get_worker
+from distributed import Worker, get_worker
 from distributed.utils import sync
 
 from pipeline import ROOT, process
 from pipeline.console.terminal import printable
-from pipeline.errors import PipelineError
+from pipeline.diagnosis import explained, is_disk_full
+from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.files import read_table
 from pipeline.fleet.engine import is_wanted
 from pipeline.fleet.orders import SOURCES
@@ -31,8 +32,7 @@ from pipeline.project import Project
 from pipeline.scratch import remove_abandoned, scratch_folder
 
 TOPIC = "domu"
-REST_S = 600.0
-_ENVIRONMENT_FAULT = 3
+REST_S = 60.0
 
 
 class _Unwanted(PipelineError):
@@ -73,34 +73,16 @@ class Workplace:
     def carry_out(self, order: Mapping[str, Any], key: Key) -> Built:
         """Have an order done. Raises OrderFailed, so that another worker gets it."""
         worker = get_worker()
-
-        def watch(_line: str) -> None:
-            if not is_wanted(worker, key):
-                raise _Unwanted(f"{key[0]} is asked for no more")
-
-        what = f"{key[0]}:{key[1].partition('@')[0]}"
-        with self._noted(what), scratch_folder(self.project.scratch, "order", mode=0o700) as folder:
-            worker.log_event(TOPIC, {"by": self.name, "begins": list(key)})
-            answer, apt = folder / "answer", folder / "apt"
-            apt.mkdir()
-            (apt / SOURCES).write_text(order["sources"])
-            words = [sys.executable, "-m", self.builder, str(self.project.output), str(answer)]
-            told = {**order, "certificates": self.certificates, "party": self.party}
-            told["store"] = self.store or order["store"]
-            try:
-                process.run(
-                    words,
-                    cwd=ROOT,
-                    env=_environment(apt),
-                    stdin=json.dumps(told).encode(),
-                    on_line=watch,
-                )
-                said = read_table(answer, "a builder's answer")
-            except (PipelineError, OSError) as error:
-                remove_abandoned(self.project.scratch)
-                raise OrderFailed(f"{self.name}: {error}") from None
+        try:
+            with self._noted(f"{key[0]}:{key[1].partition('@')[0]}"), explained():
+                said = self._have_done(worker, order, key)
+        except (PipelineError, OSError) as error:
+            remove_abandoned(self.project.scratch)
+            if isinstance(error, EnvironmentFault | OSError) or is_disk_full(error):
+                self._rest(worker, str(error))
+            raise OrderFailed(printable(f"{self.name}: {error}")) from None
         if "error" in said:
-            if said["exit_code"] == _ENVIRONMENT_FAULT:
+            if said["exit_code"] == EnvironmentFault.exit_code:
                 self._rest(worker, said["error"])
             raise OrderFailed(printable(f"{self.name}: {said['error']}"))
         built = Built(key[0], worker=self.name, **said["built"])
@@ -108,6 +90,30 @@ class Workplace:
             self.built += built.was_built
             self.moved += built.moved
         return built
+
+    def _have_done(self, worker: Worker, order: Mapping[str, Any], key: Key) -> dict[str, Any]:
+        """What a builder's process answers."""
+
+        def watch(_line: str) -> None:
+            if not is_wanted(worker, key):
+                raise _Unwanted(f"{key[0]} is asked for no more")
+
+        with scratch_folder(self.project.scratch, "order", mode=0o700) as folder:
+            worker.log_event(TOPIC, {"by": self.name, "begins": list(key)})
+            answer, apt = folder / "answer", folder / "apt"
+            apt.mkdir()
+            (apt / SOURCES).write_text(order["sources"])
+            words = [sys.executable, "-m", self.builder, str(self.project.output), str(answer)]
+            told = {**order, "certificates": self.certificates, "party": self.party}
+            told["store"] = self.store or order["store"]
+            process.run(
+                words,
+                cwd=ROOT,
+                env=_environment(apt),
+                stdin=json.dumps(told).encode(),
+                on_line=watch,
+            )
+            return read_table(answer, "a builder's answer")
 
     @contextmanager
     def _noted(self, what: str) -> Iterator[None]:

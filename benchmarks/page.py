@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from benchmarks.contenders import PACKAGES, PEER, SUITE, Contender
 from benchmarks.many_guests import Many
@@ -72,12 +73,12 @@ def _many(many: Many) -> str:
     )
 
 
-def write(place: str, text: str) -> None:
-    """Put text between the marks of a place in docs/explanation/performance.md."""
+def write(place: str, text: str, path: Path = PAGE) -> None:
+    """Put text between the marks of a place in docs/explanation/performance.md, or another page."""
     begin, end = f"<!-- {place} of benchmarks: begin -->", f"<!-- {place} of benchmarks: end -->"
-    page = PAGE.read_text()
+    page = path.read_text()
     head, _, rest = page.partition(begin)
     _, found, tail = rest.partition(end)
     if not found:
-        raise SystemExit(f"{PAGE}: the marks of '{place}' are not there")
-    PAGE.write_text(f"{head}{begin}\n\n{text}\n{end}{tail}")
+        raise SystemExit(f"{path}: the marks of '{place}' are not there")
+    path.write_text(f"{head}{begin}\n\n{text}\n{end}{tail}")

@@ -84,5 +84,5 @@ def _with_folder(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A path is meant from where the file is."""
     named = table.get("certificates")
     if isinstance(named, str) and named:
-        table["certificates"] = str(folder.absolute() / named)
+        table["certificates"] = str(folder.absolute() / Path(named).expanduser())
     return table

@@ -102,6 +102,17 @@ def test_a_mirrors_state_is_replaced_by_a_newer_one_and_never_by_an_older(two: T
     assert pulled is not None and pulled.identity == "tuesday"
 
 
+def test_a_mirrors_state_of_a_clock_that_is_ahead_gives_way_to_one_of_now(two: Two) -> None:
+    ahead = two.one.build("ahead", stage="mirror", identity="next year")
+    ahead = replace(ahead, built_at=ahead.built_at + 365 * 86400)
+    (two.one.folder(ahead) / "buildinfo.json").write_bytes(ahead.to_json())
+    assert two.one.store().push(two.one.folder(ahead))
+    now = two.two.build("now", stage="mirror", identity="today")
+    assert two.two.store().push(two.two.folder(now))
+    pulled = two.one.pull(now)
+    assert pulled is not None and pulled.identity == "today"
+
+
 def test_what_is_not_wanted_is_not_fetched(two: Two) -> None:
     two.push()
     asked: list[BuildInfo] = []

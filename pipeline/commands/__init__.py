@@ -6,6 +6,7 @@ Nothing of a command is imported here but its options: its target is when it run
 from pipeline.commands import (
     adopt_options,
     ci_options,
+    collect_options,
     delivery_options,
     dom0_options,
     fleet_options,
@@ -373,7 +374,7 @@ STORE = (
         "gc",
         "remove what nobody needs, oldest first: keep=20G dry=yes",
         f"{_ROOM}.store:collect_garbage",
-        options.Collect,
+        collect_options.Collect,
         example="keep=5G dry=yes",
         is_single=True,
         clears=True,

@@ -43,12 +43,16 @@ class Machines:
     def address(self) -> str:
         return f"tls://127.0.0.1:{self.port}"
 
-    def write_guests(self, *names: str, machine: str = "desk") -> None:
-        """Guests with golden images of their own, two by two."""
+    def write_guests(
+        self, *names: str, machine: str = "desk", first: int = 0, locale: str = "C.UTF-8"
+    ) -> None:
+        """Guests with golden images of their own, two by two, and none besides on a desk."""
         folder = self.root / machine / "guests"
         folder.mkdir(parents=True, exist_ok=True)
-        for number, name in enumerate(names):
-            text = f'packages = ["package-{number // 2}"]\n'
+        for path in folder.glob("*.toml") if machine == "desk" else ():
+            path.unlink()
+        for number, name in enumerate(names, first):
+            text = f'packages = ["package-{number // 2}"]\nlocale = "{locale}"\n'
             (folder / f"{name}.toml").write_text(GUEST + text)
 
     def start(self, name: str, *words: str, slow_s: float = 0.2, root: Path = ROOT) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.walls.certificates import make_authority, make_party
+from tests.conftest import require
 from tests.fleet.machines import Machines, machines
 from tests.fleet.programs import PROGRAM
 from tests.turns import TODAY
-from tests.workshop import ROOT
+from tests.workshop import ROOT, run_program
 
 pytestmark = pytest.mark.integration
 
@@ -197,3 +198,18 @@ def test_an_interruption_takes_the_orders_back(tmp_path: Path) -> None:
         while (left := processes_below(Path(builder))) and time.monotonic() < end:
             time.sleep(0.1)
         assert not left, "the worker goes on with what nobody waits for"
+
+
+def test_systemd_finds_nothing_wrong_with_the_services(tmp_path: Path) -> None:
+    require(shutil.which("systemd-analyze") is not None, "needs systemd-analyze")
+    folder = tmp_path / "units"
+    words = ["fleet", "units", f"units={folder}", "scheduler=tls://build1:8786"]
+    env = {**os.environ, "DOMU_OUTPUT": str(tmp_path / "output 100%")}
+    done = run_program([sys.executable, "-m", "pipeline", *words], env)
+    assert done.returncode == 0, done.stdout
+    units = sorted((folder / "etc/systemd/system").iterdir())
+    assert [unit.name for unit in units] == ["domu-scheduler.service", "domu-worker.service"]
+    assert "output 100%%" in units[1].read_text()
+    done = run_program(["systemd-analyze", "verify", *units])
+    assert done.returncode == 0, done.stdout
+    assert not [line for line in done.stdout.splitlines() if "domu-" in line]

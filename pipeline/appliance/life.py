@@ -13,11 +13,12 @@ from pipeline.dom0.inventory import Installed, list_members
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.power import Host
 from pipeline.errors import PipelineError, UsageError
+from pipeline.xen.devices import Card
 
 _POLL_S = 2.0
 _CONNECT_S = 3.0
 _SSH = 22
-RunInside = Callable[[str, str], None]
+RunInside = Callable[[str, str, str], None]
 
 
 def require_members(layout: Layout, appliance: str) -> dict[str, Installed]:
@@ -34,7 +35,8 @@ def require_members(layout: Layout, appliance: str) -> dict[str, Installed]:
 def start(host: Host, appliance: str, *, timeout_s: float, run_inside: RunInside) -> None:
     """Start those that do not run, each when those before it are ready.
 
-    `run_inside` runs a command in a guest, and raises PipelineError where that fails. Raises
+    `run_inside` runs a command in a guest at an address, and raises PipelineError where that
+    fails. Raises
     PipelineError naming what did not become ready, and what was not started for it.
     """
     members = require_members(host.layout, appliance)
@@ -69,6 +71,10 @@ def shut_down(host: Host, appliance: str, *, timeout_s: float) -> Iterator[str]:
 
 def _await_ready(host: Host, record: Installed, *, timeout_s: float, run_inside: RunInside) -> None:
     conditions = record.membership.ready if record.membership else ()
+    if conditions and not _list_cards(record):
+        told = f"{record.name} is on private bridges alone: this host cannot see"
+        print_line(f"  {told} {', '.join(conditions)}, and does not wait for it")
+        return
     end = time.monotonic() + timeout_s
     for condition in conditions:
         print_line(f"  waiting for {record.name}: {condition} (at most {timeout_s:.0f} s)")
@@ -92,7 +98,7 @@ def _find_lack(host: Host, record: Installed, condition: str, run_inside: RunIns
     kind, _, text = condition.partition(" ")
     try:
         if kind == "command":
-            run_inside(record.name, text)
+            run_inside(record.name, _address_of(host, record), text)
         else:
             _connect(_address_of(host, record), _SSH if kind == "login" else int(text))
     except (PipelineError, OSError) as error:
@@ -101,12 +107,18 @@ def _find_lack(host: Host, record: Installed, condition: str, run_inside: RunIns
 
 
 def _address_of(host: Host, record: Installed) -> str:
-    """Its first fixed address, else what the host knows of its cards."""
+    """Its first fixed address that the host sees, else what the host knows of its cards."""
     fixed = record.membership.addresses if record.membership else ()
     if fixed:
         return fixed[0]
+    return find_address(host.layout, record.name, _list_cards(record), host.toolstack)[0]
+
+
+def _list_cards(record: Installed) -> list[Card]:
+    """Its cards on bridges that the host may be on."""
+    private = record.membership.private if record.membership else ()
     cards = Grammar(record.toolstack).domain(record.config_text).cards
-    return find_address(host.layout, record.name, cards, host.toolstack)[0]
+    return [card for card in cards if card.bridge not in private]
 
 
 def _connect(address: str, port: int) -> None:

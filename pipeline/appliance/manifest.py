@@ -50,9 +50,11 @@ class Manifest:
     def membership_of(self, source: Source) -> Membership:
         """What the record of an installed member says."""
         member = next(member for member in self.members if member.guest == source.name)
+        private = tuple(self.bridges.values())
         cards = [source.spec, *source.spec["interfaces"]]
-        addresses = [text.partition("/")[0] for card in cards for text in card["address"]]
-        return Membership(self.appliance, member.after, member.ready, tuple(addresses))
+        seen = [card for card in cards if card["bridge"] not in private]
+        addresses = tuple(text.partition("/")[0] for card in seen for text in card["address"])
+        return Membership(self.appliance, member.after, member.ready, addresses, private)
 
     def with_versions(self, versions: Mapping[str, str]) -> "Manifest":
         """The same, of published versions of its members, by guest."""

@@ -138,8 +138,9 @@ def start(recipe: Recipe, _specs: Mapping[str, object], asked: options.Start) ->
     """Start the members in their order, each when those before it are ready."""
     name = asked.appliance or ""
 
-    def run_inside(guest: str, command: str) -> None:
-        words = ssh_words(recipe, options.Ssh.model_validate({"name": guest}))
+    def run_inside(guest: str, address: str, command: str) -> None:
+        asked = options.Ssh.model_validate({"name": guest, "address": address})
+        words = ssh_words(recipe, asked)
         process.run([words[0], *_UNATTENDED, *words[1:], command])
 
     host = open_host(recipe.project, log_name=name)

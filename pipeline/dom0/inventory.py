@@ -59,13 +59,14 @@ class InstalledDisk:
 class Membership:
     """Of which appliance a guest is a member, behind which guests it starts, when it is ready.
 
-    `addresses` are its fixed ones, where that is asked.
+    That is asked at `addresses`, the fixed ones of its cards on other bridges than `private`.
     """
 
     appliance: str
     after: tuple[str, ...] = ()
     ready: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -313,12 +314,13 @@ def _read_disk(table: object) -> InstalledDisk:
     return disk
 
 
+_LISTS = ("after", "ready", "addresses", "private")
+
+
 def _read_membership(table: object) -> Membership:
     if type(table) is not dict:
         raise ValueError("membership is no table")
-    lists = {
-        key: tuple(map(str, take(table, key, list))) for key in ("after", "ready", "addresses")
-    }
+    lists = {key: tuple(map(str, take(table, key, list))) for key in _LISTS}
     name = check_guest_name(take(table, "appliance", str))
     if table:
         raise ValueError(f"membership has {', '.join(map(str, table))}")

@@ -13,7 +13,7 @@ from pipeline.appliance.members import load_appliance
 from pipeline.commands import COMMANDS
 from pipeline.commands.command_line import read_command_line
 from pipeline.dom0.guest_root import site_of
-from pipeline.dom0.inventory import list_members
+from pipeline.dom0.inventory import Membership, list_members
 from pipeline.dom0.layout import Layout
 from pipeline.errors import EnvironmentFault, InUseError, PipelineError, UsageError
 from pipeline.project import Project
@@ -101,6 +101,11 @@ def test_members_are_installed_listed_and_removed_together(bench: ApplianceBench
     said = bench.install()
     assert "shop is installed: shop-db, shop-web" in said
     assert bench.installed() == {name: f"{name} one" for name in GUESTS}
+    memberships = [record.membership for record in list_members(bench.layout, NAME).values()]
+    assert memberships == [
+        Membership(NAME, private=("shop-link",)),
+        Membership(NAME, after=("shop-db",), ready=("login",), private=("shop-link",)),
+    ]
     with pytest.raises(InUseError, match="installed already"):
         bench.install()
     (line, _other) = json.loads(bench.ask("list-guests", appliance="", json="yes") or "[]")

@@ -34,6 +34,7 @@ STORIES = {
         "a screen, the network and a CD of an HVM",
         "a host set up for guests",
         "a web server behind a router",
+        "a guest on DRBD of two hosts",
     ),
     "fault": (
         "no PVH note",

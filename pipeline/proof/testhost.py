@@ -60,6 +60,7 @@ PACKAGES = (
     "libjpeg-turbo-progs",
     "lvm2",
     "thin-provisioning-tools",
+    "drbd-utils",
     "procps",
     "qemu-utils",
     "bubblewrap",

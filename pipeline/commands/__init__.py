@@ -282,7 +282,7 @@ DELIVERY = (
 FLEET = (
     _of_host(
         "fleet",
-        "many machines that build together: certificates",
+        "many machines that build together: certificates, scheduler, worker, status, stop",
         "fleet:fleet",
         fleet_options.Fleet,
         "certificates parties=build1@10.0.0.5,build2",

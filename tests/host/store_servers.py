@@ -107,14 +107,11 @@ def sftp_server(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]
     (home / ".ssh/known_hosts").write_text(f"[{LOCALHOST}]:{port} {host_key}")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    has_folder = _PRIVILEGE_SEPARATION.is_dir()
-    if not has_folder and os.geteuid() == 0:
-        _PRIVILEGE_SEPARATION.mkdir(mode=0o755)
+    if os.geteuid() == 0:  # stays, as Debian's service leaves it: another test may need it too
+        _PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
     server = Server(["/usr/sbin/sshd", "-D", "-e", "-f", str(config)], port)
     server.start()
     try:
         yield server
     finally:
         server.kill()
-        if not has_folder and os.geteuid() == 0:
-            _PRIVILEGE_SEPARATION.rmdir()

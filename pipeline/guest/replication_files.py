@@ -59,7 +59,21 @@ _SETTINGS = "/etc/default/drbd"
 _NO_WAITING = """\
 # Made by the pipeline: read by DRBD's service.
 # It would wait for the other node, and write dots onto the console meanwhile: nobody needs that.
-drbdadm() { [ "$1" = wait-con-int ] || command drbdadm "$@"; }
+# On a busy machine drbdadm leaves a disk alone that takes longer than five seconds, and the rest of
+# its resource with it: what is then not connected is asked for again.
+drbdadm() {
+    case $1 in
+        wait-con-int) ;;
+        adjust-with-progress)
+            for attempt in 1 2 3; do
+                command drbdadm "$@" && result=0 || result=$?
+                grep -q ' cs:StandAlone ' /proc/drbd || [ $result -gt 1 ] || break
+            done
+            return $result
+            ;;
+        *) command drbdadm "$@" ;;
+    esac
+}
 """
 _FIRST_MEETING = """
 # Called when the resources are up.

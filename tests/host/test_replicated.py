@@ -88,6 +88,27 @@ def test_the_service_does_not_wait_for_the_other_node(tmp_path: Path) -> None:
     assert service.index(". $DEFAULTFILE") < service.index("$DRBDADM wait-con-int")
 
 
+@pytest.mark.parametrize(("lonely", "calls"), [(0, 1), (1, 2), (9, 3)])
+def test_what_a_busy_machine_has_left_unconnected_is_asked_for_again(
+    tmp_path: Path, lonely: int, calls: int
+) -> None:
+    files = {file.path: file for file in replication_files(make_node(), {"r0": SECRET})}
+    program = tmp_path / "drbdadm"
+    program.write_text(
+        "#!/bin/sh\necho x >> calls\nstate=WFConnection\n"
+        f"[ $(wc -l < calls) -gt {lonely} ] || state=StandAlone\n"
+        'echo " 0: cs:$state ro:Secondary/Unknown ds:UpToDate/DUnknown" > proc\n'
+        "[ $state = WFConnection ] || exit 20\n"
+    )
+    program.chmod(0o755)
+    settings = files["/etc/default/drbd"].content.decode().replace("/proc/drbd", "proc")
+    script = f"{settings}\ndrbdadm adjust-with-progress all || exit 9"
+    search = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-euc", script], env={"PATH": search}, cwd=tmp_path)
+    assert (tmp_path / "calls").read_text().count("x") == calls
+    assert done.returncode == (9 if lonely > 2 else 0)
+
+
 STATES = {
     "alone": "cs:WFConnection ro:Secondary/Unknown ds:Inconsistent/DUnknown C r----s",
     "new": "cs:Connected ro:Secondary/Secondary ds:Inconsistent/Inconsistent C r-----",

@@ -166,7 +166,7 @@ def plan_build(recipe: Recipe, spec: Spec, run: lvm.Run, *, fetches: bool = Fals
     if not waiting:
         return plan
     _foresee(recipe, spec, run, plan, waiting, fetches=fetches)
-    targets = targets_of(spec, recipe.project)
+    targets = tuple(target for target in targets_of(spec, recipe.project) if target.is_own)
     if "volume" not in current:
         plan.require("disks", lambda: _refuse_disks(recipe, spec, run, targets, golden))
     plan.disks = [_plan_disk(run, target, golden, spec) for target in targets]

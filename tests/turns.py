@@ -35,6 +35,7 @@ STORIES = {
         "a host set up for guests",
         "a web server behind a router",
         "a guest on DRBD of two hosts",
+        "two guests on one disk",
     ),
     "fault": (
         "no PVH note",

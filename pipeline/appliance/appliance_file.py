@@ -126,7 +126,7 @@ class Replicated(_Table):
 class SharedDisk(_Table):
     """[shared.NAME]: one disk that several members may write to at once."""
 
-    members: tuple[MemberKey, ...]
+    members: Annotated[tuple[MemberKey, ...], Field(min_length=2)]
     size: PartSize
 
 
@@ -146,7 +146,7 @@ class ApplianceFile(_Table):
     members: Annotated[dict[MemberKey, Member], Field(min_length=1)]
     networks: dict[Key, Network] = {}
     replicated: dict[ResourceName, Replicated] = {}
-    shared: dict[Key, SharedDisk] = {}
+    shared: dict[ResourceName, SharedDisk] = {}
     expect: tuple[Expect, ...] = ()
 
     def start_order(self) -> tuple[str, ...]:
@@ -190,6 +190,8 @@ def _find_unknown(file: ApplianceFile) -> Iterator[Finding]:
     for name, resource in file.replicated.items():
         yield from _unknown(f"replicated.{name}.members", resource.members, members)
         yield from _unknown(f"replicated.{name}.network", (resource.network,), networks)
+    for name, disk in file.shared.items():
+        yield from _unknown(f"shared.{name}.members", disk.members, members)
     for number, expect in enumerate(file.expect):
         yield from _unknown(f"expect[{number}].member", (expect.member,), [*members, HOST])
 
@@ -212,11 +214,14 @@ def _find_circle(file: ApplianceFile) -> Iterator[Finding]:
 
 
 def _find_lonely(file: ApplianceFile) -> Iterator[Finding]:
-    for name, resource in file.replicated.items():
-        members = resource.members
+    groups: dict[str, tuple[str, ...]] = {
+        **{f"replicated.{name}": each.members for name, each in file.replicated.items()},
+        **{f"shared.{name}": each.members for name, each in file.shared.items()},
+    }
+    for subject, members in groups.items():
         if len(set(members)) < len(members):
             message = f"{', '.join(members)}: it is between different members"
-            yield Finding("error", f"replicated.{name}.members", message, "name two different ones")
+            yield Finding("error", f"{subject}.members", message, "name two different ones")
 
 
 def _find_repeated(file: ApplianceFile) -> Iterator[Finding]:
@@ -238,7 +243,3 @@ def _find_repeated(file: ApplianceFile) -> Iterator[Finding]:
         if owner != name and network.bridge:
             message = f"{network.bridge} is already that of {owner}"
             yield Finding("error", f"networks.{name}.bridge", message, "a network has its own")
-    for name in file.shared:
-        message = "a disk that several guests write to at once is not built yet"
-        hint = f"write [replicated.{name}]: a disk of each of two members, kept the same"
-        yield Finding("error", f"shared.{name}", message, hint)

@@ -1,8 +1,8 @@
 """The proof of an appliance: all its guests in one test host, what each must do, and all together.
 
 They start in their order, each when those before it are ready; then every guest is asked what a
-guest is asked in its own proof, every `expect` of the file holds, and each replicated disk does
-what it is for. They are shut down in reverse. Nothing of the artifacts is changed.
+guest is asked in its own proof, every `expect` of the file holds, and each shared or replicated
+disk does what it is for. They are shut down in reverse. Nothing of the artifacts is changed.
 """
 
 import re
@@ -15,6 +15,7 @@ from pipeline.appliance.appliance_file import HOST
 from pipeline.appliance.members import Appliance
 from pipeline.appliance.replication_story import Story
 from pipeline.appliance.running_member import RunningMember, fill_in
+from pipeline.appliance.shared_story import SharedStory
 from pipeline.errors import Broken, GuestFailed, UsageError
 from pipeline.proof.artifact import Artifact, read_artifact
 from pipeline.proof.causes import is_guest_lost, likely_causes
@@ -206,7 +207,15 @@ class ApplianceRun:
             seen = f"status {reply.status}, {reply.output.strip()[-200:]}"
             self.evidence.add(holds(expect.name, wanted, seen, ok=ok))
 
-    def _stories(self) -> Iterator[Story]:
+    def _stories(self) -> Iterator[Story | SharedStory]:
+        for name, disk in self.appliance.file.shared.items():
+            members = [self.members[key] for key in disk.members]
+            parts = [
+                next(part for part in self.appliance.members[key].parts if part.name == name)
+                for key in disk.members
+            ]
+            nodes = [part.node for part in parts]
+            yield SharedStory(name, parts[0].size_mib, members, nodes, self.evidence)
         for name, resource in self.appliance.file.replicated.items():
             first, second = (self.members[key] for key in resource.members)
             bridge = self.appliance.bridges[resource.network]

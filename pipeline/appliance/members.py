@@ -1,7 +1,7 @@
 """An appliance's members as guests: their specs, named APPLIANCE-KEY, out of all the layers.
 
 What an appliance says of a member wins over the file of its spec, and what follows from the
-appliance (bridges, replicated disks) is added to it.
+appliance (bridges, replicated and shared disks) is added to it.
 """
 
 import hashlib
@@ -149,6 +149,7 @@ def _make_guest(
     mistakes = [
         *_place_cards(path.stem, file, values),
         *_add_replicated(path.stem, file, key, values),
+        *_add_shared(path.stem, file, key, values),
     ]
     problems += [
         replace(mistake, subject=f"{at}.{mistake.subject}", source=source) for mistake in mistakes
@@ -234,6 +235,20 @@ def _add_replicated(
         if own and node["peer_address"]:  # else the peer's own table is told
             tables.append(node)
     values["replicated"] = tables
+
+
+def _add_shared(
+    appliance: str, file: ApplianceFile, key: str, values: dict[str, Any]
+) -> Iterator[Finding]:
+    """The spec's tables `shared`: each disk lies with the first of its members."""
+    mine = {name: each for name, each in file.shared.items() if key in each.members}
+    if mine and "shared" in values:
+        yield Finding("error", "shared", "the appliance says it", "leave it out")
+    if mine:
+        values["shared"] = [
+            {"name": name, "size": disk.size, "owner": name_guest(appliance, disk.members[0])}
+            for name, disk in mine.items()
+        ]
 
 
 def _describe_node(

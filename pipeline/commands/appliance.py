@@ -10,6 +10,7 @@ from pipeline.appliance import life, publication
 from pipeline.appliance.manifest import Manifest, make_manifest
 from pipeline.appliance.members import load_appliance
 from pipeline.appliance.private_bridges import require_bridges
+from pipeline.appliance.shared_places import join_shared
 from pipeline.artifact.folder import Source, read_source, reading_artifact, require_backing
 from pipeline.commands import options
 from pipeline.commands.host import changing_guests, on_host, require_proven
@@ -52,6 +53,10 @@ def install(recipe: Recipe, _specs: object, asked: options.Install) -> None:
             program = toolstack.program if toolstack else asked.toolstack
             source = read_source(folder, name=guest, toolstack=program)
             plans.append(_plan(source, manifest, layout, toolstack, asked))
+        plans = join_shared(plans)
+        for plan in plans:
+            for note in refuse_impossible(plan, layout, toolstack):
+                print_line(f"  {plan.name}: {note}")
         refuse_full(plans, layout)
         records = install_together(plans, layout, word="install", log=log)
     print_line(f"{manifest.appliance} is installed: {', '.join(folders)}")
@@ -110,11 +115,9 @@ def _plan(
         toolstack=toolstack.program if toolstack else asked.toolstack,
         proof=proof,
         group=asked.lvm or "",
+        with_others=True,
     )
-    plan = replace(plan, membership=manifest.membership_of(source))
-    for note in refuse_impossible(plan, layout, toolstack):
-        print_line(f"  {source.name}: {note}")
-    return plan
+    return replace(plan, membership=manifest.membership_of(source))
 
 
 def remove(recipe: Recipe, _specs: object, asked: options.RemoveInstalled) -> None:

@@ -88,11 +88,12 @@ def plan_install(
     proof: str = "",
     kept_vdevs: frozenset[str] = frozenset(),
     group: str = "",
+    with_others: bool = False,
 ) -> Plan:
     """Where everything goes; pure but for looking whether a disk of the artifact is a file.
 
-    Disks of `kept_vdevs` stay those of the guest that is replaced. With `group` the disks become
-    logical volumes of it.
+    Disks of `kept_vdevs` stay those of the guest that is replaced, and shared ones unless all who
+    have them are installed `with_others`. With `group` the disks become logical volumes of it.
     """
     generation = 1 if before is None else before.generation + 1
     folder = layout.disks(source.name, generation)
@@ -101,9 +102,12 @@ def plan_install(
     plans = []
     for disk in source.domain.hard_disks:
         path = Path(disk.target)
-        if disk.vdev in kept_vdevs and disk.vdev in old:
+        is_kept = disk.vdev in kept_vdevs or (disk.is_shared and not with_others)
+        if is_kept and disk.vdev in old:
             plans.append(DiskPlan(old[disk.vdev]))
             continue
+        if is_kept and disk.is_shared:
+            _refuse_alone(source, disk)
         local = source.folder / path.name
         is_file = path.name in sums and local.is_file()
         target, kind = path, "file" if is_file or path.is_file() else "block"
@@ -127,12 +131,21 @@ def _refuse_not_raw(disk: Disk) -> None:
         )
 
 
+def _refuse_alone(source: Source, disk: Disk) -> None:
+    raise UsageError(
+        f"{source.name}: other guests write to its disk {disk.vdev} too",
+        hint="install all of them together: doit install appliance=NAME",
+    )
+
+
 def role_of(disk: Disk, source: Source) -> str:
-    """root, swap, boot or data: by the names that the stages give, disk.img or NAME-disk."""
+    """root, swap, boot, shared, data: by the names that the stages give, disk.img or NAME-disk."""
     boot = source.domain.boot
     part = Path(disk.target).name.partition(".")[0].removeprefix(f"{source.name}-")
     if part == "disk" or (isinstance(boot, Direct) and boot.root == f"/dev/{disk.vdev}"):
         return "root"
+    if disk.is_shared:
+        return "shared"
     is_loader = part.removeprefix("disk-") == LOADER and isinstance(boot, Firmware)
     return "swap" if part == "swap" else "boot" if is_loader else "data"
 
@@ -336,8 +349,10 @@ def refuse_impossible(plan: Plan, layout: Layout, toolstack: Toolstack | None) -
         if planned.source is not None:
             refuse_if_used(planned.source)
     if plan.before is not None:
+        kept = {planned.disk.target for planned in plan.disks if planned.source is None}
         for disk in plan.before.disks:
-            refuse_if_used(disk.path)
+            if disk.role != "shared" or disk.target not in kept:
+                refuse_if_used(disk.path)
     folder = layout.disks(plan.name, plan.generation)
     if os.path.lexists(folder):
         raise InUseError(f"{folder} is there and was not installed by doit", hint="move it away")

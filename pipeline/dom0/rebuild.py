@@ -22,11 +22,12 @@ from pipeline.storage.steps import remove
 from pipeline.storage.transaction import Transaction
 
 WORD = "rebuild"
+_DATA = ("data", "shared")
 
 
 def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: str) -> install.Plan:
     """The installation of a new artifact over the old guest, keeping every disk with data."""
-    kept = frozenset(disk.vdev for disk in record.disks if disk.role == "data")
+    kept = frozenset(disk.vdev for disk in record.disks if disk.role in _DATA)
     plan = install.plan_install(
         source,
         layout,
@@ -96,7 +97,8 @@ def undo_rebuild(
         )
     refuse_running(layout, toolstack, name, f"undoing its {word}")
     for disk in record.disks:
-        refuse_if_used(disk.path)
+        if disk.role != "shared":
+            refuse_if_used(disk.path)
     with Transaction(site_of(layout), name, word) as change:
         # the generation goes on counting: a folder's name never means two things
         back = replace(

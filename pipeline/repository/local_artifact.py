@@ -57,7 +57,7 @@ def make_artifact(
         files=list(identity_files(spec, kept, shadow=shadow, root_hash="")),
     )
     run = partial(process.run, log=log)
-    for target in targets_of(spec, project):
+    for target in filter(lambda target: target.is_own, targets_of(spec, project)):
         make_disk(run, target, bench, [])
     shutil.rmtree(bench.work)
     for name, path in files.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.spec.keys import CardKeys, Disks, PartitionKeys
 from pipeline.spec.replication import DRBD_FS, ReplicatedKeys
+from pipeline.spec.shared_disks import SHARED_FS, SharedKeys
 from pipeline.spec.values import parse_size
 from pipeline.xen.devices import Card
 from pipeline.xen.values import parse_rate_kbytes_s
@@ -23,9 +24,11 @@ class Part:
     """One disk of a guest, as it will be: `node` is the guest's device.
 
     `fs` is swap, a file system, grub: sectors that a PC's firmware starts, or drbd: a disk that is
-    replicated, whose contents are the guest's own affair.
+    replicated, or shared: one that other guests write to as well; their contents are the guests'
+    own affair.
 
-    `name` ends the name of its logical volume, `device` is "" or the block device that is given.
+    `name` ends the name of its logical volume, `device` is "" or the block device that is given,
+    `owner` the guest that a shared disk lies with.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Part:
     options: str
     node: str
     device: str = ""
+    owner: str = ""
 
     @property
     def is_root(self) -> bool:
@@ -57,13 +61,23 @@ class Part:
         return self.fs == DRBD_FS
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other guests write to it too."""
+        return self.fs == SHARED_FS
+
+    @property
+    def table(self) -> str:
+        """The table of the spec that asks for it; "" for a disk of other keys."""
+        return {DRBD_FS: "replicated", SHARED_FS: "shared"}.get(self.fs, "")
+
+    @property
     def holds_data(self) -> bool:
         """Whether it is a loss when it is written anew."""
-        return self.has_files or self.is_replicated
+        return self.has_files or self.is_replicated or self.is_shared
 
     @property
     def has_files(self) -> bool:
-        """Whether it is mounted: none of swap, the boot loader's sectors, a replicated disk."""
+        """Whether it is mounted: none of swap, the boot loader's, a replicated, a shared one."""
         return bool(self.mountpoint)
 
     @property
@@ -139,6 +153,20 @@ def replicated_part(keys: ReplicatedKeys, node: str) -> Part:
     """The disk below a replicated one."""
     size = parse_size(keys.size)
     return Part(name=keys.name, size_mib=size, fs=DRBD_FS, mountpoint="", options="", node=node)
+
+
+def shared_part(keys: SharedKeys, node: str) -> Part:
+    """A disk that other guests have too."""
+    size = parse_size(keys.size)
+    return Part(
+        name=keys.name,
+        size_mib=size,
+        fs=SHARED_FS,
+        mountpoint="",
+        options="",
+        node=node,
+        owner=keys.owner,
+    )
 
 
 def default_options(fs: str) -> str:

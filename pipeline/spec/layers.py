@@ -22,9 +22,10 @@ _TOO_DEEP = "nested too deeply"
 _PATH_KEYS = ("keyring", "root_password_file")
 _PATH_LIST_KEYS = ("elements_path", "authorized_keys", "roles_path")
 OWN_KEYS = tuple(
-    "name uuid hostname address mac vifname vncdisplay image_dev swap_dev replicated".split()
+    "name uuid hostname address mac vifname vncdisplay image_dev swap_dev replicated shared".split()
 )
-TABLES = ("partitions", "interfaces", "replicated")  # in the order of a file that is written
+# in the order of a file that is written
+TABLES = ("partitions", "interfaces", "replicated", "shared")
 # a key of a later layer takes those of the earlier ones away that would contradict it
 _REPLACES = {
     "address": ("dhcp", "netmask"),

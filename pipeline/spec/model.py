@@ -17,9 +17,11 @@ from pipeline.spec.devices import (
     replicated_part,
     resolve_card,
     resolve_parts,
+    shared_part,
 )
 from pipeline.spec.guest_type import choose_type, linux_of
 from pipeline.spec.replication import ELEMENT, ReplicatedKeys
+from pipeline.spec.shared_disks import SharedKeys
 from pipeline.spec.values import parse_duration, parse_size
 from pipeline.suites import SUITES, Suite
 
@@ -51,6 +53,9 @@ class Spec(
     )
     replicated: tuple[ReplicatedKeys, ...] = Field(
         (), description="Disks that DRBD replicates between this guest and another: tables."
+    )
+    shared: tuple[SharedKeys, ...] = Field(
+        (), description="Disks that this guest and others write to at once: tables."
     )
 
     @model_validator(mode="before")
@@ -102,13 +107,18 @@ class Spec(
     def parts(self) -> tuple[Part, ...]:
         """The disks: root, swap, then the others, parents of mount points first; the loader.
 
-        Those that are replicated come last of the others: a guest that gets one keeps its names.
+        Those that are replicated or shared come last of the others: a guest that gets one keeps
+        its names.
         """
         own = resolve_parts(self, self._node)
         first = max(3, len(own) + 1 + (not any(part.is_swap for part in own)))
         more = [
             replicated_part(each, self._node(number))
             for number, each in enumerate(self.replicated, first)
+        ]
+        more += [
+            shared_part(each, self._node(number))
+            for number, each in enumerate(self.shared, first + len(more))
         ]
         loader = (loader_part(self._node(0)),) if self.boot == "firmware" else ()
         return (*own, *more, *loader)

@@ -1,4 +1,4 @@
-"""Replicated disks: what does not go together in one of two nodes."""
+"""Replicated and shared disks: what does not go together in one of the guests."""
 
 import ipaddress
 from collections import Counter
@@ -15,13 +15,14 @@ _TAKEN = ("disk", "swap", LOADER)
 
 
 def check_replicated(spec: Spec) -> Iterator[Finding]:
-    """Each replicated disk against the guest's cards and kernel, and against the others."""
+    """Each replicated disk against the guest's cards and kernel; shared ones against the others."""
     if spec.replicated and spec.linux < _SINCE:
         version = ".".join(map(str, _SINCE))
         message = f"{spec.suite}'s kernel has no DRBD 8.4: it came with Linux {version}"
         yield _clash("replicated", message, "take a suite from jessie on", "suite", "kernel")
     if len(spec.parts) > MOST_PARTS:
-        yield _clash("replicated", f"{len(spec.parts)} disks", f"at most {MOST_PARTS}")
+        key = "replicated" if spec.replicated else "shared"
+        yield _clash(key, f"{len(spec.parts)} disks", f"at most {MOST_PARTS}")
     for index, node in enumerate(spec.replicated):
         yield from _check_node(spec, node, f"replicated[{index}].")
     for key in ("name", "minor", "port"):
@@ -29,6 +30,17 @@ def check_replicated(spec: Spec) -> Iterator[Finding]:
         for value, count in counts.items():
             if count > 1:
                 yield _clash("replicated", f"{count} of them have {key} = {value}", "one each")
+    yield from _check_shared(spec)
+
+
+def _check_shared(spec: Spec) -> Iterator[Finding]:
+    others = {*_TAKEN, *(part.name for part in spec.partitions)}
+    others |= {node.name for node in spec.replicated}
+    counts = Counter(disk.name for disk in spec.shared)
+    for index, disk in enumerate(spec.shared):
+        if disk.name in others or counts[disk.name] > 1:
+            message = f"'{disk.name}' is another disk's name"
+            yield _clash(f"shared[{index}].name", message, "name it else")
 
 
 def check_host_resources(spec: Spec) -> Iterator[Finding]:

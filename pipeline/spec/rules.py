@@ -360,7 +360,7 @@ def check_sizes(spec: Spec) -> Iterator[Finding]:
 
 def _check_size(spec: Spec, part: Part) -> Iterator[Finding]:
     key = "partitions" if spec.partitions else "swap" if part.is_swap else "size"
-    key = "replicated" if part.is_replicated else key
+    key = part.table or key
     least = LEAST_MIB.get(part.fs, 1)
     if part.size_mib < least:
         yield _clash(

@@ -17,6 +17,7 @@ from pipeline.spec.annotations import strip_annotation, table_of
 from pipeline.spec.keys import CardKeys, PartitionKeys
 from pipeline.spec.model import SECTIONS, Spec
 from pipeline.spec.replication import ReplicatedKeys
+from pipeline.spec.shared_disks import SharedKeys
 from pipeline.spec.xen_create_image.options import render_options_page
 from pipeline.suites import SUITES, Suite
 from pipeline.xen.compatibility import RULES, WORKS
@@ -49,6 +50,9 @@ today (`doit suites`)."""
 _REPLICATED = """\
 A guest is one of the two nodes of each; [how-to/drbd.md](../how-to/drbd.md) has the whole of it. An
 appliance (appliances/NAME.toml) writes these keys for both of its members."""
+_SHARED = """\
+An appliance writes these keys for its members (`[shared.NAME]` in
+[appliances/NAME.toml](appliance-toml.md)); the guests are installed together."""
 WIDEST_ROW = 159
 _NAMES: dict[type, str] = {str: "text", int: "number", Path: "path"}
 _JSON_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer"}
@@ -68,6 +72,9 @@ def render_reference() -> str:
     disks = {"replicated": Spec.model_fields["replicated"]}
     lines += ["\n## Replicated disks\n", f"{_REPLICATED}\n", *_render_keys(disks)]
     lines += ["", *_render_keys(ReplicatedKeys.model_fields)]
+    disks = {"shared": Spec.model_fields["shared"]}
+    lines += ["\n## Shared disks\n", f"{_SHARED}\n", *_render_keys(disks)]
+    lines += ["", *_render_keys(SharedKeys.model_fields)]
     lines += [
         "\n## Releases\n",
         "| suite | release | init | cards | kernel |",
@@ -132,7 +139,8 @@ def documents() -> dict[str, str]:
 
 def _properties(model: type[BaseModel]) -> dict[str, Any]:
     keys = [key for section in SECTIONS for key in section.model_fields]
-    ordered = [key for key in (*keys, "interfaces", "replicated") if key in model.model_fields]
+    tables = ("interfaces", "replicated", "shared")
+    ordered = [key for key in (*keys, *tables) if key in model.model_fields]
     ordered = ordered if model in (Spec, CardKeys) else list(model.model_fields)
     return {key: _describe(model.model_fields[key]) for key in ordered}
 

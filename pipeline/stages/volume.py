@@ -81,7 +81,7 @@ def build(job: Job) -> None:
     spec, golden = job.spec, job.upstream("image")
     _load_templates()
     last = job.project.volume(spec.name)
-    targets = targets_of(spec, job.project)
+    targets = [target for target in targets_of(spec, job.project) if target.is_own]
     for part in spec.parts:
         if part.has_files:
             refuse_too_small(part, golden / golden_name(part.mountpoint))
@@ -192,7 +192,7 @@ STAGE = Stage(
         "swap_dev partitions nodes init dhcp address netmask gateway gateway6 nameservers mtu "
         "interfaces root_password_hash root_password_file".split()
     ),
-    seldom=("replicated",),
+    seldom=("replicated", "shared"),
     reads={
         "authorized_keys": "the lines that they give are an input",
         "adopted": "what of it counts is an input",

@@ -23,7 +23,7 @@ SUFFIXES = {"raw": "img", "qcow2": "qcow2", "vhd": "vhd"}
 
 @dataclass(frozen=True)
 class Target:
-    """One disk's place: `kind` is file, volume, thin or device.
+    """One disk's place: `kind` is file, volume, thin, device, or elsewhere: another guest's.
 
     `path` is what the domain configuration names; a `device` that is given is written in place. A
     volume has its thin pool, "" for none, and its tags; `is_full` is for files alone.
@@ -43,6 +43,11 @@ class Target:
         return self.kind in ("volume", "thin")
 
     @property
+    def is_own(self) -> bool:
+        """Whether the guest's build makes it."""
+        return self.kind != "elsewhere"
+
+    @property
     def group(self) -> str:
         """A logical volume's group."""
         return self.path.parent.name
@@ -56,14 +61,19 @@ def targets_of(spec: Spec, project: Project) -> tuple[Target, ...]:
 def _target_of(part: Part, spec: Spec, project: Project) -> Target:
     if part.device:
         return Target(part, "device", Path(part.device))
+    owner = part.owner or spec.name
     if spec.lvm:
         # the names that xen-tools gives
-        path = Path("/dev", spec.lvm, f"{spec.name}-{part.name}")
+        path = Path("/dev", spec.lvm, f"{owner}-{part.name}")
+    else:
+        disk_format = spec.format if part.has_files else "raw"
+        path = project.artifact(owner) / file_name(part, disk_format)
+    if owner != spec.name:
+        return Target(part, "elsewhere", path)
+    if spec.lvm:
         tags = (f"{GUEST_TAG}{spec.name}", f"{PROJECT_TAG}{project_mark(project)}")
         kind = "thin" if spec.lvm_thin else "volume"
         return Target(part, kind, path, pool=spec.lvm_thin, tags=tags)
-    disk_format = spec.format if part.has_files else "raw"
-    path = project.artifact(spec.name) / file_name(part, disk_format)
     return Target(part, "file", path, disk_format, is_full=spec.image == "full")
 
 

@@ -1,5 +1,6 @@
 """One disk of a guest from its golden image to its place."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pipeline.storage.golden import snapshot_golden
 from pipeline.storage.replicated import make_replicated
 from pipeline.storage.staged_volume import stage_image
 from pipeline.storage.written import BuiltDisk, note_times, write_record
+from pipeline.walls.privacy import make_private
 
 
 @dataclass
@@ -64,6 +66,8 @@ def make_disk(run: lvm.Run, target: Target, bench: Bench, made: list[BuiltDisk])
         images.make_swap(run, image, part, spec)
     elif part.is_replicated:
         make_replicated(run, image, part)
+    elif part.is_shared:
+        os.truncate(make_private(image), part.size_mib * MIB)
     elif part.is_loader:
         images.make_loader(image, part, bench.loader)
     else:

@@ -33,8 +33,9 @@ _VDEV = re.compile(r"(?:xvd[a-z]{1,2}|sd[a-z]{1,2}|hd[a-t])(?:[1-9][0-9]?)?")
 class Disk:
     """A disk or partition of the guest. `target` is the host's path, "" for an empty CD drive.
 
-    `vdev` is the guest's name for it (xvda1), `format` raw, qcow2 or vhd, `access` rw or ro,
-    `devtype` disk or cdrom. xen-vbd-interface(7) has the names, xl-disk-configuration(5) the rest.
+    `vdev` is the guest's name for it (xvda1), `format` raw, qcow2 or vhd, `access` rw, ro or shared
+    (other guests write to it at the same time), `devtype` disk or cdrom. xen-vbd-interface(7) has
+    the names, xl-disk-configuration(5) the rest.
     `script` is block-drbd where the host makes a DRBD resource primary for the guest, else "".
     """
 
@@ -51,7 +52,10 @@ class Disk:
             hint = f"write it as {device_of('r0')}"
             raise WrongValueError(f"{self.target} is no DRBD resource", hint, key="disk target")
         check_choice("disk format", self.format, get_args(DiskFormat))
-        check_choice("disk access", self.access, ("rw", "ro"))
+        check_choice("disk access", self.access, ("rw", "ro", "shared"))
+        if self.is_shared and (self.format, self.devtype, self.script) != ("raw", "disk", ""):
+            hint = "what several guests write to has no notes of its format's own: format = 'raw'"
+            raise WrongValueError(f"{self.target} cannot be shared", hint, key="disk access")
         check_choice("disk devtype", self.devtype, ("disk", "cdrom"))
         if not _VDEV.fullmatch(self.vdev):
             raise WrongValueError(f"{self.vdev!r} is not a name such as xvda, xvda1", key="vdev")
@@ -67,6 +71,11 @@ class Disk:
     def at(self, target: str) -> Self:
         """The same disk at another place; a script belongs to the old one."""
         return self if target == self.target else replace(self, target=target, script="")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other guests write to it too."""
+        return self.access == "shared"
 
     @property
     def kind(self) -> str:

@@ -138,13 +138,14 @@ def _disk_context(disk: Disk) -> dict[str, object]:
     return {
         "kind": disk.kind,
         "device": disk.devtype,
-        "driver": "phy" if disk.kind == "block" else "qemu",
+        "driver": "phy" if disk.kind == "block" and not disk.is_shared else "qemu",
         "format": _FORMATS[disk.format],
         "source_key": "dev" if disk.kind == "block" else "file",
         "target": disk.target,
         "vdev": disk.vdev,
         "bus": _BUSES[disk.vdev[0]],
         "readonly": disk.access == "ro",
+        "shareable": disk.is_shared,
     }
 
 
@@ -176,11 +177,13 @@ def read_disk(node: ElementTree.Element) -> Disk:
         raise Unsupported(f"disk {target}: our model has no {format_name} images")
     name = node.find("target")
     cdrom = node.get("device") == "cdrom"
+    is_read = cdrom or node.find("readonly") is not None
+    is_shared = formats[format_name] == "raw" and node.find("shareable") is not None
     return Disk(
         target=target,
         vdev="" if name is None else name.get("dev", ""),
         format=formats[format_name],
-        access="ro" if cdrom or node.find("readonly") is not None else "rw",
+        access="ro" if is_read else "shared" if is_shared else "rw",
         devtype="cdrom" if cdrom else "disk",
     )
 

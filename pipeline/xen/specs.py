@@ -9,6 +9,8 @@ _FORMAT_PREFIXES = ("raw", "qcow2", "vhd")
 _PLAIN_PREFIXES = ("phy", "file", "tap", "tap2", "aio", "ioemu", "tapdisk")
 DRBD_PREFIX = "drbd:"  # xm's way, which xl still reads
 _ACCESS = {"w": "rw", "rw": "rw", "r": "ro", "ro": "ro", "": None}
+# xl knows no w!: Xen's own script refuses a disk that another guest has. QEMU asks nobody.
+_SHARED = "qdisk"
 _POSITIONS = ("target", "format", "vdev", "access")
 
 
@@ -18,9 +20,10 @@ def write_xl_disk(disk: Disk) -> str:
     if disk.script:
         script = f"script={disk.script}, target={resource_of(disk.target)}"
         return f"format=raw, vdev={disk.vdev}, access={disk.access}, {script}"
+    access = f"rw, backendtype={_SHARED}" if disk.is_shared else disk.access
     guard = "," if disk.target.endswith(",") else ""  # xl drops one comma from the end
     return (
-        f"format={disk.format}, vdev={disk.vdev}, access={disk.access}, "
+        f"format={disk.format}, vdev={disk.vdev}, access={access}, "
         f"{cdrom}target={disk.target}{guard}"
     )
 
@@ -56,7 +59,9 @@ def read_xl_disk(text: str) -> Disk:
     script = fields.pop("script", "").rpartition("/")[2]
     if script not in ("", DRBD_SCRIPT):
         raise Unsupported(f"disk {text!r}: our model has no script but {DRBD_SCRIPT}")
-    unread = sorted(set(fields) - {*_POSITIONS, "devtype"})
+    is_shared = fields.get("backendtype") == _SHARED and _may_be_shared(fields)
+    known = {*_POSITIONS, "devtype", *(["backendtype"] if is_shared and not script else [])}
+    unread = sorted(set(fields) - known)
     if unread:
         raise Unsupported(f"disk {text!r}: our model has no {', '.join(unread)}")
     vdev, _, mark = fields.get("vdev", "").removeprefix("ioemu:").partition(":")
@@ -70,9 +75,16 @@ def read_xl_disk(text: str) -> Disk:
         target=target,
         vdev=vdev,
         format=fields.get("format") or "raw",
-        access="ro" if cdrom else (access or "rw"),
+        access="shared" if is_shared else "ro" if cdrom else (access or "rw"),
         devtype="cdrom" if cdrom else "disk",
     )
+
+
+def _may_be_shared(fields: dict[str, str]) -> bool:
+    """Whether it is a raw disk that is written to: of another one its backend says nothing."""
+    is_raw = fields.get("format", "") in ("", "raw") and bool(fields.get("target"))
+    is_disk = "devtype" not in fields and ":" not in fields.get("vdev", "")
+    return is_raw and is_disk and fields.get("access", "") in ("", "w", "rw")
 
 
 def _drop_prefixes(text: str) -> str:

@@ -32,7 +32,7 @@ def write_disk(disk: Disk, version: tuple[int, int]) -> str:
         )
     if not disk.target:
         raise Unsupported(f"disk {disk.vdev}: xm has no empty CD drive, name an image")
-    mode = "w" if disk.access == "rw" else "r"
+    mode = {"rw": "w", "ro": "r", "shared": "w!"}[disk.access]
     if disk.script:
         return f"{specs.DRBD_PREFIX}{resource_of(disk.target)},{disk.vdev},{mode}"
     since = _TAP_SINCE.get(disk.format)
@@ -70,12 +70,13 @@ def read_disk(text: str) -> Disk:
     if mode not in ("r", "w", "w!"):
         raise SyntaxFault(f"disk {text!r}: mode {mode!r} is not r or w")
     name, _, mark = vdev.removeprefix("ioemu:").partition(":")
+    is_shared = mode == "w!" and format_name == "raw" and not script
     return Disk(
         script=script,
         target=path,
         vdev=name.removeprefix("/dev/"),
         format=format_name,
-        access="ro" if mode == "r" or mark == "cdrom" else "rw",
+        access="ro" if mode == "r" or mark == "cdrom" else "shared" if is_shared else "rw",
         devtype="cdrom" if mark == "cdrom" else "disk",
     )
 

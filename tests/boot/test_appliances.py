@@ -86,6 +86,58 @@ def test_a_web_server_is_reached_through_its_router_and_no_other_way(prover: Pro
     }
 
 
+SHARED = """\
+[members.a]
+spec = "test-drbd"
+type = "pv"
+[members.b]
+spec = "test-drbd"
+type = "pv"
+after = ["a"]
+[shared.quorum]
+members = ["a", "b"]
+size = "16M"
+[[expect]]
+name = "Xen's own script gives it to one guest"
+member = "host"
+command = "xl block-attach pair-a {disk},raw,xvdf,w"
+[[expect]]
+name = "Xen's own script refuses another guest"
+member = "host"
+command = "! xl block-attach pair-b {disk},raw,xvdf,w && xl block-detach pair-a xvdf"
+[[expect]]
+name = "xl has no w!"
+member = "host"
+command = "xl block-attach pair-a {disk},raw,xvdf,w! 2>&1 | grep 'unknown value for access'"
+"""
+
+
+@in_turn("boot", "two guests on one disk")
+def test_each_of_two_guests_reads_what_the_other_writes(prover: Prover, tmp_path: Path) -> None:
+    """At once with why it is QEMU that serves them."""
+    site = replace(prover, workshop=replace(prover.workshop, guests=tmp_path / "guests"))
+    shutil.copytree(prover.workshop.guests, site.workshop.guests)
+    disk = site.workshop.output / "guests/pair-a/disk-quorum.img"
+    appliances = tmp_path / "appliances"
+    appliances.mkdir()
+    (appliances / "pair.toml").write_text(SHARED.replace("{disk}", str(disk)))
+    appliance = build(site, "pair", authorized_keys=f"{site.key}.pub")
+    before = digests(site, appliance)
+
+    evidence = prove_appliance(site.recipe, appliance, Asked(site.key))
+
+    assert evidence.failed == []
+    assert held(evidence) >= {
+        "quorum: b reads what a has written",
+        "quorum: a reads what b has written",
+        "Xen's own script gives it to one guest",
+        "Xen's own script refuses another guest",
+        "xl has no w!",
+        "b: xl shutdown",
+    }
+    assert digests(site, appliance) == before, "the proof changed the shared disk"
+
+
 @dataclass(frozen=True)
 class Pair:
     """The two nodes of test-drbd, the second one a copy that may be spoilt."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.artifact.sums import write_sums
 from pipeline.guest.domains import domain_of
 from pipeline.project import Project
+from pipeline.recipe import DISKS
 from pipeline.spec import Spec
 from pipeline.xen.render import render_xl, render_xm
 
@@ -58,6 +59,10 @@ def make_artifact(
     subprocess.run(["rm", "-r", tree], check=True)
     with open(folder / "swap.img", "wb") as stream:
         stream.truncate(4 << 20)
+    for part in spec.parts:
+        if part.is_shared and part.owner == name:
+            with open(folder / f"disk-{part.name}.img", "wb") as stream:
+                stream.truncate(part.size_mib << 20)
     files = () if spec.is_kernel_inside else ("vmlinuz", "initrd.img", "kernel.json")
     for file in files:
         (folder / file).write_bytes((kernel.folder / file).read_bytes())
@@ -72,7 +77,7 @@ def make_artifact(
         (folder / f"{name}.xm.unsupported").write_text("xend never had it\n")
     (folder / "manifest").write_text("hello 2.10-3 amd64\n")
     (folder / "spec.json").write_text(json.dumps(spec.as_json()))
-    write_sums(folder, disks=("disk.*", "swap.img"))
+    write_sums(folder, disks=DISKS)
     return folder
 
 

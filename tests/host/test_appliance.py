@@ -3,23 +3,36 @@
 import io
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from pipeline.appliance.members import load_appliance
+from pipeline.artifact.folder import read_source
+from pipeline.artifact.sums import write_sums
 from pipeline.commands import COMMANDS
+from pipeline.commands.change import replace_root_disk
 from pipeline.commands.command_line import read_command_line
 from pipeline.dom0.guest_root import site_of
-from pipeline.dom0.inventory import Membership, list_members
+from pipeline.dom0.inventory import Membership, list_members, require_installed
 from pipeline.dom0.layout import Layout
-from pipeline.errors import EnvironmentFault, InUseError, PipelineError, UsageError
+from pipeline.dom0.rebuild import undo_rebuild
+from pipeline.errors import (
+    EnvironmentFault,
+    InUseError,
+    PipelineError,
+    UsageError,
+    VerificationError,
+)
 from pipeline.project import Project
-from pipeline.recipe import Recipe
+from pipeline.recipe import DISKS, Recipe
 from pipeline.stages import STAGES
 from pipeline.storage.transaction import list_unfinished
+from pipeline.xen import xl
 from tests.conftest import ROOT
 from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.host.small_artifact import ABIS, hostname_in, make_artifact, make_kernel
@@ -37,6 +50,9 @@ interfaces = [{ network = "link", address = "10.77.0.2/29" }]
 [members.db]
 spec = "small"
 interfaces = [{ network = "link", address = "10.77.0.1/29" }]
+[shared.quorum]
+members = ["db", "web"]
+size = "1M"
 """
 
 
@@ -59,7 +75,9 @@ class ApplianceBench:
             folder = self.project.artifact(spec.name)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            keys = spec.model_dump(mode="json", include={"interfaces"}, exclude_defaults=True)
+            keys = spec.model_dump(
+                mode="json", include={"interfaces", "shared"}, exclude_defaults=True
+            )
             make_artifact(folder, spec.name, kernel=kernel, generation=generation, **keys)
 
     def ask(self, word: str, **options: str) -> str:
@@ -76,6 +94,12 @@ class ApplianceBench:
     def install(self, **more: str) -> str:
         return self.ask("install", unproven="yes", **more)
 
+    def rebuild(self, name: str) -> None:
+        """One member alone, from what was built last."""
+        record = require_installed(self.layout, name)
+        source = read_source(self.project.artifact(name), name=name)
+        replace_root_disk(self.project, self.layout, record, source, "")
+
     @property
     def layout(self) -> Layout:
         return Layout(self.root)
@@ -87,6 +111,17 @@ class ApplianceBench:
             assert self.layout.config(name).exists()
             members[name] = hostname_in(record.disks[0].path)
         return members
+
+
+@contextmanager
+def opened_elsewhere(path: Path) -> Iterator[None]:
+    """While a process of its own has the file open, as QEMU has a running guest's."""
+    script = "import sys; file = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stdout.readline()
+        yield
+        process.stdin.close()
 
 
 @pytest.fixture
@@ -131,6 +166,61 @@ def test_one_that_cannot_be_installed_keeps_the_others_out(bench: ApplianceBench
     disk = bench.project.artifact("shop-web") / "disk.img"
     disk.write_bytes(disk.read_bytes()[:-1] + b"x")
     with pytest.raises(PipelineError, match="is not what"):
+        bench.install()
+    assert not [path for path in bench.root.rglob("*") if path.is_file()]
+
+
+def test_a_shared_disk_is_one_file_for_all_who_see_it(bench: ApplianceBench) -> None:
+    bench.install()
+    members = list_members(bench.layout, NAME)
+    shared = {name: record.disks[-1] for name, record in members.items()}
+    path = bench.layout.disks("shop-db", 1) / "disk-quorum.img"
+    assert {disk.path for disk in shared.values()} == {path}
+    assert {name: disk.is_owned for name, disk in shared.items()} == {
+        "shop-db": True,
+        "shop-web": False,
+    }
+    assert {disk.role for disk in shared.values()} == {"shared"}
+    for name in GUESTS:
+        domain = xl.parse(bench.layout.config(name).read_text())
+        assert (domain.disks[-1].target, domain.disks[-1].access) == (str(path), "shared")
+    assert path.read_bytes() == bytes(1 << 20) and path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(b"votes".ljust(1 << 20, b"\0"))
+    with pytest.raises(InUseError, match="removing shop-db would lose") as caught:
+        bench.ask("remove")
+    assert f"{path}: its guest has written to it" in caught.value.details
+
+
+def test_one_member_anew_keeps_the_disk_that_others_have(bench: ApplianceBench) -> None:
+    with pytest.raises(UsageError, match="other guests write to its disk xvda3"):
+        bench.ask("install", appliance="", name="shop-web", unproven="yes")
+    bench.install()
+    path = bench.layout.disks("shop-db", 1) / "disk-quorum.img"
+    path.write_bytes(b"votes".ljust(1 << 20, b"\0"))
+    bench.make("two")
+    with opened_elsewhere(path):  # the other one runs
+        for name in GUESTS:
+            bench.rebuild(name)
+        with pytest.raises(InUseError, match=r"disk-quorum\.img is in use by process"):
+            bench.install(replace="yes")
+    assert bench.installed() == {name: f"{name} two" for name in GUESTS}
+    assert path.read_bytes().startswith(b"votes")
+    assert {each.disks[-1].path for each in list_members(bench.layout, NAME).values()} == {path}
+    for name in GUESTS:
+        undo_rebuild(bench.layout, name, None)
+    assert path.read_bytes().startswith(b"votes")
+    bench.install(replace="yes")
+    (new,) = {each.disks[-1].path for each in list_members(bench.layout, NAME).values()}
+    assert new != path and not path.exists() and not new.read_bytes().strip(b"\0")
+    bench.ask("remove", yes="yes")
+    assert not [path for path in bench.root.rglob("*") if path.is_file()]
+
+
+def test_a_shared_disk_that_nobody_brings_keeps_all_out(bench: ApplianceBench) -> None:
+    config = bench.project.artifact("shop-web") / "shop-web.cfg"
+    config.write_text(config.read_text().replace("shop-db/disk-quorum", "shop-db/disk-other"))
+    write_sums(config.parent, disks=DISKS)
+    with pytest.raises(VerificationError, match=r"disk-other\.img is in no other's artifact"):
         bench.install()
     assert not [path for path in bench.root.rglob("*") if path.is_file()]
 

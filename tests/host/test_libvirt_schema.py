@@ -52,6 +52,7 @@ def test_the_schema_of_libvirt_accepts_every_way_to_boot(
             Disk(target="/dev/VG0/swap", vdev="xvda2", access="ro"),
             Disk(target="/srv/d.qcow2", vdev="xvdb", format="qcow2"),
             Disk(target="/srv/d.vhd", vdev="xvdc", format="vhd"),
+            Disk(target="/srv/q.img", vdev="xvdd", access="shared"),
             Disk(target="", vdev="hdc", access="ro", devtype="cdrom"),
             Disk(target="/srv/a b.iso", vdev="hdd", access="ro", devtype="cdrom"),
         ),

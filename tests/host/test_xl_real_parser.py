@@ -200,6 +200,14 @@ def test_xl_hands_a_drbd_resource_to_its_script(xen: Path) -> None:
     assert (seen["pdev_path"], seen["script"], seen["format"]) == ("r0", "block-drbd", "raw")
 
 
+def test_xl_gives_a_shared_disk_to_qemu_and_knows_no_other_word_for_it(xen: Path) -> None:
+    disk = Disk(target="/srv/shop-a/disk-q.img", vdev="xvda3", access="shared")
+    (seen,) = read_config(xen, make_guest(disks=(disk,)))["disks"]
+    assert (seen["pdev_path"], seen["backend"], seen["readwrite"]) == (disk.target, "qdisk", 1)
+    done = dry_run(xen, 'name = "x"\nkernel = "/k"\ndisk = ["/srv/q,raw,xvda3,w!"]\n')
+    assert done.returncode and "unknown value for access" in done.stderr
+
+
 @pytest.mark.parametrize(
     "line", ["drbd:r0,xvda1,w", "r0,raw,xvda1,rw,script=block-drbd", "script=block-drbd,r0,,xvda1"]
 )

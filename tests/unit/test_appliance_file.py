@@ -23,6 +23,7 @@ from pipeline.appliance.members import load_appliance, name_bridge, read_applian
 from pipeline.commands.build import list_guests
 from pipeline.commands.options import Options
 from pipeline.errors import PipelineError, SpecError, UsageError
+from pipeline.guest.domains import domain_of
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import Specs, load_all
@@ -42,7 +43,13 @@ WRONG = {
     f'{TWO}ready = ["port 65536"]': ("members.b.ready.0", "no condition", "port NUMBER"),
     f"{TWO}[network.x]": ("network", "no such key", "networks"),
     f'{TWO}[networks.x]\nbridge = "a b"': ("networks.x.bridge", "not an interface", "at most 15"),
-    f'{TWO}[shared.q]\nsize = "64M"\nmembers = ["a", "b"]': ("shared.q", "not built", "replicated"),
+    f'{TWO}[shared.q]\nsize = "64M"\nmembers = ["a"]': ("shared.q.members", "at least 2", ""),
+    f'{TWO}[shared.q]\nsize = "64M"\nmembers = ["a", "c"]': (
+        *("shared.q.members", "there is no 'c'", "a, b"),
+    ),
+    f'{TWO}[shared.q]\nsize = "64M"\nmembers = ["b", "b"]': (
+        *("shared.q.members", "different", "two"),
+    ),
     f'{TWO}[networks.x]\n[replicated.r]\nsize = "64M"\nmembers = ["a", "a"]\nnetwork = "x"': (
         *("replicated.r.members", "different", "two"),
     ),
@@ -126,6 +133,40 @@ def test_a_replicated_disk_tells_each_node_of_the_other(shop: Project) -> None:
     write(shop, text.format(""))
     with pytest.raises(SpecError, match="members.b.interfaces: r0 is replicated over link"):
         load_appliance(shop, "shop")
+
+
+def test_a_shared_disk_lies_with_the_first_of_its_members(shop: Project) -> None:
+    text = TWO + '{}[members.c]\nspec = "web"\n[shared.q]\nmembers = ["b", "a"]\nsize = "64M"\n'
+    write(shop, text.format(""))
+    first, second, third = load_appliance(shop, "shop").members.values()
+    assert {disk.owner for spec in (first, second) for disk in spec.shared} == {"shop-b"}
+    places = {}
+    for spec in (first, second):
+        disk = domain_of(spec, shop).disks[-1]
+        assert (disk.vdev, disk.access) == ("xvda3", "shared")
+        places[disk.target] = spec.parts[-1].size_mib
+    assert places == {str(shop.artifact("shop-b") / "disk-q.img"): 64}
+    assert not third.shared and len(domain_of(third, shop).disks) == 2
+    write(shop, text.format('shared = [{ name = "x", size = "1M", owner = "web" }]\n'))
+    with pytest.raises(SpecError, match="members.b.shared: the appliance says it"):
+        load_appliance(shop, "shop")
+
+
+@pytest.mark.parametrize("name", ["swap", "disk", "boot", "r0"])
+def test_a_shared_disk_has_a_name_of_its_own(shop: Project, name: str) -> None:
+    text = (
+        '[networks.x]\n[members.a]\nspec = "web"\nnetwork = "x"\naddress = "10.7.0.1/29"\n'
+        '[members.b]\nspec = "web"\nnetwork = "x"\naddress = "10.7.0.2/29"\n'
+        '[replicated.r0]\nmembers = ["a", "b"]\nnetwork = "x"\nsize = "64M"\n'
+        f'[shared.{name}]\nmembers = ["a", "b"]\nsize = "64M"\n'
+    )
+    write(shop, text)
+    with pytest.raises(SpecError) as caught:
+        load_appliance(shop, "shop")
+    for problem, member in zip(caught.value.problems, "ab", strict=True):
+        assert (problem.subject, problem.hint) == ("shared[0].name", "name it else")
+        assert problem.text == f"'{name}' is another disk's name"
+        assert problem.source == f"appliances/shop.toml: members.{member}"
 
 
 def test_mistakes_in_what_a_member_is_name_file_member_and_key(shop: Project) -> None:

@@ -1,5 +1,6 @@
 """The domain model refuses what makes no domain, and each renderer what its target cannot say."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -218,6 +219,51 @@ def test_a_drbd_resource_of_the_host_is_named_to_its_script() -> None:
 )
 def test_the_ways_to_write_a_drbd_resource_are_read_as_one(line: str) -> None:
     assert xl.parse(f'name="x"\nkernel="/k"\ndisk=["{line}"]\n').disks == (REPLICATED,)
+
+
+SHARED = Disk(target="/srv/shop-a/disk-q.img", vdev="xvda3", access="shared")
+
+
+def test_a_shared_disk_goes_past_the_script_that_would_refuse_it() -> None:
+    domain = make_domain(disks=(SHARED,))
+    text = render_xl(domain)
+    line = "format=raw, vdev=xvda3, access=rw, backendtype=qdisk, target=/srv/shop-a/disk-q.img"
+    assert f'"{line}"' in text and xl.parse(text) == domain
+    text = render_xm(domain, xen="3.2")
+    assert "'file:/srv/shop-a/disk-q.img,xvda3,w!'" in text and xm.parse(text) == domain
+    text = render_libvirt(domain)
+    assert "<shareable/>" in text and libvirt.parse(text).disks == (SHARED,)
+    on_device = Disk(target="/dev/VG0/shop-a-q", vdev="xvda3", access="shared")
+    text = render_libvirt(make_domain(disks=(on_device,)))
+    assert '<driver name="qemu" type="raw"/>' in text, "the script is phy's"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/srv/x,raw,xvda3,ro,backendtype=qdisk",
+        "/srv/x,qcow2,xvda3,rw,backendtype=qdisk",
+        "/srv/x,raw,hdc,rw,devtype=cdrom,backendtype=qdisk",
+        "/srv/x,raw,xvda3,rw,backendtype=phy",
+        "vdev=xvda3,script=block-drbd,backendtype=qdisk,target=r0",
+    ],
+)
+def test_another_disk_with_a_backend_of_its_own_is_not_ours(line: str) -> None:
+    with pytest.raises(Unsupported, match="our model has no backendtype"):
+        xl.parse(f'name="x"\nkernel="/k"\ndisk=["{line}"]\n')
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"format": "qcow2"},
+        {"devtype": "cdrom"},
+        {"target": "/dev/drbd/by-res/r0/0", "script": "block-drbd"},
+    ],
+)
+def test_only_a_raw_disk_is_shared(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="cannot be shared"):
+        replace(SHARED, **keys)
 
 
 def test_a_plain_device_of_drbd_stays_plain_and_other_scripts_are_not_ours() -> None:

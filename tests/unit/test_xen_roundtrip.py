@@ -68,6 +68,8 @@ def disks(draw: st.DrawFn, vdev: str, alphabet: Alphabet) -> Disk:
         target = device_of(draw(st.sampled_from(["r0", "db.1_a", "A-b+c"])))
         return Disk(target=target, vdev=vdev, access=access, script=DRBD_SCRIPT)
     target = draw(alphabet.paths)
+    if draw(st.integers(0, 9)) == 0:
+        return Disk(target=target, vdev=vdev, access="shared")
     formats = ["raw"] if target.startswith("/dev/") else ["raw", "qcow2", "vhd"]
     return Disk(
         target=target,

@@ -4,7 +4,7 @@ The recipe knows these two as protocols: the libraries of a fleet are no part of
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +52,14 @@ class Elsewhere(Protocol):
 
     def fetch(self, stage: str, spec: Spec, fingerprint: str, scratch: Path) -> BuildInfo | None:
         """Fill `scratch` with what a worker made of the guest half; None: it is made here."""
+
+    def prove(
+        self, spec: Spec, folder: Path, told: Mapping[str, Any]
+    ) -> tuple[str, Mapping[str, bytes]] | None:
+        """Have a worker prove the artifact in `folder`; `told` is what the proof's room tells it.
+
+        Returns who did, and the files of its evidence; None: it is proven here.
+        """
 
 
 def is_fresh(stage: Stage, spec: Spec, buildinfo: BuildInfo, scratch: Path) -> bool:

@@ -36,6 +36,7 @@ STORIES = {
         "a web server behind a router",
         "a guest on DRBD of two hosts",
         "two guests on one disk",
+        "a guest proven by a fleet's worker",
     ),
     "fault": (
         "no PVH note",

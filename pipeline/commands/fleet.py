@@ -16,9 +16,10 @@ from pipeline.fleet.address import Address, read_address
 from pipeline.fleet.daemons import address_file, be_scheduler, be_worker, find_scheduler
 from pipeline.fleet.engine import connect
 from pipeline.fleet.handshake import find_own_party, require_party, require_scheduler
+from pipeline.fleet.prover import can_prove
 from pipeline.fleet.services import SCHEDULER, WORKER, render_services
 from pipeline.fleet.status import HEAD, read_status, stop, table_of
-from pipeline.fleet.task_graph import BUILD
+from pipeline.fleet.task_graph import BUILD, PROVE
 from pipeline.fleet.workplace import Workplace
 from pipeline.mirror.proxy.units import write_units
 from pipeline.project import Project
@@ -66,11 +67,12 @@ def _be_scheduler(project: Project, asked: Fleet) -> None:
 def _be_worker(project: Project, asked: Fleet) -> None:
     party = find_own_party(project, asked.certificates, asked.party)
     build = max(1, (os.cpu_count() or 1) // 2) if asked.build is None else asked.build
+    prove = can_prove() if asked.prove is None else asked.prove
     name = asked.worker or (party.name if party else os.uname().nodename)
     workplace = Workplace(
         project,
         name,
-        {BUILD: float(build)},
+        {BUILD: float(build), PROVE: float(prove)},
         str(party.folder if party else find_certificates(project)),
         party.name if party else "",
         asked.store or "",

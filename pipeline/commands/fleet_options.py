@@ -76,6 +76,11 @@ class Fleet(Options, Printed):
         description="For a worker: how many stages at once. Default: half of the processors.",
         examples=[2],
     )
+    prove: Slots | None = Field(
+        None,
+        description="For a worker: how many proofs at once. Default: 1 where QEMU is, else 0.",
+        examples=[1],
+    )
     store: StoreUrl | None = Field(
         None,
         description="For a worker: the shared store as it reaches it. Default: as whoever asks.",

@@ -163,11 +163,11 @@ class Sharing(_Part):
 
 
 class ByFleet(Sharing):
-    """Commands whose stages a fleet can build."""
+    """Commands whose stages a fleet can build, or whose guests it can prove."""
 
     workers: Annotated[str, AfterValidator(check_workers)] | None = Field(
         None,
-        description="Fleet that builds: its scheduler, or local:2, two workers of this machine's "
+        description="Fleet that does it: its scheduler, or local:2, two workers of this machine's "
         "own (docs/how-to/fleet.md).",
         examples=["tls://build1:8786", "local:2"],
     )
@@ -229,7 +229,7 @@ class Login(Printed, Judged):
     )
 
 
-class Prove(Look, Sharing, Login):
+class Prove(Look, ByFleet, Login):
     """doit prove."""
 
     prove_as_is: StrictBool = Field(

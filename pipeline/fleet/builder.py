@@ -1,4 +1,4 @@
-"""Builds one stage for a fleet's worker: `python -m pipeline.fleet.builder OUTPUT ANSWER <ORDER`.
+"""An order carried out: `python -m pipeline.fleet.builder OUTPUT ANSWER <ORDER`, by a worker.
 
 A process of its own, so that it can be killed with all that it has begun, and so that what it is
 told of the machine that asked (apt's sources) is nobody else's. It prints a dot now and then.
@@ -21,10 +21,12 @@ from pipeline.elsewhere import Elsewhere
 from pipeline.errors import PipelineError
 from pipeline.files import write_durably
 from pipeline.fleet.orders import unpack_site
+from pipeline.fleet.prover import prove
+from pipeline.fleet.task_graph import PROVE
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.scratch import remove_or_warn, scratch_folder
-from pipeline.shared.shared_store import open_store
+from pipeline.shared.shared_store import SharedStore, open_store
 from pipeline.spec import Spec
 from pipeline.stage import Stage, State
 from pipeline.stages import STAGES
@@ -50,16 +52,18 @@ class _BuiltBefore:
         """The golden half alone travels so."""
         return None
 
+    def prove(self, *_asked: object) -> None:
+        """It builds."""
 
-def build(order: dict[str, Any], output: Path, stages: Sequence[Stage]) -> dict[str, Any]:
-    """The stage, current here and in the shared store; what to say of it."""
+
+def carry_out(order: dict[str, Any], output: Path, stages: Sequence[Stage]) -> dict[str, Any]:
+    """The stage, or the proof; what to say of it."""
     with ExitStack() as stack:
         scratch = output / "scratch"
         site = stack.enter_context(scratch_folder(scratch, "site", mode=0o755))
         unpack_site(order["site"], site)
         (site / "guests").mkdir()
         project = Project(ROOT, output, site / "guests", site)
-        spec = Spec.model_validate(order["spec"])
         shared = open_store(
             order["store"],
             Path(order["certificates"]),
@@ -67,22 +71,29 @@ def build(order: dict[str, Any], output: Path, stages: Sequence[Stage]) -> dict[
             name=order["party"],
             is_strict=True,
         )
+        if order["stage"] == PROVE:
+            return {"proven": prove(Recipe(project, stages, shared=shared), shared, order)}
         before: Elsewhere = _BuiltBefore(order["stage"])
         recipe = Recipe(project, stages, shared=shared, elsewhere=before)
-        begun = time.monotonic()
-        for stage in _chain(recipe, order["stage"]):
-            _discard_other(recipe, stage, spec, order["states"].get(stage, ""))
-            state = recipe.build(stage, spec)
-            _require_same(stage, state, order["states"].get(stage, state.identity))
-        shared.push(state.folder)
-        files = state.buildinfo.files if state.buildinfo else {}
-        return {
-            "fingerprint": state.fingerprint,
-            "seconds": round(time.monotonic() - begun, 3),
-            "size": sum(int(facts["size"]) for facts in files.values()),
-            "was_built": recipe.origin(state) == "built",
-            "moved": shared.moved.pulled_bytes + shared.moved.pushed_bytes,
-        }
+        return {"built": _build(recipe, shared, order)}
+
+
+def _build(recipe: Recipe, shared: SharedStore, order: dict[str, Any]) -> dict[str, Any]:
+    """The stage, current here and in the shared store."""
+    spec, begun = Spec.model_validate(order["spec"]), time.monotonic()
+    for stage in _chain(recipe, order["stage"]):
+        _discard_other(recipe, stage, spec, order["states"].get(stage, ""))
+        state = recipe.build(stage, spec)
+        _require_same(stage, state, order["states"].get(stage, state.identity))
+    shared.push(state.folder)
+    files = state.buildinfo.files if state.buildinfo else {}
+    return {
+        "fingerprint": state.fingerprint,
+        "seconds": round(time.monotonic() - begun, 3),
+        "size": sum(int(facts["size"]) for facts in files.values()),
+        "was_built": recipe.origin(state) == "built",
+        "moved": shared.moved.pulled_bytes + shared.moved.pushed_bytes,
+    }
 
 
 def _discard_other(recipe: Recipe, stage: str, spec: Spec, wanted: str) -> None:
@@ -128,7 +139,7 @@ def main(output: str, answer: str, stages: Sequence[Stage] = STAGES) -> None:
     said: dict[str, Any]
     try:
         with explained():
-            said = {"built": build(json.load(sys.stdin), Path(output), stages)}
+            said = carry_out(json.load(sys.stdin), Path(output), stages)
     except PipelineError as error:
         where = f"{error.stage}: " if error.stage else ""
         said = {"error": f"{where}{error.brief}", "exit_code": error.exit_code}

@@ -5,12 +5,15 @@ by its fingerprint: so a worker that understands something else by the same spec
 used. What no worker can do, or did not, is built here.
 """
 
+import base64
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from distributed import Client, Future
@@ -23,14 +26,15 @@ from pipeline.fleet import engine
 from pipeline.fleet.address import count_local, read_address
 from pipeline.fleet.handshake import require_party, require_scheduler
 from pipeline.fleet.local_fleet import Joined, LocalFleet
-from pipeline.fleet.orders import find_tie, pack_site, write_order, write_sources
-from pipeline.fleet.result import Built
-from pipeline.fleet.task_graph import FleetTask, Key, is_asked_here, key_of, make_tasks
+from pipeline.fleet.orders import find_mirror_tie, find_tie, pack_site, write_order, write_sources
+from pipeline.fleet.result import Built, Proven
+from pipeline.fleet.task_graph import PROVE, FleetTask, Key, is_asked_here, key_of, make_tasks
 from pipeline.fleet.toolchain import compare_toolchains, read_toolchain, toolchain_resource
 from pipeline.fleet.workplace import TOPIC, carry_out
 from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.shared.fleet_file import find_certificates
+from pipeline.shared.sealed import KEY_BYTES
 from pipeline.shared.shared_store import SharedStore, open_store
 from pipeline.spec import Spec
 from pipeline.store.store import BuildInfo
@@ -86,7 +90,10 @@ class Dispatch:
         self._lock = threading.RLock()
         self._client: Client | None = None
         self._tasks: dict[Key, FleetTask] = {}
-        self._futures: dict[Key, Future[Built]] = {}
+        self._futures: dict[Key, Future[Built | Proven]] = {}
+        self._orders: dict[Key, Mapping[str, Any]] = {}
+        self._sealed: dict[str, SharedStore] = {}
+        self._provers = 0
         self._told: set[str] = set()
         self._lost = _Lost()
         self._made_of = ""
@@ -100,13 +107,13 @@ class Dispatch:
         with self._lock:
             if self._trouble is not None:
                 raise self._trouble
-            if self._client is None and not self._lost.for_good:
-                self._begin_or_remember()
+            if not self._made_of and not self._lost.for_good:
+                self._once(self._hand_over)
         key = key_of(self._recipe, stage, spec, made_of=self._made_of)
         if key not in self._tasks:
             return False
         built = self._await(key)
-        if built is None:
+        if not isinstance(built, Built):
             return False
         with self._lock:
             is_new = key not in self.built
@@ -124,6 +131,75 @@ class Dispatch:
     ) -> BuildInfo | None:
         """The guest half is made here: it is a second's work, and its secrets stay."""
         return None
+
+    def prove(
+        self, spec: Spec, folder: Path, told: Mapping[str, Any]
+    ) -> tuple[str, Mapping[str, bytes]] | None:
+        """Have a worker prove the artifact in `folder`, which goes through the store sealed.
+
+        Returns who did, and the files of its evidence; None where it is to be proven here, which
+        was said.
+        """
+        with self._lock:
+            if self._trouble is not None:
+                raise self._trouble
+            if self._client is None and not self._lost.for_good:
+                self._once(self._meet)
+        if why := self._find_no_prover() or find_mirror_tie(spec, self._recipe.project):
+            self._warn(f"{spec.name} is proven here: {why}")
+            return None
+        key = (PROVE, f"{spec.name}@{secrets.token_hex(4)}")
+        try:
+            proven = self._have_proven(key, spec, folder, told)
+        except PipelineError as error:  # of the store
+            self._warn(f"{_show(key)} is proven here: {error.brief}")
+            return None
+        if not isinstance(proven, Proven):
+            return None
+        print_line(f"  {_show(key)}  took {proven.seconds:.1f} s ({proven.worker})")
+        files = {name: base64.b64decode(text) for name, text in proven.files.items()}
+        return proven.worker, files
+
+    def _find_no_prover(self) -> str:
+        if self._lost.for_good or self._client is None:
+            return f"{self._address} is lost"
+        if not self._provers:
+            return f"no worker of {self._address} has a slot for proofs"
+        # its order holds what opens the artifact
+        return "" if self._address.is_encrypted else f"{self._address} is not encrypted"
+
+    def _have_proven(
+        self, key: Key, spec: Spec, folder: Path, told: Mapping[str, Any]
+    ) -> Built | Proven | None:
+        """What its worker says; nothing of the artifact is in the store afterwards."""
+        store = _open_store(self._recipe.project, self._joined)
+        sealed, secret = f"{spec.name[:60]}-{secrets.token_hex(16)}", secrets.token_bytes(KEY_BYTES)
+        order = {
+            "stage": PROVE,
+            "sealed": sealed,
+            "key": base64.b64encode(secret).decode(),
+            "told": dict(told),
+            **self._of_all(),
+        }
+        self._sealed[sealed] = store
+        try:
+            store.push_sealed(sealed, folder, secret)
+            with self._lock:
+                self._tasks[key] = FleetTask(key, PROVE, spec.name, slot=PROVE)
+                self._orders[key] = order
+                self._submit([key])
+            return self._await(key)
+        finally:
+            self._remove_sealed(sealed)
+            with self._lock:
+                for table in (self._tasks, self._orders, self._futures):
+                    table.pop(key, None)
+
+    def _remove_sealed(self, name: str) -> None:
+        """What cannot be removed now, `doit gc store=` removes a day later."""
+        with suppress(PipelineError, KeyError):
+            self._sealed[name].remove_sealed(name)
+            del self._sealed[name]
 
     def compare(self, stage: str, spec: Spec, mine: str) -> None:
         """Say so where a worker that built this understood something else by it."""
@@ -147,22 +223,24 @@ class Dispatch:
             with suppress(OSError, TimeoutError, RuntimeError):  # the scheduler may be gone
                 client.cancel(list(futures.values()), asynchronous=False)
                 client.close(timeout=_CANCEL_S)
+        for name in list(self._sealed):
+            self._remove_sealed(name)
         if self._local is not None:
             self._local.end()
 
-    def _begin_or_remember(self) -> None:
+    def _once(self, step: Callable[[], None]) -> None:
         """What is wrong with the fleet is wrong for every stage."""
         try:
-            self._begin()
+            step()
         except PipelineError as error:
             self._trouble = error
             raise
 
-    def _begin(self) -> None:
-        """Meet the scheduler, see whose tools are ours, hand the whole graph over."""
+    def _meet(self) -> None:
+        """Meet the scheduler, see whose tools are ours."""
         interruption.at_interruption(self.close)
-        joined = self._join()
-        self._address, self._shared = joined.address, joined.store
+        joined = self._joined = self._join()
+        self._address = joined.address
         require_scheduler(joined.address, joined.party)
         self._client = engine.connect(joined.address, joined.party)
         if self._recipe.shared is None:
@@ -170,23 +248,32 @@ class Dispatch:
         self._client.subscribe_topic(TOPIC, self._on_event)
         if self._local is not None:
             self._client.wait_for_workers(1, timeout=_START_S)
-        toolchain = read_toolchain()
-        self._require_workers(toolchain)
-        states = self._ask_mirrors()
-        chosen = [spec for spec in self._specs if spec.name in states]
-        shared = {
-            "shared": self._shared,
+        self._require_workers(read_toolchain())
+
+    def _of_all(self) -> dict[str, str]:
+        """What every order says of this machine."""
+        return {
+            "store": self._joined.store,
             "site": pack_site(self._recipe.project),
             "sources": write_sources(),
         }
-        self._made_of = fingerprint([dict(toolchain), shared, states])[:8]
-        self._tasks = make_tasks(self._recipe, chosen, made_of=self._made_of)
+
+    def _hand_over(self) -> None:
+        """The whole graph at once."""
+        if self._client is None:
+            self._meet()
+        states = self._ask_mirrors()
+        chosen = [spec for spec in self._specs if spec.name in states]
+        of_all = self._of_all()
+        self._made_of = fingerprint([dict(read_toolchain()), of_all, states])[:8]
+        tasks = make_tasks(self._recipe, chosen, made_of=self._made_of)
         by_name = {spec.name: spec for spec in chosen}
-        self._orders = {
-            key: write_order(by_name[task.guest], task.stage, states=states[task.guest], **shared)
-            for key, task in self._tasks.items()
+        self._orders |= {
+            key: {**write_order(by_name[task.guest], task.stage, states[task.guest]), **of_all}
+            for key, task in tasks.items()
         }
-        self._submit()
+        self._tasks |= tasks
+        self._submit(tasks)
 
     def _ask_mirrors(self) -> dict[str, dict[str, str]]:
         """By guest what workers build from; without those that only this machine can build."""
@@ -223,6 +310,7 @@ class Dispatch:
             if differs:
                 self._warn(f"{facts.get('name', worker['name'])} gets no work of ours: {differs}")
             fit += not differs
+            self._provers += not differs and facts.get("slots", {}).get(PROVE, 0) > 0
         if not fit:
             raise EnvironmentFault(
                 f"{self._address} has no worker that builds what this machine would",
@@ -231,11 +319,15 @@ class Dispatch:
                 " workers=",
             )
 
-    def _submit(self) -> None:
-        """All that is not built yet, in an order in which what others wait for stands first."""
+    def _submit(self, keys: Iterable[Key]) -> None:
+        """What of these is not built yet; in their order what others wait for stands first.
+
+        A proof that went wrong for a worker's fault goes to each other one that proves.
+        """
         assert self._client is not None
         resource = toolchain_resource(read_toolchain())
-        for key, task in self._tasks.items():
+        for key in keys:
+            task = self._tasks[key]
             if key in self.built:
                 continue
             before = [self._futures[upper] for upper in task.after if upper in self._futures]
@@ -246,12 +338,14 @@ class Dispatch:
                 key=key,
                 priority=task.priority,
                 resources={task.slot: 1, resource: 1},
-                retries=engine.RETRIES,
+                retries=min(engine.RETRIES, self._provers - 1)
+                if task.slot == PROVE
+                else engine.RETRIES,
                 pure=False,
             )
 
-    def _await(self, key: Key) -> Built | None:
-        """Its result; None where it is to be built here, which was said."""
+    def _await(self, key: Key) -> Built | Proven | None:
+        """Its result; None where it is to be done here, which was said."""
         while True:
             with self._lock:
                 future, times = self._futures.get(key), self._lost.times
@@ -268,13 +362,14 @@ class Dispatch:
             if not self._is_back(times):
                 return None
 
-    def _take(self, future: Future[Built], key: Key) -> Built | None:
+    def _take(self, future: Future[Built | Proven], key: Key) -> Built | Proven | None:
         try:
-            result = future.result(timeout=engine.CONNECT_S)
+            return future.result(timeout=engine.CONNECT_S)
         except (OSError, TimeoutError, CancelledError) as error:
-            self._warn(f"{_show(key)} is built here: its worker's answer did not come ({error})")
+            self._warn(
+                f"{_show(key)} is {_done(key)} here: its worker's answer did not come ({error})"
+            )
             return None
-        return result if isinstance(result, Built) else None
 
     def _is_back(self, times: int) -> bool:
         """Whether the scheduler is there again, after it was lost; its work is handed over anew."""
@@ -294,7 +389,7 @@ class Dispatch:
                 return False
             self._lost.times += 1
             self._futures.clear()
-            self._submit()
+            self._submit(self._tasks)
             return True
 
     def _on_event(self, event: tuple[float, Any]) -> None:
@@ -312,10 +407,10 @@ class Dispatch:
         told = {"task": _show_plain(key), "fingerprint": built.fingerprint, **facts}
         self._tell("fleet ended", told)
 
-    def _say_failed(self, key: Key, future: Future[Built]) -> None:
+    def _say_failed(self, key: Key, future: Future[Built | Proven]) -> None:
         error = future.exception(timeout=engine.CONNECT_S)
         why = str(error).strip().splitlines() or [type(error).__name__]
-        self._warn(f"{_show(key)} is built here: {why[0]}")
+        self._warn(f"{_show(key)} is {_done(key)} here: {why[0]}")
         self._tell("fleet failed", {"task": _show_plain(key), "error": why[0]})
 
     def _warn(self, text: str) -> None:
@@ -330,6 +425,10 @@ def _open_store(project: Project, joined: Joined) -> SharedStore:
     folder = joined.party.folder if joined.party else find_certificates(project)
     name = joined.party.name if joined.party else ""
     return open_store(joined.store, folder, project.scratch, name=name)
+
+
+def _done(key: Key) -> str:
+    return "proven" if key[0] == PROVE else "built"
 
 
 def _show(key: Key) -> str:

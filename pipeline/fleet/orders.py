@@ -40,6 +40,11 @@ def find_tie(spec: Spec, project: Project) -> str:
             return why
     if spec.kernel_source != "package":
         return "its kernel is a file of this machine"
+    return find_mirror_tie(spec, project)
+
+
+def find_mirror_tie(spec: Spec, project: Project) -> str:
+    """Why this machine alone reaches a guest's mirror; "" where any does."""
     for mirror in dict.fromkeys((spec.mirror, spec.guest_mirror)):
         if mirror == MANAGED:
             return 'mirror = "proxy" is a program of this machine'
@@ -112,23 +117,11 @@ def _pack_file(path: Path) -> dict[str, Any]:
     return {"content": content, "runs": os.access(path, os.X_OK)}
 
 
-def write_order(
-    spec: Spec,
-    stage: str,
-    *,
-    shared: str,
-    site: str,
-    sources: str,
-    states: Mapping[str, str],
-) -> dict[str, Any]:
-    """An order, as JSON has it; `states` are the identities of the stages that were built here."""
+def write_order(spec: Spec, stage: str, states: Mapping[str, str]) -> dict[str, Any]:
+    """What an order says of a stage, as JSON has it.
+
+    `states` are the identities of the stages that were built here.
+    """
     values = spec.model_dump(mode="json", exclude_defaults=True, exclude=set(SECRET_KEYS))
     values.pop("root_password_file", None)
-    return {
-        "stage": stage,
-        "spec": values,
-        "store": shared,
-        "site": site,
-        "sources": sources,
-        "states": dict(states),
-    }
+    return {"stage": stage, "spec": values, "states": dict(states)}

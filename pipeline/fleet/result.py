@@ -1,5 +1,6 @@
 """What a worker says of what it made: small, because what was made lies in the shared store."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _SIZE_UNIT = 1024
@@ -23,6 +24,16 @@ class Built:
 
     def __sizeof__(self) -> int:
         return max(1, self.size // _SIZE_UNIT)
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A guest that was proven, or that failed: the files of the evidence, as base64 by name."""
+
+    worker: str
+    seconds: float
+    files: Mapping[str, str]
+    moved: int = 0
 
 
 class OrderFailed(Exception):

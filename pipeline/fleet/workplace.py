@@ -25,8 +25,8 @@ from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.files import read_table
 from pipeline.fleet.engine import is_wanted
 from pipeline.fleet.orders import SOURCES
-from pipeline.fleet.result import Built, OrderFailed
-from pipeline.fleet.task_graph import BUILD, Key
+from pipeline.fleet.result import Built, OrderFailed, Proven
+from pipeline.fleet.task_graph import BUILD, PROVE, Key
 from pipeline.fleet.toolchain import read_toolchain
 from pipeline.project import Project
 from pipeline.scratch import remove_abandoned, scratch_folder
@@ -70,21 +70,26 @@ class Workplace:
             "toolchain": dict(read_toolchain()),
         }
 
-    def carry_out(self, order: Mapping[str, Any], key: Key) -> Built:
+    def carry_out(self, order: Mapping[str, Any], key: Key) -> Built | Proven:
         """Have an order done. Raises OrderFailed, so that another worker gets it."""
         worker = get_worker()
+        slot = PROVE if key[0] == PROVE else BUILD
         try:
             with self._noted(f"{key[0]}:{key[1].partition('@')[0]}"), explained():
                 said = self._have_done(worker, order, key)
         except (PipelineError, OSError) as error:
             remove_abandoned(self.project.scratch)
             if isinstance(error, EnvironmentFault | OSError) or is_disk_full(error):
-                self._rest(worker, str(error))
+                self._rest(worker, str(error), slot)
             raise OrderFailed(printable(f"{self.name}: {error}")) from None
         if "error" in said:
             if said["exit_code"] == EnvironmentFault.exit_code:
-                self._rest(worker, said["error"])
+                self._rest(worker, said["error"], slot)
             raise OrderFailed(printable(f"{self.name}: {said['error']}"))
+        if "proven" in said:
+            with self._lock:
+                self.moved += said["proven"]["moved"]
+            return Proven(self.name, **said["proven"])
         built = Built(key[0], worker=self.name, **said["built"])
         with self._lock:
             self.built += built.was_built
@@ -125,14 +130,14 @@ class Workplace:
             with self._lock:
                 self.building.pop(what, None)
 
-    def _rest(self, worker: Any, why: str) -> None:
+    def _rest(self, worker: Any, why: str, slot: str) -> None:
         """Its disk is full, or a program is missing: others go on; it tries again later."""
         self.resting = why
-        sync(worker.loop, worker.set_resources, **{BUILD: 0})
+        sync(worker.loop, worker.set_resources, **{slot: 0})
 
         async def resume() -> None:
             self.resting = ""
-            await worker.set_resources(**{BUILD: self.slots[BUILD]})
+            await worker.set_resources(**{slot: self.slots[slot]})
 
         worker.loop.add_callback(worker.loop.call_later, REST_S, resume)
 
@@ -148,7 +153,7 @@ def _environment(apt: Path) -> dict[str, str]:
     return {**stores, **cache, "DOMU_APT_FOLDER": str(apt)}
 
 
-def carry_out(order: Mapping[str, Any], *_before: Built) -> Built:
+def carry_out(order: Mapping[str, Any], *_before: Built) -> Built | Proven:
     """What the scheduler calls: `_before` are what it waited for, which lies in the store."""
     key = cast(Key, get_worker().get_current_task())
     return HERE[0].carry_out(order, key)

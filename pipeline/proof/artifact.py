@@ -33,6 +33,7 @@ class Artifact:
     `folder` is where it lies, `evidence` the folder that its proof is written to; `origin` is a
     fact about a guest without a spec; `has_sshd` is false where there is known to be none.
     `netboot` is what a guest is offered that starts from the network, None: a script of ours.
+    `home` is the folder that the configuration means by its paths, where this is a copy of that.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Artifact:
     origin: str = "foreign"
     has_sshd: bool = True
     netboot: Path | None = None
+    home: Path | None = None
 
     @property
     def name(self) -> str:
@@ -81,12 +83,13 @@ class Artifact:
         if not isinstance(self.domain.boot, Direct):
             return []
         named = (self.domain.boot.kernel, self.domain.boot.ramdisk)
-        return [Path(name) for name in named if name]
+        return [self._find(name) for name in named if name]
 
     @property
     def disks(self) -> list[tuple[Path, str]]:
         """Each disk of the configuration with its format, in order."""
-        return [(Path(disk.target), disk.format) for disk in self.domain.disks if disk.target]
+        disks = [disk for disk in self.domain.disks if disk.target]
+        return [(self._find(disk.target), disk.format) for disk in disks]
 
     @property
     def golden(self) -> list[Path]:
@@ -127,21 +130,35 @@ class Artifact:
         facts = {"type": self.domain.type, "boot": boot, "format": ", ".join(kinds)}
         return {"foreign": True, self.origin: True, **facts}
 
+    def named(self, path: Path) -> Path:
+        """What the configuration calls a file of it."""
+        is_inside = self.home is not None and path.is_relative_to(self.folder)
+        return self.home / path.relative_to(self.folder) if self.home and is_inside else path
+
+    def _find(self, name: str) -> Path:
+        """Where a file is that the configuration names."""
+        path = Path(name)
+        is_moved = self.home is not None and path.is_relative_to(self.home)
+        return self.folder / path.relative_to(self.home) if self.home and is_moved else path
+
     def digests(self) -> dict[str, Seal]:
         """A seal on everything that boots."""
         files = [self.configuration, *self.boot_files]
         return seal_files(self.folder, files, [*(path for path, _ in self.disks), *self.golden])
 
 
-def read_artifact(folder: Path, spec: Spec) -> Artifact:
-    """Read the artifact's own configuration; raises PipelineError when something is missing."""
+def read_artifact(folder: Path, spec: Spec, *, home: Path | None = None) -> Artifact:
+    """Read the artifact's own configuration; raises PipelineError when something is missing.
+
+    `home` is where it was built, when this is a copy.
+    """
     path = folder / f"{spec.name}.cfg"
     again = f"doit build name={spec.name}"
     try:
         domain = xl.parse(path.read_text())
     except (OSError, ValueError) as error:
         raise PipelineError(f"{path}: {error}", hint=f"build it: {again}") from error
-    artifact = Artifact(folder, path, folder / FOLDER, domain, spec)
+    artifact = Artifact(folder, path, folder / FOLDER, domain, spec, home=home)
     return _with_all_files(artifact, hint=f"build it again: {again}")
 
 

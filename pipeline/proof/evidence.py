@@ -2,18 +2,18 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Finding
+from pipeline.errors import Finding, Level
 from pipeline.files import write_durably
 from pipeline.proof.names import CONSOLE, FORM, PROOF, SCREENSHOT
 from pipeline.proof.seals import Seal
 
-_OK = {"ok": True, "error": False, "skipped": None}  # in proof.json
+_OK: Mapping[Level, bool | None] = {"ok": True, "error": False, "skipped": None}  # in proof.json
 
 
 @dataclass
@@ -86,6 +86,28 @@ class Evidence:
             del table[name]
         now = int(time.time())
         return {"form": FORM, "proven_at": now, "unchanged": self.is_unchanged, **table}
+
+    def fill(self, table: Mapping[str, Any]) -> None:
+        """Take over what was seen, out of a proof.json; not its verdict, and not its digests.
+
+        Raises KeyError, TypeError, ValueError for what is none.
+        """
+        if table["form"] != FORM or table["guest"] != self.guest:
+            raise ValueError(f"of form {table['form']}, of {table['guest']}")
+        levels = {ok: level for level, ok in _OK.items()}
+        self.checks = [
+            Finding(
+                levels[check["ok"]],
+                str(check["name"]),
+                expected=str(check["expected"]),
+                seen=str(check["seen"]),
+            )
+            for check in table["checks"]
+        ]
+        self.causes = [str(cause) for cause in table["causes"]]
+        self.facts, self.injected = dict(table["facts"]), dict(table["injected"])
+        self.seconds = {str(name): float(spent) for name, spent in table["seconds"].items()}
+        self.work = {str(name): float(spent) for name, spent in table["work"].items()}
 
     def write(self, folder: Path) -> None:
         """Write both files; the artifact's own are not touched. A picture of another proof goes."""

@@ -67,11 +67,20 @@ def plug_disks(host: Machine, artifacts: Sequence[Artifact], work: Path) -> None
         )
     steps = [f"mkdir -p {HANDED}", f"mount -o ro {BY_ID}handover {HANDED}"]
     for path, device in links.items():
-        steps.append(f"mkdir -p {shlex.quote(str(path.parent))}")
-        steps.append(f"ln -s {device} {shlex.quote(str(path))}")
+        link = _named(artifacts, path)
+        steps.append(f"mkdir -p {shlex.quote(str(link.parent))}")
+        steps.append(f"ln -s {device} {shlex.quote(str(link))}")
     for number, artifact in enumerate(artifacts):
         steps += _let_pygrub_run(artifact, number)
     host.agent.demand(["sh", "-ec", "\n".join(steps)])
+
+
+def _named(artifacts: Sequence[Artifact], path: Path) -> Path:
+    """What a configuration calls a file; its own path keeps its name."""
+    for artifact in artifacts:
+        if path != artifact.configuration and (link := artifact.named(path)) != path:
+            return link
+    return path
 
 
 def count_slots(artifacts: Sequence[Artifact]) -> int:

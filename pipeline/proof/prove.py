@@ -1,13 +1,18 @@
 """The word `prove`: boot an artifact under real Xen, ask it, and leave the evidence beside it."""
 
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from pipeline.artifact.record import read_record
 from pipeline.errors import GuestFailed, UsageError
 from pipeline.guest.adopted_tree import read_adopted
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.proof.artifact import Artifact, read_artifact, read_foreign
 from pipeline.proof.causes import likely_causes
+from pipeline.proof.commission import HERE, prove_elsewhere, read_commission, read_evidence
 from pipeline.proof.course import Course
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.mirror import Supplies
@@ -32,9 +37,27 @@ def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
     artifact = read_artifact(recipe.project.artifact(spec.name), spec)
     if spec.adopted:
         artifact = replace(artifact, has_sshd=read_adopted(recipe.project, spec.adopted).has_sshd)
-    # on a real dom0 nothing can answer for the mirror
-    supplies = None if asked.with_xl else find_supplies(recipe, spec, is_whole=asked.thorough)
-    return prove_artifact(recipe, artifact, spec, asked, supplies)
+    with ExitStack() as stack:
+        if recipe.elsewhere is not None:
+            if evidence := prove_elsewhere(recipe, artifact, spec, asked):
+                return evidence
+            stack.enter_context(HERE)
+        # on a real dom0 nothing can answer for the mirror
+        supplies = None if asked.with_xl else find_supplies(recipe, artifact, spec, asked)
+        return prove_artifact(recipe, artifact, spec, asked, supplies)
+
+
+def prove_commission(
+    recipe: Recipe, folder: Path, told: Mapping[str, Any], work: Path
+) -> dict[str, str]:
+    """Prove the copy of an artifact for another machine; its evidence as files (commission.py).
+
+    A guest that fails is no error of this machine's. Raises Broken.
+    """
+    artifact, spec, asked = read_commission(folder, told, work)
+    with suppress(GuestFailed):
+        prove_artifact(recipe, artifact, spec, asked, find_supplies(recipe, artifact, spec, asked))
+    return read_evidence(artifact.evidence)
 
 
 def prove_foreign(
@@ -55,12 +78,12 @@ def prove_foreign(
     return prove_artifact(recipe, artifact, host_spec, asked)
 
 
-def find_supplies(recipe: Recipe, spec: Spec, *, is_whole: bool) -> Supplies | None:
+def find_supplies(recipe: Recipe, artifact: Artifact, spec: Spec, asked: Asked) -> Supplies | None:
     """The state of its mirror that the store has: the one that it was built from, or a newer one.
 
     While the guest is current, its packages are in either.
     """
-    last = recipe.last_built(recipe.stages["mirror"], spec)
+    last = read_record(artifact.folder).get("mirror")
     if last is None or spec.adopted:
         return None
     folder = Store.of(recipe.project).location("mirror", last.fingerprint)
@@ -69,12 +92,12 @@ def find_supplies(recipe: Recipe, spec: Spec, *, is_whole: bool) -> Supplies | N
     # the cloud kernel stands first in the menu beside the generic one
     suite = spec.suite_facts
     generic, other = suite.generic_kernel(spec.arch), suite.default_kernel(spec.arch)
-    wants_kernel = is_whole and spec.boot == "pygrub" and spec.kernel == generic != other
+    wants_kernel = asked.thorough and spec.boot == "pygrub" and spec.kernel == generic != other
     return Supplies(
         read_snapshot(folder),
         recipe.project.cache,
         spec.arch,
-        is_whole=is_whole,
+        is_whole=asked.thorough,
         kernel=other if wants_kernel else "",
     )
 

@@ -1,4 +1,8 @@
-"""A folder of a guest's own in a shared store, between two machines and for one job."""
+"""A folder of a guest's own in a shared store, between two machines and for one job.
+
+Whoever put it there removes it, however the job ended; what is left all the same, `doit gc store=`
+removes a day later.
+"""
 
 import re
 from pathlib import Path
@@ -24,7 +28,7 @@ class _Index(BaseModel):
 
 
 def put_sealed(place: Place, name: str, folder: Path, key: bytes, scratch: Path) -> int:
-    """Encrypt and upload all plain files below a folder; returns how many bytes went."""
+    """Encrypt and upload all files below a folder; returns how many bytes went."""
     base, upload = _base(name), new_upload()
     parts: list[Part] = []
     with scratch_folder(scratch, "seal", mode=0o700) as room:
@@ -33,7 +37,7 @@ def put_sealed(place: Place, name: str, folder: Path, key: bytes, scratch: Path)
             if path.is_dir():
                 continue
             there = f"{base}/{upload}-{len(parts)}"
-            parts.append(pack(folder, path.relative_to(folder).as_posix(), packed))
+            parts.append(pack(folder.parent, path.relative_to(folder.parent).as_posix(), packed))
             seal(packed, sealed, key, there)
             place.put(sealed, there)
             packed.unlink()
@@ -46,7 +50,7 @@ def put_sealed(place: Place, name: str, folder: Path, key: bytes, scratch: Path)
 
 
 def take_sealed(place: Place, name: str, target: Path, key: bytes, scratch: Path) -> int:
-    """Fill `target` with the files, and remove them there; returns how many bytes came.
+    """Make the folder below `target`, under its own name; returns how many bytes came.
 
     FileNotFoundError where there are none, VerificationError for all that this key did not seal.
     """
@@ -64,9 +68,13 @@ def take_sealed(place: Place, name: str, target: Path, key: bytes, scratch: Path
             write_pieces(place.pieces(there, most), sealed, most, f"{where}: {part.name}")
             unseal(sealed, packed, key, there)
             unpack(packed, target, part, where)
-    for there in (f"{base}/{_INDEX}", *names):
-        place.remove(there)
     return sum(part.packed_size for part in index.parts)
+
+
+def remove_sealed(place: Place, name: str) -> None:
+    """All of it, whether it was put there as a whole or not."""
+    for file in place.list(_base(name)):
+        place.remove(file.name)
 
 
 def _base(name: str) -> str:

@@ -26,7 +26,7 @@ from pipeline.shared.collection import USED
 from pipeline.shared.entry import MARKER, Entry, Part
 from pipeline.shared.lease import PACE, Pace, leased
 from pipeline.shared.parcel import pack, unpack, write_pieces
-from pipeline.shared.sealed_folder import put_sealed, take_sealed
+from pipeline.shared.sealed_folder import put_sealed, remove_sealed, take_sealed
 from pipeline.storage.refusals import require_folder_room
 from pipeline.store.store import BuildInfo, read_buildinfo
 from pipeline.walls.certificates import Party, find_party
@@ -147,13 +147,17 @@ class SharedStore:
             self.moved.pushed_bytes += size
 
     def pull_sealed(self, name: str, target: Path, key: bytes) -> None:
-        """Fill `target` with them; they are gone from the store afterwards.
+        """Make the folder below `target`, under its own name.
 
         FileNotFoundError where there are none. Raises PlaceTrouble, VerificationError.
         """
         size = take_sealed(self._place, name, target, key, self._scratch)
         with self._guard:
             self.moved.pulled_bytes += size
+
+    def remove_sealed(self, name: str) -> None:
+        """Whatever there is of them. Raises PlaceTrouble."""
+        remove_sealed(self._place, name)
 
     @contextmanager
     def _hold(self, name: str, say: Callable[[str], None]) -> Iterator[None]:

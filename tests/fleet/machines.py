@@ -105,12 +105,14 @@ class Machines:
         self.start(name, *words, slow_s=slow_s, root=root)
         self.wait_for(name, waits)
 
-    def start_build(self, name: str = "desk", *, certificates: Path | None = None) -> None:
-        """Build all of its guests, beside the test."""
+    def start_build(
+        self, name: str = "desk", *, certificates: Path | None = None, word: str = "build"
+    ) -> None:
+        """Build all of its guests, or prove them, beside the test."""
         self.store.mkdir(exist_ok=True)
         trust = str(certificates or self.certificates)
         store = f"file://{self.store}"
-        self.start(name, "build", str(self.root / name), trust, "desk", self.address, store)
+        self.start(name, word, str(self.root / name), trust, "desk", self.address, store)
 
     def end_build(self, name: str = "desk", *, ends: int = 0) -> str:
         """Wait for it; what it said."""

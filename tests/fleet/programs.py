@@ -18,9 +18,10 @@ from pipeline.fleet import builder
 from pipeline.fleet.address import read_address
 from pipeline.fleet.daemons import be_scheduler, be_worker
 from pipeline.fleet.dispatch import Dispatch
-from pipeline.fleet.task_graph import BUILD
+from pipeline.fleet.task_graph import BUILD, PROVE
 from pipeline.fleet.workplace import Workplace
 from pipeline.project import Project
+from pipeline.proof import prove as proofs
 from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.stage import Job, Stage
@@ -49,9 +50,8 @@ def be_a_scheduler(root: str, certificates: str, party: str, listen: str) -> Non
 
 
 def be_a_worker(root: str, certificates: str, party: str, address: str, slots: str) -> None:
-    place = Workplace(
-        project_of(root), party, {BUILD: float(slots)}, certificates, party, builder=PROGRAM
-    )
+    kinds = {BUILD: float(slots), PROVE: 1.0}
+    place = Workplace(project_of(root), party, kinds, certificates, party, builder=PROGRAM)
     be_worker(place, read_address(address), find_party(Path(certificates), party))
 
 
@@ -76,6 +76,18 @@ def build(root: str, certificates: str, party: str, address: str, store: str) ->
             state = recipe.build(stage, spec)
             dispatch.compare(stage, spec, state.fingerprint)
     Path(root, "events.json").write_text(json.dumps(told))
+    interruption.leave(0)
+
+
+def prove(root: str, certificates: str, party: str, address: str, store: str) -> None:
+    """All guests of the folder, built here, proven by the fleet."""
+    build_alone(root)
+    project = project_of(root)
+    recipe, specs = Recipe(project, stages()), load_all(project.guests)
+    own = find_party(Path(certificates), party)
+    recipe.elsewhere = Dispatch(recipe, list(specs.values()), address, store=store, party=own)
+    for spec in specs.values():
+        proofs.prove(recipe, spec)
     interruption.leave(0)
 
 
@@ -104,6 +116,7 @@ def main(word: str, *words: str) -> None:
         "scheduler": be_a_scheduler,
         "worker": be_a_worker,
         "build": build,
+        "prove": prove,
         "alone": build_alone,
     }
     if word in roles:

@@ -1,6 +1,7 @@
 """A fleet of which a part is in trouble: a full disk on a worker, two who ask at once."""
 
 import errno
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import Broken
 from tests.fleet.machines import Machines, machines
 from tests.fleet.test_fleet import GUESTS, TASKS, build_alone, tasks_of
 
@@ -55,6 +57,27 @@ def test_a_full_disk_on_one_worker_costs_the_build_nothing(tmp_path: Path) -> No
         assert fleet.running["build1"].poll() is None
         (disk / "filler").unlink()
         assert not list((disk / "output/scratch").glob("*"))
+
+
+def test_a_worker_that_cannot_prove_says_why_and_nothing_of_the_guest_stays(
+    tmp_path: Path,
+) -> None:
+    with machines(tmp_path) as fleet:
+        fleet.write_guests("web1")
+        with open(tmp_path / "desk/guests/web1.toml", "a") as spec:
+            spec.write('xen = "4.19"\n')  # no Debian has it: it is known after the artifact came
+        fleet.start_scheduler()
+        fleet.start_worker("build1")
+        fleet.start_build(word="prove")
+        said = fleet.end_build(ends=Broken.exit_code)
+        reason = "there is no test host with Xen 4.19"
+        assert "begun by build1" in said
+        assert re.search(f"web1 +is proven here: build1: .*{reason}", said), said
+        assert f"error: {reason}" in said
+        assert [path for path in fleet.store.rglob("*") if "sealed" in str(path.parent)] == []
+        assert fleet.running["build1"].poll() is None
+        assert not list((tmp_path / "build1/output/scratch").glob("*"))
+        assert not (tmp_path / "build1/output/guests").exists()
 
 
 def test_two_who_ask_for_the_same_at_once_have_it_built_once(tmp_path: Path) -> None:

@@ -155,7 +155,8 @@ def _send_sealed(site: Site) -> None:
     (folder / "disk.img").write_bytes(os.urandom(3 << 20))
     site.first.push_sealed("web1", folder, KEY)
     site.second.pull_sealed("web1", target, KEY)
-    assert same_bytes(folder, target)
+    assert same_bytes(folder, target / "web1")
+    site.first.remove_sealed("web1")
     assert not [name for name in site.files() if name.startswith("sealed/")]
 
 

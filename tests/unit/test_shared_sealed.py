@@ -63,10 +63,10 @@ def test_a_guests_folder_goes_from_one_machine_to_another_and_is_gone(tmp_path: 
     url = f"file://{tmp_path}/shared"
     worker = Machine.at(tmp_path / "one", url, fleet, "build1").store()
     folder, target = tmp_path / "web1", tmp_path / "here"
-    (folder / "proof").mkdir(parents=True)
+    folder.mkdir()
     target.mkdir()
     (folder / "known_hosts").write_text("web1 ssh-ed25519 SECRETWORD\n" * 99)
-    (folder / "proof/log").write_text("")
+    (folder / "buildinfo.json").write_text("")
     with open(folder / "disk.img", "wb") as disk:
         disk.truncate(32 << 20)
         disk.seek(MIB)
@@ -80,7 +80,10 @@ def test_a_guests_folder_goes_from_one_machine_to_another_and_is_gone(tmp_path: 
     with pytest.raises(VerificationError):
         submitter.pull_sealed("web1-1f2e", target, KEY[::-1])
     submitter.pull_sealed("web1-1f2e", target, KEY)
-    assert same_bytes(folder, target)
+    assert same_bytes(folder, target / "web1")
+    assert len(files_there(url)) == 5, "another worker may have to fetch it"
+    worker.remove_sealed("web1-1f2e")
+    worker.remove_sealed("web1-1f2e")
     assert files_there(url) == [MARKER]
     with pytest.raises(FileNotFoundError):
         submitter.pull_sealed("web1-1f2e", target, KEY)
@@ -98,4 +101,4 @@ def test_of_two_workers_that_sealed_the_same_the_last_counts_as_a_whole(tmp_path
     target = tmp_path / "here"
     target.mkdir()
     worker.pull_sealed("web1", target, KEY)
-    assert same_bytes(tmp_path / "second", target)
+    assert same_bytes(tmp_path / "second", target / "second")

@@ -19,6 +19,7 @@ from pipeline.fleet.address import Address, read_address
 from pipeline.fleet.daemons import find_scheduler
 from pipeline.locks import locked
 from pipeline.project import Project
+from pipeline.proof.timeouts import VARIABLE as PATIENCE
 from pipeline.walls.certificates import Party, find_party, make_authority, make_party
 from pipeline.walls.privacy import make_private_folder
 
@@ -88,6 +89,7 @@ class LocalFleet:
         output = self._folder / name
         output.mkdir(exist_ok=True)
         variables = [f"DOMU_OUTPUT={output}", f"DOMU_GUESTS={output / 'guests'}"]
+        variables += [f"{PATIENCE}={os.environ[PATIENCE]}"] if PATIENCE in os.environ else []
         if sys.pycache_prefix:
             variables.append(f"PYTHONPYCACHEPREFIX={sys.pycache_prefix}")
         argv = ["env", *variables, sys.executable, "-m", "pipeline", "fleet", *words]

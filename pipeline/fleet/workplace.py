@@ -29,6 +29,7 @@ from pipeline.fleet.result import Built, OrderFailed, Proven
 from pipeline.fleet.task_graph import BUILD, PROVE, Key
 from pipeline.fleet.toolchain import read_toolchain
 from pipeline.project import Project
+from pipeline.proof.timeouts import VARIABLE as PATIENCE
 from pipeline.scratch import remove_abandoned, scratch_folder
 
 TOPIC = "domu"
@@ -147,10 +148,14 @@ HERE: list[Workplace] = []
 
 
 def _environment(apt: Path) -> dict[str, str]:
-    """Where apt's sources are; what reaches a store; where compiled modules lie."""
-    stores = {name: text for name, text in os.environ.items() if name.startswith("AWS_")}
+    """Where apt's sources are; what reaches a store; its patience; where compiled modules lie."""
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if name.startswith("AWS_") or name == PATIENCE
+    }
     cache = {"PYTHONPYCACHEPREFIX": sys.pycache_prefix} if sys.pycache_prefix else {}
-    return {**stores, **cache, "DOMU_APT_FOLDER": str(apt)}
+    return {**kept, **cache, "DOMU_APT_FOLDER": str(apt)}
 
 
 def carry_out(order: Mapping[str, Any], *_before: Built) -> Built | Proven:

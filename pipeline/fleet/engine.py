@@ -116,7 +116,8 @@ async def serve_worker(
     `on_change` gets a line whenever it is connected or no more.
     """
     configure()
-    threads = int(sum(count for slot, count in slots.items() if "-" not in slot))
+    # with more threads than slots of a kind it would be given what others could begin at once
+    threads = int(max(count for slot, count in slots.items() if "-" not in slot))
     last = ""
     while not is_stopped():
         try:

@@ -221,7 +221,8 @@ class Dispatch:
             self._lock.release()
         if client is not None:
             with suppress(OSError, TimeoutError, RuntimeError):  # the scheduler may be gone
-                client.cancel(list(futures.values()), asynchronous=False)
+                if client.status == "running":
+                    client.cancel(list(futures.values()), asynchronous=False)
                 client.close(timeout=_CANCEL_S)
         for name in list(self._sealed):
             self._remove_sealed(name)

@@ -114,7 +114,7 @@ def let_mirror_fail() -> None:
         mirror, *others = make(version)
         return [replace(mirror, ages=True, build=refuse), *others]
 
-    vars(small)["_stages"] = stages
+    vars(small)["make_stages"] = stages
     leave_out_check()
 
 

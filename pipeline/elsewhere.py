@@ -50,9 +50,6 @@ class Elsewhere(Protocol):
         What a worker built for this run is pulled from the shared store, however old it is.
         """
 
-    def fetch(self, stage: str, spec: Spec, fingerprint: str, scratch: Path) -> BuildInfo | None:
-        """Fill `scratch` with what a worker made of the guest half; None: it is made here."""
-
     def prove(
         self, spec: Spec, folder: Path, told: Mapping[str, Any]
     ) -> tuple[str, Mapping[str, bytes]] | None:

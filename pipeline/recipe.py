@@ -424,13 +424,8 @@ class Recipe:
                 "" if stage.is_shared else self.root_hashes.get(spec.name, ""),
                 state.taken,
             )
-            fetched = None
-            if self.elsewhere is not None and not stage.is_shared:
-                fetched = self.elsewhere.fetch(stage.name, spec, state.fingerprint, scratch)
-            if fetched is None:
-                stage.build(job)
-            seconds = fetched.seconds if fetched else time.monotonic() - started
-            self._publish(stage, state, job, seconds)
+            stage.build(job)
+            self._publish(stage, state, job, time.monotonic() - started)
 
     def _open_upstream(self, stage: Stage, spec: Spec, stack: ExitStack) -> dict[str, Path]:
         """The folders of all earlier stages, verified, and kept from removal by `stack`."""

@@ -30,7 +30,7 @@ from pipeline.shared.shared_store import SharedStore, open_store
 from pipeline.spec import Spec
 from pipeline.stage import Stage, State
 from pipeline.stages import STAGES
-from pipeline.store.store import BuildInfo, Store
+from pipeline.store.store import Store
 
 _DOT_S = 0.5
 
@@ -47,10 +47,6 @@ class _BuiltBefore:
 
     def serve(self, *_asked: object) -> None:
         """It is one order's."""
-
-    def fetch(self, *_asked: object) -> BuildInfo | None:
-        """The golden half alone travels so."""
-        return None
 
     def prove(self, *_asked: object) -> None:
         """It builds."""

@@ -37,7 +37,6 @@ from pipeline.shared.fleet_file import find_certificates
 from pipeline.shared.sealed import KEY_BYTES
 from pipeline.shared.shared_store import SharedStore, open_store
 from pipeline.spec import Spec
-from pipeline.store.store import BuildInfo
 from pipeline.walls.certificates import Party
 
 # how long a scheduler that is lost may take to be there again
@@ -125,12 +124,6 @@ class Dispatch:
     def serve(self, recipe: Recipe, specs: Iterable[Spec]) -> None:
         """The run builds these by this recipe: a night asks its mirrors anew."""
         self._recipe, self._specs = recipe, list(specs)
-
-    def fetch(
-        self, _stage: str, _spec: Spec, _fingerprint: str, _scratch: object
-    ) -> BuildInfo | None:
-        """The guest half is made here: it is a second's work, and its secrets stay."""
-        return None
 
     def prove(
         self, spec: Spec, folder: Path, told: Mapping[str, Any]

@@ -19,7 +19,6 @@ from pipeline.proof.seals import read_verdict
 from pipeline.proof.session import Asked
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec, load_all
-from pipeline.store.store import BuildInfo
 from tests import small
 
 pytestmark = pytest.mark.integration
@@ -63,9 +62,6 @@ class Worker:
 
     def serve(self, recipe: Any, specs: Iterable[Spec]) -> None:
         """It serves one."""
-
-    def fetch(self, *_asked: object) -> BuildInfo | None:
-        return None
 
 
 def asked_files(asked: Asked) -> list[Path]:

@@ -60,19 +60,12 @@ class Workers:
         self.built = built
         self.fails_in = fails_in
         self.asked: list[str] = []
-        self.volume = ""
 
     def wait(self, stage: str, spec: Spec) -> bool:
         self.asked.append(f"{stage} {spec.name}")
         if stage == self.fails_in:
             raise PipelineError("its worker fell over")
         return stage in self.built
-
-    def fetch(self, stage: str, spec: Spec, fingerprint: str, scratch: Path) -> BuildInfo | None:
-        if not self.volume:
-            return None
-        (scratch / "volume").write_text(self.volume)
-        return BuildInfo(stage, fingerprint, 1, {}, {}, seconds=7.0)
 
 
 @pytest.fixture
@@ -143,20 +136,6 @@ def test_an_artifact_that_is_too_old_is_not_pulled_unless_a_worker_built_it_for_
     assert two.built == ["base guest"]
     assert workers.asked == ["base guest"]
     assert fleet.origin(fleet.state("base", spec)) == "pulled"
-
-
-def test_a_guests_own_half_is_taken_from_a_worker_and_published_as_ever(
-    tmp_path: Path, shelf: Shelf
-) -> None:
-    one, _ = kitchens(tmp_path)
-    workers = Workers()
-    workers.volume = "made far away"
-    recipe, spec = shared_recipe(one, shelf, elsewhere=workers), one.add("guest")
-    build_all(recipe, spec)
-    state = recipe.state("volume", spec)
-    assert state.is_current and state.buildinfo is not None and state.buildinfo.seconds == 7.0
-    assert (state.folder / "volume").read_text() == "made far away"
-    assert one.built == ["base guest", "rootfs guest"]
 
 
 def test_what_a_worker_failed_with_is_the_failure_of_the_stage(

@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,10 @@ class XenToolsGuest:
     def disks(self) -> list[Path]:
         return sorted((self.folder / "domains" / self.name).iterdir())
 
+    @property
+    def root(self) -> Path:
+        return next(disk for disk in self.disks if disk.stem in ("disk", "root"))
+
     def copied(self, target: Path) -> XenToolsGuest:
         """The same somewhere else, its configuration with it."""
         subprocess.run(["cp", "-a", "--sparse=always", self.folder, target], check=True)
@@ -96,7 +101,32 @@ def make_guest(home: Path, kind: str) -> XenToolsGuest:
         steps = [["mount", "--bind", str(settings), str(_SETTINGS)]]
     _run_alone([*steps, words])
     assert guest.config.is_file()
+    _wait_for_its_disks(guest)
+    if not kind.startswith("direct"):
+        _demand_a_kernel(guest)
     return guest
+
+
+def _wait_for_its_disks(guest: XenToolsGuest) -> None:
+    """Mounts end with their namespace, but a little later than its last process."""
+    end = time.monotonic() + 60
+    while any(subprocess.check_output(["losetup", "--associated", disk]) for disk in guest.disks):
+        assert time.monotonic() < end, f"{guest.name}: its disks are still mounted somewhere"
+        time.sleep(0.1)
+
+
+def _demand_a_kernel(guest: XenToolsGuest) -> None:
+    """xen-create-image goes on where apt failed in the guest: its log says why there is none."""
+    if not _files_of_boot(guest.root, "vmlinuz-"):
+        log = Path("/var/log/xen-tools", f"{guest.name}.log").read_text(errors="replace")
+        subprocess.run(["rm", "-rf", guest.folder], check=True)
+        raise AssertionError(f"{guest.name} has no kernel: {log[-6000:]}")
+
+
+def _files_of_boot(disk: Path, start: str) -> list[str]:
+    listed = subprocess.check_output(["debugfs", "-R", "ls -p /boot", disk], text=True)
+    names = [line.split("/")[5] for line in listed.splitlines() if line.count("/") > 5]
+    return [name for name in names if name.startswith(start)]
 
 
 def _run_alone(commands: Sequence[Sequence[str]]) -> None:
@@ -133,13 +163,12 @@ def _kernel_of_dom0(home: Path) -> tuple[Path, Path, Path]:
     """Kernel, initrd and modules as a dom0 has them: those of the guest with its own kernel."""
     folder = home / "dom0"
     if not folder.is_dir():
-        disk = next(disk for disk in make_guest(home, "pygrub").disks if "swap" not in disk.name)
+        disk = make_guest(home, "pygrub").root
         new = home / "dom0.new"
         subprocess.run(["rm", "-rf", new], check=True)
-        for place in ("boot", "modules"):
-            (new / place).mkdir(parents=True)
-        for source, place in (("/boot", ""), ("/usr/lib/modules", "")):
-            words = ["debugfs", "-R", f"rdump {source} {new / place}", str(disk)]
+        new.mkdir()
+        for source in ("/boot", "/usr/lib/modules"):
+            words = ["debugfs", "-R", f"rdump {source} {new}", str(disk)]
             subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
         new.rename(folder)
     (kernel,) = (folder / "boot").glob("vmlinuz-*")

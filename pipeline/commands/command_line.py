@@ -153,7 +153,7 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
             problems.append(_unknown(name, commands))
     wrong: list[Finding] = []
     for command in commands:
-        _read(command.options, given, wrong)
+        _read(command.options, given, wrong, command)
     # what is missing may be what was misspelt
     problems += [problem for problem in wrong if not problems or problem.subject in given]
     if problems:
@@ -181,7 +181,10 @@ def _commands_of(words: Sequence[str]) -> tuple[Command, ...]:
 
 
 def _read(
-    model: type[AnyOptions], given: Mapping[str, str], problems: list[Finding]
+    model: type[AnyOptions],
+    given: Mapping[str, str],
+    problems: list[Finding],
+    command: Command | None = None,
 ) -> AnyOptions | None:
     """The options, None where some are wrong, which is added to `problems`."""
     fields = variables_of(model)
@@ -192,7 +195,9 @@ def _read(
     except ValidationError as error:
         # of a type that is one or another, what the last one says
         mistakes = {str(found["loc"][0]): found for found in error.errors()}
-        problems += [_explain(name, fields[name], dict(mistakes[name])) for name in mistakes]
+        problems += [
+            _explain(name, fields[name], dict(mistakes[name]), command) for name in mistakes
+        ]
         return None
     if isinstance(options, Options):
         try:
@@ -203,13 +208,18 @@ def _read(
     return options
 
 
-def _explain(name: str, field: FieldInfo, mistake: dict[str, Any]) -> Finding:
+def _explain(
+    name: str, field: FieldInfo, mistake: dict[str, Any], command: Command | None
+) -> Finding:
     example = f"for example: {name}={field.examples[0]}" if field.examples else ""
     if mistake["type"] != "missing":
         message, hint = explain_mistake(mistake, lambda _place: "", COMMAND_LINE)
         is_number = strip_annotation(field.annotation) is int
         return _mistake(name, message, example if is_number else hint or example)
-    return _mistake(name, field.title or "is missing", f"add {name}=, {example}")
+    hint = f"add {name}=, {example}"
+    if command and command.operand == name and field.examples:
+        hint = f"for example: doit {command.name} {field.examples[0]}"
+    return _mistake(name, field.title or "is missing", hint)
 
 
 def _mistake(name: str, message: str, hint: str) -> Finding:

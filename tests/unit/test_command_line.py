@@ -345,3 +345,9 @@ def test_any_line_is_read_or_refused(words: list[str]) -> None:
 def test_the_guest_is_that_of_name_or_of_hostname(name: str) -> None:
     assert read_command_line(["build", f"name={name}"]).guests == (name,)
     assert read_command_line(["create", f"hostname={name}.example.org"]).guests == (name,)
+
+
+def test_a_missing_word_is_shown_in_the_command_that_lacks_it() -> None:
+    with pytest.raises(UsageError, match="what of the fleet") as caught:
+        read_command_line(["fleet"])
+    assert caught.value.hint == "for example: doit fleet status"

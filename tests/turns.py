@@ -37,6 +37,14 @@ STORIES = {
         "a guest on DRBD of two hosts",
         "two guests on one disk",
         "a guest proven by a fleet's worker",
+        "a disk that two guests replicate",
+    ),
+    "fleet": (
+        "killed workers",
+        "a killed scheduler",
+        "another version",
+        "a full disk on a worker",
+        "two who ask at once",
     ),
     "fault": (
         "no PVH note",

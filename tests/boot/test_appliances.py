@@ -42,6 +42,7 @@ def held(evidence: ApplianceEvidence) -> set[str]:
     return {check.subject for check in evidence.checks if check.level == "ok"}
 
 
+@in_turn("boot", "a disk that two guests replicate")
 def test_a_replicated_disk_is_connected_taken_over_resynced_cut_and_healed(prover: Prover) -> None:
     appliance = build(prover, "test-drbd")
     before = digests(prover, appliance)

@@ -16,7 +16,7 @@ from pipeline.walls.certificates import make_authority, make_party
 from tests.conftest import require
 from tests.fleet.machines import Machines, machines
 from tests.fleet.programs import PROGRAM
-from tests.turns import TODAY
+from tests.turns import TODAY, in_turn
 from tests.workshop import ROOT, run_program
 
 pytestmark = pytest.mark.integration
@@ -71,6 +71,7 @@ def test_two_workers_build_each_fingerprint_once_and_the_same_bytes(tmp_path: Pa
         assert fleet.artifacts() == build_alone(fleet, *GUESTS)
 
 
+@in_turn("fleet", "killed workers")
 def test_workers_killed_at_random_times_leave_nothing_and_every_build_is_right(
     tmp_path: Path,
 ) -> None:
@@ -131,6 +132,7 @@ def test_certificates_that_are_not_the_fleets_are_refused_at_both_ends(tmp_path:
         assert fleet.running.pop("build1").wait(timeout=20) == 5
 
 
+@in_turn("fleet", "a killed scheduler")
 def test_a_scheduler_that_is_killed_and_started_again(tmp_path: Path) -> None:
     with machines(tmp_path) as fleet:
         fleet.write_guests(*GUESTS)
@@ -160,6 +162,7 @@ def test_without_its_scheduler_the_build_goes_on_here(tmp_path: Path) -> None:
         assert fleet.artifacts() == build_alone(fleet, "web1")
 
 
+@in_turn("fleet", "another version")
 def test_a_worker_of_another_version_is_named_and_gets_nothing(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()

@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import Broken
 from tests.fleet.machines import Machines, machines
 from tests.fleet.test_fleet import GUESTS, TASKS, build_alone, tasks_of
+from tests.turns import in_turn
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +42,7 @@ def builders_of(fleet: Machines, name: str = "desk") -> set[object]:
     return {told["worker"] for told in fleet.events(name) if told["event"] == "fleet ended"}
 
 
+@in_turn("fleet", "a full disk on a worker")
 def test_a_full_disk_on_one_worker_costs_the_build_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path / "build1") as disk, machines(tmp_path) as fleet:
         fleet.write_guests(*GUESTS)
@@ -80,6 +82,7 @@ def test_a_worker_that_cannot_prove_says_why_and_nothing_of_the_guest_stays(
         assert not (tmp_path / "build1/output/guests").exists()
 
 
+@in_turn("fleet", "two who ask at once")
 def test_two_who_ask_for_the_same_at_once_have_it_built_once(tmp_path: Path) -> None:
     with machines(tmp_path) as fleet:
         for desk in ("desk", "desk2"):

@@ -37,6 +37,7 @@ from tests.conftest import ROOT
 from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.host.small_artifact import ABIS, hostname_in, make_artifact, make_kernel
 from tests.host.test_dom0_kills import MOST_STEPS, copy_root, kill_everywhere
+from tests.turns import spread
 
 pytestmark = pytest.mark.integration
 NAME, GUESTS = "shop", ("shop-db", "shop-web")
@@ -268,7 +269,7 @@ KILLED: dict[str, Callable[[ApplianceBench], object]] = {
 }
 
 
-@pytest.mark.parametrize("word", KILLED)
+@pytest.mark.parametrize("word", spread(KILLED, 3))
 def test_killed_at_every_step_it_is_all_members_or_none(
     bench: ApplianceBench, tmp_path: Path, word: str
 ) -> None:

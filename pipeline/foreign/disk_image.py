@@ -16,7 +16,6 @@ from pipeline import process
 from pipeline.compression import find_compression
 from pipeline.errors import CommandFailed, DiskFull, UsageError, VerificationError
 from pipeline.foreign.mounted_root import EXT, FileSystemAt, pack_disks, survey_disks
-from pipeline.foreign.partition_table import Partition, read_partitions
 from pipeline.foreign.root_tree import FstabLine, RootTree
 from pipeline.foreign.tar_command import pack_words
 from pipeline.foreign.tar_writer import MADE_ANEW
@@ -24,6 +23,8 @@ from pipeline.namespace import Mount
 from pipeline.scratch import remove_tree
 from pipeline.storage.filesystems import MOUNTED, one_at_a_time
 from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.partition_table import Partition, read_partitions
+from pipeline.storage.root_place import Place
 from pipeline.walls.cage import caged, caged_reader, make_room
 from pipeline.walls.privacy import make_private
 
@@ -180,8 +181,11 @@ def _probe(raw: Path, place: Partition, run: Run) -> Part:
 
 
 def _at(raw: Path, part: Part, mountpoint: str = "/") -> FileSystemAt:
-    start, size = part.place.start, part.place.size
-    return FileSystemAt(source=raw, fs=part.kind, mountpoint=mountpoint, offset=start, size=size)
+    return FileSystemAt(place=_place(raw, part), fs=part.kind, mountpoint=mountpoint)
+
+
+def _place(raw: Path, part: Part) -> Place:
+    return Place(disk=raw, offset=part.place.start, size=part.place.size)
 
 
 def _find_root(
@@ -211,9 +215,9 @@ def _find_root(
 def _settle(raw: Path, part: Part, scratch: Path, run: Run) -> None:
     """What its journal holds becomes part of it, in our copy; a damaged one is refused."""
     if part.kind in EXT:
-        place = f"{raw}?offset={part.place.start}"
         try:
-            check = caged_reader(["e2fsck", "-f", "-p", place], writable=[raw])
+            words = ["e2fsck", "-f", "-p", _place(raw, part).name]
+            check = caged_reader(words, writable=[raw])
             run(check, accept=(0, 1))
         except CommandFailed as error:
             raise VerificationError(
@@ -225,9 +229,9 @@ def _settle(raw: Path, part: Part, scratch: Path, run: Run) -> None:
     room = make_room(scratch / "journal")
     point = room / "point"
     point.mkdir()
-    options = f"loop,offset={part.place.start},sizelimit={part.place.size},nosuid,nodev,noexec"
-    options += ",nouuid" if part.kind == "xfs" else ""
-    mount = Mount(point, part.kind, str(raw), options)
+    options = ["nosuid", "nodev", "noexec", *_place(raw, part).mount_options]
+    options += ["nouuid"] if part.kind == "xfs" else []
+    mount = Mount(point, part.kind, str(raw), ",".join(options))
     words = caged(["umount", point], room=room, writable=[raw], mounts=[mount], mounts_files=True)
     with one_at_a_time([part.kind]):
         run(words)

@@ -33,6 +33,7 @@ from pipeline.foreign.old_guest import (
 )
 from pipeline.foreign.root_tree import RootTree
 from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.root_place import Place
 from pipeline.storage.steps import Step
 from pipeline.storage.transaction import Transaction, work_folder
 from pipeline.xen.boot import Direct, Grub
@@ -177,7 +178,8 @@ def _survey(mounts: Mapping[str, OldDisk], work: Path) -> RootTree:
 
 def _file_systems(mounts: Mapping[str, OldDisk]) -> list[FileSystemAt]:
     return [
-        FileSystemAt(source=disk.path, fs=disk.fs, mountpoint=at) for at, disk in mounts.items()
+        FileSystemAt(place=Place(disk=disk.path), fs=disk.fs, mountpoint=at)
+        for at, disk in mounts.items()
     ]
 
 

@@ -19,6 +19,7 @@ from pipeline.foreign.changes import Change, apply_changes, from_order
 from pipeline.foreign.root_tree import RootTree, from_json, survey
 from pipeline.scratch import remove_tree
 from pipeline.storage.filesystems import MOUNTED, one_at_a_time
+from pipeline.storage.root_place import Place
 from pipeline.walls.beneath import Beneath, Escape, take
 from pipeline.walls.errand import carry_out, send
 from pipeline.walls.privacy import make_private
@@ -41,13 +42,11 @@ EXT = ("ext2", "ext3", "ext4")
 
 @dataclass(frozen=True, kw_only=True)
 class FileSystemAt:
-    """A file system of the guest: in a file or device, from `offset` on, `size` bytes (0: all)."""
+    """A file system of the guest, and where it is mounted in it."""
 
-    source: Path
+    place: Place
     fs: str
     mountpoint: str = "/"
-    offset: int = 0
-    size: int = 0
 
     def mount_argv(self, *, writable: bool) -> list[str]:
         """mount(8) of it, but for its target."""
@@ -59,10 +58,8 @@ class FileSystemAt:
         else:
             options.append((_WRITABLE if writable else _READ_ONLY)[self.fs])
             options += ["nouuid"] if self.fs == "xfs" and not writable else []
-        if self.offset or not self.source.is_block_device():
-            options.append(f"loop,offset={self.offset}")
-            options += [f"sizelimit={self.size}"] if self.size else []
-        return ["mount", "-t", self.fs, "-o", ",".join(options), str(self.source)]
+        options += self.place.mount_options
+        return ["mount", "-t", self.fs, "-o", ",".join(options), str(self.place.disk)]
 
 
 def survey_disks(file_systems: Sequence[FileSystemAt], *, work: Path, run: Run) -> RootTree:
@@ -147,8 +144,8 @@ def _on_disks(
     parts = sorted(file_systems, key=lambda part: part.mountpoint.count("/") + len(part.mountpoint))
     _require_readable(parts)
     for part in parts:
-        if writes and not part.offset:
-            check_file_system(part.source, part.fs)
+        if writes and not part.place.offset:
+            check_file_system(part.place.disk, part.fs)
     room, file = work / "room", make_private(work / "order.json")
     point = room / "root"
     for folder in (room, point):
@@ -158,7 +155,8 @@ def _on_disks(
     after: list[Sequence[object]] = [["umount", "--recursive", point]]
     if packed:
         after.insert(0, packed[1](point, room / _PACKED, [part.mountpoint for part in parts[1:]]))
-    sources = [part.source for part in parts if not part.source.is_block_device()]
+    disks = [part.place.disk for part in parts]
+    sources = [disk for disk in disks if not disk.is_block_device()]
     try:
         with one_at_a_time([part.fs for part in parts]):
             send(
@@ -186,7 +184,7 @@ def _require_readable(parts: Sequence[FileSystemAt]) -> None:
     for part in parts:
         if part.fs not in (*EXT, *MOUNTED):
             raise UsageError(
-                f"{part.source}: {part.fs} is read by nobody here", hint="ext, xfs, btrfs"
+                f"{part.place.disk}: {part.fs} is read by nobody here", hint="ext, xfs, btrfs"
             )
 
 

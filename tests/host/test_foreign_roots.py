@@ -16,6 +16,7 @@ from pipeline.foreign.adopted import Bench, refuse_unmendable
 from pipeline.foreign.mend import Wanted, plan_changes
 from pipeline.foreign.mounted_root import FileSystemAt, change_disks, survey_disks
 from pipeline.project import Project
+from pipeline.storage.root_place import Place
 from tests.conftest import require
 from tests.elements.small_tree import take_picture
 from tests.unit.test_foreign_mend import make_kvm
@@ -66,7 +67,7 @@ def test_a_disk_is_surveyed_unwritten_and_then_mended(
     tmp_path: Path, work: Path, at_mib: int
 ) -> None:
     image = make_ext(make_kvm(tmp_path / "tree"), tmp_path / "a, disk", at_mib=at_mib)
-    place = FileSystemAt(source=image, fs="ext4", offset=at_mib * MIB, size=32 * MIB)
+    place = FileSystemAt(place=Place(disk=image, offset=at_mib * MIB, size=32 * MIB), fs="ext4")
     before = hashlib.sha256(image.read_bytes()).digest()
     tree = survey_disks([place], work=work, run=process.run)
     assert hashlib.sha256(image.read_bytes()).digest() == before
@@ -93,8 +94,8 @@ def test_a_file_system_of_its_own_for_boot_is_mounted_where_it_belongs(
     root = make_ext(whole, tmp_path / "root.img")
     boot = make_ext(tmp_path / "boot", tmp_path / "boot.img")
     places = [
-        FileSystemAt(source=boot, fs="ext4", mountpoint="/boot"),
-        FileSystemAt(source=root, fs="ext4"),
+        FileSystemAt(place=Place(disk=boot), fs="ext4", mountpoint="/boot"),
+        FileSystemAt(place=Place(disk=root), fs="ext4"),
     ]
     tree = survey_disks(places, work=work, run=process.run)
     assert tree.menus == ("/boot/grub/grub.cfg",) and len(tree.kernels) == 1
@@ -112,8 +113,8 @@ def test_a_mount_point_that_is_a_link_is_inside_or_an_error(
     (whole / "boot").symlink_to(target)
     root = make_ext(whole, tmp_path / "root.img")
     places = [
-        FileSystemAt(source=root, fs="ext4"),
-        FileSystemAt(source=root, fs="ext4", mountpoint="/boot"),
+        FileSystemAt(place=Place(disk=root), fs="ext4"),
+        FileSystemAt(place=Place(disk=root), fs="ext4", mountpoint="/boot"),
     ]
     with pytest.raises(PipelineError):
         survey_disks(places, work=work, run=process.run)
@@ -126,7 +127,9 @@ def test_a_damaged_file_system_is_not_mounted_for_writing(tmp_path: Path, work: 
         stream.seek(MIB)
         stream.write(os.urandom(8 * MIB))
     with pytest.raises(VerificationError, match="e2fsck"):
-        change_disks([FileSystemAt(source=image, fs="ext4")], [], work=work, run=process.run)
+        change_disks(
+            [FileSystemAt(place=Place(disk=image), fs="ext4")], [], work=work, run=process.run
+        )
 
 
 def make_tar(tree: Path, tar: Path) -> Path:

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from pipeline.foreign.partition_table import Partition, read_partitions
+from pipeline.storage.partition_table import Partition, read_partitions
 
 SECTORS = 4096
 LINUX = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")

@@ -1,4 +1,4 @@
-"""A disk from elsewhere as a tar of its root file system: raw, qcow2, VMDK, VHD or VHDX.
+"""A disk from elsewhere as a tar of its root file system: raw, qcow2, VMDK, VHD, VHDX, XVA.
 
 Work is done on a copy: qemu-img reads a stranger's format in a cage where no other file is, ext is
 looked over by e2fsck before the kernel mounts it, and the file systems are mounted in a namespace
@@ -19,6 +19,7 @@ from pipeline.foreign.mounted_root import EXT, FileSystemAt, pack_disks, survey_
 from pipeline.foreign.root_tree import FstabLine, RootTree
 from pipeline.foreign.tar_command import pack_words
 from pipeline.foreign.tar_writer import MADE_ANEW
+from pipeline.formats.xva_reader import is_xva, take_out
 from pipeline.namespace import Mount
 from pipeline.scratch import remove_tree
 from pipeline.storage.filesystems import MOUNTED, one_at_a_time
@@ -77,7 +78,7 @@ class DiskImage:
 
 
 def find_format(path: Path) -> str:
-    """`tar`, or a format of qemu-img(1); UsageError for what is neither by its first bytes."""
+    """`tar`, `xva`, or a format of qemu-img(1); UsageError for what is neither by its beginning."""
     with open(path, "rb") as stream:
         head = stream.read(_HEAD)
         length = stream.seek(0, 2)
@@ -92,11 +93,13 @@ def find_format(path: Path) -> str:
         head[at : at + len(magic)] == magic for at, magic in _FILE_SYSTEMS
     ):
         return "raw"
+    if is_xva(path, head):
+        return "xva"
     if head[257:262] == b"ustar" or find_compression(head) not in ("unknown", "none"):
         return "tar"
     raise UsageError(
         f"{path} is neither a tar nor a disk with a file system or a partition table",
-        hint="from= takes a tar (.gz .xz .zst), a folder, a disk, ssh://HOST",
+        hint="from= takes a tar (.gz .xz .zst), a folder, a disk, an XVA, ssh://HOST",
     )
 
 
@@ -110,13 +113,17 @@ def pack_disk(
     """
     process.require_tools(_TOOLS)
     refuse_if_used(path)
-    raw = _copy_raw(path, form, scratch, run)
+    image = DiskImage()
+    raw = (
+        _take_out(path, scratch, run, image)
+        if form == "xva"
+        else _copy_raw(path, form, scratch, run)
+    )
     with open(raw, "rb") as disk:
         places = read_partitions(disk) or [Partition(number=0, start=0, size=raw.stat().st_size)]
     parts = [_probe(raw, place, run) for place in places]
     for readable in [part for part in parts if part.kind in _READABLE]:
         _settle(raw, readable, scratch, run)
-    image = DiskImage()
     root, tree = _find_root(raw, parts, part, scratch, run)
     layout = list(_lay_out(raw, root, parts, tree.fstab, without, image))
     image.merged += [at.mountpoint for at in layout[1:]]
@@ -131,6 +138,22 @@ def pack_disk(
     pack_disks(layout, tar, pack, work=scratch, run=run)
     raw.unlink()
     return image
+
+
+def _take_out(path: Path, scratch: Path, run: Run, image: DiskImage) -> Path:
+    """The first disk of the machine of an XVA; its others stay there, and are told."""
+    room = scratch / "xva"
+    room.mkdir(mode=0o700)
+    _refuse_full(scratch, path.stat().st_size, path)
+    xva = take_out(path, room, run)
+    first, *others = xva.disks
+    image.notes.append(f"the machine is {xva.name} ({xva.kind}), its disk {first.label}")
+    for other in others:
+        image.left_out.append((other.label, "a further disk: only the first is read"))
+    raw = scratch / "disk.raw"
+    (room / first.file).rename(raw)
+    remove_tree(room)
+    return raw
 
 
 def _copy_raw(path: Path, form: str, scratch: Path, run: Run) -> Path:

@@ -190,13 +190,14 @@ def caged_reader(
     readable: Iterable[Path] = (),
     writable: Iterable[Path] = (),
     folder: Path = Path("/"),
+    is_own: bool = False,
 ) -> Walled:
     """The command line of one tool that reads what strangers made, with no right but to do that.
 
     `readable` and `writable` are files, folders or block devices; nothing else of the host is there
-    but its programs. It starts in `folder`.
+    but its programs, and this one where it is our `is_own`. It starts in `folder`.
     """
-    given, changed = list(readable), list(writable)
+    given, changed = [*readable, *(_own_program() if is_own else ())], list(writable)
     rename = _renamer([*given, *changed])
     user = [] if is_root() else ["--unshare-user"]
     walled = [

@@ -8,7 +8,8 @@ begins with a token that is in the order alone.
 import json
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from pipeline.errors import (
     VerificationError,
 )
 from pipeline.namespace import Mount
-from pipeline.walls.cage import caged, place_in_cage
+from pipeline.process import Walled
+from pipeline.walls.cage import caged, caged_reader, place_in_cage
 
 _TOKEN = "token"  # noqa: S105 - a key of the order
 _KEYS = ("brief", "details", "hint", "exit_code")
@@ -53,8 +55,7 @@ def send(
     in the same cage when it has ended well; `mounts_files` is that of `caged`. Raises the
     PipelineError that it ended with, or CommandFailed.
     """
-    token = f"{secrets.token_hex(16)} "
-    steps = [["cd", place_in_cage(ROOT)], [*rights, sys.executable, "-m", module, file], *after]
+    steps = [["cd", place_in_cage(ROOT)], [*rights, *_command(module, file)], *after]
     words = caged(
         steps[-1],
         room=room,
@@ -64,11 +65,43 @@ def send(
         before=steps[:-1],
         mounts_files=mounts_files,
     )
+    with _told(order, file, words, is_shown=not mounts_files):
+        run(words, on_line=on_line, keep_open=keep_open)
+
+
+def send_reader(
+    module: str,
+    order: Mapping[str, Any],
+    *,
+    file: Path,
+    run: Callable[..., str],
+    writable: Iterable[Path],
+    keep_open: Sequence[int] = (),
+    on_line: Callable[[str], None] | None = None,
+) -> None:
+    """Run a module of ours that only reads, as `send` does: in a reader's cage, where files of any
+    size may be made in `writable`, and nothing else is possible.
+    """
+    words = caged_reader(
+        _command(module, file), readable=[file], writable=writable, folder=ROOT, is_own=True
+    )
+    with _told(order, file, words, is_shown=False):
+        run(words, on_line=on_line, keep_open=keep_open)
+
+
+def _command(module: str, file: Path) -> list[object]:
+    return [sys.executable, "-m", module, file]
+
+
+@contextmanager
+def _told(order: Mapping[str, Any], file: Path, words: Walled, *, is_shown: bool) -> Iterator[None]:
+    """The order is written for a command that runs meanwhile; its error becomes ours."""
+    token = f"{secrets.token_hex(16)} "
     file.write_text(json.dumps({**_rename(order, words.rename), _TOKEN: token}))
-    if not mounts_files:
+    if is_shown:
         file.chmod(0o644)  # the cage's root is nobody here
     try:
-        run(words, on_line=on_line, keep_open=keep_open)
+        yield
     except CommandFailed as error:
         last = error.details.splitlines()[-1:] or [""]
         if not last[0].startswith(token):

@@ -16,12 +16,21 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import EnvironmentFault, InUseError, PipelineError, UsageError
-from pipeline.foreign.sources import Fetched, Source, fetch
+from pipeline.errors import (
+    EnvironmentFault,
+    InUseError,
+    PipelineError,
+    UsageError,
+    VerificationError,
+)
+from pipeline.foreign import sources
+from pipeline.foreign.sources import Fetched, fetch
+from pipeline.formats.xva import Source, write_xva
 from pipeline.namespace import isolated
 from pipeline.process import run
 from pipeline.scratch import remove_abandoned
 from tests.conftest import ROOT, require
+from tests.unit.test_xva import MACHINE
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -61,7 +70,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bring(place: Path | str, scratch: Path, **more: object) -> Fetched:
     scratch.mkdir()
-    source = Source(place=place, **more)  # type: ignore[arg-type]
+    source = sources.Source(place=place, **more)  # type: ignore[arg-type]
     return fetch(source, scratch, own=scratch.parent / "output", run=partial(run, log=None))
 
 
@@ -157,8 +166,22 @@ class Disk:
     raw: Path
 
     def convert(self, form: str, target: Path) -> Path:
+        if form.endswith("xva"):
+            return put_in_xva(self.raw, target.with_suffix(".xva"), compress=form[:-3])
         run(["qemu-img", "convert", "-f", "raw", "-O", form, self.raw, target])
         return target
+
+
+def put_in_xva(disk: Path, target: Path, *, compress: str = "") -> Path:
+    """A machine of XCP-ng with a second disk, as `xe vm-export compress=` gives it."""
+    more = make_disk(target.with_name("more"))
+    with open(target, "wb") as stream:
+        sources = [Source(disk, "root"), Source(more, "more")]
+        write_xva(sources, stream, MACHINE, epoch=1, checksum="xxhash")
+    if compress:
+        run([compress, "-q", target])
+        target.with_name(f"{target.name}.{'gz' if compress == 'gzip' else 'zst'}").rename(target)
+    return target
 
 
 def put_mbr(disk: Path, *parts: tuple[int, int]) -> None:
@@ -214,7 +237,7 @@ def disk(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     return Disk(raw)
 
 
-@pytest.mark.parametrize("form", ["raw", "qcow2", "vmdk", "vpc", "vhdx"])
+@pytest.mark.parametrize("form", ["raw", "qcow2", "vmdk", "vpc", "vhdx", "xva", "gzipxva"])
 def test_a_disk_is_put_together_by_its_fstab_whatever_its_form(
     disk: Disk, tree: Path, form: str, tmp_path: Path
 ) -> None:
@@ -227,6 +250,7 @@ def test_a_disk_is_put_together_by_its_fstab_whatever_its_form(
     assert got.merged == ("/var", "/boot") or got.merged == ("/boot", "/var")
     left = {one.path: one.why for one in got.left_out}
     assert left["/backup"] == "/dev/sdb1 stays there"
+    assert ("more" in left) == form.endswith("xva")
     assert run(["sha256sum", path]) == before
     names = run(["tar", "-tf", got.tar]).splitlines()
     assert {"./boot/vmlinuz", "./var/lib/state", "./usr/bin/pong"} <= set(names)
@@ -311,6 +335,16 @@ def test_a_qcow2_that_rests_on_a_file_of_the_host_gets_none_of_it(tmp_path: Path
 
     assert "backing file" in str(caught.value)
     assert "qemu-img convert" in caught.value.hint
+
+
+def test_an_xva_with_another_byte_is_refused_by_the_block(disk: Disk, tmp_path: Path) -> None:
+    xva = put_in_xva(disk.raw, tmp_path / "web1.xva")
+    with open(xva, "r+b") as stream:
+        stream.seek(1 * MIB)  # within the first block
+        stream.write(b"another")
+
+    with pytest.raises(VerificationError, match="Ref:002/00000000: its checksum is another one"):
+        bring(xva, tmp_path / "scratch")
 
 
 def test_a_disk_that_is_open_elsewhere_is_refused(disk: Disk, tmp_path: Path) -> None:

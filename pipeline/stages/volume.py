@@ -10,6 +10,7 @@ from pipeline.bootstrap.epoch import read_epoch
 from pipeline.console.progress import progress_bar
 from pipeline.errors import PipelineError
 from pipeline.files import digest_file, fingerprint
+from pipeline.formats import vhd
 from pipeline.guest.adopted_tree import read_adopted
 from pipeline.guest.identity import (
     authorized_lines,
@@ -56,6 +57,8 @@ def inputs(spec: Spec, project: Project) -> Inputs:
     own: Inputs = {"authorized_keys": keys, "root password": secret}
     if spec.replicated:
         own = {**own, **_drbd(spec)}
+    if spec.format == "vhd":
+        own = {**own, "vhd": vhd.REVISION}
     return {**own, "tools": _tools(spec, project)} if spec.adopted else own
 
 

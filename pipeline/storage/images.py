@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.errors import CommandFailed, EnvironmentFault, PipelineError
+from pipeline.formats.vhd import write_vhd
 from pipeline.namespace import isolated
 from pipeline.process import require_tools
 from pipeline.spec import Spec
@@ -217,10 +218,14 @@ def is_loader(sectors: bytes) -> bool:
     return sectors[SECTOR - 2 : SECTOR] == b"\x55\xaa" and any(second)
 
 
-def convert(run: Run, raw: Path, target: Path, *, disk_format: str, is_full: bool) -> None:
+def convert(
+    run: Run, raw: Path, target: Path, *, disk_format: str, is_full: bool, identity: str, epoch: int
+) -> None:
     """A raw image in another format, or with all its blocks allocated; `raw` is gone afterwards.
 
-    force_size: a VHD of exactly this size, not rounded to cylinders (qemu-img(1), vpc).
+    A VHD is one that XenServer takes (formats/vhd.py), with a UUID, the `identity`, and a time. A
+    full one is what it takes not; force_size: of exactly this size, not rounded to cylinders
+    (qemu-img(1), vpc).
     """
     if disk_format == "raw":
         if is_full:
@@ -230,10 +235,12 @@ def convert(run: Run, raw: Path, target: Path, *, disk_format: str, is_full: boo
         return
     require_tools({"qemu-img": "qemu-utils"})
     kind = {"qcow2": "qcow2", "vhd": "vpc"}[disk_format]
-    options: list[object] = []
-    if disk_format == "vhd":
-        options = ["-o", f"subformat={'fixed' if is_full else 'dynamic'},force_size=on"]
-    run(["qemu-img", "convert", "-f", "raw", "-O", kind, *options, raw, make_private(target)])
+    if disk_format == "vhd" and not is_full:
+        with open(make_private(target), "r+b") as stream:
+            write_vhd(raw, stream, identity=uuid.UUID(identity), epoch=epoch)
+    else:
+        options = ["-o", "subformat=fixed,force_size=on"] if disk_format == "vhd" else []
+        run(["qemu-img", "convert", "-f", "raw", "-O", kind, *options, raw, make_private(target)])
     run(["qemu-img", "compare", "-q", "-f", "raw", "-F", kind, raw, target])
     if is_full:
         _allocate(target)

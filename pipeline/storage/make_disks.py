@@ -105,7 +105,15 @@ def make_own_and_grow(run: lvm.Run, disk: Path, part: Part, bench: Bench) -> Non
 def _place(run: lvm.Run, target: Target, image: Path, bench: Bench, made: list[BuiltDisk]) -> None:
     if target.kind == "file":
         final = bench.scratch / target.path.name
-        images.convert(run, image, final, disk_format=target.format, is_full=target.is_full)
+        images.convert(
+            run,
+            image,
+            final,
+            disk_format=target.format,
+            is_full=target.is_full,
+            identity=images.identity_uuid(bench.spec, target.part),
+            epoch=bench.epoch,
+        )
         return
     if target.is_volume:
         bench.built.append(stage_image(run, target, image, made))

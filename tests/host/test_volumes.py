@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pipeline.spec import load_all
 from pipeline.storage.flatten import flatten_guest
 from tests import small
 from tests.conftest import require
+from tests.vhd_check import check_vhd
 
 pytestmark = [pytest.mark.integration]
 MIB = 1 << 20
@@ -51,6 +53,8 @@ def test_an_image_has_its_format_its_size_and_the_guest(
     raw = tmp_path / "raw"
     run(["qemu-img", "convert", "-f", kind, "-O", "raw", folder / name, raw])
     assert small.version_of(raw) == "1"
+    if kind == "vpc" and not is_full:
+        assert check_vhd((folder / name).read_bytes(), now=int(time.time())) == raw.read_bytes()
     shown = {"vpc": "vhd"}.get(kind, kind)
     assert f"format={shown}, vdev=xvda1" in (folder / "web1.cfg").read_text()
 

@@ -31,6 +31,7 @@ from pipeline.mirror.keyrings import choose_keyring
 from pipeline.mirror.mirrors import HOST, find_archive
 from pipeline.project import Project
 from pipeline.spec import Spec
+from pipeline.spec.devices import Part
 from pipeline.spec.domain import refuse_unrenderable
 from pipeline.spec.rules import case_of
 from pipeline.suites import describe_age
@@ -253,22 +254,26 @@ def refuse_places(spec: Spec, project: Project) -> None:
 
 def _about_sizes(spec: Spec, project: Project) -> Iterator[Finding]:
     for part in spec.parts:
-        named = "size" if part.is_root else "swap" if part.is_swap else f"partition {part.name}"
         is_ext = part.has_files and part.fs.startswith("ext")
         if is_ext and "64bit" not in spec.mke2fs_features(part.fs) and part.size_mib >= _MIB_OF_32:
             yield Finding(
                 "error",
-                named,
+                _key_of(part),
                 f"{part.size_mib} MiB: {part.fs} of {spec.suite} ends below 16 TiB",
                 f"write {_MIB_OF_32 - 1}M or less, or fs = 'xfs'",
             )
-        elif not part.device and not _fits_a_file(project.output, part.size_mib << 20):
+    for part in spec.disks:
+        if not part.device and not _fits_a_file(project.output, part.size_mib << 20):
             yield Finding(
                 "error",
-                named,
+                _key_of(part),
                 f"{part.size_mib} MiB: no file of {project.output}'s file system can be so large",
                 f"write {_MIB_OF_32 - 1}M or less (ext4's limit), or put output/ on xfs or btrfs",
             )
+
+
+def _key_of(part: Part) -> str:
+    return "size" if part.is_root else "swap" if part.is_swap else f"partition {part.name}"
 
 
 def find_unknown_names(spec: Spec) -> Iterator[Finding]:

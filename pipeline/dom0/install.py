@@ -21,7 +21,6 @@ from pipeline.dom0.other_host import refuse_running
 from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import EnvironmentFault, InUseError, UsageError, VerificationError
 from pipeline.preflight import read_xen_caps, refusal_of
-from pipeline.spec.devices import LOADER
 from pipeline.storage.block_device import write_image
 from pipeline.storage.disks import volume_path
 from pipeline.storage.in_use import refuse_if_used
@@ -146,7 +145,8 @@ def role_of(disk: Disk, source: Source) -> str:
         return "root"
     if disk.is_shared:
         return "shared"
-    is_loader = part.removeprefix("disk-") == LOADER and isinstance(boot, Firmware)
+    # a disk of GRUB alone, of guests that were built before disk = "whole"
+    is_loader = part.removeprefix("disk-") == "boot" and isinstance(boot, Firmware)
     return "swap" if part == "swap" else "boot" if is_loader else "data"
 
 

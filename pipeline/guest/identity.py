@@ -20,6 +20,7 @@ from pipeline.guest.passwords import replace_root_password
 from pipeline.guest.replication_files import replication_files
 from pipeline.spec import Spec, read_authorized_keys
 from pipeline.storage.ext import IdentityFile
+from pipeline.storage.images import identity_uuid
 
 MACHINE_ID = "machine-id"
 _NO_SECRETS: Mapping[str, str] = {}
@@ -120,14 +121,15 @@ def render_fstab(spec: Spec) -> str:
     """/etc/fstab: file systems, swap, and where udev does not mount them pts and shm."""
     lines = []
     for part in spec.parts:
+        device = f"UUID={identity_uuid(spec, part)}" if spec.is_whole else part.node
         if part.is_swap:
-            lines.append(f"{part.node} none swap {part.options} 0 0")
+            lines.append(f"{device} none swap {part.options} 0 0")
             continue
         if not part.has_files:
             continue
         # xfs and btrfs check themselves when they are mounted (fsck.xfs(8), fsck.btrfs(8))
         order = 0 if part.fs in ("xfs", "btrfs") else 1 if part.is_root else 2
-        lines.append(f"{part.node} {part.mountpoint} {part.fs} {part.options} 0 {order}")
+        lines.append(f"{device} {part.mountpoint} {part.fs} {part.options} 0 {order}")
     lines.append("proc /proc proc defaults 0 0")
     if spec.init == "sysvinit":
         lines.append("devpts /dev/pts devpts gid=5,mode=620 0 0")

@@ -252,8 +252,8 @@ def portable_spec(values: Mapping[str, Any]) -> dict[str, Any]:
         spec = Spec.model_validate(kept)
     except (ValidationError, SpecError) as error:
         raise NotServed(f"its spec cannot be read again ({str(error).splitlines()[0]})") from None
-    if any(part.is_loader or part.fs in MOUNTED for part in spec.parts):
-        raise NotServed("guests with xfs, btrfs or a BIOS loader cannot be made out of its image")
+    if any(part.fs in MOUNTED for part in spec.parts):
+        raise NotServed("guests with xfs or btrfs cannot be made out of its image")
     if spec.replicated:
         raise NotServed("the nodes of a replicated disk share a secret, which stays where it is")
     return kept

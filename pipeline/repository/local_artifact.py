@@ -21,8 +21,9 @@ from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS
 from pipeline.repository.catalog import Manifest
 from pipeline.spec import Spec
+from pipeline.storage.boot_code import name_root, read_boot_code
 from pipeline.storage.disks import targets_of
-from pipeline.storage.ext import read_text
+from pipeline.storage.ext import read_bytes
 from pipeline.storage.images import golden_name, refuse_too_small
 from pipeline.storage.make_disks import Bench, make_disk
 
@@ -47,14 +48,13 @@ def make_artifact(
     for made in (folder, folder / "work"):
         made.mkdir(mode=0o700)
     kept = keep_identity(project.identity(spec.name), spec)
-    shadow = read_text(golden / golden_name("/"), "/etc/shadow")
+    read = partial(read_bytes, golden / golden_name("/"))
+    shadow = read("/etc/shadow").decode("utf-8", "replace")
+    own = list(identity_files(spec, kept, shadow=shadow, root_hash=""))
     bench = Bench(
-        spec=spec,
-        golden=golden,
-        scratch=folder,
-        work=folder / "work",
-        epoch=manifest.epoch,
-        files=list(identity_files(spec, kept, shadow=shadow, root_hash="")),
+        *(spec, golden, folder, folder / "work", manifest.epoch),
+        [*own, *(name_root(read, spec) if spec.is_whole else ())],
+        read_boot_code(read, has_efi=spec.has_efi_loader) if spec.is_whole else None,
     )
     run = partial(process.run, log=log)
     for target in filter(lambda target: target.is_own, targets_of(spec, project)):

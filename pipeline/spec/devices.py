@@ -3,10 +3,11 @@
 import hashlib
 import ipaddress
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.spec.keys import CardKeys, Disks, PartitionKeys
+from pipeline.spec.disk_keys import Disks, PartitionKeys
+from pipeline.spec.keys import CardKeys
 from pipeline.spec.replication import DRBD_FS, ReplicatedKeys
 from pipeline.spec.shared_disks import SHARED_FS, SharedKeys
 from pipeline.spec.values import parse_size
@@ -16,19 +17,21 @@ from pipeline.xen.values import parse_rate_kbytes_s
 AnyInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 _XEN_OUI = "00:16:3E"
 MOST_PARTS = 15  # xvda1 to xvda15: what the old minor numbers have
-LOADER, LOADER_FS, LOADER_MIB = "boot", "grub", 2
+BIOS_MIB, ESP_MIB = 1, 64  # GRUB for a PC's BIOS; the EFI system partition
+_TABLE_MIB = 1  # before the first partition, and behind the last one
+_FIRST_OWN = 3  # of a whole disk's partitions: before it are the two above
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """One disk of a guest, as it will be: `node` is the guest's device.
 
-    `fs` is swap, a file system, grub: sectors that a PC's firmware starts, or drbd: a disk that is
-    replicated, or shared: one that other guests write to as well; their contents are the guests'
-    own affair.
+    `fs` is swap, a file system, or drbd: a disk that is replicated, or shared: one that other
+    guests write to as well; their contents are the guests' own affair.
 
     `name` ends the name of its logical volume, `device` is "" or the block device that is given,
-    `owner` the guest that a shared disk lies with.
+    `owner` the guest that a shared disk lies with. `inside` are the partitions of a whole disk, in
+    the order in which they lie on it, the root last.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Part:
     node: str
     device: str = ""
     owner: str = ""
+    inside: tuple["Part", ...] = ()
 
     @property
     def is_root(self) -> bool:
@@ -49,11 +53,6 @@ class Part:
     def is_swap(self) -> bool:
         """Whether it is swapped on."""
         return self.fs == "swap"
-
-    @property
-    def is_loader(self) -> bool:
-        """Whether a PC's firmware boots from it."""
-        return self.fs == LOADER_FS
 
     @property
     def is_replicated(self) -> bool:
@@ -77,7 +76,7 @@ class Part:
 
     @property
     def has_files(self) -> bool:
-        """Whether it is mounted: none of swap, the boot loader's, a replicated, a shared one."""
+        """Whether it is mounted: none of swap, a replicated, a shared one."""
         return bool(self.mountpoint)
 
     @property
@@ -142,10 +141,25 @@ def _resolve_part(part: PartitionKeys, keys: Disks, node: str) -> Part:
     )
 
 
-def loader_part(node: str) -> Part:
-    """The disk that a full PC boots from: GRUB alone, which finds the root disk's menu."""
-    return Part(
-        name=LOADER, size_mib=LOADER_MIB, fs=LOADER_FS, mountpoint="", options="", node=node
+def divide_disk(parts: Sequence[Part], node: str) -> tuple[Part, ...]:
+    """The same parts as partitions of one disk, numbered as they lie there: the root last."""
+    root, *others = parts
+    numbered = enumerate((*others, root), _FIRST_OWN)
+    *others, root = (replace(part, node=f"{node}{number}") for number, part in numbered)
+    return (root, *others)
+
+
+def whole_part(parts: Sequence[Part], node: str, device: str) -> Part:
+    """The disk that holds these partitions, the boot loaders and the table."""
+    root, *others = parts
+    held = sum(part.size_mib for part in parts) + BIOS_MIB + ESP_MIB
+    return replace(
+        root,
+        name="disk",
+        size_mib=held + 2 * _TABLE_MIB,
+        node=node,
+        device=device,
+        inside=(*others, root),
     )
 
 

@@ -18,6 +18,7 @@ from pipeline.xen.values import parse_version
 # any fixed namespace does (RFC 9562 version 5): a guest keeps its UUID as long as its name
 _UUIDS = uuid.UUID("1c6b9a52-0d5e-5d0b-8a43-51f0c7a0e9a1")
 _LAST_XEND = (4, 4)
+_CONSOLES = ("console=tty0", "console=ttyS0", "console=hvc0")
 _GRUB_FOLDER = "/usr/lib/grub-xen"
 GRUB_BINARIES = {
     ("pv", "amd64"): f"{_GRUB_FOLDER}/grub-x86_64-xen.bin",
@@ -126,7 +127,12 @@ def command_line(spec: Spec) -> str:
     """The kernel's arguments after root=: read-only root, the consoles, what the spec adds.
 
     The last console is /dev/console: a guest with a screen shows its kernel's messages there too.
+    A whole disk does not know where it will start: all consoles, and card names as the kernel has
+    them, which are the same under Xen and QEMU.
     """
+    if spec.is_whole:
+        words = ["ro", f"rootfstype={spec.fs}", "net.ifnames=0", *_CONSOLES]
+        return " ".join([*words, *spec.cmdline.split()])
     screen = ["console=tty0"] if spec.vnc else []
     words = ["ro", f"rootfstype={spec.fs}", *screen, f"console={spec.console}"]
     return " ".join([*words, *spec.cmdline.split()])
@@ -156,7 +162,7 @@ def find_unrenderable(spec: Spec) -> WrongValueError | None:
                 part.device or _likely_target(spec, part),
                 spec.format if part.has_files else "raw",
             )
-            for part in spec.parts
+            for part in spec.disks
         ]
         refuse_unrenderable(spec, make_domain(spec, Path("/srv"), disks))
     except WrongValueError as mistake:

@@ -12,13 +12,15 @@ from pipeline.spec import keys
 from pipeline.spec.devices import (
     GuestCard,
     Part,
+    divide_disk,
     fill_from_partitions,
-    loader_part,
     replicated_part,
     resolve_card,
     resolve_parts,
     shared_part,
+    whole_part,
 )
+from pipeline.spec.disk_keys import Disks
 from pipeline.spec.guest_type import choose_type, linux_of
 from pipeline.spec.replication import ELEMENT, ReplicatedKeys
 from pipeline.spec.shared_disks import SharedKeys
@@ -26,7 +28,7 @@ from pipeline.spec.values import parse_duration, parse_size
 from pipeline.suites import SUITES, Suite
 
 SECTIONS: tuple[type[BaseModel], ...] = (
-    *(keys.Naming, keys.Origin, keys.Software, keys.Boot, keys.Disks),
+    *(keys.Naming, keys.Origin, keys.Software, keys.Boot, Disks),
     *(keys.Resources, keys.CardKeys, keys.Access, keys.Screen, keys.Life),
 )
 _FIRST_HVC = (2, 6, 20)  # 2.6.18-xen's driver called itself tty1, 2.6.26-xen's hvc0
@@ -39,7 +41,7 @@ class Spec(
     keys.Origin,
     keys.Software,
     keys.Boot,
-    keys.Disks,
+    Disks,
     keys.Resources,
     keys.CardKeys,
     keys.Access,
@@ -103,15 +105,27 @@ class Spec(
         """Seconds that a fetched state of the mirror is used again."""
         return parse_duration(self.snapshot_max_age)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its own parts are partitions of one disk that has boot loaders of its own."""
+        return self.disk == "whole"
+
+    @property
+    def has_efi_loader(self) -> bool:
+        """Whether its whole disk starts by UEFI too: squeeze's GRUB 1.98 does not."""
+        return self.is_whole and self.arch == "amd64" and self.suite_facts.kernel_version >= (3, 2)
+
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The disks: root, swap, then the others, parents of mount points first; the loader.
+        """The file systems and swap: root, swap, then the others, parents of mount points first.
 
-        Those that are replicated or shared come last of the others: a guest that gets one keeps
-        its names.
+        Those that are replicated or shared come last: a guest that gets one keeps its names.
         """
         own = resolve_parts(self, self._node)
-        first = max(3, len(own) + 1 + (not any(part.is_swap for part in own)))
+        if self.is_whole:
+            own, first = divide_disk(own, self._node(1)), 2
+        else:
+            first = max(3, len(own) + 1 + (not any(part.is_swap for part in own)))
         more = [
             replicated_part(each, self._node(number))
             for number, each in enumerate(self.replicated, first)
@@ -120,14 +134,22 @@ class Spec(
             shared_part(each, self._node(number))
             for number, each in enumerate(self.shared, first + len(more))
         ]
-        loader = (loader_part(self._node(0)),) if self.boot == "firmware" else ()
-        return (*own, *more, *loader)
+        return (*own, *more)
+
+    @cached_property
+    def disks(self) -> tuple[Part, ...]:
+        """What the guest is given as disks: each part, or first the disk that holds its own."""
+        if not self.is_whole:
+            return self.parts
+        own = [part for part in self.parts if not part.table]
+        disk = whole_part(own, self._node(1), self.image_dev)
+        return (disk, *(part for part in self.parts if part.table))
 
     def _node(self, number: int) -> str:
-        """The guest's name of a disk: 1 is the root, 2 swap; 0 the boot loader, if any."""
-        if self.type != "hvm":
-            return self.suite_facts.partition(number)
-        return self.suite_facts.whole_disk(number + (self.boot == "firmware"))
+        """The guest's name of a disk: 1 is the root, 2 swap."""
+        if self.type == "hvm" or self.is_whole:
+            return self.suite_facts.whole_disk(number)
+        return self.suite_facts.partition(number)
 
     @property
     def layout(self) -> str:
@@ -209,7 +231,8 @@ class Spec(
 
 def values_of(spec: Spec) -> dict[str, Any]:
     """What a stage's `keys` name: every key, and what the disks come to, `layout` and `nodes`."""
-    return spec.as_json() | {"layout": spec.layout, "nodes": spec.nodes}
+    disks = {"layout": spec.layout, "nodes": spec.nodes, "is_whole": spec.is_whole}
+    return spec.as_json() | disks
 
 
 def describe_type(spec: Spec) -> str:
@@ -234,6 +257,8 @@ def fill_defaults(given: dict[str, Any]) -> dict[str, Any]:
     if _PC_32_BIT.search(str(filled.get("kernel", ""))):
         filled.setdefault("arch", "i386")
     fill_from_partitions(filled)
+    if filled.get("boot") == "firmware":
+        filled.setdefault("disk", "whole")
     if filled.get("clone") == "cow" and not filled.get("lvm"):
         filled.setdefault("format", "qcow2")
     if filled.get("vnc") is True and "vncunused" not in filled:

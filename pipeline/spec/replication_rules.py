@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from pipeline.errors import Finding
-from pipeline.spec.devices import LOADER, MOST_PARTS
+from pipeline.spec.devices import MOST_PARTS
 from pipeline.spec.model import Spec
 from pipeline.spec.replication import ReplicatedKeys
 from pipeline.xen.devices import resource_of
 
 _SINCE = (3, 8)  # DRBD 8.4, which reads the resource files of today
-_TAKEN = ("disk", "swap", LOADER)
+_TAKEN = ("disk", "swap", "boot")
 
 
 def check_replicated(spec: Spec) -> Iterator[Finding]:

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from pipeline.errors import Finding, WrongValueError
 from pipeline.spec.adopted_rules import check_adopted
-from pipeline.spec.devices import LOADER, MOST_PARTS, AnyInterface, Part, derive_mac, read_addresses
+from pipeline.spec.devices import MOST_PARTS, AnyInterface, Part, derive_mac, read_addresses
 from pipeline.spec.domain import find_unrenderable, is_restricted
 from pipeline.spec.keys import CardKeys
 from pipeline.spec.model import Spec
 from pipeline.spec.pc_rules import check_pc
 from pipeline.spec.replication_rules import check_host_resources, check_replicated
 from pipeline.spec.values import show_size
+from pipeline.spec.whole_rules import check_whole
 from pipeline.xen.boot import grub_domain_type
 from pipeline.xen.compatibility import Case, find_broken
 from pipeline.xen.values import check_most, parse_version
@@ -276,7 +277,7 @@ def check_names(spec: Spec) -> Iterator[Finding]:
     if not spec.lvm:
         return
     group = len(spec.lvm) + spec.lvm.count("-")
-    for part in spec.parts:
+    for part in spec.disks:
         name = f"{spec.name}-{part.name}{_LONGEST_SUFFIX}"
         if group + 1 + len(name) + name.count("-") > _DM_NAME_MOST:
             yield _clash(
@@ -317,9 +318,6 @@ def check_partitions(spec: Spec) -> Iterator[Finding]:
             yield _clash(
                 "partitions", f"'{part.name}' is the root's or swap's name", "name it else"
             )
-        if part.name == LOADER and spec.boot == "firmware":
-            hint = "name it else, e.g. kernels"
-            yield _clash("partitions", f"'{LOADER}' is the boot loader's disk", hint, "boot")
         if part.mountpoint == "/usr" and (part.fs or spec.fs) != spec.fs:
             hint = f"write {spec.fs}: the initial ramdisk mounts it with the root's module"
             yield _clash("partitions", f"{part.name}: /usr cannot be {part.fs}", hint)
@@ -346,6 +344,14 @@ def _check_agreement(spec: Spec, root_size: str, swap_size: str) -> Iterator[Fin
 
 def check_sizes(spec: Spec) -> Iterator[Finding]:
     """What a file system needs at least, what an image format holds at most."""
+    for disk in spec.disks:
+        if spec.format == "vhd" and disk.has_files and disk.size_mib > VHD_MOST_MIB:
+            yield _clash(
+                "partitions" if spec.partitions else "size",
+                f"{show_size(disk.size_mib)}: a VHD holds 2040 GiB at most",
+                "write size = '2040G' or less, or format = 'raw'",
+                "format",
+            )
     for part in spec.parts:
         yield from _check_size(spec, part)
         known = (*spec.suite_facts.filesystems, "swap")
@@ -368,13 +374,6 @@ def _check_size(spec: Spec, part: Part) -> Iterator[Finding]:
             f"{show_size(part.size_mib)} is too small for {part.fs}",
             f"at least {least}M",
             "fs",
-        )
-    if spec.format == "vhd" and part.has_files and part.size_mib > VHD_MOST_MIB:
-        yield _clash(
-            key,
-            f"{show_size(part.size_mib)}: a VHD holds 2040 GiB at most",
-            "write size = '2040G' or less, or format = 'raw'",
-            "format",
         )
 
 
@@ -492,6 +491,7 @@ CHECKS: tuple[Callable[[Spec], Iterator[Finding]], ...] = (
         check_kernel_files,
         check_boot,
         check_pc,
+        check_whole,
         check_versions,
     ),
     *(check_resources, find_disk_clashes, find_card_clashes, check_screen, check_password),

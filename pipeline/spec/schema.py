@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 
 from pipeline import ROOT
 from pipeline.spec.annotations import strip_annotation, table_of
-from pipeline.spec.keys import CardKeys, PartitionKeys
+from pipeline.spec.disk_keys import PartitionKeys
+from pipeline.spec.keys import CardKeys
 from pipeline.spec.model import SECTIONS, Spec
 from pipeline.spec.replication import ReplicatedKeys
 from pipeline.spec.shared_disks import SharedKeys

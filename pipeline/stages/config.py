@@ -92,7 +92,7 @@ STAGE = Stage(
         "vifname mtu rate model interfaces vnc vncdisplay vncunused vnclisten keymap "
         "on_poweroff on_reboot on_crash autostart description".split()
     ),
-    seldom=("shared",),
+    seldom=("shared", "is_whole"),
     reads={"adopted": "its tree comes through the stages before"},
     inputs=inputs,
     outputs=outputs,

@@ -29,9 +29,10 @@ from pipeline.spec.role_scripts import find_scripts, sed_folders, settings_of
 from pipeline.spec.values import check_element
 from pipeline.stage import Inputs, Job, Stage
 from pipeline.stages.dib.dib import prepare_program, program_environment, stock_elements, version
-from pipeline.stages.dib.requests import find_unforeseen, list_requests
+from pipeline.stages.dib.requests import find_loaders, find_unforeseen, list_requests
 from pipeline.stages.given_tree import rootfs_of
 from pipeline.stages.package_list import STATUS, keep_status, require_packages
+from pipeline.storage.boot_code import GOLDEN_ROOT
 from pipeline.walls.beneath import take
 from pipeline.walls.cage import TOOLS as CAGE
 from pipeline.walls.cage import caged, make_room, place_in_cage
@@ -41,6 +42,8 @@ TAR = "rootfs.tar"
 LIBRARY = "dib-lib"
 ROLES = "xen-tools-roles"
 TREE_MIB = 2000
+# what finds a whole disk: Xen's driver, KVM's, a PC's controllers where the kernel has them
+WHOLE_DRIVERS = "xen-blkfront virtio_pci virtio_blk virtio_scsi sd_mod ahci ata_piix nvme"
 # diskimage-builder's, but environment.d, whose files are read by bash
 PHASES = (
     *("root.d", "extra-data.d", "pre-install.d", "install.d", "post-install.d", "post-root.d"),
@@ -55,8 +58,8 @@ def elements_of(spec: Spec) -> list[str]:
     if spec.suite_facts.has_old_tools:
         own.append("old-tools")
     own.append("grub-menus" if spec.is_kernel_inside else "kernel-modules")
-    if spec.boot == "firmware":
-        own.append("grub-bios")
+    if spec.is_whole:
+        own.append("whole-disk")
     if spec.init == "systemd":
         own.append("lean-boot")
     if spec.role:
@@ -370,12 +373,15 @@ def _element_variables(job: Job, snapshot: Snapshot) -> dict[str, str]:
         "DIB_XEN_CONSOLE_DEVICE": spec.console,
     }
     own |= _role_variables(spec)
-    if spec.vnc:
+    if spec.vnc or spec.is_whole:
         own["DIB_XEN_CONSOLE_TTYS"] = "tty1"
+    if spec.is_whole:
+        own["DIB_WHOLE_DISK_LOADERS"] = " ".join(find_loaders(spec))
     if spec.is_kernel_inside:
         own["DIB_GRUB_MENUS_KERNEL"] = spec.kernel
-        own["DIB_GRUB_MENUS_ROOT"] = spec.root_device
-        own["DIB_GRUB_MENUS_MODULES"] = f"xen-blkfront {spec.fs}"
+        own["DIB_GRUB_MENUS_ROOT"] = GOLDEN_ROOT if spec.is_whole else spec.root_device
+        drivers = WHOLE_DRIVERS if spec.is_whole else "xen-blkfront"
+        own["DIB_GRUB_MENUS_MODULES"] = f"{drivers} {spec.fs}"
         own["DIB_GRUB_MENUS_OPTIONS"] = command_line(spec)
     else:
         own["DIB_KERNEL_MODULES_TAR"] = job.upstream("kernel") / "modules.tar"
@@ -412,7 +418,7 @@ STAGE = Stage(
         "suite arch init boot cmdline fs kernel packages elements elements_path timezone "
         "locale debconf_priority guest_mirror vnc".split()
     ),
-    seldom=("role", "roles_path", "role_args"),
+    seldom=("role", "roles_path", "role_args", "is_whole"),
     reads={
         **dict.fromkeys(
             ("mirror", "components", "updates", "security"),

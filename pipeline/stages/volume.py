@@ -3,6 +3,7 @@
 import importlib
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from pipeline.recipe import DISKS, KNOWN_HOSTS
 from pipeline.spec import Spec
 from pipeline.stage import Inputs, Job, Stage
 from pipeline.storage import make_disks
+from pipeline.storage.boot_code import BootCode, name_root, read_boot_code
 from pipeline.storage.disks import targets_of
-from pipeline.storage.ext import IdentityFile, read_text
+from pipeline.storage.ext import MOST_FILE, IdentityFile, read_bytes
 from pipeline.storage.filesystems import MOUNTED
-from pipeline.storage.images import LOADER_FILE, golden_name, refuse_too_small
+from pipeline.storage.images import golden_name, refuse_too_small
 from pipeline.storage.leftovers import reclaim_own
 from pipeline.storage.lvm import require_lvm
 from pipeline.storage.refusals import refuse_targets
@@ -42,7 +44,6 @@ from pipeline.walls.cage import TOOLS as CAGE
 from pipeline.walls.cage import caged_reader
 
 REVISION = 1
-_MOST_LOADER = 16 << 20
 
 
 def inputs(spec: Spec, project: Project) -> Inputs:
@@ -101,8 +102,8 @@ def build(job: Job) -> None:
         scratch=job.scratch,
         work=work,
         epoch=read_epoch(job.upstream("rootfs")),
-        files=_identity(job),
-        loader=_read_loader(job, work),
+        files=_identity(job, work),
+        code=_read_code(job, work),
     )
     with (
         removed_on_failure(job.run) as made,
@@ -121,12 +122,12 @@ def _load_templates() -> None:
     threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
 
 
-def _identity(job: Job) -> list[IdentityFile]:
+def _identity(job: Job, work: Path) -> list[IdentityFile]:
     """The guest's own files; known_hosts is written beside its disk."""
     spec = job.spec
     kept = keep_identity(job.project.identity(spec.name), spec)
     root_hash = job.root_hash or read_root_hash(spec, job.project.guests)
-    shadow = _read_shadow(job)
+    shadow = _read_file(job, work, "/etc/shadow").decode("utf-8", "replace")
     (job.scratch / KNOWN_HOSTS).write_text(render_known_hosts(spec, kept))
     adopted = read_adopted(job.project, spec.adopted) if spec.adopted else None
     files = identity_files(
@@ -137,28 +138,25 @@ def _identity(job: Job) -> list[IdentityFile]:
         adopted=adopted,
         secret_of=read_secrets(spec, job.project),
     )
-    return list(files)
+    return [*files, *(name_root(partial(_read_file, job, work), spec) if spec.is_whole else [])]
 
 
-def _read_loader(job: Job, work: Path) -> bytes:
-    """What the element grub-bios has made; a tree is read alike whatever its file system."""
-    if not any(part.is_loader for part in job.spec.parts):
-        return b""
-    tree = job.upstream("rootfs") / "rootfs.tar"
-    room = work / "loader"
-    room.mkdir()
-    unpack = ["tar", "-C", room, "-xf", tree, f".{LOADER_FILE}", "--transform=s,.*/,,"]
+def _read_code(job: Job, work: Path) -> BootCode | None:
+    if not job.spec.is_whole:
+        return None
+    return read_boot_code(partial(_read_file, job, work), has_efi=job.spec.has_efi_loader)
+
+
+def _read_file(job: Job, work: Path, path: str) -> bytes:
+    """A file of the golden image; where only a mount would show it, of its tree."""
+    if job.spec.fs not in MOUNTED:
+        return read_bytes(job.upstream("image") / golden_name("/"), path)
+    tree, room = job.upstream("rootfs") / "rootfs.tar", work / "read"
+    room.mkdir(exist_ok=True)
+    unpack = ["tar", "-C", room, "-xf", tree, f".{path}", "--transform=s,.*/,,"]
     job.run(caged_reader(unpack, readable=[tree], writable=[room]))
     with Beneath(room, follow=False) as inside:
-        return inside.read(LOADER_FILE.rpartition("/")[2], limit=_MOST_LOADER)
-
-
-def _read_shadow(job: Job) -> str:
-    """The golden image's /etc/shadow; where only a mount would show it, that of its tree."""
-    if job.spec.fs in MOUNTED:
-        tree = job.upstream("rootfs") / "rootfs.tar"
-        return job.run(caged_reader(["tar", "-xOf", tree, "./etc/shadow"], readable=[tree]))
-    return read_text(job.upstream("image") / golden_name("/"), "/etc/shadow")
+        return inside.read(path.rpartition("/")[2], limit=MOST_FILE)
 
 
 def is_stale(artifact: Path, spec: Spec) -> str:
@@ -195,7 +193,7 @@ STAGE = Stage(
         "swap_dev partitions nodes init dhcp address netmask gateway gateway6 nameservers mtu "
         "interfaces root_password_hash root_password_file".split()
     ),
-    seldom=("replicated", "shared"),
+    seldom=("replicated", "shared", "is_whole"),
     reads={
         "authorized_keys": "the lines that they give are an input",
         "adopted": "what of it counts is an input",

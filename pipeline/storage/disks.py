@@ -54,8 +54,8 @@ class Target:
 
 
 def targets_of(spec: Spec, project: Project) -> tuple[Target, ...]:
-    """Where the disks of a guest go, in the order of its parts."""
-    return tuple(_target_of(part, spec, project) for part in spec.parts)
+    """Where the disks of a guest go, in the order of its `disks`."""
+    return tuple(_target_of(part, spec, project) for part in spec.disks)
 
 
 def _target_of(part: Part, spec: Spec, project: Project) -> Target:
@@ -86,8 +86,6 @@ def file_name(part: Part, disk_format: str) -> str:
     """disk.img, disk.qcow2, swap.img, disk-home.img."""
     if part.is_swap:
         return "swap.img"
-    if part.is_loader:
-        return "disk-boot.img"
     stem = "disk" if part.is_root else f"disk-{part.name}"
     return f"{stem}.{SUFFIXES[disk_format]}"
 

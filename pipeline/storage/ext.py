@@ -20,7 +20,7 @@ from pipeline.walls.cage import caged_reader
 from pipeline.walls.privacy import make_private
 
 Run = Callable[..., str]
-_MOST_TEXT = 1 << 20
+MOST_FILE = 16 << 20
 _PLAIN = re.compile(r"[A-Za-z0-9/._+@:,=~-]+")  # what a script may hold
 _HINT = "an element left it so: look into its scripts"
 ROOT = 2
@@ -341,11 +341,16 @@ def refuse_complaints(output: str, name: str) -> None:
 
 def read_text(image: Path, path: str) -> str:
     """The content of one file in the image; raises PipelineError when it is not there."""
+    return read_bytes(image, path).decode("utf-8", "replace")
+
+
+def read_bytes(image: Path, path: str) -> bytes:
+    """The same of any file of at most 16 MiB."""
     with ExtImage(image) as tree:
         found = tree.find(path)
         if found is None or found.kind != "file":
             raise PipelineError(f"{image.name}: no {path} in it", hint=_HINT)
-        return tree.read(found, limit=_MOST_TEXT).decode("utf-8", "replace")
+        return tree.read(found, limit=MOST_FILE)
 
 
 @dataclass(frozen=True)

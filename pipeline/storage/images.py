@@ -93,8 +93,6 @@ def find_backing(run: Callable[..., str], disk: Path) -> str:
 
 Run = Callable[..., str]
 MIB = 1 << 20
-SECTOR = 512
-LOADER_FILE = "/boot/grub/loader.img"
 _UUIDS = uuid.UUID("9b5b3d6e-4c1c-5b39-9f0e-0a8f1d1f2c11")
 
 
@@ -194,28 +192,6 @@ def make_swap(run: Run, image: Path, part: Part, spec: Spec) -> None:
     """A swap area in a sparse file."""
     os.truncate(make_private(image), part.size_mib * MIB)
     run(["mkswap", "-q", "-U", identity_uuid(spec, part), image])
-
-
-def make_loader(image: Path, part: Part, loader: bytes) -> None:
-    """The disk that a PC's firmware boots from: GRUB from the first sector on, zeros behind it.
-
-    Raises PipelineError where there is no loader or it does not fit.
-    """
-    size = part.size_mib * MIB
-    if not is_loader(loader) or len(loader) > size:
-        raise PipelineError(
-            f"{LOADER_FILE} of the guest is no boot loader of at most {part.size_mib} MiB",
-            hint="the element grub-bios makes it",
-        )
-    with open(make_private(image), "wb") as stream:
-        stream.write(loader)
-        stream.truncate(size)
-
-
-def is_loader(sectors: bytes) -> bool:
-    """Whether these are a boot sector with its mark, and code in the sector behind it."""
-    second = sectors[SECTOR : 2 * SECTOR]
-    return sectors[SECTOR - 2 : SECTOR] == b"\x55\xaa" and any(second)
 
 
 def convert(

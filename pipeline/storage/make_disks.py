@@ -11,12 +11,14 @@ from pipeline.spec import Spec
 from pipeline.spec.devices import Part
 from pipeline.storage import images, lvm
 from pipeline.storage.block_device import write_image
+from pipeline.storage.boot_code import BootCode
 from pipeline.storage.disks import MIB, Target, file_name
 from pipeline.storage.ext import IdentityFile
 from pipeline.storage.filesystems import MOUNTED, make_own_mounted
 from pipeline.storage.golden import snapshot_golden
 from pipeline.storage.replicated import make_replicated
 from pipeline.storage.staged_volume import stage_image
+from pipeline.storage.whole_disk import assemble
 from pipeline.storage.written import BuiltDisk, note_times, write_record
 from pipeline.walls.privacy import make_private
 
@@ -26,7 +28,7 @@ class Bench:
     """What all disks of one guest are made from: the folder of golden images, the guest's files.
 
     `work` holds what is needed in between; `epoch` is the time of everything that is written;
-    `loader` is what a PC's firmware starts, nothing in other guests.
+    `code` is what starts a whole disk.
     """
 
     spec: Spec
@@ -35,7 +37,7 @@ class Bench:
     work: Path
     epoch: int
     files: Sequence[IdentityFile]
-    loader: bytes = b""
+    code: BootCode | None = None
     built: list[BuiltDisk] = field(default_factory=list)
 
     def files_of(self, part: Part) -> list[IdentityFile]:
@@ -62,18 +64,32 @@ def make_disk(run: lvm.Run, target: Target, bench: Bench, made: list[BuiltDisk])
         _make_clone(run, target, golden, bench, made)
         return
     image = bench.scratch / file_name(part, "raw")
+    if part.inside:
+        _make_whole(run, part, image, bench)
+    else:
+        _make_part(run, part, image, bench)
+    _place(run, target, image, bench, made)
+
+
+def _make_part(run: lvm.Run, part: Part, image: Path, bench: Bench) -> None:
     if part.is_swap:
-        images.make_swap(run, image, part, spec)
+        images.make_swap(run, image, part, bench.spec)
     elif part.is_replicated:
         make_replicated(run, image, part)
     elif part.is_shared:
         os.truncate(make_private(image), part.size_mib * MIB)
-    elif part.is_loader:
-        images.make_loader(image, part, bench.loader)
     else:
-        images.copy_golden(run, golden, image)
+        images.copy_golden(run, bench.golden / images.golden_name(part.mountpoint), image)
         make_own_and_grow(run, image, part, bench)
-    _place(run, target, image, bench, made)
+
+
+def _make_whole(run: lvm.Run, disk: Part, image: Path, bench: Bench) -> None:
+    """Every partition in a file of its own, then all of them in the disk."""
+    assert bench.code is not None
+    made = {part: bench.scratch / f"{part.name}.part" for part in disk.inside}
+    for part, file in made.items():
+        _make_part(run, part, file, bench)
+    assemble(run, image, spec=bench.spec, disk=disk, code=bench.code, made=made, epoch=bench.epoch)
 
 
 def make_own_and_grow(run: lvm.Run, disk: Path, part: Part, bench: Bench) -> None:

@@ -56,10 +56,11 @@ def only_clash(spec: Spec) -> str:
         ({**PC, "boot_order": "dc"}, "boot_order: d is the CD, and there is none; write cdrom too"),
         ({**PC, "boot_order": "a"}, "boot_order: a is a floppy, and the PC has none; leave a out"),
         (
-            {**PC, "cdrom": ISO, "partitions": [
+            {"type": "hvm", "cdrom": ISO, "partitions": [
                 {"name": "disk", "mountpoint": "/", "size": "1G"},
                 {"name": "swap", "fs": "swap", "size": "1G"},
                 {"name": "var", "mountpoint": "/var", "size": "1G"},
+                {"name": "srv", "mountpoint": "/srv", "size": "1G"},
             ]},
             "cdrom: the PC's four drives are the guest's disks already; swap = '0' frees one",
         ),
@@ -84,17 +85,17 @@ def test_every_toolstack_reads_the_drive_the_order_and_the_screen(xen: str) -> N
     assert xl.parse(texts["web1.cfg"]) == whole
     assert xm.parse(texts["web1.xm"]) == plain
     assert libvirt.parse(texts["web1.xml"]) == plain
-    assert whole.disks[-1] == Disk(target=ISO, vdev="hdd", access="ro", devtype="cdrom")
+    assert whole.disks[-1] == Disk(target=ISO, vdev="hdc", access="ro", devtype="cdrom")
     for line in ('boot = "dn"', "vnc = 1", "vncdisplay = 2", "devtype=cdrom, target=" + ISO):
         assert line in texts["web1.cfg"]
-    for line in ("boot = 'dn'", "vnc = 1", f"file:{ISO},hdd:cdrom,r"):
+    for line in ("boot = 'dn'", "vnc = 1", f"file:{ISO},hdc:cdrom,r"):
         assert line in texts["web1.xm"]
     for line in ('<boot dev="cdrom"/>', '<boot dev="network"/>', 'device="cdrom"', 'port="5902"'):
         assert line in texts["web1.xml"]
 
 
-def test_the_drive_is_hdc_where_no_disk_has_its_place() -> None:
-    assert [disk.vdev for disk in domain(cdrom=ISO, swap="0").disks] == ["xvdb", "xvda", "hdc"]
+def test_the_drive_is_where_no_disk_has_its_place() -> None:
+    assert [disk.vdev for disk in domain(cdrom=ISO).disks] == ["xvda", "hdc"]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ def test_a_replicated_disk_comes_last_and_changes_no_other() -> None:
     parts = [{"name": "root", "size": "2G", "mountpoint": "/"}]
     parts += [{"name": "v", "size": "1G", "mountpoint": "/var"}]
     assert [part.vdev for part in make_node(partitions=parts).parts] == ["xvda1", "xvda3", "xvda4"]
-    assert [part.vdev for part in make_node(type="hvm", boot="firmware").parts][2] == "xvdd"
+    whole = make_node(type="hvm", boot="firmware")
+    assert [part.vdev for part in whole.parts] == ["xvda4", "xvda3", "xvdb"]
+    assert [part.vdev for part in whole.disks] == ["xvda", "xvdb"]
 
 
 def test_its_service_and_tools_are_in_the_golden_half() -> None:

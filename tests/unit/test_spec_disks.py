@@ -60,17 +60,6 @@ def test_a_full_pc_has_whole_disks() -> None:
     assert render_fstab(make_spec(type="hvm")).startswith("/dev/xvda / ext4 ")
 
 
-def test_a_pc_with_a_boot_loader_of_its_own_has_a_disk_for_it_before_the_root() -> None:
-    spec = make_spec(type="hvm", boot="firmware", format="qcow2", clone="cow")
-    assert spec.nodes == "disk:/dev/xvdb swap:/dev/xvdc boot:/dev/xvda"
-    assert (spec.root_device, spec.swap_device, spec.layout) == ("/dev/xvdb", "/dev/xvdc", "/:ext4")
-    assert "xvda" not in render_fstab(spec)
-    loader = targets_of(spec, PROJECT)[-1]
-    assert (loader.path.name, loader.format, loader.part.size_mib) == ("disk-boot.img", "raw", 2)
-    taken = [{**ROOT}, {"name": "boot", "size": "1G", "mountpoint": "/srv"}]
-    assert clash_keys(type="hvm", boot="firmware", partitions=taken) == ["partitions"]
-
-
 def test_the_fstab_of_a_plain_guest_is_what_it_always_was() -> None:
     assert render_fstab(make_spec()).splitlines() == [
         "/dev/xvda1 / ext4 errors=remount-ro 0 1",

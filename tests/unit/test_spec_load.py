@@ -70,6 +70,7 @@ def test_keys_that_clash_are_reported_beside_values_that_are_wrong(
         "size",
         "vncdisplay",
         "boot",
+        "disk",
         "lvm_thin",
     }
 

@@ -25,6 +25,11 @@ def find_unforeseen(elements: Mapping[str, Path], own: Path) -> str:
     )
 
 
+def find_loaders(spec: Spec) -> list[str]:
+    """The packages of GRUB that a whole disk's boot loaders are made of."""
+    return ["grub-pc-bin", *(["grub-efi-amd64-bin"] if spec.has_efi_loader else [])]
+
+
 def list_requests(
     spec: Spec, elements: Collection[str], packages: Sequence[str]
 ) -> list[Sequence[str]]:
@@ -39,6 +44,6 @@ def list_requests(
     requests += [["openssh-server"], ["tzdata"]]
     if spec.locale not in ("C", "POSIX") and not spec.locale.startswith("C."):
         requests.append(["locales"])
-    if "grub-bios" in elements:
-        requests.append(["grub-pc-bin"])
+    if "whole-disk" in elements:
+        requests += [[package] for package in find_loaders(spec)]
     return requests

@@ -1,0 +1,53 @@
+"""What a whole disk cannot be: started in other ways, cloned, put together of given devices."""
+
+from collections.abc import Iterator
+
+from pipeline.errors import Finding
+from pipeline.spec.model import Spec
+
+_STARTS = {("pvh", "grub"), ("hvm", "firmware")}
+
+
+def check_whole(spec: Spec) -> Iterator[Finding]:
+    """The key `disk` against all that makes a disk."""
+    if not spec.is_whole:
+        if spec.boot == "firmware":
+            yield _clash(
+                "disk",
+                "a PC's firmware starts a whole disk, no bare file system",
+                "leave disk out",
+                "boot",
+            )
+        return
+    if (spec.type, spec.boot) not in _STARTS:
+        yield _clash(
+            "disk",
+            f"a whole disk starts by its own boot loader, not as {spec.type} by {spec.boot}",
+            "write boot = 'grub' with type = 'pvh', or boot = 'firmware' with type = 'hvm'",
+            *("type", "boot"),
+        )
+    if spec.adopted:
+        yield _clash(
+            "disk",
+            "no boot loader is made for a tree that was adopted",
+            *("leave disk out", "adopted"),
+        )
+    if spec.clone == "cow":
+        yield _clash(
+            "clone",
+            "golden images are file systems, and a whole disk rests on no such thing",
+            *("write clone = 'full', or leave disk out", "disk"),
+        )
+    if spec.swap_dev:
+        yield _clash("swap_dev", "swap is a partition of the whole disk", "leave it out", "disk")
+    for part in spec.partitions:
+        if part.device:
+            yield _clash(
+                "partitions",
+                f"{part.name}: device = '{part.device}' although it lies on the whole disk",
+                *("write image_dev = the device of the whole disk", "disk"),
+            )
+
+
+def _clash(key: str, message: str, hint: str, *others: str) -> Finding:
+    return Finding("error", key, message, hint, others=others)

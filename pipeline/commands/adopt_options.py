@@ -38,7 +38,7 @@ class Adopt(Guest, Printed):
     source: Annotated[Path | str, BeforeValidator(_read_source)] = Field(
         alias="from",
         title="from where?",
-        description="A tar, a folder, a disk (raw, qcow2, VMDK, VHD), an XVA, ssh://[user@]HOST[:port].",
+        description="A tar, a folder, a disk (raw, qcow2, VMDK, VHD, XVA, OVA), or ssh://[user@]HOST[:port].",
         examples=["/srv/old.qcow2", "ssh://root@web1"],
     )
     dry: StrictBool = Field(False, description="Only say what it is, and what would be changed.")

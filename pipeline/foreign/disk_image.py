@@ -78,7 +78,7 @@ class DiskImage:
 
 
 def find_format(path: Path) -> str:
-    """`tar`, `xva`, or a format of qemu-img(1); UsageError for what is neither by its beginning."""
+    """`tar`, `xva`, `ova`, or a format of qemu-img(1), by its beginning; UsageError for others."""
     with open(path, "rb") as stream:
         head = stream.read(_HEAD)
         length = stream.seek(0, 2)
@@ -95,11 +95,13 @@ def find_format(path: Path) -> str:
         return "raw"
     if is_xva(path, head):
         return "xva"
+    if head[257:262] == b"ustar" and head[:100].rstrip(b"\0").lower().endswith(b".ovf"):
+        return "ova"
     if head[257:262] == b"ustar" or find_compression(head) not in ("unknown", "none"):
         return "tar"
     raise UsageError(
         f"{path} is neither a tar nor a disk with a file system or a partition table",
-        hint="from= takes a tar (.gz .xz .zst), a folder, a disk, an XVA, ssh://HOST",
+        hint="from= takes a tar (.gz .xz .zst), a folder, disk, XVA, OVA, ssh://HOST",
     )
 
 
@@ -121,7 +123,7 @@ def pack_disk(
     )
     with open(raw, "rb") as disk:
         places = read_partitions(disk) or [Partition(number=0, start=0, size=raw.stat().st_size)]
-    parts = [_probe(raw, place, run) for place in places]
+    parts = [probe(raw, place, run) for place in places]
     for readable in [part for part in parts if part.kind in _READABLE]:
         _settle(raw, readable, scratch, run)
     root, tree = _find_root(raw, parts, part, scratch, run)
@@ -195,7 +197,7 @@ def _refuse_full(folder: Path, needed: int, path: Path) -> None:
         )
 
 
-def _probe(raw: Path, place: Partition, run: Run) -> Part:
+def probe(raw: Path, place: Partition, run: Run) -> Part:
     """What is in a partition, by blkid(8): 2 is nothing, 8 several things at once."""
     words = ["blkid", "-p", "-o", "export", "-O", place.start, "-S", place.size, raw]
     told = run(caged_reader(words, readable=[raw]), accept=(0, 2, 8))

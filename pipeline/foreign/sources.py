@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from pipeline.foreign.tar_command import (
     pack_words,
 )
 from pipeline.foreign.tar_writer import MODULE, SAID, STEP, TAR
+from pipeline.formats import ova_reader
 from pipeline.guest.login import ssh_agent, ssh_option
 from pipeline.namespace import is_root, isolated
 from pipeline.process import require_tools
@@ -40,7 +41,7 @@ from pipeline.walls.errand import send
 from pipeline.walls.privacy import make_private
 
 Run = Callable[..., str]
-Kind = Literal["tar", "folder", "disk", "machine"]
+Kind = Literal["tar", "folder", "disk", "machine image", "machine"]
 _RAW = "raw.tar"
 _MOST_SAID = 16 << 20
 # file systems of a machine's own disks, proc(5); what else is mounted is told and left there
@@ -134,6 +135,12 @@ def _pack(source: Source, scratch: Path, *, own: Path, run: Run) -> Packed:
     form = find_format(place)
     if form == "tar":
         return Packed(kind="tar", tar=place)
+    if form == "ova":
+        return _pack_ova(source, place, scratch, run)
+    return _pack_disk(source, place, form, scratch, run)
+
+
+def _pack_disk(source: Source, place: Path, form: str, scratch: Path, run: Run) -> Packed:
     tar = scratch / _RAW
     options: dict[str, Any] = {"part": source.part, "without": source.without, "run": run}
     image = pack_disk(place, form, tar, scratch=scratch, **options)
@@ -141,6 +148,24 @@ def _pack(source: Source, scratch: Path, *, own: Path, run: Run) -> Packed:
     return Packed(
         kind="disk", tar=tar, merged=tuple(image.merged), left_out=left, notes=tuple(image.notes)
     )
+
+
+def _pack_ova(source: Source, place: Path, scratch: Path, run: Run) -> Packed:
+    """The disk that an OVA's machine starts from; other disks of it stay there."""
+    room, disk = scratch / "ova", scratch / "ova.disk"
+    said = _in_cage(place, room, f"reading {place.name}", ova_reader.MODULE, ova_reader.STEP, run)
+    take(room, ova_reader.DISK, disk)
+    form = find_format(disk)
+    if form in ("tar", "ova"):
+        raise UsageError(
+            f"{place}: {said['disk']} is no disk", hint="from=TAR takes a tar by itself"
+        )
+    packed = _pack_disk(source, disk, form, scratch, run)
+    disk.unlink()
+    state = "as its manifest says" if said["summed"] else "which no manifest vouches for"
+    notes = (f"the disk is {said['disk']} of {said['name'] or 'a machine'}, {state}", *packed.notes)
+    left = (LeftOut(path=other, count=0, why="a further disk") for other in said["others"])
+    return replace(packed, kind="machine image", notes=notes, left_out=(*packed.left_out, *left))
 
 
 def _pack_folder(source: Source, folder: Path, scratch: Path, *, own: Path, run: Run) -> Packed:
@@ -292,19 +317,30 @@ def _follow(run: Run, words: Sequence[object], place: object) -> str:
 
 def _write_again(tar: Path, scratch: Path, without: Sequence[str], run: Run) -> dict[str, Any]:
     """The tar as it depends on the tree alone, made in a cage; what the errand said of it."""
-    room = make_room(scratch / "room")
-    descriptor = os.open(tar, os.O_RDONLY | os.O_CLOEXEC)
-    order = {"tar": descriptor, "room": str(room), "without": list(without)}
+    room = scratch / "room"
+    said = _in_cage(tar, room, "sorting", MODULE, STEP, run, without=list(without))
+    made = take(room, TAR, scratch / TAR, mode=0o640)
+    if is_root():  # a cage reads it, and nobody else
+        os.chown(made, -1, first_id())
+    return said
+
+
+def _in_cage(
+    file: Path, room: Path, told: str, module: str, step: str, run: Run, **order: object
+) -> dict[str, Any]:
+    """What an errand says of a file that a stranger packed, which it has open; with a bar."""
+    make_room(room)
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with progress_bar("sorting", unit=" MiB") as bar:
+        with progress_bar(told, unit=" MiB") as bar:
 
             def count(line: str) -> None:
-                if line.startswith(STEP):
+                if line.startswith(step):
                     bar.advance(int(line.split()[-1]))
 
             send(
-                *(MODULE, order),
-                file=scratch / "order.json",
+                *(module, {**order, "file": descriptor, "room": str(room)}),
+                file=room.with_name(f"{room.name}.order"),
                 room=room,
                 run=run,
                 keep_open=[descriptor],
@@ -314,7 +350,4 @@ def _write_again(tar: Path, scratch: Path, without: Sequence[str], run: Run) -> 
         os.close(descriptor)
     with Beneath(room, follow=False) as inside:
         said: dict[str, Any] = json.loads(inside.read(SAID, limit=_MOST_SAID))
-    made = take(room, TAR, scratch / TAR, mode=0o640)
-    if is_root():  # a cage reads it, and nobody else
-        os.chown(made, -1, first_id())
     return said

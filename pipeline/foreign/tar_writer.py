@@ -39,7 +39,7 @@ def fulfil(order: dict[str, Any]) -> None:
     """Read the tar of the open descriptor, write the same tree into the room."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     room = Path(order["room"])
-    with open(order["tar"], "rb", closefd=False) as source:
+    with open(order["file"], "rb", closefd=False) as source:
         plain = unpack_into(source, room / PLAIN)
         tree = read_index(plain)
         for some in _ROOTS:

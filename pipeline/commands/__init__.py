@@ -3,12 +3,15 @@
 Nothing of a command is imported here but its options: its target is when it runs.
 """
 
+from functools import partial
+
 from pipeline.commands import (
     adopt_options,
     ci_options,
     collect_options,
     delivery_options,
     dom0_options,
+    export_options,
     fleet_options,
     foreign_options,
     mirror_options,
@@ -23,6 +26,7 @@ from pipeline.commands.command import Command
 
 _ROOM = "pipeline.commands"
 _PLAN = "doit plan says what a build would do"
+_single = partial(Command, is_single=True)
 
 BUILD = (
     Command(
@@ -58,13 +62,12 @@ BUILD = (
         options.Why,
         only_reads=True,
     ),
-    Command(
+    _single(
         "adopt",
         "a root file system from elsewhere: a tar, folder, disk, ssh://HOST; mended, a spec for it",
         f"{_ROOM}.adopt:adopt",
         adopt_options.Adopt,
         example="name=web1 from=/srv/old.qcow2 dry=yes",
-        is_single=True,
         is_of_host=True,
     ),
     Command(
@@ -74,33 +77,30 @@ BUILD = (
         options.Guests,
     ),
     Command("check", "verify the finished image", f"{_ROOM}.prove:check", options.Check),
-    Command(
+    _single(
         "guests",
         "the specs, which are built, and what to type next",
         f"{_ROOM}.build:list_guests",
-        is_single=True,
         only_reads=True,
     ),
     Command(
         "test", "run the tests", f"{_ROOM}.build:run_tests", is_single=True, needs_output=False
     ),
-    Command(
+    _single(
         "completion",
         'completion of commands, guests and values: eval "$(./doit completion bash)"',
         f"{_ROOM}.completion:print_completion",
         options.Completion,
         example="bash",
         operand="shell",
-        is_single=True,
         only_reads=True,
     ),
-    Command(
+    _single(
         "ci-matrix",
         "a CI job a guest: format=gitlab or github",
         f"{_ROOM}.ci:write_matrix",
         ci_options.CiMatrix,
         example="format=gitlab to=guests.yml",
-        is_single=True,
         only_reads=True,
         needs_output=False,
     ),
@@ -118,13 +118,12 @@ PROVE = (
         whole=f"{_ROOM}.prove:prove_whole",
         example="name=test-drbd",
     ),
-    Command(
+    _single(
         "prove-cfg",
         "boot a guest that was not built here: cfg=/etc/xen/web1.cfg",
         f"{_ROOM}.prove:prove_foreign",
         options.ProveCfg,
         example="cfg=/etc/xen/web1.cfg",
-        is_single=True,
     ),
 )
 
@@ -158,6 +157,8 @@ def _of_host(
     )
 
 
+_reader_of_host = partial(_of_host, only_reads=True, needs_output=False)
+
 INSTALL = (
     Command(
         "publish",
@@ -166,13 +167,12 @@ INSTALL = (
         options.Publish,
         whole=f"{_ROOM}.appliance_publication:publish",
     ),
-    Command(
+    _single(
         "nightly",
         "a night: what nightly.toml names built, proven, published, told: limit=6h quiet=yes",
         f"{_ROOM}.nightly:nightly",
         night_options.Nightly,
         example="quiet=yes",
-        is_single=True,
     ),
     _of_host(
         "promote",
@@ -247,21 +247,26 @@ INSTALL = (
 )
 
 DELIVERY = (
-    Command(
+    _of_host(
+        "export",
+        "a built guest as other systems take it: format=xva, ova, vhd, vmdk, qcow2, raw, tar",
+        "export:export",
+        export_options.Export,
+        "name=web1 format=qcow2 to=/srv/images",
+    ),
+    _single(
         "keys",
         "the keys of an image repository: made, rotate=ROLE, sign=yes",
         f"{_ROOM}.delivery:keys",
         delivery_options.Keys,
         example="passphrase=/root/secrets/keys",
-        is_single=True,
     ),
-    Command(
+    _single(
         "upload-images",
         "copy the image repository to a folder, s3 or sftp",
         f"{_ROOM}.delivery:upload_images",
         delivery_options.Upload,
         example="to=s3://bucket/images",
-        is_single=True,
     ),
     _of_host(
         "list-images",
@@ -292,14 +297,12 @@ FLEET = (
 )
 
 SUPPLY = (
-    _of_host(
+    _reader_of_host(
         "verify",
         "a published version against its signed statements, offline: key=FILE",
         "verify:verify",
         supply_options.Verify,
         "/srv/images/web1/current key=statements.pub",
-        only_reads=True,
-        needs_output=False,
         operand="folder",
     ),
     _of_host(
@@ -370,13 +373,12 @@ STORE = (
         options.Build,
         after="config",
     ),
-    Command(
+    _single(
         "gc",
         "remove what nobody needs, oldest first: keep=20G dry=yes",
         f"{_ROOM}.store:collect_garbage",
         collect_options.Collect,
         example="keep=5G dry=yes",
-        is_single=True,
         clears=True,
         needs_output=False,
     ),
@@ -389,34 +391,28 @@ STORE = (
 )
 
 SITE = (
-    _of_host(
+    _reader_of_host(
         "init",
         "make a folder of your own: specs, elements, mirrors, output",
         "site:init",
         site_options.Init,
         "/srv/site",
-        only_reads=True,
-        needs_output=False,
         operand="folder",
     ),
-    _of_host(
+    _reader_of_host(
         "import",
         "specs from configurations of xl, xm, libvirt, xen-tools: dry=yes",
         "imports:import_files",
         foreign_options.Import,
         "/etc/xen/web1.cfg suite=bookworm dry=yes",
-        only_reads=True,
-        needs_output=False,
         operand="file",
     ),
-    _of_host(
+    _reader_of_host(
         "import-xen-tools",
         "its guests/defaults.toml from xen-tools.conf",
         "site:import_xen_tools",
         site_options.ImportXenTools,
         "/etc/xen-tools/xen-tools.conf dry=yes",
-        only_reads=True,
-        needs_output=False,
         operand="file",
     ),
 )
@@ -431,14 +427,12 @@ XEN_TOOLS = (
         after="config",
         creates=True,
     ),
-    _of_host(
+    _reader_of_host(
         "xen-list-images",
         "xen-list-images' own line: the configurations of /etc/xen",
         "xen_tools:list_images",
         xen_tools_options.ListImages,
         "",
-        only_reads=True,
-        needs_output=False,
     ),
     _of_host(
         "xen-delete-image",
@@ -457,31 +451,28 @@ XEN_TOOLS = (
 )
 
 MIRRORS = (
-    Command(
+    _single(
         "mirrors",
         "probe the mirrors, name the best",
         f"{_ROOM}.mirrors:mirrors",
         mirror_options.Mirrors,
         example="suites=bookworm,trixie",
-        is_single=True,
         needs_output=False,
     ),
-    Command(
+    _single(
         "suites",
         "what is known of each release",
         f"{_ROOM}.mirrors:suites",
         mirror_options.Releases,
         example="suites=lenny,bookworm",
-        is_single=True,
         only_reads=True,
     ),
-    Command(
+    _single(
         "mirror-proxy",
         "run a caching proxy for builds",
         f"{_ROOM}.mirrors:mirror_proxy",
         mirror_options.MirrorProxy,
         example="stay=yes",
-        is_single=True,
         needs_output=False,
     ),
 )

@@ -49,28 +49,43 @@ def describe(
     key. What cannot be said of an artifact any more is told in a line. Raises PipelineError.
     """
     project = recipe.project
-    lock, files = _describe_lock(recipe, spec, source.folder), {}
+    lock, why = _describe_lock(recipe, spec, source.folder)
+    if why:
+        print_line(f"  {spec.name} gets no lock, and cannot be reproduced from here: {why}")
+    files: dict[str, bytes] = {}
     if lock.identity:
         files[PUBLISHED_LOCK] = render_lock(lock)
-    try:
-        stanzas = _find_kernel_stanzas(recipe, spec, source.folder)
-        files |= describe_packages(project, source.folder, source.spec, lock.packages, stanzas)
-    except PipelineError as error:
-        print_line(f"  {spec.name} gets no SBOM: {error.brief}")
+    files |= _describe_bills(recipe, spec, source, lock)
     if has_keys(project.keys):
         files |= _sign_statements(recipe, source, lock, files, passphrase)
     return files
 
 
-def _describe_lock(recipe: Recipe, spec: Spec, folder: Path) -> Lock:
-    """The lock; where its packages cannot be had any more, one that only names them."""
+def describe_bills(recipe: Recipe, spec: Spec, source: Source) -> Mapping[str, bytes]:
+    """The bills of materials alone; without them where they cannot be made, which a line says."""
+    lock, _why = _describe_lock(recipe, spec, source.folder)
+    return _describe_bills(recipe, spec, source, lock)
+
+
+def _describe_bills(recipe: Recipe, spec: Spec, source: Source, lock: Lock) -> Mapping[str, bytes]:
+    folder = source.folder
     try:
-        return describe_lock(recipe, spec)
+        stanzas = _find_kernel_stanzas(recipe, spec, folder)
+        return describe_packages(recipe.project, folder, source.spec, lock.packages, stanzas)
+    except (PipelineError, FileNotFoundError) as error:
+        why = error.brief if isinstance(error, PipelineError) else "its mirror's state is gone"
+        print_line(f"  {spec.name} gets no SBOM: {why}")
+        return {}
+
+
+def _describe_lock(recipe: Recipe, spec: Spec, folder: Path) -> tuple[Lock, str]:
+    """The lock; where its packages cannot be had any more, one that only names them, and why."""
+    try:
+        return describe_lock(recipe, spec), ""
     except (PipelineError, OSError) as error:
         why = error.brief if isinstance(error, PipelineError) else "its mirror's state is gone"
-        print_line(f"  {spec.name} gets no lock, and cannot be reproduced from here: {why}")
     wanted = {*installed_packages(folder / "manifest"), *kernel_packages(folder / "kernel.json")}
-    return Lock("", {}, (), tuple(sorted(f"{name} {version}" for name, version in wanted)))
+    return Lock("", {}, (), tuple(sorted(f"{name} {version}" for name, version in wanted))), why
 
 
 def _find_kernel_stanzas(recipe: Recipe, spec: Spec, folder: Path) -> bytes:

@@ -24,6 +24,7 @@ STEMS = {
     "devices": "of a spec, of a domain",
     "dom0": "the command, a proof's host",
     "domain": "spec makes one, xen is what it is",
+    "export": "the command, what a repository serves",
     "facts": "of an image, of a host, of a kernel",
     "image": "check reads one, the stage makes one; kernel/ has the kernel's",
     "install": "the command, what it does",

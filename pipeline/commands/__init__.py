@@ -18,6 +18,7 @@ from pipeline.commands import (
     modernize_options,
     night_options,
     options,
+    push_options,
     site_options,
     supply_options,
     xen_tools_options,
@@ -286,6 +287,13 @@ DELIVERY = (
 
 FLEET = (
     _of_host(
+        "push",
+        "a guest's XVA into a pool of XCP-ng or XenServer: host= password=FILE sr=",
+        "push:push",
+        push_options.Push,
+        "name=web1 host=xcp1 password=/root/secrets/xcp1",
+    ),
+    _of_host(
         "fleet",
         "many machines that build together: certificates, scheduler, worker, status, stop",
         "fleet:fleet",
@@ -486,6 +494,6 @@ GROUPS = {
     "what is kept: the store, the package cache, locks": STORE,
     "a site: a folder of your own; xen-tools' own lines": SITE + XEN_TOOLS,
     "mirrors, the caching proxy, releases": MIRRORS,
-    "many machines": FLEET,
+    "many machines; pools of XCP-ng and XenServer": FLEET,
 }
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

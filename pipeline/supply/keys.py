@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from pipeline.errors import EnvironmentFault, PipelineError, UsageError
+from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.files import read_bytes, write_durably
-from pipeline.walls.privacy import PRIVATE_FILE, make_private_folder
+from pipeline.walls.privacy import PRIVATE_FILE, make_private_folder, read_secret_line
 
 # root, targets, snapshot, timestamp: of the image repository (TUF); statements: of an artifact
 Role = Literal["root", "targets", "snapshot", "timestamp", "statements"]
@@ -95,18 +95,7 @@ def load_signer(folder: Path, role: Role, passphrase_file: Path | None) -> Crypt
 
 def read_passphrase(path: Path) -> bytes:
     """The first line of a file that nobody else may read."""
-    try:
-        content = read_bytes(path, limit=_LIMIT, follow=True)
-        mode = path.stat().st_mode
-    except (FileNotFoundError, PipelineError) as error:
-        brief = error.brief if isinstance(error, PipelineError) else f"{path}: no such file"
-        raise UsageError(brief, hint="passphrase=FILE: a passphrase in a file") from error
-    if mode & stat.S_IRWXO:
-        raise EnvironmentFault(f"{path}: any user may read this passphrase", hint="chmod 600")
-    line = content.split(b"\n", 1)[0].rstrip(b"\r")
-    if not line:
-        raise UsageError(f"{path}: its first line is empty", hint="write the passphrase there")
-    return line
+    return read_secret_line(path, "passphrase")
 
 
 def public_key(folder: Path, role: Role) -> SSlibKey:

@@ -5,6 +5,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.errors import EnvironmentFault, PipelineError, UsageError
+from pipeline.files import read_bytes
 from pipeline.walls.beneath import Beneath
 
 _ROOMS = ("guests", "volumes")
@@ -57,3 +59,25 @@ def close_folder(folder: Path) -> None:
     """Nobody else looks in; where an administrator's link leads is his."""
     if not folder.is_symlink():
         folder.chmod(PRIVATE_FOLDER)
+
+
+_MOST_SECRET = 64 << 10
+
+
+def read_secret_line(path: Path, what: str) -> bytes:
+    """The first line of a file that nobody else may read; `what` is its variable's name.
+
+    Raises UsageError where there is none, EnvironmentFault where others may read it.
+    """
+    try:
+        content = read_bytes(path, limit=_MOST_SECRET, follow=True)
+        mode = path.stat().st_mode
+    except (FileNotFoundError, PipelineError) as error:
+        brief = error.brief if isinstance(error, PipelineError) else f"{path}: no such file"
+        raise UsageError(brief, hint=f"{what}=FILE: a {what} in a file") from error
+    if mode & stat.S_IRWXO:
+        raise EnvironmentFault(f"{path}: any user may read this {what}", hint="chmod 600")
+    line = content.split(b"\n", 1)[0].rstrip(b"\r")
+    if not line:
+        raise UsageError(f"{path}: its first line is empty", hint=f"write the {what} there")
+    return line

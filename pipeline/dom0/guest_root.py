@@ -34,6 +34,7 @@ from pipeline.storage.disks import INSTALLED_TAG
 from pipeline.storage.images import SHOWN, edit_overlay
 from pipeline.storage.images import TOOLS as QCOW2_TOOLS
 from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.root_place import Place
 from pipeline.storage.steps import Kind, Site, Step
 from pipeline.storage.transaction import work_folder
 from pipeline.walls.cage import caged_reader
@@ -48,7 +49,7 @@ _DYING_S = 3.0
 def root_disk(record: Installed) -> InstalledDisk:
     """The disk with the root file system; raises UsageError where there is none."""
     for disk in record.disks:
-        if disk.role == "root":
+        if disk.role == "root" or disk.is_whole:
             return disk
     raise UsageError(
         f"{record.name} has no disk with a root file system", hint="look at its record"
@@ -98,7 +99,7 @@ def _explain(record: Installed, error: CommandFailed) -> PipelineError:
 
 
 def _run_inside(record: Installed, disk: InstalledDisk, work: Path, words: list[str]) -> str:
-    root = work / "root"
+    root, place = work / "root", Place(disk=disk.path)
     root.mkdir()
     program = shlex.join(map(str, _caged(words)))
     steps = [
@@ -106,7 +107,7 @@ def _run_inside(record: Installed, disk: InstalledDisk, work: Path, words: list[
         # an older kernel or mount does not know the option
         'if mount -t tmpfs -o "ro$follow" none "$root" 2>/dev/null; then umount "$root"; '
         f'else follow=; echo "{_WITHOUT}"; fi',
-        f'mount -t {record.fs} -o "{mount_options(record, disk)}$follow" "$1" "$root"',
+        f'mount -t {record.fs} -o "{mount_options(record, place)}$follow" "$1" "$root"',
         f'{program} 9<"$root"',
         'umount "$root"',
     ]
@@ -117,7 +118,7 @@ def _run_inside(record: Installed, disk: InstalledDisk, work: Path, words: list[
             check = shlex.join(caged_reader(["e2fsck", "-f", "-p", shown], writable=[shown]))
             steps.insert(0, f"{check} || [ $? -le 1 ]")
         return edit_overlay(process.run, disk.path, steps, work=work, env={})
-    check_file_system(disk.path, record.fs)
+    check_file_system(place, record.fs)
     return process.run(isolated(["sh", "-euc", "\n".join(steps), "sh", disk.path]))
 
 
@@ -142,16 +143,16 @@ def _caged(words: list[str]) -> list[object]:
     return [*cage, "--", python, "-I", "-S", "-B", "-c", start, "9", *words]
 
 
-def mount_options(record: Installed, disk: InstalledDisk) -> str:
+def mount_options(record: Installed, place: Place) -> str:
     """How a guest's file system is mounted here.
 
     Its superblock may ask for a panic of whoever finds an error in it: of this host, then.
     """
-    errors = ",errors=remount-ro" if record.fs in _EXT else ""
-    return f"nodev,nosuid,noexec{errors}{'' if disk.kind == 'block' else ',loop'}"
+    errors = ("errors=remount-ro",) if record.fs in _EXT else ()
+    return ",".join(("nodev", "nosuid", "noexec", *errors, *place.mount_options))
 
 
-def check_file_system(disk: Path, fs: str) -> None:
+def check_file_system(place: Place, fs: str) -> None:
     """Replay an ext file system's journal and look all of it over; the others do it when mounted.
 
     Whatever its guest's root made of it, the kernel is not the first to read it. What is clean is
@@ -160,30 +161,30 @@ def check_file_system(disk: Path, fs: str) -> None:
     if fs not in _EXT:
         return
     try:
-        read_ext(disk, "e2fsck", "-f", "-n")
+        read_ext(place, "e2fsck", "-f", "-n")
     except CommandFailed:
         pass
     else:
         return
     try:
-        write_ext(disk, "e2fsck", "-f", "-p", accept=(0, 1))
+        write_ext(place, "e2fsck", "-f", "-p", accept=(0, 1))
     except CommandFailed as error:
         raise VerificationError(
-            f"{disk}: e2fsck finds what it does not mend by itself",
+            f"{place.disk}: e2fsck finds what it does not mend by itself",
             details=error.details,
-            hint=f"look at it: e2fsck -f {disk}",
+            hint=f"look at it: e2fsck -f {place.name}",
         ) from error
 
 
-def read_ext(disk: Path, *words: str) -> str:
+def read_ext(place: Place, *words: str) -> str:
     """One of e2fsprogs' programs over a disk that its guest made, where it sees nothing else."""
-    return process.run(caged_reader([*words, disk], readable=[disk]))
+    return process.run(caged_reader([*words, place.name], readable=[place.disk]))
 
 
-def write_ext(disk: Path, *words: str, more: str = "", accept: tuple[int, ...] = (0,)) -> str:
+def write_ext(place: Place, *words: str, more: str = "", accept: tuple[int, ...] = (0,)) -> str:
     """The same for one that writes; `more` stands behind the disk."""
-    argv = [*words, disk, *filter(None, [more])]
-    return process.run(caged_reader(argv, writable=[disk]), accept=accept)
+    argv = [*words, place.name, *filter(None, [more])]
+    return process.run(caged_reader(argv, writable=[place.disk]), accept=accept)
 
 
 def modules_step(record: Installed, what: str, *abis: str) -> Step:

@@ -25,6 +25,7 @@ from pipeline.storage.block_device import write_image
 from pipeline.storage.disks import volume_path
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.refusals import refuse_volumes, require_folder_room
+from pipeline.storage.root_place import find_root, fit_table
 from pipeline.storage.staged_volume import create_noted
 from pipeline.storage.steps import (
     Step,
@@ -138,11 +139,11 @@ def _refuse_alone(source: Source, disk: Disk) -> None:
 
 
 def role_of(disk: Disk, source: Source) -> str:
-    """root, swap, boot, shared, data: by the names that the stages give, disk.img or NAME-disk."""
+    """root, whole, swap, boot, shared, data: by the names of the stages, disk.img or NAME-disk."""
     boot = source.domain.boot
     part = Path(disk.target).name.partition(".")[0].removeprefix(f"{source.name}-")
     if part == "disk" or (isinstance(boot, Direct) and boot.root == f"/dev/{disk.vdev}"):
-        return "root"
+        return "whole" if source.spec.get("disk") == "whole" else "root"
     if disk.is_shared:
         return "shared"
     # a disk of GRUB alone, of guests that were built before disk = "whole"
@@ -223,6 +224,9 @@ def _copy(change: Transaction, planned: DiskPlan, log: Path) -> list[Step]:
         write_image(planned.source, volume.path)
         if digest_as(planned.sum, planned.source) != planned.sum:
             raise VerificationError(f"{planned.source} changed while it was copied", hint="again")
+        if planned.disk.is_whole:  # a volume of whole extents may be longer
+            root = find_root(volume.path, is_whole=True)
+            fit_table(volume.path, disk_bytes=volume.size, root_bytes=root.size)
         return [rename_volume(volume.group, volume.name, target.name)]
     copy_disk(planned.source, target, recorded=planned.sum, log=log)
     return []

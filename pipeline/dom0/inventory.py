@@ -27,7 +27,7 @@ FOUND = "found"  # the word of a guest that was here before doit
 _VDEV = re.compile(r"[a-z]{2,4}[a-z0-9]{0,8}")
 _CHOICES = {
     "kind": ("file", "block"),
-    "role": ("root", "swap", "boot", "data", "shared"),
+    "role": ("root", "whole", "swap", "boot", "data", "shared"),
     "word": ("install", "refresh", "rebuild", "resize", "modernize", FOUND),
     "toolstack": ("xl", "xm"),
     "fs": ("ext2", "ext3", "ext4", "xfs", "btrfs"),
@@ -36,8 +36,8 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class InstalledDisk:
-    """A disk of an installed guest; `kind` is file or block, `role` root, swap, boot, data or
-    shared: other guests have it too.
+    """A disk of an installed guest; `kind` is file or block, `role` root, swap, boot, data, shared:
+    other guests have it too, or whole: it has partitions, of which the root is the last.
 
     `is_owned` says that we made it, so that we may remove it. `mark` tells whether its guest has
     written to it since (`mark_of`).
@@ -54,6 +54,10 @@ class InstalledDisk:
     @property
     def path(self) -> Path:
         return Path(self.target)
+
+    @property
+    def is_whole(self) -> bool:
+        return self.role == "whole"
 
 
 @dataclass(frozen=True)

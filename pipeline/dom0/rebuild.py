@@ -13,11 +13,12 @@ from pipeline.dom0.guest_root import root_disk, site_of
 from pipeline.dom0.inventory import FOUND, Installed, find_fault, note_written, require_installed
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.other_host import refuse_running
-from pipeline.dom0.resize import disk_size, plan_resize, resize
+from pipeline.dom0.resize import plan_resize, resize, root_bytes
 from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import UsageError
 from pipeline.storage.disks import MIB
 from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.root_place import find_root
 from pipeline.storage.steps import remove
 from pipeline.storage.transaction import Transaction
 
@@ -27,6 +28,7 @@ _DATA = ("data", "shared")
 
 def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: str) -> install.Plan:
     """The installation of a new artifact over the old guest, keeping every disk with data."""
+    _refuse_losing_partitions(source, record)
     kept = frozenset(disk.vdev for disk in record.disks if disk.role in _DATA)
     plan = install.plan_install(
         source,
@@ -48,6 +50,17 @@ def plan_rebuild(source: Source, layout: Layout, record: Installed, *, proof: st
     return install.with_previous(plan)
 
 
+def _refuse_losing_partitions(source: Source, record: Installed) -> None:
+    """What lies on a whole disk cannot stay when that is exchanged."""
+    points = [part.get("mountpoint", "") for part in source.spec.get("partitions") or []]
+    lost = [str(point) for point in points if point not in ("", "/")]
+    if lost and root_disk(record).is_whole:
+        raise UsageError(
+            f"{record.name}: {', '.join(lost)} lies on the whole disk, which a rebuild exchanges",
+            hint="save what is in it, then doit install replace=yes",
+        )
+
+
 def _as_it_stands(layout: Layout, record: Installed) -> Installed:
     """What an undo goes back to: with the edits of its configuration, its disks marked."""
     text = configuration.current_text(layout, record)
@@ -66,15 +79,16 @@ def rebuild(plan: install.Plan, layout: Layout, *, log: Path) -> Installed:
 
 
 def size_to_keep(record: Installed) -> int:
-    """MiB of the root disk now; 0 where it is not a raw one."""
+    """MiB of the root file system's disk or partition now; 0 where the disk is not a raw one."""
     disk = root_disk(record)
-    return disk_size(disk) // MIB if disk.format == "raw" and not find_fault(disk) else 0
+    if disk.format != "raw" or find_fault(disk):
+        return 0
+    return root_bytes(find_root(disk.path, is_whole=disk.is_whole)) // MIB
 
 
 def grow_to(layout: Layout, record: Installed, size_mib: int, toolstack: Toolstack | None) -> bool:
     """Give a new root disk the size that the old one was given by resize; whether it had to be."""
-    disk = root_disk(record)
-    if disk.format != "raw" or disk_size(disk) // MIB >= size_mib:
+    if root_disk(record).format != "raw" or size_to_keep(record) >= size_mib:
         return False
     plan, _ = plan_resize(layout, record, f"{size_mib}M", toolstack)
     resize(layout, plan)

@@ -9,6 +9,7 @@ what a killed one leaves is called incomplete by e2undo.)
 import os
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pipeline import process
 from pipeline.artifact.sums import copy_disk
@@ -34,17 +35,21 @@ from pipeline.storage.block_device import copy_device
 from pipeline.storage.disks import MIB, volume_path
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.refusals import require_folder_room, require_group_room
+from pipeline.storage.root_place import TAIL, Place, copy_extents, find_root, fit_table
 from pipeline.storage.staged_volume import create_noted
 from pipeline.storage.steps import (
     Step,
+    perform,
     remove,
     remove_volume,
     rename,
     rename_volume,
     set_file_size,
     set_size,
+    set_whole_size,
 )
 from pipeline.storage.transaction import Transaction, work_folder
+from pipeline.walls.privacy import make_private
 
 _EXT = ("ext2", "ext3", "ext4")
 _TOOLS = {
@@ -61,16 +66,35 @@ _TOOLS = {
 
 @dataclass(frozen=True)
 class Resizing:
-    """A change of a disk's size, both in MiB; `disk` is the guest's root disk."""
+    """A change of the size of a guest's root file system, both in MiB; `disk` is what it is on,
+    `place` where on it."""
 
     record: Installed
     disk: InstalledDisk
+    place: Place
     before_mib: int
     after_mib: int
 
     @property
     def grows(self) -> bool:
         return self.after_mib > self.before_mib
+
+    @property
+    def new_place(self) -> Place:
+        """Where the file system is when the disk has its new size."""
+        return replace(self.place, size=self.after_mib * MIB) if self.place.offset else self.place
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the disk has to have then."""
+        return self.place.offset + self.after_mib * MIB + (TAIL if self.place.offset else 0)
+
+    def size_step(self, size_mib: int) -> Step:
+        """The journal's step for a size of the file system."""
+        if not self.place.offset:
+            return set_size(self.disk.path, size_mib * MIB)
+        size_bytes = self.place.offset + size_mib * MIB + TAIL
+        return set_whole_size(self.disk.path, size_bytes=size_bytes, root_bytes=size_mib * MIB)
 
 
 def plan_resize(
@@ -98,17 +122,18 @@ def plan_resize(
             f"{record.name} is saved: its memory knows the disk as it is",
             hint=f"doit restore name={record.name} and shut it down",
         )
-    plan = Resizing(record, disk, disk_size(disk) // MIB, size_mib)
+    place = find_root(disk.path, is_whole=disk.is_whole)
+    plan = Resizing(record, disk, place, root_bytes(place) // MIB, size_mib)
     _refuse_full(plan)
     if record.fs in _EXT and not plan.grows:
         _refuse_below_content(plan)
     return plan, [note] if note else []
 
 
-def disk_size(disk: InstalledDisk) -> int:
-    """Bytes that the guest sees of a raw disk."""
-    with open(disk.path, "rb") as stream:
-        return stream.seek(0, os.SEEK_END)
+def root_bytes(place: Place) -> int:
+    """Bytes that the root file system of a raw disk has room in."""
+    with open(place.disk, "rb") as stream:
+        return place.size or stream.seek(0, os.SEEK_END)
 
 
 def _refuse_full(plan: Resizing) -> None:
@@ -122,7 +147,7 @@ def resize(layout: Layout, plan: Resizing) -> None:
     if plan.after_mib == plan.before_mib:
         return
     record, disk = note_written(plan.record), plan.disk
-    check_file_system(disk.path, record.fs)
+    check_file_system(plan.place, record.fs)
     with Transaction(site_of(layout), record.name, "resize") as change:
         if record.fs in _EXT and disk.kind == "block" and not plan.grows:
             change.commit(_shrink_volume(change, layout, record, plan))
@@ -140,22 +165,36 @@ def _grew_mounted(change: Transaction, layout: Layout, plan: Resizing) -> bool:
     """Grow a mounted ext3 or ext4; False where this kernel or this user may not."""
     if plan.record.fs == "ext2":
         return False
-    change.will_make(set_size(plan.disk.path, plan.before_mib * MIB))
-    _set_disk_size(plan.disk, plan.after_mib * MIB)
+    undo = plan.size_step(plan.before_mib)
+    change.will_make(undo)
+    _grow_disk(plan)
     try:
         _run_mounted(layout, plan, "resize2fs", device='$(findmnt -no SOURCE "$2")')
     except CommandFailed as error:
         if "Permission denied" in error.details or "mount" in error.details:
-            if plan.disk.kind == "file":
-                set_file_size(plan.disk.path, plan.before_mib * MIB)
+            perform(site_of(layout), plan.record.name, [undo])
             return False
         raise
-    read_ext(plan.disk.path, "e2fsck", "-f", "-n")
+    read_ext(plan.new_place, "e2fsck", "-f", "-n")
     return True
 
 
+def _grow_disk(plan: Resizing) -> None:
+    """The disk, and on a whole one the partition; a kill leaves more room than the file system
+    takes, which the next resize uses."""
+    _set_disk_size(plan.disk, plan.disk_bytes)
+    if plan.place.offset:
+        _fit(plan, plan.disk.path)
+
+
+def _fit(plan: Resizing, disk: Path) -> None:
+    with open(disk, "rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+    fit_table(disk, disk_bytes=size, root_bytes=plan.after_mib * MIB)
+
+
 def _run_mounted(layout: Layout, plan: Resizing, words: str, *, device: str) -> None:
-    options = mount_options(plan.record, plan.disk)
+    options = mount_options(plan.record, plan.new_place if plan.grows else plan.place)
     script = f'mount -t {plan.record.fs} -o {options} "$1" "$2"\n{words} {device}\numount "$2"'
     with work_folder(site_of(layout).work_of(plan.record.name)) as work:
         process.run(isolated(["sh", "-euc", script, "sh", plan.disk.path, work]))
@@ -173,22 +212,39 @@ def _resize_copy(change: Transaction, plan: Resizing) -> list[Step]:
     require_folder_room(disk.path.parent, copy_bytes, what=" for a copy, which is resized")
     aside = disk.path.with_name(f".{disk.path.name}.resized")
     change.will_make(remove(aside))
-    copy_disk(disk.path, aside)
-    write_ext(aside, "e2fsck", "-f", "-p", accept=(0, 1))
-    if plan.grows:
-        set_file_size(aside, plan.after_mib * MIB)
-    write_ext(aside, "resize2fs", more=f"{plan.after_mib}M")
-    set_file_size(aside, plan.after_mib * MIB)
-    read_ext(aside, "e2fsck", "-f", "-n")
+    if not plan.place.offset:
+        copy_disk(disk.path, aside)
+        _resize_file(plan, aside)
+        return [rename(aside, disk.path)]
+    # resize2fs cuts a file to the file system's size, whatever lies before it: it gets its own
+    part = aside.with_name(f"{aside.name}.root")
+    change.will_make(remove(part))
+    copy_extents(disk.path, make_private(part), start=plan.place.offset, size=plan.place.size)
+    _resize_file(plan, part)
+    copy_extents(disk.path, make_private(aside), start=0, size=plan.place.offset)
+    size = plan.after_mib * MIB
+    copy_extents(part, aside, start=0, size=size, at=plan.place.offset)
+    set_file_size(aside, plan.disk_bytes)
+    _fit(plan, aside)
+    part.unlink()
     return [rename(aside, disk.path)]
 
 
+def _resize_file(plan: Resizing, file: Path) -> None:
+    """A file that is an ext file system."""
+    place = Place(disk=file)
+    write_ext(place, "e2fsck", "-f", "-p", accept=(0, 1))
+    if plan.grows:
+        set_file_size(file, plan.after_mib * MIB)
+    write_ext(place, "resize2fs", more=f"{plan.after_mib}M")
+    set_file_size(file, plan.after_mib * MIB)
+    read_ext(place, "e2fsck", "-f", "-n")
+
+
 def _refuse_below_content(plan: Resizing) -> None:
-    text = read_ext(plan.disk.path, "resize2fs", "-P")
+    text = read_ext(plan.place, "resize2fs", "-P")
     found = re.search(r"minimum size of the filesystem: (\d+)", text)
-    block = re.search(
-        r"^Block size:\s+(\d+)", read_ext(plan.disk.path, "dumpe2fs", "-h"), re.MULTILINE
-    )
+    block = re.search(r"^Block size:\s+(\d+)", read_ext(plan.place, "dumpe2fs", "-h"), re.MULTILINE)
     if not found or not block:
         raise CommandFailed(["resize2fs", "-P"], status=0, output=text)
     need_mib = -(-int(found[1]) * int(block[1]) // MIB)
@@ -201,15 +257,14 @@ def _refuse_below_content(plan: Resizing) -> None:
 
 def _resize_other(layout: Layout, plan: Resizing) -> list[Step]:
     """xfs grows, btrfs both, mounted, by their own journals."""
-    fs, disk = plan.record.fs, plan.disk
+    fs = plan.record.fs
     if fs == "xfs" and not plan.grows:
         raise UsageError("an xfs file system cannot be made smaller", hint="rebuild with size=")
     if plan.grows:
-        # what a kill leaves is a longer disk than its file system, which the next resize uses
-        _set_disk_size(disk, plan.after_mib * MIB)
+        _grow_disk(plan)
     words = "xfs_growfs -d" if fs == "xfs" else f"btrfs filesystem resize {plan.after_mib}M"
     _run_mounted(layout, plan, words, device='"$2"')
-    return [] if plan.grows else [set_size(disk.path, plan.after_mib * MIB)]
+    return [] if plan.grows else [plan.size_step(plan.after_mib)]
 
 
 def _set_disk_size(disk: InstalledDisk, size_bytes: int) -> None:
@@ -255,10 +310,14 @@ def _shrink_volume(
     )
     copy = create_noted(change, target, volume.size, pool=volume.pool)
     copy_device(disk.path, copy.path, is_zeroed=volume.is_thin)
-    write_ext(copy.path, "e2fsck", "-f", "-p", accept=(0, 1))
-    write_ext(copy.path, "resize2fs", more=f"{plan.after_mib}M")
-    lvm.reduce_volume(process.run, copy, group.extents(plan.after_mib * MIB) * group.extent)
-    read_ext(copy.path, "e2fsck", "-f", "-n")
+    place = replace(plan.place, disk=copy.path)
+    write_ext(place, "e2fsck", "-f", "-p", accept=(0, 1))
+    write_ext(place, "resize2fs", more=f"{plan.after_mib}M")
+    size = group.extents(plan.disk_bytes) * group.extent
+    if place.offset:
+        fit_table(copy.path, disk_bytes=size, root_bytes=plan.after_mib * MIB)
+    lvm.reduce_volume(process.run, copy, size)
+    read_ext(place, "e2fsck", "-f", "-n")
     noted = replace(record.with_config(text, moved(record.rendered)), generation=generation)
     named = [rename_volume(group.name, copy.name, target.name)]
     moved_record = _with_target(noted, disk, target)

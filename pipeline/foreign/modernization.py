@@ -305,7 +305,7 @@ def _change_copies(
         run = partial(process.run, log=log)
         change_disks(_file_systems(mounts), plan.changes, work=work, run=run, busybox=busybox)
     for disk in mounts.values():
-        check_file_system(disk.path, disk.fs)
+        check_file_system(Place(disk=disk.path), disk.fs)
 
 
 def _prove_copies(

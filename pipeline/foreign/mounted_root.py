@@ -144,8 +144,8 @@ def _on_disks(
     parts = sorted(file_systems, key=lambda part: part.mountpoint.count("/") + len(part.mountpoint))
     _require_readable(parts)
     for part in parts:
-        if writes and not part.place.offset:
-            check_file_system(part.place.disk, part.fs)
+        if writes:
+            check_file_system(part.place, part.fs)
     room, file = work / "room", make_private(work / "order.json")
     point = room / "root"
     for folder in (room, point):

@@ -308,9 +308,10 @@ class ExtImage:
         return DamagedImage(f"{self._name}: {what}")
 
 
-def size_in_superblock(path: Path) -> int:
-    """Bytes that an ext file system in this file says it has; 0 where there is none."""
+def size_in_superblock(path: Path, *, offset: int = 0) -> int:
+    """Bytes that an ext file system in this file, or from there on, says it has; 0 for none."""
     with open(path, "rb") as stream:
+        stream.seek(offset)
         block = stream.read(2048)[1024:]
     if len(block) < 1024 or struct.unpack_from("<H", block, 0x38)[0] != _MAGIC:
         return 0

@@ -7,7 +7,7 @@ checksums of itself and of them.
 import struct
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 SECTOR = 512
@@ -20,6 +20,11 @@ _ENTRIES, _ENTRY, _HEADER = 128, 128, 92
 _TABLE = _ENTRIES * _ENTRY // SECTOR
 HEAD_SECTORS, TAIL_SECTORS = 2 + _TABLE, 1 + _TABLE
 _MOST_MBR = 0xFFFFFFFF
+_BOOT_CODE = 440
+
+
+class WrongTable(ValueError):
+    """It is no table of the form that is written here, or damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +36,14 @@ class Entry:
     name: str
     start: int
     size: int
+    attributes: int = 0
 
     def encode(self) -> bytes:
         """As the table has it: the GUIDs' first three fields are little-endian."""
         first, last = self.start // SECTOR, (self.start + self.size) // SECTOR - 1
         ids = uuid.UUID(self.kind).bytes_le + uuid.UUID(self.uuid).bytes_le
         name = self.name.encode("utf-16-le")[:72]
-        return struct.pack("<32sQQQ72s", ids, first, last, 0, name)
+        return struct.pack("<32sQQQ72s", ids, first, last, self.attributes, name)
 
 
 def render_table(
@@ -67,3 +73,40 @@ def render_table(
     mbr = boot.ljust(446, b"\0") + guard.ljust(64, b"\0") + b"\x55\xaa"
     head = mbr + header(1, sectors - 1, 2) + table
     return head, table + header(sectors - 1, 1, sectors - TAIL_SECTORS)
+
+
+def read_table(head: bytes) -> tuple[list[Entry], str, bytes]:
+    """The partitions, the disk's GUID and its boot code, of what `render_table` wrote or a guest
+    changed in the same form; WrongTable for anything else."""
+    header, table = head[SECTOR : SECTOR + _HEADER], head[2 * SECTOR : HEAD_SECTORS * SECTOR]
+    if header[:8] != b"EFI PART" or len(table) != _ENTRIES * _ENTRY:
+        raise WrongTable("there is no GUID partition table")
+    size, told = struct.unpack_from("<II", header, 12)
+    if size != _HEADER or zlib.crc32(header[:16] + bytes(4) + header[20:]) != told:
+        raise WrongTable("its header is damaged")
+    disk, at, count, width, checksum = struct.unpack_from("<16sQIII", header, 56)
+    if (at, count, width) != (2, _ENTRIES, _ENTRY):
+        raise WrongTable(f"{count} entries of {width} bytes at {at}, where others are written")
+    if zlib.crc32(table) != checksum:
+        raise WrongTable("its entries are damaged")
+    entries = list(_decode(table))
+    return entries, str(uuid.UUID(bytes_le=disk)), head[:_BOOT_CODE]
+
+
+def _decode(table: bytes) -> Iterator[Entry]:
+    is_over = False
+    for kind, own, first, last, attributes, name in struct.iter_unpack("<16s16sQQQ72s", table):
+        is_over = is_over or not any(kind)
+        if is_over and any(kind):
+            raise WrongTable("there are gaps between its entries")
+        if any(kind) and first > last:
+            raise WrongTable(f"a partition ends before it begins, at {first}")
+        if any(kind):
+            yield Entry(
+                kind=str(uuid.UUID(bytes_le=kind)),
+                uuid=str(uuid.UUID(bytes_le=own)),
+                name=name.decode("utf-16-le", "replace").partition("\0")[0],
+                start=first * SECTOR,
+                size=(last - first + 1) * SECTOR,
+                attributes=attributes,
+            )

@@ -22,10 +22,12 @@ from pipeline.storage import lvm
 from pipeline.storage.disks import NEW, OLD
 from pipeline.storage.ext import size_in_superblock
 from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.root_place import TAIL, find_root, fit_table
 from pipeline.store.store import BUILDINFO, exchange
 
 Step = dict[str, str]
 _MOST = 4096
+_SIZES = ("set-size", "set-whole-size")
 _WORD = re.compile(r"[A-Za-z0-9+_.~-]{1,255}")
 
 
@@ -114,6 +116,13 @@ def set_size(file: Path, size_bytes: int) -> Step:
     return {"kind": "set-size", "path": str(file), "size": str(size_bytes)}
 
 
+def set_whole_size(disk: Path, *, size_bytes: int, root_bytes: int) -> Step:
+    """Give a disk with a partition table this size, if it is a file, and its root file system's
+    partition that one; neither less than an ext file system in it needs."""
+    sizes = {"size": str(size_bytes), "root": str(root_bytes)}
+    return {"kind": "set-whole-size", "path": str(disk), **sizes}
+
+
 def rename_volume(group: str, source: str, final: str) -> Step:
     """Give a volume, by its name or uuid, its final name; the guest's own that has it is put aside
     as `put_aside` says."""
@@ -191,6 +200,24 @@ def _set_size(_site: Site, _guest: str, step: Step) -> None:
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # its guest has not written
 
 
+def _set_whole_size(site: Site, guest: str, step: Step) -> None:
+    path = Path(step["path"])
+    if not path.exists():
+        return
+    state = path.stat()
+    place = find_root(path, is_whole=True)
+    root = max(int(step["root"]), size_in_superblock(path, offset=place.offset))
+    size = max(int(step["size"]), place.offset + root + TAIL)
+    if path.is_file():
+        set_file_size(path, max(size, state.st_size))
+        fit_table(path, disk_bytes=size, root_bytes=root)
+        set_file_size(path, size)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        return
+    if site.is_tagged(guest, volume := lvm.require_volume(process.run, path)):
+        fit_table(path, disk_bytes=volume.size, root_bytes=root)
+
+
 def set_file_size(path: Path, size_bytes: int) -> None:
     """Cut a file or make it longer by a hole, durably."""
     with open(path, "rb+") as stream:
@@ -229,6 +256,7 @@ _KINDS = {
     "remove-empty": Kind(("path",), _remove_empty),
     "exchange": Kind(("source", "path", "digest"), _exchange),
     "set-size": Kind(("path", "size"), _set_size),
+    "set-whole-size": Kind(("path", "size", "root"), _set_whole_size),
     "lv-rename": Kind(("group", "source", "path"), _rename_volume),
     "lv-remove": Kind(("group", "path"), _remove_volume),
 }
@@ -274,11 +302,12 @@ def _require_place(site: Site, guest: str, step: Step) -> None:
         is_file = path.parent in site.files and guest in path.name
         is_file = is_file and kind in ("remove", "rename", "exchange")
         is_disk = any(tree / guest in path.parents for tree in site.trees)
-        is_disk = is_disk or (kind == "set-size" and Path("/dev") in path.parents)
+        is_disk = is_disk or (kind in _SIZES and Path("/dev") in path.parents)
         if not is_file and (not is_disk or ".." in path.parts):
             raise ValueError(f"{kind} of {str(path)!r}")
-    if not step.get("size", "0").isdigit():
-        raise ValueError(f"size {step['size']!r}")
+    for key in ("size", "root"):
+        if not step.get(key, "0").isdigit():
+            raise ValueError(f"{key} {step[key]!r}")
 
 
 def perform(site: Site, guest: str, steps: Iterable[Step]) -> None:

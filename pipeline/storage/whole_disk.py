@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.files import data_extents
 from pipeline.spec import Spec
 from pipeline.spec.devices import BIOS_MIB, ESP_MIB, Part
 from pipeline.storage import gpt
 from pipeline.storage.boot_code import EFI_PATH, BootCode
 from pipeline.storage.fat import make_fat
 from pipeline.storage.gpt import MIB, SECTOR, Entry
+from pipeline.storage.root_place import ROOT, copy_extents
 from pipeline.walls.privacy import make_private
 
 _UUIDS = uuid.UUID("d7a0f0a4-6a9b-5a3c-8d6e-2b1f5b0c9e77")
-_STEP = 1 << 30
 LOADERS = 2  # the partitions before the guest's own: GRUB for BIOS, the EFI system partition
 
 
@@ -24,7 +23,7 @@ def lay_out(spec: Spec, disk: Part) -> list[Entry]:
     """Every partition in its place: GRUB for BIOS, the ESP, then the guest's own, the root last."""
     wanted = [("bios", BIOS_MIB, gpt.BIOS_BOOT), ("esp", ESP_MIB, gpt.ESP)]
     for part in disk.inside:
-        name = "root" if part.is_root else part.name
+        name = ROOT if part.is_root else part.name
         wanted.append((name, part.size_mib, gpt.SWAP if part.is_swap else gpt.LINUX))
     entries, start = [], MIB
     for number, (name, size_mib, kind) in enumerate(wanted, 1):
@@ -70,9 +69,9 @@ def assemble(
         stream.truncate(size)
         for at, content in ((0, head), (bios.start, core), (size - len(tail), tail)):
             os.pwrite(stream.fileno(), content, at)
-        _lay(system, stream.fileno(), esp.start)
-        for part, entry in zip(disk.inside, own, strict=True):
-            _lay(made[part], stream.fileno(), entry.start)
+    _lay(system, image, esp)
+    for part, entry in zip(disk.inside, own, strict=True):
+        _lay(made[part], image, entry)
 
 
 def _identity(spec: Spec, what: str) -> str:
@@ -80,11 +79,6 @@ def _identity(spec: Spec, what: str) -> str:
     return str(uuid.uuid5(_UUIDS, f"{spec.name} {what}"))
 
 
-def _lay(source: Path, target: int, at: int) -> None:
-    """The data of a file into the disk; its blocks are shared where the file system can."""
-    with open(source, "rb", buffering=0) as stream:
-        for start, end in data_extents(stream.fileno(), os.fstat(stream.fileno()).st_size):
-            while start < end:
-                count = min(end - start, _STEP)
-                start += os.copy_file_range(stream.fileno(), target, count, start, at + start)
-    source.unlink()
+def _lay(part: Path, image: Path, entry: Entry) -> None:
+    copy_extents(part, image, start=0, size=part.stat().st_size, at=entry.start)
+    part.unlink()

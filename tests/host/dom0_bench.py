@@ -40,12 +40,13 @@ class Said:
 class LifeBench:
     """Everything of a guest below `work`: artifact, kernels, host's folder, its witness."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, **keys: str) -> None:
         self.work, self.root, self.output = work, work / "root", work / "output"
+        self.keys = keys
         self.witness = work / "srv"
         self.artifact = self.output / "guests" / NAME
         (work / "guests").mkdir(parents=True)
-        self.spec = Spec.model_validate({"name": NAME, "suite": "bookworm"})
+        self.spec = Spec.model_validate({"name": NAME, "suite": "bookworm", **keys})
         for abi in ABIS:
             make_kernel(work / abi, abi)
         self.make_artifact(ABIS[0], "one")
@@ -57,7 +58,7 @@ class LifeBench:
         shutil.rmtree(self.artifact, ignore_errors=True)
         self.artifact.mkdir(parents=True)
         kernel = make_kernel(self.work / f"kernel-{abi}-{generation}", abi, flavour=generation)
-        make_artifact(self.artifact, NAME, kernel=kernel, generation=generation)
+        make_artifact(self.artifact, NAME, kernel=kernel, generation=generation, **self.keys)
 
     def ask(self, word: str, **options: str) -> Said:
         """One word of the command line; `of` stands for from."""

@@ -11,6 +11,7 @@ from pipeline.project import Project
 from pipeline.recipe import DISKS
 from pipeline.spec import Spec
 from pipeline.xen.render import render_xl, render_xm
+from tests import whole_disk
 
 DISK_MIB = 32
 ABIS = ("6.1.0-1-test", "6.1.0-2-test", "6.1.0-3-test")
@@ -55,10 +56,14 @@ def make_artifact(
     (tree / "etc/hostname").write_text(f"{name} {generation}\n")
     subprocess.run(["tar", "-C", tree / "usr", "-xf", kernel.folder / "modules.tar"], check=True)
     make = ["mke2fs", "-q", "-F", "-t", spec.fs, "-b", "4096", "-d", str(tree)]
-    subprocess.run([*make, folder / "disk.img", f"{DISK_MIB}M"], check=True)
+    root = folder / ("root.part" if spec.is_whole else "disk.img")
+    subprocess.run([*make, root, f"{DISK_MIB}M"], check=True)
     subprocess.run(["rm", "-r", tree], check=True)
-    with open(folder / "swap.img", "wb") as stream:
-        stream.truncate(4 << 20)
+    if spec.is_whole:
+        whole_disk.lay(root, folder / "disk.img")
+    else:
+        with open(folder / "swap.img", "wb") as stream:
+            stream.truncate(4 << 20)
     for part in spec.parts:
         if part.is_shared and part.owner == name:
             with open(folder / f"disk-{part.name}.img", "wb") as stream:
@@ -99,12 +104,16 @@ def hostname_in(disk: Path) -> str:
 
 def is_clean(disk: Path) -> bool:
     """Whether e2fsck finds nothing to do."""
-    done = subprocess.run(["e2fsck", "-f", "-n", disk], capture_output=True, check=False)
+    words = ["e2fsck", "-f", "-n", whole_disk.name_of(disk)]
+    done = subprocess.run(words, capture_output=True, check=False)
     return done.returncode == 0
 
 
 def _debugfs(disk: Path, request: str) -> str:
     done = subprocess.run(
-        ["debugfs", "-R", request, disk], capture_output=True, text=True, check=True
+        ["debugfs", "-R", request, whole_disk.name_of(disk)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout

@@ -18,6 +18,7 @@ import pytest
 from pipeline.dom0.layout import Layout
 from pipeline.namespace import is_root
 from tests.conftest import ROOT, require
+from tests.host.dom0_bench import LifeBench
 from tests.host.small_artifact import (
     ABIS,
     DISK_MIB,
@@ -27,6 +28,7 @@ from tests.host.small_artifact import (
     make_kernel,
     modules_in,
 )
+from tests.whole_disk import is_sound
 from tests.workshop import Outcome, Workshop
 
 pytestmark = pytest.mark.integration
@@ -329,6 +331,40 @@ def test_resize_both_ways_but_never_below_the_content(installed: Place) -> None:
     assert "is not a size" in installed.refused(2, "resize", f"name={NAME}", "size=4X")
     # nothing of a guest's is lost: what was written since was ours
     installed.demand("remove", f"name={NAME}")
+
+
+def test_the_life_of_a_whole_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = LifeBench(tmp_path / "work", type="pvh", boot="grub", disk="whole")
+    monkeypatch.setenv("DOMU_ROOT", str(bench.root))
+    bench.demand("install", unproven="yes")
+    assert NAME in bench.demand("list-guests")
+    assert "32 MiB, nothing to do" in bench.demand("resize", size="32M")
+    assert "48 MiB" in bench.demand("resize", size="48M")
+    assert (bench.disk().stat().st_size >> 20, is_sound(bench.disk())) == (51, True)
+    assert "files need" in bench.refused("resize", size="2M").brief
+    bench.make_artifact(ABIS[0], "two")
+    bench.demand("rebuild", of=str(bench.artifact), unproven="yes")
+    for generation, named in ((1, f"{NAME} one"), (2, f"{NAME} two")):
+        disk = bench.disk(generation)
+        assert hostname_in(disk) == named
+        assert (disk.stat().st_size >> 20, is_sound(disk), is_clean(disk)) == (51, True, True)
+    assert "upgrade it in the guest" in bench.demand("refresh")
+    bench.demand("rebuild", undo="yes")
+    assert hostname_in(bench.disk()) == f"{NAME} one"
+    bench.demand("remove", yes="yes")
+    assert not bench.disk().exists()
+
+
+def test_a_whole_disk_that_its_guest_partitioned_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = LifeBench(tmp_path / "work", type="pvh", boot="grub", disk="whole")
+    monkeypatch.setenv("DOMU_ROOT", str(bench.root))
+    bench.demand("install", unproven="yes")
+    with open(bench.disk(), "r+b") as stream:
+        stream.seek(520)
+        stream.write(b"\xff")
+    assert "header is damaged" in bench.refused("resize", size="48M").brief
 
 
 def test_a_rebuild_and_its_undo(installed: Place) -> None:

@@ -26,12 +26,14 @@ from tests.host.dom0_bench import LifeBench
 from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.host.small_artifact import (
     ABIS,
+    SmallKernel,
     hostname_in,
     is_clean,
     make_artifact,
     make_kernel,
     modules_in,
 )
+from tests.whole_disk import is_sound
 
 pytestmark = pytest.mark.integration
 NAME = "web1"
@@ -99,6 +101,7 @@ def look(root: Path) -> State:
             size = f"{path.stat().st_size >> 20} MiB"
             content = f"{size} {hostname_in(path)} {sorted(modules_in(path).items())}"
             assert is_clean(path), f"{path} is not clean"
+            assert is_sound(path), f"the partition table of {path}"
             found.add((name, content))
         elif path.parent.name == "installed":
             found.add((name, "a record"))
@@ -183,6 +186,10 @@ def bench(tmp_path: Path) -> Bench:
         kernel = make_kernel(work / abi, abi)
         (work / f"from-{abi}" / NAME).mkdir(parents=True)
         make_artifact(work / f"from-{abi}" / NAME, NAME, kernel=kernel, generation=abi)
+    (work / "whole" / NAME).mkdir(parents=True)
+    kernel = SmallKernel(work / ABIS[0], ABIS[0])
+    keys = {"type": "pvh", "boot": "grub", "disk": "whole"}
+    make_artifact(work / "whole" / NAME, NAME, kernel=kernel, generation="whole", **keys)
     (work / "same-abi").mkdir()
     make_kernel(work / "same-abi", ABIS[0], flavour="security")
     return Bench(work, tmp_path / "root")
@@ -202,10 +209,17 @@ def test_remove(bench: Bench, tmp_path: Path) -> None:
     assert kill_everywhere(bench, tmp_path, bench.remove) > 5
 
 
-def test_resize(bench: Bench, tmp_path: Path) -> None:
-    bench.install(f"from-{ABIS[0]}")
-    kill_everywhere(bench, tmp_path, lambda: bench.resize("48M"))
-    kill_everywhere(bench, tmp_path, lambda: bench.resize("24M"))
+@pytest.mark.parametrize("disk", ["filesystem", "whole"])
+def test_resize(bench: Bench, tmp_path: Path, disk: str) -> None:
+    bench.install(f"from-{ABIS[0]}" if disk == "filesystem" else disk)
+    is_whole = disk == "whole"
+    kill_everywhere(bench, tmp_path, lambda: bench.resize("48M"), checks_boot=not is_whole)
+    kill_everywhere(bench, tmp_path, lambda: bench.resize("24M"), checks_boot=not is_whole)
+
+
+def test_install_and_rebuild_of_a_whole_disk(bench: Bench, tmp_path: Path) -> None:
+    kill_everywhere(bench, tmp_path, lambda: bench.install("whole"), checks_boot=False)
+    kill_everywhere(bench, tmp_path, lambda: bench.rebuild("whole"), checks_boot=False)
 
 
 def test_rebuild(bench: Bench, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,13 @@ from pipeline.project import Project
 from pipeline.storage import lvm
 from pipeline.storage.disks import INSTALLED_TAG
 from pipeline.storage.leftovers import find_leftovers, remove_leftovers
+from pipeline.storage.root_place import find_root
 from pipeline.storage.transaction import recover_all
 from pipeline.xen import xl
 from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.host.small_artifact import ABIS, hostname_in, is_clean, make_artifact, make_kernel
 from tests.lvm.inside.conftest import FIRST, GROUP, STRIDE
+from tests.whole_disk import is_sound
 
 NAME = "web1"
 
@@ -31,13 +34,13 @@ NAME = "web1"
 class Host:
     """Artifacts, and a host's folder below which everything but the volumes is."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, **keys: str) -> None:
         self.work, self.layout = work, Layout(work / "root")
         for abi in ABIS[:2]:
             kernel = make_kernel(work / abi, abi)
             artifact = work / f"from-{abi}" / NAME
             artifact.mkdir(parents=True)
-            make_artifact(artifact, NAME, kernel=kernel, generation=abi)
+            make_artifact(artifact, NAME, kernel=kernel, generation=abi, **keys)
 
     def plan(self, abi: str, group: str = GROUP) -> install.Plan:
         source = read_source(self.work / f"from-{abi}" / NAME, name=NAME)
@@ -112,6 +115,33 @@ def test_a_life_in_a_volume_group(host: Host) -> None:
     host.remove()
     assert volumes() == []
     assert not host.layout.config(NAME).exists()
+
+
+def test_a_whole_disk_in_a_volume_group(tmp_path: Path) -> None:
+    """Grown and made smaller within its partition table, killed at some commands."""
+    host = Host(tmp_path, type="pvh", boot="grub", disk="whole")
+    host.install(ABIS[0])
+    sizes = {}
+    for asked in ("48M", "36M"):
+        for at in range(FIRST, 200, 4 * STRIDE):
+            before = host.disk()
+            status = run_and_kill(partial(host.resize, asked), at, calls=("replace",))
+            assert is_clean(host.disk())
+            recover_all(site_of(host.layout))
+            assert (is_clean(host.disk()), is_sound(host.disk())) == (True, True)
+            assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
+            if status == SURVIVED or host.disk() != before:
+                break
+        host.resize(asked)
+        volume = lvm.find_volume(run, GROUP, host.disk().name)
+        assert volume is not None
+        sizes[asked] = volume.size >> 20, find_root(volume.path, is_whole=True).size >> 20
+    assert sizes == {"48M": (51, 48), "36M": (39, 36)}
+    host.rebuild(ABIS[1])
+    assert hostname_in(host.disk()) == f"{NAME} {ABIS[1]}"
+    assert is_sound(host.disk())
+    host.remove()
+    assert volumes() == []
 
 
 def test_what_cannot_be_is_refused_before_anything_is_made(host: Host) -> None:

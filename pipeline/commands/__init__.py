@@ -494,6 +494,6 @@ GROUPS = {
     "what is kept: the store, the package cache, locks": STORE,
     "a site: a folder of your own; xen-tools' own lines": SITE + XEN_TOOLS,
     "mirrors, the caching proxy, releases": MIRRORS,
-    "many machines; pools of XCP-ng and XenServer": FLEET,
+    "many machines, pools of XCP-ng": FLEET,
 }
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

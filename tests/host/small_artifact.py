@@ -1,6 +1,8 @@
 """An artifact folder as the stage config leaves one, with a real but small ext4 disk."""
 
 import json
+import os
+import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +10,10 @@ from pathlib import Path
 from pipeline.artifact.sums import write_sums
 from pipeline.guest.domains import domain_of
 from pipeline.project import Project
+from pipeline.proof.readiness import read_built_spec
 from pipeline.recipe import DISKS
 from pipeline.spec import Spec
+from pipeline.storage.images import identity_uuid
 from pipeline.xen.render import render_xl, render_xm
 from tests import whole_disk
 
@@ -117,3 +121,30 @@ def _debugfs(disk: Path, request: str) -> str:
         check=True,
     )
     return done.stdout
+
+
+def put_in_partition(folder: Path, tree: Path) -> None:
+    """Make the artifact's disks one disk with a table, the root file system in a partition."""
+    spec = read_built_spec(folder, folder.name)
+    root = next(part for part in spec.parts if part.is_root)
+    for name, text in (("etc/fstab", "/dev/xvda1 / ext4 defaults 0 1\n"), ("etc/os-release", "")):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "usr/bin/tool").write_bytes(os.urandom(3 << 20))
+    (tree / "bin").symlink_to("usr/bin")
+    disk, part = folder / "disk.img", folder.parent / "part.img"
+    make = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", identity_uuid(spec, root), "-d", str(tree)]
+    subprocess.run([*make, part, "38M"], check=True)
+    with open(disk, "wb") as stream:
+        entry = struct.pack("<B3xB3xII", 0x80, 0x83, 2048, 38 * 2048)
+        stream.write(bytes(446) + entry + bytes(48) + b"\x55\xaa")
+        stream.truncate(40 << 20)
+    write = ["dd", f"if={part}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc,sparse"]
+    subprocess.run(write, check=True, capture_output=True)
+    part.unlink()
+    config = folder / f"{folder.name}.cfg"
+    lines = config.read_text().splitlines()
+    config.write_text("\n".join(line for line in lines if "swap.img" not in line) + "\n")
+    (folder / "swap.img").unlink()
+    write_sums(folder, disks=DISKS)

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tarfile
@@ -19,12 +18,10 @@ import pytest
 
 from pipeline.artifact.sums import write_sums
 from pipeline.formats.xva_reader import read_xva
-from pipeline.proof.readiness import read_built_spec
 from pipeline.recipe import DISKS
-from pipeline.storage.images import identity_uuid
 from tests.adopted import read_tar
 from tests.conftest import ROOT, require
-from tests.host.small_artifact import make_artifact, make_kernel
+from tests.host.small_artifact import make_artifact, make_kernel, put_in_partition
 from tests.workshop import Outcome, Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -64,32 +61,6 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_artifact(folder, name, kernel=kernel)
     put_in_partition(root / "output/guests/whole1", root / "tree")
     return root / "output"
-
-
-def put_in_partition(folder: Path, tree: Path) -> None:
-    spec = read_built_spec(folder, "whole1")
-    root = next(part for part in spec.parts if part.is_root)
-    for name, text in (("etc/fstab", "/dev/xvda1 / ext4 defaults 0 1\n"), ("etc/os-release", "")):
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_text(text)
-    (tree / "usr/bin").mkdir(parents=True)
-    (tree / "usr/bin/tool").write_bytes(os.urandom(3 * MIB))
-    (tree / "bin").symlink_to("usr/bin")
-    disk, part = folder / "disk.img", folder.parent / "part.img"
-    make = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", identity_uuid(spec, root), "-d", str(tree)]
-    subprocess.run([*make, part, "38M"], check=True)
-    with open(disk, "wb") as stream:
-        entry = struct.pack("<B3xB3xII", 0x80, 0x83, 2048, 38 * 2048)
-        stream.write(bytes(446) + entry + bytes(48) + b"\x55\xaa")
-        stream.truncate(40 * MIB)
-    write = ["dd", f"if={part}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc,sparse"]
-    subprocess.run(write, check=True, capture_output=True)
-    part.unlink()
-    config = folder / "whole1.cfg"
-    lines = config.read_text().splitlines()
-    config.write_text("\n".join(line for line in lines if "swap.img" not in line) + "\n")
-    (folder / "swap.img").unlink()
-    write_sums(folder, disks=DISKS)
 
 
 @pytest.fixture

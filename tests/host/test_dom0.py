@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.dom0.layout import Layout
 from pipeline.namespace import is_root
+from pipeline.storage.root_place import find_root
 from tests.conftest import ROOT, require
 from tests.host.dom0_bench import LifeBench
 from tests.host.small_artifact import (
@@ -353,6 +354,26 @@ def test_the_life_of_a_whole_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert hostname_in(bench.disk()) == f"{NAME} one"
     bench.demand("remove", yes="yes")
     assert not bench.disk().exists()
+
+
+def test_a_whole_disk_of_which_a_partition_is_mounted_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(is_root(), "mounts a file system")
+    bench = LifeBench(tmp_path / "work", type="pvh", boot="grub", disk="whole")
+    monkeypatch.setenv("DOMU_ROOT", str(bench.root))
+    bench.demand("install", unproven="yes")
+    point = tmp_path / "mounted"
+    point.mkdir()
+    place = find_root(bench.disk(), is_whole=True)
+    options = ",".join(("ro", "noload", *place.mount_options))
+    subprocess.run(["mount", "-o", options, place.disk, point], check=True)
+    try:
+        assert "/dev/loop" in bench.refused("resize", size="48M").brief
+        assert "/dev/loop" in bench.refused("remove", yes="yes").brief
+    finally:
+        subprocess.run(["umount", point], check=True)
+    bench.demand("remove", yes="yes")
 
 
 def test_a_whole_disk_that_its_guest_partitioned_is_left_alone(

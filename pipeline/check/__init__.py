@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.artifact.sums import DISK_SUMS, SUMS, digest_as, read_sums
-from pipeline.check import access, configuration, contents, kernels, network, system
+from pipeline.check import access, boot_disk, configuration, contents, kernels, network, system
 from pipeline.check.contents import check_sums
 from pipeline.check.facts import Facts, read_facts, require_artifact
 from pipeline.console.answer import ANSWER
@@ -33,6 +33,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     *configuration.CHECKS,
     *kernels.CHECKS,
     *contents.CHECKS[1:],
+    *boot_disk.CHECKS,
 )
 
 # of a tree that was adopted nobody says what is installed, nor how it is set up
@@ -64,7 +65,9 @@ def check_guest(recipe: Recipe, spec: Spec, *, as_json: bool = False) -> None:
 
 def examine(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list[Finding]:
     """What every check says, in order. Raises what require_artifact and read_facts do."""
-    require_tools(TOOLS | ({"qemu-img": "qemu-utils"} if spec.format != "raw" else {}))
+    more = {"qemu-img": "qemu-utils"} if spec.format != "raw" else {}
+    more |= {"mcopy": "mtools"} if spec.is_whole else {}
+    require_tools(TOOLS | more)
     disk = require_artifact(recipe.project, spec)
     root = recipe.project.scratch
     root.mkdir(parents=True, exist_ok=True)

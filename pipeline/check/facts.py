@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.artifact.record import read_record
 from pipeline.check.boot_files import BootFiles, read_boot_files
+from pipeline.check.built_disk import WholeDisk, read_whole_disk
 from pipeline.check.image import FileSystem, ImageReader, read_file_system
 from pipeline.check.tree import Tree
 from pipeline.errors import CommandFailed, Finding, Level, PipelineError, VerificationError
@@ -21,6 +22,7 @@ from pipeline.storage.disks import Target, targets_of
 from pipeline.storage.ext import ExtImage
 from pipeline.storage.images import find_backing
 from pipeline.storage.in_use import refuse_if_used
+from pipeline.storage.root_place import Place
 from pipeline.storage.written import read_times
 from pipeline.walls.cage import caged_reader
 
@@ -45,7 +47,7 @@ class Facts:
     `machine_ids` are those of the other guests. `keys` are those of the spec that the artifact
     depends on. `written` names the disks that changed since they were built. `unread` says what of
     the image could not be read. `golden` is what a copy-on-write disk rests on. `secret` is root's
-    password where the builder can read it.
+    password where the builder can read it. `whole` is what a whole disk has around its root.
     """
 
     spec: Spec
@@ -62,6 +64,7 @@ class Facts:
     written: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
     golden: Golden | None = None
+    whole: WholeDisk | None = None
     secret: bytes = field(default=b"", repr=False)
 
     @property
@@ -127,29 +130,36 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
     targets = targets_of(spec, project)
     golden = _find_golden(disk, folder, spec)
     raw = raw_image(disk, work, spec, [golden.path] if golden else [])
+    whole = read_whole_disk(raw, spec, work) if spec.is_whole else None
+    place = whole.place_of(raw) if whole else Place(disk=raw)
     zone = f"/usr/share/zoneinfo/{spec.timezone}".rpartition("/")[0]
-    with ExtImage(raw) as image:
+    with ExtImage(raw, offset=place.offset) as image:
         reader = ImageReader(image)
         tree = reader.read_tree([zone])
         boot = read_boot_files(spec, folder, tree, reader)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     sizes |= {target.path.name: _size_of(target.path) for target in targets}
     sizes[disk.name] = _size_of(raw)
+    swap_page = b"".join(_first_page(one.path) for one in targets if one.part.is_swap)
+    if whole and whole.swap:
+        sizes["swap.img"] = whole.swap.size
+        swap_page = _first_page(raw, whole.swap.start)
     return Facts(
         spec=spec,
         project=project,
         folder=folder,
         tree=tree,
-        file_system=read_file_system(raw),
+        file_system=read_file_system(place),
         boot=boot,
         texts=_read_texts(folder),
         sizes=sizes,
-        swap_page=b"".join(_first_page(one.path) for one in targets if one.part.is_swap),
+        swap_page=swap_page,
         machine_ids=_other_machine_ids(project, spec.name),
         keys=frozenset(recipe.keys_of("config")) - INDIFFERENT,
         written=_written_disks(project, folder, spec.name),
         unread=tuple(reader.faults),
         golden=golden,
+        whole=whole,
         secret=_read_secret(project, spec),
     )
 
@@ -211,10 +221,11 @@ def _size_of(path: Path) -> int:
         return stream.seek(0, os.SEEK_END)
 
 
-def _first_page(swap: Path) -> bytes:
+def _first_page(swap: Path, start: int = 0) -> bytes:
     if not is_disk(swap):
         return b""
     with open(swap, "rb") as stream:
+        stream.seek(start)
         return stream.read(_SWAP_PAGE)
 
 

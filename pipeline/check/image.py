@@ -14,6 +14,7 @@ from pipeline.check.tree import Node, Tree
 from pipeline.errors import VerificationError
 from pipeline.process import run
 from pipeline.storage.ext import DamagedImage, ExtImage, Inode
+from pipeline.storage.root_place import Place
 from pipeline.walls.cage import caged_reader
 
 MIB = 1 << 20
@@ -185,14 +186,14 @@ class ImageReader:
             self._faults.append(fault)
 
 
-def read_file_system(image: Path) -> FileSystem:
+def read_file_system(place: Place) -> FileSystem:
     """The superblock's facts, and e2fsck's opinion of the whole (-n: it changes nothing)."""
-    header = _ask(image, ["dumpe2fs", "-h", image])
+    header = _ask(place.disk, ["dumpe2fs", "-h", place.name])
     fields = dict(re.findall(r"^([^:\n]+):[ \t]+(.*)$", header, re.MULTILINE))
     counts = [fields.get("Block count", ""), fields.get("Block size", "")]
     if not all(count.isdecimal() for count in counts):
         return FileSystem(features=frozenset(), uuid="", size=0, faults="no ext file system")
-    words = _ask(image, ["e2fsck", "-f", "-n", image])
+    words = _ask(place.disk, ["e2fsck", "-f", "-n", place.name])
     faults = [line for line in words.splitlines() if _is_fault(line)]
     if not faults and not _ENDED.search(words):
         faults = ["e2fsck did not come to its end"]

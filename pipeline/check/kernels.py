@@ -12,6 +12,7 @@ from pipeline.check.network import network_names
 from pipeline.check.system import find_gettys
 from pipeline.check.tree import Tree
 from pipeline.errors import Finding
+from pipeline.guest.identity import name_device
 from pipeline.mirror.stanzas import find_stanzas
 from pipeline.spec.domain import command_line
 from pipeline.xen.bootability import BootFacts, lint
@@ -71,7 +72,8 @@ def check_modules(facts: Facts) -> Iterator[Finding]:
 
 def _check_menus(facts: Facts, kernels: list[str]) -> Iterator[Finding]:
     """Both menus boot every kernel that is installed, and tell it what the spec says."""
-    args = f"root={facts.spec.root_device} {command_line(facts.spec)}"
+    root = next(part for part in facts.spec.parts if part.is_root)
+    args = f"root={name_device(facts.spec, root)} {command_line(facts.spec)}"
     for path, parse in MENUS.items():
         try:
             entries = parse(facts.tree.text(path)).entries
@@ -151,8 +153,8 @@ def read_boot_facts(facts: Facts) -> BootFacts:
         initrd_size=facts.boot.initrd_size,
         kernel_config=built_in_config(tree, kernel.release) if kernel else None,
         fstab=tree.text("/etc/fstab"),
-        # systemd makes the getty of an adopted tree by itself, where console= says so
-        gettys=None if spec.adopted else find_gettys(tree, spec.init),
+        # systemd makes the getty of an adopted tree, and a whole disk's, where console= says so
+        gettys=None if spec.adopted or spec.is_whole else find_gettys(tree, spec.init),
         menus={path: tree.text(path) for path in tree.glob("/boot/grub/*") if tree.text(path)},
         files=frozenset(tree.glob("/boot/*")),
         root_fs=journalled if "has_journal" in features else "ext2",

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.image import MOST_FILE
 from pipeline.check.tree import Tree
 from pipeline.errors import Finding
+from pipeline.guest.identity import name_device
 from pipeline.mirror.stanzas import find_stanzas, read_fields, read_stanzas
 from pipeline.spec import Spec
 
@@ -94,8 +96,14 @@ def find_gettys(tree: Tree, init: str) -> tuple[str, ...]:
 
 
 def check_console(facts: Facts) -> Iterator[Finding]:
-    """A6: exactly one login on the Xen console."""
+    """A6: exactly one login on the Xen console; a whole disk's are where the kernel's are."""
     device = facts.spec.console
+    if facts.spec.is_whole and facts.spec.init == "systemd":
+        path = "/usr/lib/systemd/system-generators/systemd-getty-generator"
+        masked = facts.tree.target(f"/etc/systemd/system-generators/{PurePosixPath(path).name}")
+        faults = [f"masked: {masked}"] if masked else []
+        yield judge("A6", f"{device} getty", faults, ok="systemd-getty-generator makes it")
+        return
     gettys = [
         line
         for line in find_gettys(facts.tree, facts.spec.init)
@@ -104,7 +112,8 @@ def check_console(facts: Facts) -> Iterator[Finding]:
     if facts.spec.init == "sysvinit":
         form = rf"\w{{1,4}}:2345:respawn:/sbin/getty (38400|-h -L) {device}( 115200 ansi)?"
         expected = f"1:2345:respawn:/sbin/getty 38400 {device}"
-        sound = len(gettys) == 1 and re.fullmatch(form, gettys[0]) is not None
+        is_usual = facts.spec.is_whole or re.fullmatch(form, "".join(gettys)) is not None
+        sound = len(gettys) == 1 and is_usual
     else:
         expected = f"serial-getty@{device}.service"
         sound = gettys == [expected]
@@ -132,10 +141,13 @@ def check_devices(facts: Facts) -> Iterator[Finding]:
     yield judge("A11", "mount points", faults, ok=" ".join(points))
     lines = [line.split() for line in tree.text("/etc/fstab").splitlines() if line[:1] != "#"]
     mounts = {words[1]: words for words in lines if len(words) > 3 and words[2] != "swap"}
+    devices = {
+        part.fs if part.is_swap else part.mountpoint: name_device(spec, part) for part in spec.parts
+    }
     root = " ".join(mounts.get("/", [])[:3])
-    yield compare("A11", "fstab root", expected=f"{spec.root_device} / {spec.fs}", seen=root)
+    yield compare("A11", "fstab root", expected=f"{devices['/']} / {spec.fs}", seen=root)
     swaps = [words[0] for words in lines if len(words) > 3 and words[2] == "swap"]
-    expected = spec.swap_device if spec.swap_mib else "none"
+    expected = devices.get("swap", "none")
     yield compare("A11", "fstab swap", expected=expected, seen=" ".join(swaps) or "none")
     yield judge(
         "A11",

@@ -19,6 +19,7 @@ from pipeline.guest.network import network_files
 from pipeline.guest.passwords import replace_root_password
 from pipeline.guest.replication_files import replication_files
 from pipeline.spec import Spec, read_authorized_keys
+from pipeline.spec.devices import Part
 from pipeline.storage.ext import IdentityFile
 from pipeline.storage.images import identity_uuid
 
@@ -117,11 +118,16 @@ def render_hosts(spec: Spec) -> str:
     return "\n".join(lines) + "\n"
 
 
+def name_device(spec: Spec, part: Part) -> str:
+    """What fstab calls it: the guest's device, on a whole disk the file system's UUID."""
+    return f"UUID={identity_uuid(spec, part)}" if spec.is_whole else part.node
+
+
 def render_fstab(spec: Spec) -> str:
     """/etc/fstab: file systems, swap, and where udev does not mount them pts and shm."""
     lines = []
     for part in spec.parts:
-        device = f"UUID={identity_uuid(spec, part)}" if spec.is_whole else part.node
+        device = name_device(spec, part)
         if part.is_swap:
             lines.append(f"{device} none swap {part.options} 0 0")
             continue

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.check.built_disk import find_root
 from pipeline.check.facts import raw_image
 from pipeline.errors import PipelineError
 from pipeline.mirror.stanzas import read_stanzas
@@ -81,7 +82,9 @@ def opened_disk(folder: Path, guest: str, work: Path) -> Iterator[ExtImage]:
     disks = [path for path in sorted(folder.glob("disk.*")) if stat.S_ISREG(path.lstat().st_mode)]
     if not disks or spec.clone == "cow":
         raise PipelineError("the disk is not in its folder")
-    with ExtImage(raw_image(disks[0], work, spec)) as image:
+    raw = raw_image(disks[0], work, spec)
+    offset = find_root(raw, spec).start if spec.is_whole else 0
+    with ExtImage(raw, offset=offset) as image:
         yield image
 
 

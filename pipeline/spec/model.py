@@ -185,11 +185,6 @@ class Spec(
         return self._node(1)
 
     @property
-    def swap_device(self) -> str:
-        """The swap disk's name in the guest, if it has one."""
-        return self._node(2)
-
-    @property
     def linux(self) -> tuple[int, ...]:
         """The version of the kernel that boots, as far as its name tells; else the suite's."""
         named = linux_of(self.kernel)

@@ -72,13 +72,13 @@ class Inode:
 
 
 class ExtImage:
-    """Reads one image, a file or a device; close it, or use it as a context.
+    """Reads one image, a file or a device, from `offset` on; close it, or use it as a context.
 
     Whatever cannot be read raises DamagedImage.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._name = path.name
+    def __init__(self, path: Path, *, offset: int = 0) -> None:
+        self._name, self._start = path.name, offset
         self._folders: dict[int, dict[str, int]] = {}
         self._room = MOST_ENTRIES
         self.odd_names: set[str] = set()
@@ -299,7 +299,7 @@ class ExtImage:
     def _pread(self, at: int, size: int) -> bytes:
         content = b""
         if at < 1 << 62:
-            content = os.pread(self._handle, size, at)
+            content = os.pread(self._handle, size, self._start + at)
         if len(content) < size:
             raise self._damaged(f"it names byte {at}, which is behind its end")
         return content

@@ -9,6 +9,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 SECTOR = 512
 MIB = 1 << 20
@@ -110,3 +111,37 @@ def _decode(table: bytes) -> Iterator[Entry]:
                 size=(last - first + 1) * SECTOR,
                 attributes=attributes,
             )
+
+
+def find_faults(disk: IO[bytes]) -> list[str]:
+    """What is wrong with the table of a disk: the guard, both headers, their checksums."""
+    last = disk.seek(0, 2) // SECTOR - 1
+    guard = _read(disk, 0, SECTOR)
+    is_guarded = guard[510:] == b"\x55\xaa" and guard[450] == 0xEE
+    faults = [] if is_guarded else ["no protective MBR"]
+    tables = []
+    for name, own, other in (("first", 1, last), ("second", last, 1)):
+        header = _read(disk, own, _HEADER)
+        if header[:8] != b"EFI PART":
+            faults.append(f"no {name} header")
+            continue
+        told, mine, backup = struct.unpack_from("<I4xQQ", header, 16)
+        at, count, width, checksum = struct.unpack_from("<QIII", header, 72)
+        if zlib.crc32(header[:16] + bytes(4) + header[20:]) != told:
+            faults.append(f"checksum of the {name} header")
+        elif (mine, backup) != (own, other):
+            faults.append(f"the {name} header names sectors {mine} and {backup}")
+        elif (count, width) != (_ENTRIES, _ENTRY):
+            faults.append(f"the {name} header has {count} entries of {width} bytes")
+        else:
+            tables.append(_read(disk, min(at, last), _ENTRIES * _ENTRY))
+            if zlib.crc32(tables[-1]) != checksum:
+                faults.append(f"checksum of the {name} table")
+    if tables[1:] and tables[0] != tables[1]:
+        faults.append("the two tables differ")
+    return faults
+
+
+def _read(disk: IO[bytes], sector: int, size: int) -> bytes:
+    disk.seek(sector * SECTOR)
+    return disk.read(size).ljust(size, b"\0")

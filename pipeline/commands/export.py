@@ -58,12 +58,12 @@ class _Target:
 
     def path(self, part: str = "") -> Path:
         """The file of a disk: web1.qcow2, web1-swap.qcow2."""
-        stem, dot, end = self.name.partition(".")
-        return self.folder / (f"{stem}-{part}{dot}{end}" if part else self.name)
+        name = Path(self.name)
+        return self.folder / (f"{name.stem}-{part}{name.suffix}" if part else name)
 
     def beside(self, end: str) -> Path:
         """Another file of the same stem."""
-        return self.folder / f"{self.name.partition('.')[0]}{end}"
+        return self.folder / f"{Path(self.name).stem}{end}"
 
 
 def export(recipe: Recipe, _specs: object, asked: Export) -> None:

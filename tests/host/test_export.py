@@ -189,9 +189,9 @@ def test_what_is_there_is_kept(bench: Bench) -> None:
 
 
 def test_a_file_may_be_named(bench: Bench) -> None:
-    bench.export("bare1", "qcow2", f"to={bench.to}/other.disk")
+    bench.export("bare1", "qcow2", f"to={bench.to}/other.net.disk")
     names = {path.name for path in bench.to.iterdir()}
-    assert names == {"other.disk", "other-swap.disk", "SHA256SUMS"}
+    assert names == {"other.net.disk", "other.net-swap.disk", "SHA256SUMS"}
     outcome = bench.export("bare1", "qcow2", f"to={bench.to}/none/other")
     assert outcome.code == 2
     assert "no such folder" in outcome.said

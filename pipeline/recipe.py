@@ -414,18 +414,18 @@ class Recipe:
             scratch = stack.enter_context(scratch_folder(root, name, mode=mode))
             started = time.monotonic()
             job = Job(
-                view,
-                record,
-                self.project,
-                scratch,
-                log,
-                artifacts,
-                self.options.replace,
+                *(view, record, self.project, scratch, log, artifacts, self.options.replace),
                 "" if stage.is_shared else self.root_hashes.get(spec.name, ""),
                 state.taken,
+                self.build_beside,
             )
             stage.build(job)
             self._publish(stage, state, job, time.monotonic() - started)
+
+    def build_beside(self, stage: Stage, own: Spec) -> Path:
+        """The folder of what is of no guest, built by a spec of its own."""
+        other = Recipe(self.project, (*self.stages.values(), stage), options=self.options)
+        return other.build(stage.name, own).folder
 
     def _open_upstream(self, stage: Stage, spec: Spec, stack: ExitStack) -> dict[str, Path]:
         """The folders of all earlier stages, verified, and kept from removal by `stack`."""

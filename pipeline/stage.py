@@ -30,6 +30,10 @@ def _never_stale(_artifact: Path, _spec: Spec) -> str:
     return ""
 
 
+def _nothing_beside(stage: Stage, _spec: Spec) -> Path:
+    raise AssertionError(f"nobody builds {stage.name} here")
+
+
 def _no_other(_spec: Spec) -> Stage | None:
     return None
 
@@ -119,6 +123,7 @@ class Job:
 
     `spec` raises UndeclaredKey for a key that the stage has not declared; `record` has every key
     with its value, to be written down. `root_hash` is that of a password that was asked for.
+    `beside` builds what is of no guest, where some guests alone want it; returns its folder.
     """
 
     spec: Spec
@@ -130,6 +135,7 @@ class Job:
     may_replace: bool = False
     root_hash: str = field(default="", repr=False)
     taken: Mapping[str, Taken] = field(default_factory=dict)
+    beside: Callable[[Stage, Spec], Path] = _nothing_beside
 
     def upstream(self, stage: str) -> Path:
         """The artifact folder of an earlier stage."""

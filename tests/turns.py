@@ -37,6 +37,8 @@ STORIES = {
         "a guest on DRBD of two hosts",
         "two guests on one disk",
         "a guest proven by a fleet's worker",
+        "one image, four boots",
+        "UEFI under Xen",
         "a disk that two guests replicate",
     ),
     "fleet": (

@@ -17,10 +17,11 @@ from pipeline.errors import PipelineError, UsageError, VerificationError
 from pipeline.files import digest_file, read_bytes, read_table
 from pipeline.locks import is_locked, locked
 from pipeline.project import Project
+from pipeline.spec.domain import FIRMWARE_FILE
 from pipeline.storage.images import TOOLS, find_backing
 from pipeline.store.store import Store, read_buildinfo
 from pipeline.xen import xl, xm
-from pipeline.xen.boot import Direct
+from pipeline.xen.boot import Direct, Firmware
 from pipeline.xen.domain import Domain
 
 # the first line of what the renderers write
@@ -47,6 +48,13 @@ class Source:
     @property
     def is_kernel_inside(self) -> bool:
         return not isinstance(self.domain.boot, Direct)
+
+    @property
+    def firmware(self) -> Path | None:
+        """The UEFI firmware that the guest brings, None for one that is the host's."""
+        boot = self.domain.boot
+        has_own = isinstance(boot, Firmware) and boot.path
+        return self.folder / FIRMWARE_FILE if has_own else None
 
     @property
     def abi(self) -> str:
@@ -77,6 +85,7 @@ def read_source(folder: Path, *, name: str, toolstack: str = "xl") -> Source:
             "spec.json",
             *PARTS,
             *(Path(disk.target).name for disk in domain.hard_disks),
+            *([FIRMWARE_FILE] if isinstance(domain.boot, Firmware) and domain.boot.path else ()),
         )
         _require_listed(folder, used, {*files, *disks}, again)
     except FileNotFoundError as error:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt
 
-from pipeline.commands.options import Guest, NamedPath, Printed, read_path
+from pipeline.commands.options import Guest, NamedPath, Printed, read_path, split_words
 from pipeline.errors import WrongValueError
 from pipeline.foreign.machine_url import SCHEME, read_machine
 from pipeline.spec import values
@@ -28,10 +28,6 @@ def _check_inside(text: str) -> str:
     return "/" + "/".join(filter(None, parts))
 
 
-def _split(value: object) -> object:
-    return tuple(value.split(",")) if isinstance(value, str) else value
-
-
 class Adopt(Guest, Printed):
     """doit adopt."""
 
@@ -48,7 +44,7 @@ class Adopt(Guest, Printed):
         examples=["linux-image-cloud-amd64"],
     )
     without: Annotated[
-        tuple[Annotated[str, BeforeValidator(_check_inside)], ...], BeforeValidator(_split)
+        tuple[Annotated[str, BeforeValidator(_check_inside)], ...], BeforeValidator(split_words)
     ] = Field((), description="Paths that stay there.", examples=["/srv/films,/var/cache"])
     mounts: StrictBool = Field(
         False, description="With a folder: also the file systems that are mounted in it."

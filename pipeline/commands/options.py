@@ -229,6 +229,14 @@ class Login(Printed, Judged):
     )
 
 
+Boot = Literal["own", "all", "pvh", "hvm", "pvh-uefi", "hvm-uefi", "qemu", "qemu-uefi"]
+
+
+def split_words(given: object) -> object:
+    """A list as the command line has it: words with commas between them."""
+    return tuple(given.split(",")) if isinstance(given, str) else given
+
+
 class Prove(Look, ByFleet, Login):
     """doit prove."""
 
@@ -237,6 +245,13 @@ class Prove(Look, ByFleet, Login):
     )
     prove_with: Literal["qemu", "xl"] = Field(
         "qemu", description="An emulated Xen host (qemu), or this machine's own Xen, a dom0 (xl)."
+    )
+    boots: Annotated[tuple[Boot, ...], BeforeValidator(split_words)] = Field(
+        ("own",),
+        description="Ways in which a whole disk is started, one after the other: its own; under Xen"
+        " pvh, hvm, pvh-uefi, hvm-uefi; in plain QEMU qemu (SeaBIOS), qemu-uefi (Debian's OVMF)."
+        " all: without hvm-uefi, which takes too long in emulation.",
+        examples=["all", "pvh,hvm,qemu,qemu-uefi"],
     )
 
 

@@ -1,5 +1,6 @@
 """Guests judged: their images read, themselves booted under real Xen."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.appliance.appliance_proof import prove_appliance
@@ -12,6 +13,8 @@ from pipeline.proof.readiness import find_password_file
 from pipeline.proof.session import Asked
 from pipeline.recipe import Recipe
 from pipeline.spec import Spec
+from pipeline.spec.domain import FIRMWARE_FILE
+from pipeline.stages import firmware
 
 
 def check(recipe: Recipe, spec: Spec, options: Check) -> None:
@@ -23,7 +26,11 @@ def prove(recipe: Recipe, spec: Spec, options: Prove) -> None:
     """Boot the artifact under real Xen; raises VerificationError when a check fails there."""
     password = find_password_file(spec, recipe.project.guests)
     asked = ask(options, password, with_xl=options.prove_with == "xl", as_is=options.prove_as_is)
-    proofs.prove(recipe, spec, asked)
+
+    def make_firmware(of: Spec) -> Path:
+        return recipe.build_beside(firmware.STAGE, firmware.own_spec(of)) / FIRMWARE_FILE
+
+    proofs.prove(recipe, spec, replace(asked, boots=options.boots), make_firmware)
 
 
 def prove_whole(recipe: Recipe, appliance: Appliance, options: Prove) -> None:
@@ -33,6 +40,7 @@ def prove_whole(recipe: Recipe, appliance: Appliance, options: Prove) -> None:
         "prove_long=yes": options.prove_long,
         "prove_netboot": options.prove_netboot is not None,
         "prove_password": options.prove_password is not None,
+        "boots": options.boots != ("own",),
     }
     for words in (words for words, is_asked in of_one.items() if is_asked):
         raise UsageError(

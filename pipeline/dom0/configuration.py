@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.artifact.kernel_folder import KERNEL, RAMDISK
 from pipeline.dom0.inventory import Installed, link_target, marked, read_installed
@@ -20,7 +20,7 @@ from pipeline.files import read_bytes
 from pipeline.storage.steps import Step, find_staged, remove, rename
 from pipeline.storage.transaction import Transaction, write_aside
 from pipeline.xen import specs, xl, xm
-from pipeline.xen.boot import Direct
+from pipeline.xen.boot import Direct, Firmware
 from pipeline.xen.cfg_syntax import quote_string
 from pipeline.xen.domain import Domain
 from pipeline.xen.render import render_xl, render_xm
@@ -120,8 +120,12 @@ def render(domain: Domain, *, toolstack: str, xen: str) -> str:
         raise UsageError(f"{domain.name}: {error}", hint="correct the spec") from error
 
 
-def moved_domain(domain: Domain, targets: Mapping[str, str], kernel: Path | None) -> Domain:
-    """The same domain with its disks at `targets` (vdev to path) and its kernel in a folder."""
+def moved_domain(
+    domain: Domain, targets: Mapping[str, str], kernel: Path | None, firmware: Path | None = None
+) -> Domain:
+    """The same domain with its disks at `targets` (vdev to path), its kernel in a folder, and its
+    UEFI firmware in one.
+    """
     disks = tuple(disk.at(targets.get(disk.vdev, disk.target)) for disk in domain.disks)
     boot = domain.boot
     if isinstance(boot, Direct) and kernel is not None:
@@ -130,6 +134,8 @@ def moved_domain(domain: Domain, targets: Mapping[str, str], kernel: Path | None
             kernel=str(kernel / KERNEL),
             ramdisk=str(kernel / RAMDISK) if boot.ramdisk else None,
         )
+    if isinstance(boot, Firmware) and firmware is not None:
+        boot = replace(boot, path=str(firmware / PurePosixPath(boot.path).name))
     return replace(domain, disks=disks, boot=boot)
 
 

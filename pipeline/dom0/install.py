@@ -21,6 +21,7 @@ from pipeline.dom0.other_host import refuse_running
 from pipeline.dom0.toolstack import Toolstack
 from pipeline.errors import EnvironmentFault, InUseError, UsageError, VerificationError
 from pipeline.preflight import read_xen_caps, refusal_of
+from pipeline.spec.domain import FIRMWARE_FILE
 from pipeline.storage.block_device import write_image
 from pipeline.storage.disks import volume_path
 from pipeline.storage.in_use import refuse_if_used
@@ -198,6 +199,8 @@ def _prepare(
     kernel = None
     if not plan.source.is_kernel_inside:
         kernel = kernels.place_kernel(layout, read_kernel_folder(plan.source.folder))
+    if plan.source.firmware is not None:
+        kernels.place_firmware(layout, plan.source.firmware)
     advance()
     record = _make_record(plan, layout, kernel, word)
     restriction.prepare(change, layout, Grammar(plan.toolstack).domain(record.config_text))
@@ -242,8 +245,9 @@ def render_config(plan: Plan, layout: Layout) -> tuple[Merged, str]:
     kernel = None
     if not source.is_kernel_inside:
         kernel = layout.kernels / read_kernel_folder(source.folder).identity
+    firmware = _firmware_folder(plan, layout)
     targets = {planned.disk.vdev: planned.disk.target for planned in plan.disks}
-    domain = configuration.moved_domain(source.domain, targets, kernel)
+    domain = configuration.moved_domain(source.domain, targets, kernel, firmware)
     if plan.toolstack == "xl":
         domain = restriction.restricted(domain, layout, xen=source.xen)
     rendered = configuration.render(domain, toolstack=plan.toolstack, xen=source.xen)
@@ -254,6 +258,8 @@ def render_config(plan: Plan, layout: Layout) -> tuple[Merged, str]:
     if kernel is not None and before.kernel:
         names = (KERNEL, RAMDISK)
         moves |= {f"{before.kernel}/{name}": f"{kernel}/{name}" for name in names}
+    if firmware is not None and (old := before.origin.get(kernels.FIRMWARE)):
+        moves |= {f"{old}/{FIRMWARE_FILE}": f"{firmware}/{FIRMWARE_FILE}"}
     path, grammar = layout.config(plan.name), Grammar(plan.toolstack)
     texts = {"last": before.rendered, "now": before.config_text, "new": rendered}
     merged = merge(path, grammar, **texts, moves=moves)
@@ -267,10 +273,17 @@ def render_config(plan: Plan, layout: Layout) -> tuple[Merged, str]:
     return merged, rendered
 
 
+def _firmware_folder(plan: Plan, layout: Layout) -> Path | None:
+    firmware = plan.source.firmware
+    return kernels.firmware_folder(layout, firmware) if firmware is not None else None
+
+
 def _make_record(plan: Plan, layout: Layout, kernel: Path | None, word: str) -> Installed:
     source = plan.source
     merged, rendered = render_config(plan, layout)
     before = plan.before.without_previous() if plan.before and plan.keeps_previous else None
+    firmware = _firmware_folder(plan, layout)
+    started_by = {kernels.FIRMWARE: str(firmware)} if firmware is not None else {}
     return Installed(
         name=plan.name,
         word=word,
@@ -285,7 +298,7 @@ def _make_record(plan: Plan, layout: Layout, kernel: Path | None, word: str) -> 
         fs=str(source.spec["fs"]),
         suite=str(source.spec["suite"]),
         toolstack=plan.toolstack,
-        origin={**source.origin(), **plan.delivery, "proof": plan.proof},
+        origin={**source.origin(), **plan.delivery, "proof": plan.proof, **started_by},
         previous=before,
         membership=plan.membership or (plan.before.membership if plan.before else None),
     )

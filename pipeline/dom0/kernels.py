@@ -1,6 +1,7 @@
 """Kernels on the host: a folder for each, shared by the guests that boot it, gone with the last.
 
-A folder's name is the ABI and a digest of kernel and ramdisk, so what is in one never changes.
+A folder's name is the ABI and a digest of kernel and ramdisk, so what is in one never changes. UEFI
+firmware that a guest brings has a folder among them, by the same rules.
 """
 
 import os
@@ -15,9 +16,12 @@ from pipeline.dom0.inventory import Installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.restriction import purge_program
 from pipeline.errors import VerificationError
-from pipeline.files import sync_folder
+from pipeline.files import digest_file, sync_folder
 from pipeline.locks import folder_locked, try_folder_locked
 from pipeline.store.store import BUILDINFO, exchange
+
+FIRMWARE = "firmware"  # of a record's origin: the folder of the UEFI firmware that it starts by
+_FIRMWARE = "ovmf"
 
 
 def place_kernel(layout: Layout, kernel: KernelFolder, *, with_modules: bool = False) -> Path:
@@ -47,6 +51,34 @@ def place_kernel(layout: Layout, kernel: KernelFolder, *, with_modules: bool = F
         sync_folder(layout.kernels)
     if with_modules and not (final / MODULES).exists():
         _copy_durably(kernel.modules, final / MODULES)
+    return final
+
+
+def firmware_folder(layout: Layout, firmware: Path) -> Path:
+    """Where UEFI firmware of these bytes is on the host, or will be."""
+    return layout.kernels / f"{_FIRMWARE}-{digest_file(firmware)[:12]}"
+
+
+def place_firmware(layout: Layout, firmware: Path) -> Path:
+    """The folder of a guest's firmware on the host, made by one rename unless it is there whole."""
+    final = firmware_folder(layout, firmware)
+    placed = final / firmware.name
+    if placed.is_file() and firmware_folder(layout, placed) == final:
+        return final
+    layout.kernels.mkdir(parents=True, exist_ok=True)
+    scratch = layout.kernels / f".new-{uuid.uuid4().hex[:8]}"
+    scratch.mkdir()
+    try:
+        _copy_durably(firmware, scratch / firmware.name)
+        if firmware_folder(layout, scratch / firmware.name) != final:
+            raise VerificationError(f"{firmware} changed while it was copied", hint="again")
+        if os.path.lexists(final):
+            exchange(scratch, final)
+        else:
+            os.rename(scratch, final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    sync_folder(layout.kernels)
     return final
 
 
@@ -110,5 +142,5 @@ def _purge(layout: Layout) -> list[str]:
 def _used_by(record: Installed) -> Iterator[str]:
     at: Installed | None = record
     while at is not None:
-        yield from filter(None, (at.kernel, at.pending))
+        yield from filter(None, (at.kernel, at.pending, at.origin.get(FIRMWARE)))
         at = at.previous

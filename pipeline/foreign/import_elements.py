@@ -66,8 +66,13 @@ ELEMENTS: Mapping[str, Answer] = {
         _HOST,
     ),
     **cannot(
-        "os/nvram os/bootmenu os/bios os/smbios os/dtb os/acpi os/firmware os/init",
+        "os/bootmenu os/bios os/smbios os/dtb os/acpi os/firmware os/init",
         "the firmware is as Xen has it",
+    ),
+    **cannot(
+        "os/nvram",
+        "under xl UEFI keeps no variables, and so no keys of Secure Boot",
+        "the guest's loader has to be \\EFI\\BOOT\\BOOTX64.EFI",
     ),
     **needless("vcpus", "<vcpu> says how many there are"),
     **cannot("seclabel", "labels of a security module are the host's policy"),

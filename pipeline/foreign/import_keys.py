@@ -43,6 +43,7 @@ XL_ASPECTS: Mapping[str, str] = {
     **{key: key for key in "name uuid type memory maxmem vcpus maxvcpus kernel ramdisk".split()},
     **{key: key for key in ("cpus", "cpu_weight", "cap")},
     **{key: key for key in "root extra cmdline bootloader bootloader_args boot hdtype".split()},
+    "bios_path_override": "bios_path_override",
     **{key: key for key in "firmware vnc vncunused vncdisplay vnclisten keymap vfb".split()},
     **{key: key for key in "on_poweroff on_reboot on_crash disk vif".split()},
     "builder": "type",
@@ -73,7 +74,8 @@ SPEC_KEYS: Mapping[str, str] = {
     "vncunused": "vncunused",
     "ramdisk": "initrd",
     "bootloader": "boot, bootloader",
-    "firmware": "boot",
+    "firmware": "boot, firmware",
+    "bios_path_override": "none: a build makes the firmware",
     "boot": "boot_order, where it is not c",
     "ip": "address",
 }
@@ -123,7 +125,7 @@ KEYS: Mapping[str, Answer] = {
     **needless("vncviewer", "it is about the program that shows the screen, not the guest"),
     **cannot(
         "acpi acpi_firmware acpi_laptop_slate acpi_s3 acpi_s4 altp2m altp2mhvm apic "
-        "bios_path_override cpuid cpuid_check e820_host features firmware_override hap hpet isa "
+        "cpuid cpuid_check e820_host features firmware_override hap hpet isa "
         "machine_address_size mca_caps mmio_hole ms_vm_genid msr_relaxed nestedhvm nx oos pae "
         "smbios smbios_firmware soundhw stdvga suppress_spurious_page_faults timer_mode tsc_mode "
         "vendor_device vga vhpt videoram viridian vkb vkb_device vpt_align xen_platform_pci "

@@ -184,10 +184,13 @@ def _take_boot(made: Draft, domain: Domain, host: Host) -> None:
 
 
 def _take_firmware(made: Draft, boot: Firmware) -> None:
-    made.take("firmware", "boot", "firmware")
-    made.skip("kernel", "the firmware is the host's own")
-    if boot.kind == "uefi":
-        made.leave("firmware", "UEFI firmware is not built yet", "the guest boots by its BIOS")
+    is_uefi = boot.kind == "uefi"
+    made.take("firmware", "boot", "firmware", ' and firmware = "uefi"' if is_uefi else "")
+    made.skip("kernel", "a build makes UEFI for Xen" if is_uefi else "it is the host's own")
+    if is_uefi:
+        made.values["firmware"] = "uefi"
+        made.owners["firmware"] = "firmware"
+    made.skip("bios_path_override", "a build makes UEFI for Xen, and names it")
     made.skip("hdtype", "AHCI disks where the host's Xen has them, IDE else")
     made.values["boot"] = "firmware"
     made.owners["boot"] = "firmware"

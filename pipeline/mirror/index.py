@@ -68,7 +68,7 @@ def fetch_index(
     suffix = Path(entry.name).suffix
     target = cache / f"{entry.sha256}{suffix}"
     last: NotFound | None = None
-    for url in _urls(source, release, entry):
+    for url in index_urls(source, release, entry):
         try:
             return fetch_file(url, target, size=entry.size, sha256=entry.sha256, way=way)
         except NotFound as error:
@@ -77,7 +77,8 @@ def fetch_index(
     raise last
 
 
-def _urls(source: Source, release: Release, entry: IndexFile) -> Iterable[str]:
+def index_urls(source: Source, release: Release, entry: IndexFile) -> Iterable[str]:
+    """Where an index is: by its digest, where the archive has that, and by its name."""
     folder = f"{source.uri}/dists/{source.suite}"
     if release.has_by_hash:
         yield f"{folder}/{entry.name.rpartition('/')[0]}/by-hash/SHA256/{entry.sha256}"

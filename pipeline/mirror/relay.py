@@ -34,8 +34,8 @@ from pipeline.mirror.apt_sources import Source
 from pipeline.mirror.fetch import NotFound, fetch_bytes
 from pipeline.mirror.http_client import Wire
 from pipeline.mirror.index import read_package
-from pipeline.mirror.release import IndexFile, parse_release
 from pipeline.mirror.snapshot import Snapshot
+from pipeline.mirror.source_package import signed_release
 from pipeline.mirror.stanzas import find_stanzas
 from pipeline.project import Cache
 from pipeline.walls.cage import Window
@@ -163,21 +163,15 @@ class Relay:
             if name == signed.name.replace(f"-{source.role}", ""):
                 return signed
         match = _BY_HASH.fullmatch(name)
-        files = self._files(source)
+        files = signed_release(self._origin, source).files
+        if match:
+            files = {file.sha256: file for file in files.values()}
         entry = files.get(match[1] if match else name)
         if entry is None:
             raise NotFound(f"{source.suite}/{name}: not in its Release file")
         target = self._cache.indexes / f"{entry.sha256}{Path(entry.name).suffix}"
         url = f"{source.uri}/dists/{source.suite}/{entry.name}"
         return self._route.fetch(url, target, size=entry.size, sha256=entry.sha256)
-
-    def _files(self, source: Source) -> dict[str, IndexFile]:
-        """What a source's Release vouches for, by name and by digest; its signature was checked."""
-        text = self._origin.signed_files(source)[0].read_text(errors="replace")
-        _, found, signed = text.partition("-----BEGIN PGP SIGNED MESSAGE-----")
-        body = signed.partition("\n\n")[2].partition("-----BEGIN PGP SIGNATURE")[0]
-        files = parse_release(body if found else text, (), where=source.suite).files
-        return files | {one.sha256: one for one in files.values()}
 
     def _find_package(self, source: Source, name: str) -> Path:
         """A file that an index vouches for; any source of the same root may have it."""

@@ -58,6 +58,12 @@ class Artifact:
         return tuple(_foreign_card(card, n) for n, card in enumerate(self.domain.cards))
 
     @property
+    def firmware(self) -> str:
+        """What the guest finds itself started by: uefi, or bios for all else."""
+        boot = self.domain.boot
+        return boot.kind if isinstance(boot, Firmware) else "bios"
+
+    @property
     def starts_from(self) -> str:
         """Where an HVM's firmware looks first, if that is not the guest's own disk."""
         boot, has_cd = self.domain.boot, self.domain.hard_disks != self.domain.disks
@@ -76,13 +82,15 @@ class Artifact:
 
     @property
     def boot_files(self) -> list[Path]:
-        """Kernel and ramdisk that the configuration names and this machine has.
+        """Kernel and ramdisk, or UEFI firmware, that the configuration names and this machine has.
 
         A GRUB for Xen is not among them: it belongs to the host that runs the guest.
         """
-        if not isinstance(self.domain.boot, Direct):
-            return []
-        named = (self.domain.boot.kernel, self.domain.boot.ramdisk)
+        boot = self.domain.boot
+        if isinstance(boot, Firmware):
+            named: tuple[str | None, ...] = (boot.path,)
+        else:
+            named = (boot.kernel, boot.ramdisk) if isinstance(boot, Direct) else ()
         return [self._find(name) for name in named if name]
 
     @property

@@ -51,7 +51,7 @@ class Expectation:
     """What the questions are judged against; `spec` is None for a guest that was not built here.
 
     `abi` is "" and `host_keys` None when nobody said what they are to be. `is_alone`: in the
-    guest's network is nothing but the test host.
+    guest's network is nothing but the test host. `firmware` is uefi, or bios for all else.
     """
 
     spec: Spec | None
@@ -61,6 +61,7 @@ class Expectation:
     addresses: tuple[str, ...]
     modules: tuple[str, ...]
     is_alone: bool = True
+    firmware: str = "bios"
 
 
 def judge(answers: dict[str, Answer], expected: Expectation) -> list[Finding]:
@@ -126,7 +127,7 @@ def _check_network(answers: Answers, expected: Expectation) -> Iterator[Finding]
         ok = name.status == 0 and name.text.startswith("10.77.")
         yield holds("name service", "testhost.proof is known", name.text, ok=ok)
     else:
-        why = "on a real dom0 nobody says which names its network knows"
+        why = "outside the test host nobody says which names its network knows"
         yield unasked("name service", why)
 
 
@@ -136,6 +137,15 @@ def _check_kernel(answers: Answers, expected: Expectation) -> Iterator[Finding]:
     for module in expected.modules:
         answer = answers[f"module {module}"]
         yield holds(f"modprobe {module}", "it loads", answer.text, ok=answer.status == 0)
+
+
+def _check_start(answers: Answers, expected: Expectation) -> Iterator[Finding]:
+    if expected.firmware == "uefi" or (expected.spec and expected.spec.is_whole):
+        yield equal("firmware", expected.firmware, answers["firmware"].text.strip())
+    if expected.spec and expected.spec.is_whole:
+        words = answers["cmdline"].text.split()
+        root = next((word for word in words if word.startswith("root=")), "")
+        yield holds("root on the command line", "root=UUID=...", root, ok="=UUID=" in root)
 
 
 def _check_mounts(answers: Answers, expected: Expectation) -> Iterator[Finding]:
@@ -210,6 +220,7 @@ _RULES: tuple[Rule, ...] = (
     _check_state,
     _check_network,
     _check_kernel,
+    _check_start,
     _check_mounts,
     _check_identity,
 )

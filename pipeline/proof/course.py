@@ -101,8 +101,14 @@ def tell(evidence: Evidence, path: Path, *, as_json: bool) -> None:
         return
     print_findings(evidence.checks)
     held, total = summarize(evidence.checks), evidence.seconds["total"]
-    print_line(f"{evidence.guest} is proven: {held}, under Xen in {total:.0f} s")
-    print_line(f"  times:     {evidence.describe_times()}")
+    boots: dict[str, dict[str, object]] = evidence.facts.get("boots", {})
+    how = f"in {len(boots)} starts" if boots else "under Xen"
+    print_line(f"{evidence.guest} is proven: {held}, {how} in {total:.0f} s")
+    for boot, told in boots.items():
+        times = f"login prompt after {told['login_s']} s, down after {told['total_s']} s"
+        print_line(f"  {boot + ':':<10} {times}")
+    if not boots:
+        print_line(f"  times:     {evidence.describe_times()}")
     if put := evidence.injected:
         print_line(f"  key:       of this proof alone, in {put['path']} in {put['into']}")
     if evidence.trend:

@@ -1,6 +1,6 @@
 """The word `prove`: boot an artifact under real Xen, ask it, and leave the evidence beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from pipeline.artifact.record import read_record
 from pipeline.errors import GuestFailed, UsageError
 from pipeline.guest.adopted_tree import read_adopted
 from pipeline.mirror.snapshot import read_snapshot
+from pipeline.proof import boots
 from pipeline.proof.artifact import Artifact, read_artifact, read_foreign
 from pipeline.proof.causes import likely_causes
 from pipeline.proof.commission import HERE, prove_elsewhere, read_commission, read_evidence
@@ -25,10 +26,16 @@ from pipeline.spec import Spec
 from pipeline.store.store import Store
 
 
-def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
+def prove(
+    recipe: Recipe,
+    spec: Spec,
+    asked: Asked | None = None,
+    firmware: Callable[[Spec], Path] | None = None,
+) -> Evidence:
     """Prove the guest's artifact; the evidence is in output/guests/<name>/proof/ either way.
 
-    Raises GuestFailed when the guest does not do what it must, Broken when the test host does not.
+    `firmware` makes the UEFI firmware for Xen that a start with it takes. Raises GuestFailed when
+    the guest does not do what it must, Broken when the test host does not.
     """
     asked = asked or Asked()
     spec = choose_spec(recipe, spec, as_is=asked.as_is)
@@ -38,6 +45,8 @@ def prove(recipe: Recipe, spec: Spec, asked: Asked | None = None) -> Evidence:
     if spec.adopted:
         artifact = replace(artifact, has_sshd=read_adopted(recipe.project, spec.adopted).has_sshd)
     with ExitStack() as stack:
+        if asked.boots not in ((), (boots.OWN,)):
+            return _prove_boots(recipe, artifact, spec, asked, firmware)
         if recipe.elsewhere is not None:
             if evidence := prove_elsewhere(recipe, artifact, spec, asked):
                 return evidence
@@ -116,6 +125,37 @@ def prove_artifact(
     plan = Plan(artifact, asked, supplies)
     course = Course(recipe, evidence, artifact.folder, artifact.evidence, as_json=asked.as_json)
     course.run(lambda work: _prove(course, place, plan, work))
+    return evidence
+
+
+def _prove_boots(
+    recipe: Recipe,
+    artifact: Artifact,
+    spec: Spec,
+    asked: Asked,
+    firmware: Callable[[Spec], Path] | None,
+) -> Evidence:
+    """Each of the ways to start its disk that were asked for, on this machine."""
+    asked.read_password()
+    wanted = boots.choose_boots(spec, asked.boots)
+    if asked.with_xl or asked.netboot or asked.thorough:
+        raise UsageError(
+            "boots= starts the disk in machines that are made for it, and asks what is short",
+            hint="leave prove_with, prove_netboot and prove_long out, or boots=",
+        )
+    place = choose_place(recipe, spec, artifact, with_xl=False)
+
+    def find_firmware() -> Path:
+        if spec.is_uefi:
+            return artifact.boot_files[0]
+        assert firmware is not None
+        return firmware(spec)
+
+    evidence = Evidence(artifact.name, facts={**artifact.facts, **place.facts})
+    supplies = find_supplies(recipe, artifact, spec, asked)
+    plan = boots.Plan(artifact, spec, asked, supplies, wanted, find_firmware)
+    course = Course(recipe, evidence, artifact.folder, artifact.evidence, as_json=asked.as_json)
+    course.run(lambda work: boots.prove_boots(course, place, plan, work))
     return evidence
 
 

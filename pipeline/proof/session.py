@@ -64,6 +64,7 @@ class Asked:
     `as_is`: the artifact is judged by the spec that it was built from, whatever the spec is now.
     `with_xl`: this machine is a dom0 itself. `as_json`: what is found is printed for a program.
     `netboot`: the file that a guest is offered that starts from the network, with its folder.
+    `boots`: the ways in which a whole disk is started (boots.py).
     """
 
     key: Path | None = None
@@ -73,6 +74,7 @@ class Asked:
     with_xl: bool = False
     as_json: bool = False
     netboot: Path | None = None
+    boots: tuple[str, ...] = ("own",)
 
     @property
     def key_path(self) -> Path:
@@ -150,7 +152,7 @@ class Session:
             shell = self.shell_at(self.find_address())
         self._ask(shell, login)
         with self.evidence.phase("shut down"):
-            self.evidence.add(lifecycle.shut_down(self.host.agent, self.artifact.name))
+            self.evidence.add(self.shut_down(shell))
 
     def _see_first_screen(self, place: str) -> None:
         """A guest that starts from its CD or the network: from outside alone."""
@@ -296,7 +298,11 @@ class Session:
             kernel = self.supplies.kernel if self.supplies else ""
             moves = "" if self.host.is_alone else self.artifact.domain.type
             lifecycle.run_long_checks(self.evidence, self.console, shell, kernel, moves=moves)
+
+    def shut_down(self, shell: Shell) -> Finding:
+        """Its end, as its host asks for it."""
         shell.leave()
+        return lifecycle.shut_down(self.host.agent, self.artifact.name)
 
     def _enter(self, shell: Shell) -> bool:
         """Whether the guest can be asked; why not is in the evidence."""
@@ -322,7 +328,7 @@ class Session:
     def _update(self, shell: Shell, answers: Answers) -> Finding:
         """`apt-get update` against the kept state of the guest's mirror."""
         if not self.host.is_alone:
-            why = "on a real dom0 nothing answers for the mirrors in its sources"
+            why = "outside the test host nothing answers for the mirrors in its sources"
             return unasked(mirror.UPDATE, why)
         if self.supplies is None:
             why = "the state of the mirror that it was built from is not kept"
@@ -383,6 +389,7 @@ def expectation(
         addresses=tuple(dict.fromkeys([address, *fixed])),
         modules=modules,
         is_alone=is_alone,
+        firmware=artifact.firmware,
     )
 
 

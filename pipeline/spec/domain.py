@@ -19,6 +19,7 @@ from pipeline.xen.values import parse_version
 _UUIDS = uuid.UUID("1c6b9a52-0d5e-5d0b-8a43-51f0c7a0e9a1")
 _LAST_XEND = (4, 4)
 _CONSOLES = ("console=tty0", "console=ttyS0", "console=hvc0")
+FIRMWARE_FILE = "OVMF.fd"  # beside the disk, as vmlinuz is
 _GRUB_FOLDER = "/usr/lib/grub-xen"
 GRUB_BINARIES = {
     ("pv", "amd64"): f"{_GRUB_FOLDER}/grub-x86_64-xen.bin",
@@ -92,8 +93,9 @@ def make_boot(spec: Spec, folder: Path) -> Boot:
     if spec.boot == "firmware":
         # SeaBIOS reads an IDE disk word by word, each a way through Xen; an AHCI disk by DMA
         has_ahci = not before("hdtype=", parse_version(xl_version(spec)))
-        order = spec.boot_order or "c"
-        return Firmware(order=order, hdtype="ahci" if has_ahci else "ide")
+        hdtype = "ahci" if has_ahci and spec.type == "hvm" else "ide"
+        path = str(folder / FIRMWARE_FILE) if spec.is_uefi else ""
+        return Firmware(spec.firmware or "bios", spec.boot_order or "c", hdtype, path)
     return Direct(
         kernel=str(folder / "vmlinuz"),
         ramdisk=str(folder / "initrd.img"),

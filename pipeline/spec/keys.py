@@ -243,6 +243,13 @@ class Boot(Section):
             " loader on its whole disk, and the kernel inside the guest)."
         ),
     )
+    firmware: values.FirmwareKind = Field(
+        "",
+        description="With boot = 'firmware': what starts the guest's own loader, bios (an HVM's"
+        " SeaBIOS) or uefi (OVMF that is built for Xen, kept beside the disk; HVM or PVH)."
+        " Default: bios.",
+        examples=["uefi"],
+    )
     boot_order: values.BootOrder = Field(
         "",
         description="Where an HVM's firmware looks, in this order: c its disk, d the CD, n the"

@@ -115,6 +115,11 @@ class Spec(
         """Whether its whole disk starts by UEFI too: squeeze's GRUB 1.98 does not."""
         return self.is_whole and self.arch == "amd64" and self.suite_facts.kernel_version >= (3, 2)
 
+    @property
+    def is_uefi(self) -> bool:
+        """Whether UEFI firmware starts it."""
+        return self.boot == "firmware" and self.firmware == "uefi"
+
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The file systems and swap: root, swap, then the others, parents of mount points first.

@@ -7,7 +7,8 @@ from pipeline.spec.model import Spec
 
 
 def check_pc(spec: Spec) -> Iterator[Finding]:
-    """Both keys against the kind of guest and the way to boot, and against one another."""
+    """The keys against the kind of guest and the way to boot, and against one another."""
+    yield from check_firmware(spec)
     if spec.cdrom and spec.type != "hvm":
         yield _clash(
             "cdrom",
@@ -26,6 +27,33 @@ def check_pc(spec: Spec) -> Iterator[Finding]:
         yield _clash("boot_order", "d is the CD, and there is none", "write cdrom too", "cdrom")
     if "a" in spec.boot_order:
         yield _clash("boot_order", "a is a floppy, and the PC has none", "leave a out")
+
+
+def check_firmware(spec: Spec) -> Iterator[Finding]:
+    """UEFI against the kind of guest; xl tells it no order, and its variables are not kept."""
+    if not spec.firmware:
+        return
+    if spec.boot != "firmware":
+        yield _clash(
+            "firmware",
+            f"a guest with boot = '{spec.boot}' is started by no firmware",
+            "write boot = 'firmware', or leave it out",
+            "boot",
+        )
+    elif spec.firmware == "uefi" and spec.type == "pv":
+        yield _clash(
+            "firmware", "a PV guest has no firmware", "write type = 'pvh' or 'hvm'", "type"
+        )
+    elif spec.firmware == "uefi" and spec.arch != "amd64":
+        hint = "write firmware = 'bios', or arch = 'amd64'"
+        yield _clash("firmware", f"UEFI is built for amd64, not for {spec.arch}", hint, "arch")
+    if spec.firmware == "uefi" and spec.boot_order:
+        yield _clash(
+            "boot_order",
+            "xl gives UEFI no order: it starts the first disk with \\EFI\\BOOT\\BOOTX64.EFI",
+            "leave it out, or write firmware = 'bios'",
+            "firmware",
+        )
 
 
 def _clash(key: str, message: str, hint: str, *others: str) -> Finding:

@@ -90,7 +90,7 @@ def check_kernel_files(spec: Spec) -> Iterator[Finding]:
 
 def check_boot(spec: Spec) -> Iterator[Finding]:
     """The way to boot against the kind of guest and where the kernel is."""
-    if spec.boot not in _BOOTS[spec.type]:
+    if spec.boot not in _BOOTS[spec.type] and not (spec.is_uefi and spec.type == "pvh"):
         known = ", ".join(_BOOTS[spec.type])
         yield _clash(
             "boot", f"a {spec.type} guest cannot boot by {spec.boot}", f"write {known}", "type"

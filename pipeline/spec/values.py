@@ -383,6 +383,18 @@ def check_role_arguments(text: str) -> str:
     return check_text(text)
 
 
+def check_firmware(text: str) -> str:
+    """bios or uefi, or nothing; with the reason why UEFI is no more than that under xl."""
+    if text in ("", "bios", "uefi"):
+        return text
+    if any(word in text.lower() for word in ("secure", "nvram", "vars")):
+        raise WrongValueError(
+            f"{text!r}: xl keeps no UEFI variables for a guest, and so no keys of Secure Boot",
+            "write uefi, which finds \\EFI\\BOOT\\BOOTX64.EFI; XCP-ng and KVM have both",
+        )
+    raise WrongValueError(f"{text!r} is no firmware", "write bios or uefi")
+
+
 def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -426,5 +438,6 @@ Cpus = Annotated[StrictStr, AfterValidator(check_cpus)]
 CpuWeight = Annotated[StrictInt, AfterValidator(check_cpu_weight)]
 Display = Annotated[StrictInt, AfterValidator(check_display)]
 Keymap = Annotated[StrictStr, AfterValidator(check_keymap)]
+FirmwareKind = Annotated[StrictStr, AfterValidator(check_firmware)]
 BootOrder = Annotated[StrictStr, AfterValidator(check_boot_order)]
 AsList = BeforeValidator(_listed)  # one string stands for a list of one

@@ -19,12 +19,18 @@ def check_whole(spec: Spec) -> Iterator[Finding]:
                 "boot",
             )
         return
-    if (spec.type, spec.boot) not in _STARTS:
+    if (spec.type, spec.boot) not in _STARTS and not (spec.is_uefi and spec.type == "pvh"):
         yield _clash(
             "disk",
             f"a whole disk starts by its own boot loader, not as {spec.type} by {spec.boot}",
             "write boot = 'grub' with type = 'pvh', or boot = 'firmware' with type = 'hvm'",
             *("type", "boot"),
+        )
+    if spec.is_uefi and not spec.has_efi_loader:
+        yield _clash(
+            "firmware",
+            f"{spec.suite}'s GRUB has no loader that UEFI starts",
+            *("write firmware = 'bios'", "suite"),
         )
     if spec.adopted:
         yield _clash(

@@ -12,7 +12,9 @@ from pipeline.artifact.sums import DISK_SUMS, SUMS, write_sums
 from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS
 from pipeline.spec import Spec
+from pipeline.spec.domain import FIRMWARE_FILE
 from pipeline.stage import Inputs, Job, Stage
+from pipeline.stages import firmware
 from pipeline.storage.disks import targets_of
 from pipeline.storage.switch import publish_guest
 from pipeline.storage.written import read_record
@@ -23,7 +25,8 @@ REVISION = 3
 
 def inputs(spec: Spec, project: Project) -> Inputs:
     """Where the artifact is: its configurations name its files by full path."""
-    return {"artifact folder": str(project.artifact(spec.name))}
+    made = {"firmware": firmware.STAGE.revision} if spec.is_uefi else {}
+    return {"artifact folder": str(project.artifact(spec.name)), **made}
 
 
 def build(job: Job) -> None:
@@ -40,6 +43,9 @@ def build(job: Job) -> None:
         for name in ("vmlinuz", "initrd.img"):
             shutil.copyfile(kernel / name, scratch / name)
     shutil.copyfile(kernel / "kernel.json", scratch / "kernel.json")
+    if spec.is_uefi:
+        made = job.beside(firmware.STAGE, firmware.own_spec(spec))
+        shutil.copyfile(made / FIRMWARE_FILE, scratch / FIRMWARE_FILE)
     for name, text in render_all(spec, job.project):
         (scratch / name).write_text(text)
     status = (job.upstream("rootfs") / "dpkg-status").read_text()
@@ -75,7 +81,8 @@ def folder(project: Project, guest: str) -> Path:
 def outputs(spec: Spec, project: Project) -> Sequence[str]:
     """All that the guest starts from, and what says what it is."""
     files = [target.path.name for target in targets_of(spec, project) if target.kind == "file"]
-    boot = () if spec.is_kernel_inside else ("vmlinuz", "initrd.img")
+    boot = [] if spec.is_kernel_inside else ["vmlinuz", "initrd.img"]
+    boot += [FIRMWARE_FILE] if spec.is_uefi else []
     texts = (f"{spec.name}.cfg", "kernel.json", "manifest", "spec.json", KNOWN_HOSTS, RECORD)
     return (*files, *boot, *texts, SUMS, DISK_SUMS)
 
@@ -92,8 +99,11 @@ STAGE = Stage(
         "vifname mtu rate model interfaces vnc vncdisplay vncunused vnclisten keymap "
         "on_poweroff on_reboot on_crash autostart description".split()
     ),
-    seldom=("shared", "is_whole"),
-    reads={"adopted": "its tree comes through the stages before"},
+    seldom=("shared", "is_whole", "firmware"),
+    reads={
+        "adopted": "its tree comes through the stages before",
+        "mirror": "UEFI firmware comes from it, which its own versions tell apart",
+    },
     inputs=inputs,
     outputs=outputs,
     folder=folder,

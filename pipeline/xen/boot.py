@@ -122,19 +122,25 @@ class Grub:
 
 @dataclass(frozen=True)
 class Firmware:
-    """The firmware of an HVM domain, bios or uefi. `order`: c disk, d CD-ROM, n net, a floppy.
+    """The firmware of a domain, bios or uefi. `order`: c disk, d CD-ROM, n net, a floppy.
 
-    `hdtype` is what the firmware's disks look like, ide or ahci (xl.cfg(5)).
+    `hdtype` is what the firmware's disks look like, ide or ahci (xl.cfg(5)). `path` is a file with
+    UEFI firmware, where it is not the host's own; a PVH domain has no other.
     """
 
     kind: str = "bios"
     order: str = "c"
     hdtype: str = "ide"
+    path: str = ""
 
     def __post_init__(self) -> None:
         check_choice("firmware", self.kind, ("bios", "uefi"))
         check_choice("hdtype", self.hdtype, ("ide", "ahci"))
         check_key("boot", check_boot_order, self.order)
+        if self.path:
+            check_key("firmware", check_file_path, self.path)
+            if self.kind != "uefi":
+                raise WrongValueError(f"{self.path}: a BIOS is the host's own", key="firmware")
 
 
 Boot = Direct | Pygrub | Grub | Firmware
@@ -155,6 +161,11 @@ def grub_domain_type(path: str) -> str | None:
     if match is None:
         return None
     return "pvh" if match["pvh"] else "pv"
+
+
+def is_firmware(path: str) -> bool:
+    """Whether a kernel's name is that of UEFI firmware: OVMF.fd, OVMF_PVH.fd."""
+    return PurePosixPath(path).suffix == ".fd"
 
 
 def split_command_line(text: str) -> tuple[str | None, str]:

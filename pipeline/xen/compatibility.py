@@ -25,6 +25,7 @@ SINCE: dict[str, Version] = {
     "firmware=": (4, 10),
     "hvm direct": (4, 5),
     "hdtype=": (4, 7),
+    "bios_path_override=": (4, 9),
     "mtu=": (4, 16),
     "vlan=": (4, 19),
     "restricted pygrub": (4, 17),  # of older ones some have it, if their updates are in
@@ -149,7 +150,7 @@ RULES: tuple[Rule, ...] = (
             f" {SINCE[f'{key}='][0]}.{SINCE[f'{key}='][1]} does",
             hint="leave it out",
         )
-        for key in ("mtu", "vlan", "hdtype")
+        for key in ("mtu", "vlan", "hdtype", "bios_path_override")
     ),
     Rule(
         *("any, on_crash = coredump-...", "any", "before 3.3"),
@@ -349,6 +350,8 @@ def case_of(domain: Domain, xen: str) -> Case:
     kinds = {Direct: "direct", Pygrub: "pygrub", Grub: "grub", Firmware: "firmware"}
     keys = {key for card in domain.cards for key in ("mtu", "vlan") if getattr(card, key)}
     keys |= {"hdtype"} if isinstance(boot, Firmware) and boot.hdtype != "ide" else set()
+    is_given = domain.type == "hvm" and isinstance(boot, Firmware) and boot.path
+    keys |= {"bios_path_override"} if is_given else set()
     return Case(
         type=domain.type,
         boot=kinds[type(boot)],

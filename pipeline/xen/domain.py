@@ -104,7 +104,13 @@ class Domain:
 
     def _check_boot(self) -> None:
         is_pc = self.type == "hvm"
-        if not isinstance(self.boot, Direct) and is_pc != isinstance(self.boot, Firmware):
+        has_firmware = isinstance(self.boot, Firmware)
+        if self.type == "pvh" and isinstance(self.boot, Firmware):
+            if not self.boot.path:
+                raise WrongValueError(
+                    "a pvh domain has no firmware but UEFI's, in a file", key="boot"
+                )
+        elif not isinstance(self.boot, Direct) and is_pc != has_firmware:
             raise WrongValueError(
                 "an hvm domain boots through its firmware or a kernel that is given, and no "
                 f"other type has firmware; type is {self.type}, boot is {type(self.boot).__name__}",

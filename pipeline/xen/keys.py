@@ -58,6 +58,7 @@ XL_SINCE = {
     "max_grant_version": (4, 12),
     "pvshim": (4, 11),
     "hdtype": SINCE["hdtype="],
+    "bios_path_override": SINCE["bios_path_override="],
 }
 
 # Read only when type="hvm".

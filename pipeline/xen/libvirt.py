@@ -7,7 +7,7 @@ what is rendered here. `virsh autostart NAME` takes the place of /etc/xen/auto.
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
-from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
+from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type, is_firmware
 from pipeline.xen.boot import split_command_line as split_root
 from pipeline.xen.compatibility import case_of, refuse
 from pipeline.xen.devices import Card, Disk, Framebuffer
@@ -49,7 +49,7 @@ def fields(domain: Domain, *, xen: str) -> dict[str, object]:
         "boot": boot,
         "boot_kind": type(boot).__name__.lower(),
         "bootargs": " ".join(boot.words) if isinstance(boot, Pygrub) else "",
-        "loader": LOADERS[boot.kind if isinstance(boot, Firmware) else "bios"],
+        "loader": _loader(boot),
         "boot_devices": [_BOOT_DEVICES[letter] for letter in order],
         "disks": [_disk_context(disk) for disk in domain.disks],
         "console": "serial" if domain.type == "hvm" else "xen",
@@ -57,6 +57,12 @@ def fields(domain: Domain, *, xen: str) -> dict[str, object]:
         "port": _vnc_port(screen),
         "autoport": "yes" if _vnc_port(screen) == _AUTOMATIC else "no",
     }
+
+
+def _loader(boot: Boot) -> str:
+    if not isinstance(boot, Firmware):
+        return LOADERS["bios"]
+    return boot.path or LOADERS[boot.kind]
 
 
 def parse(text: str) -> Domain:
@@ -156,13 +162,17 @@ def _read_boot(root: ElementTree.Element, kind: str) -> Boot:
         order = "".join(letters[node.get("dev", "")] for node in root.iterfind("os/boot"))
         firmware = root.find("os/loader")
         uefi = firmware is not None and firmware.get("type") == "pflash"
-        return Firmware("uefi" if uefi else "bios", order or "c")
+        path = (root.findtext("os/loader") or "").strip() if uefi else ""
+        path = "" if path == LOADERS["uefi"] else path
+        return Firmware("uefi" if uefi else "bios", order or "c", path=path)
     if loader is not None:
         return Pygrub.of_words(loader, root.findtext("bootloader_args", "").split())
     if kernel is None:
         raise SyntaxFault("<kernel> or <bootloader>: neither is there, nothing would boot")
     if grub_domain_type(kernel) is not None:
         return Grub(kernel)
+    if kind == "pvh" and is_firmware(kernel):
+        return Firmware("uefi", path=kernel)
     device, rest = split_root(root.findtext("os/cmdline", ""))
     return Direct(kernel, root.findtext("os/initrd"), device, rest)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipeline.xen import specs
-from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type
+from pipeline.xen.boot import Boot, Direct, Firmware, Grub, Pygrub, grub_domain_type, is_firmware
 from pipeline.xen.boot import split_command_line as split_root
 from pipeline.xen.cfg_syntax import Quoted, Value, quote_string, read_assignments
 from pipeline.xen.compatibility import before, case_of, refuse
@@ -21,6 +21,7 @@ _MODEL_KEYS = """
     name uuid type builder memory maxmem vcpus maxvcpus cpus cpu_weight cap
     kernel ramdisk root extra cmdline
     bootloader bootloader_args bootloader_restrict bootloader_user firmware bios boot hdtype
+    bios_path_override
     serial disk vif vfb vnc vncunused vncdisplay vnclisten keymap on_poweroff on_reboot on_crash
 """
 _SCREEN_KEYS = ("vncunused", "vncdisplay", "vnclisten", "keymap")
@@ -37,12 +38,14 @@ def fields(domain: Domain, *, xen: str) -> dict[str, object]:
     root, extra = root_and_extra(domain.boot)
     hvm = domain.type == "hvm"
     old = before("type=", version)
+    # xl warns of a file for the firmware of a guest that names it by firmware= alone
+    has_path = isinstance(domain.boot, Firmware) and bool(domain.boot.path)
     return {
         "domain": domain,
         "xen": xen,
         "builder": {"pv": "generic", "hvm": "hvm"}[domain.type] if old else None,
-        "firmware_key": "bios" if old else "firmware",
-        "firmware": firmware_name(domain.boot, old=old),
+        "firmware_key": "bios" if old or has_path else "firmware",
+        "firmware": firmware_name(domain.boot, old=old or has_path),
         "boot": domain.boot,
         "boot_kind": type(domain.boot).__name__.lower(),
         "has_loader_user": not before("bootloader_user=", version),
@@ -169,13 +172,16 @@ def _read_boot(values: Mapping[str, Value], kind: str) -> Boot:
         name = string(values, "firmware") or string(values, "bios") or "bios"
         uefi = name in ("uefi", "ovmf")
         order, hdtype = string(values, "boot") or "c", string(values, "hdtype") or "ide"
-        return Firmware("uefi" if uefi else "bios", order, hdtype)
+        path = string(values, "bios_path_override") if uefi else ""
+        return Firmware("uefi" if uefi else "bios", order, hdtype, path or "")
     if loader is not None:
         return _read_pygrub(values, loader)
     if kernel is None:
         raise SyntaxFault("kernel or bootloader: neither is there, nothing would boot")
     if grub_domain_type(kernel) is not None:
         return Grub(kernel)
+    if kind == "pvh" and is_firmware(kernel):
+        return Firmware("uefi", path=kernel)
     line = string(values, "cmdline")
     if line is None:
         root = string(values, "root")

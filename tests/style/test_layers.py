@@ -55,10 +55,12 @@ LATE = {
     "guest/identity.py": (1, "cryptography"),
     "mirror/fetch.py": (3, "requests"),
     "mirror/index.py": (1, "python-debian"),
+    "mirror/source_package.py": (1, "python-debian"),
     "remote/place.py": (2, "paramiko, s3fs"),
     "spec/ssh_keys.py": (1, "cryptography"),
     "stages/base.py": (1, "an HTTP server"),
     "stages/config.py": (1, "Jinja2, an XML library"),
+    "stages/firmware.py": (1, "an HTTP server"),
     "stages/kernel.py": (1, "an ELF library"),
     "stages/rootfs.py": (1, "an HTTP server"),
 }

@@ -72,6 +72,7 @@ WRONG_TEXTS = {
     "listen": ("", "build1", "http://build1", "tls://build1:99999", "tcp://10.0.0.5:8786"),
     "scheduler": ("", "build1", "http://build1", "tls://build1:x", "tcp://build1"),
     "workers": ("", "build1", "local:0", "local:", "tcp://10.0.0.5:8786"),
+    "boots": ("nosuch", "pvh,nosuch", "PVH", "pvh;qemu", "\udc80"),
     "parties": ("a b", "../x", "a@", "a,@b", "-x"),
 }
 GUEST_NAMES = st.from_regex(r"[a-z]{1,8}", fullmatch=True)

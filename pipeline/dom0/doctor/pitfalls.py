@@ -351,6 +351,7 @@ def find_firmware_trouble(facts: HostFacts) -> Iterator[Finding]:
             "error",
             "firmware",
             f"{', '.join(guests)}: ovmf {facts.ovmf} starts no Xen guest (Debian #1050030)",
-            'bios = "seabios", or bios_path_override = an OVMF that was built of OvmfXen.dsc',
+            "bios_path_override = an OVMF built of OvmfXen.dsc: doit build of a guest with "
+            'firmware = "uefi" makes one (docs/how-to/uefi.md); or bios = "seabios"',
             code="ovmf",
         )

@@ -1,0 +1,74 @@
+"""One disk, started in every way that it has: under Xen by GRUB, SeaBIOS, UEFI; in plain QEMU."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import Finding
+from pipeline.proof.boots import BOOTS
+from pipeline.proof.evidence import Evidence
+from pipeline.proof.prove import prove
+from pipeline.proof.session import Asked
+from pipeline.spec import Spec
+from pipeline.spec.domain import FIRMWARE_FILE
+from pipeline.stages import firmware
+from tests.boot.conftest import Prover
+from tests.turns import in_turn
+from tests.workshop import Workshop
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.build,
+    pytest.mark.timeout(6000),
+]
+WHOLE = 'suite = "bookworm"\ndisk = "whole"\nboot = "grub"\nmemory = "512M"\n'
+
+
+@pytest.fixture
+def whole(prover: Prover, tmp_path: Path) -> Prover:
+    """A prover of a guest on a whole disk, which lets only the proof's own key in."""
+    guests = tmp_path / "guests"
+    guests.mkdir()
+    (guests / "everywhere.toml").write_text(WHOLE)
+    return Prover(Workshop(prover.workshop.output, guests), prover.key)
+
+
+def prove_boots(whole: Prover, *boots: str) -> Evidence:
+    def make_firmware(spec: Spec) -> Path:
+        own = firmware.own_spec(spec)
+        return whole.recipe.build_beside(firmware.STAGE, own) / FIRMWARE_FILE
+
+    whole.build("everywhere")
+    asked = Asked(boots=boots)
+    return prove(whole.recipe, whole.spec("everywhere"), asked, make_firmware)
+
+
+def see(evidence: Evidence, *boots: str) -> dict[str, Finding]:
+    """Every start came to its end, from the same bytes."""
+    assert evidence.verdict == "proven"
+    told = evidence.facts["boots"]
+    assert list(told) == [boot for boot in BOOTS if boot in boots]
+    assert all(entry["login_s"] > 0 and not entry["failed"] for entry in told.values())
+    assert evidence.facts["sha256"]["before"] == evidence.facts["sha256"]["after"]
+    return {check.subject: check for check in evidence.checks}
+
+
+@in_turn("boot", "one image, four boots")
+def test_one_image_boots_in_four_ways(whole: Prover) -> None:
+    four = ("pvh", "hvm", "qemu", "qemu-uefi")
+    seen = see(prove_boots(whole, *four), *four)
+
+    for boot in four:
+        assert seen[f"{boot}: root on the command line"].seen.startswith("root=UUID=")
+        assert seen[f"{boot}: SSH with the key"].level == "ok"
+        wanted = "uefi" if boot.endswith("uefi") else "bios"
+        assert seen[f"{boot}: firmware"].seen == wanted
+    assert seen["qemu: login prompt on ttyS0"].level == "ok"
+    assert seen["qemu: power off"].seen == seen["qemu-uefi: power off"].seen == "powered down"
+
+
+@in_turn("boot", "UEFI under Xen")
+def test_the_same_image_boots_by_uefi_under_xen(whole: Prover) -> None:
+    seen = see(prove_boots(whole, "pvh-uefi"), "pvh-uefi")
+
+    assert seen["pvh-uefi: firmware"].seen == "uefi"

@@ -288,7 +288,7 @@ DELIVERY = (
 FLEET = (
     _of_host(
         "push",
-        "a guest's XVA into a pool of XCP-ng or XenServer: host= password=FILE sr=",
+        "a guest with a whole disk into a pool of XCP-ng or XenServer: host= password= sr=",
         "push:push",
         push_options.Push,
         "name=web1 host=xcp1 password=/root/secrets/xcp1",

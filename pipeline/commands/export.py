@@ -14,7 +14,7 @@ from pipeline.artifact.folder import Source, read_source, reading_artifact, requ
 from pipeline.artifact.published import require_version
 from pipeline.artifact.sums import SUMS, read_sum_file
 from pipeline.caller import shorten_path
-from pipeline.commands.export_options import STDOUT, Export
+from pipeline.commands.export_options import STDOUT, Export, Form
 from pipeline.commands.exported_disk import CONTAINERS, Bench, ExportedDisk, find_disks
 from pipeline.commands.host import describe_fault
 from pipeline.console.answer import ANSWER
@@ -81,6 +81,19 @@ def _export(recipe: Recipe, asked: Export) -> None:
     if asked.to != STDOUT:
         _refuse_existing([_Target.of(asked).path()], asked)
     folder = _source_folder(project, asked)
+    with prepared(project, folder, name, asked.form) as (bench, disks):
+        bench.refuse_bare(disks[0])
+        if asked.to == STDOUT:
+            _write_to_stdout(bench, disks)
+            return
+        _write_files(recipe, bench, disks, asked)
+
+
+@contextmanager
+def prepared(
+    project: Project, folder: Path, name: str, form: Form
+) -> Iterator[tuple[Bench, Sequence[ExportedDisk]]]:
+    """The bench on which a guest's disks are written, and the disks, which nobody has open."""
     with ExitStack() as stack:
         stack.enter_context(reading_artifact(project, folder, name))
         source = read_source(folder, name=name)
@@ -92,12 +105,7 @@ def _export(recipe: Recipe, asked: Export) -> None:
         project.scratch.mkdir(parents=True, exist_ok=True)
         remove_abandoned(project.scratch)
         scratch = stack.enter_context(scratch_folder(project.scratch, f"export-{name}", mode=0o711))
-        bench = Bench(source, asked.form, scratch, partial(process.run, log=log))
-        bench.refuse_bare(disks[0])
-        if asked.to == STDOUT:
-            _write_to_stdout(bench, disks)
-            return
-        _write_files(recipe, bench, disks, asked)
+        yield Bench(source, form, scratch, partial(process.run, log=log)), disks
 
 
 def _write_files(

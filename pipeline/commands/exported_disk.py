@@ -124,6 +124,7 @@ class Bench:
             vcpus=domain.vcpus,
             most_vcpus=domain.maxvcpus or domain.vcpus,
             firmware="uefi" if spec.get("firmware") == "uefi" else "bios",
+            is_template=bool(spec.get("cloud_init")),
             distribution=vendor_of(spec),
             networks=tuple(card.bridge or "network" for card in domain.cards),
         )

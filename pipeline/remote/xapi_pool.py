@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import urlencode
 
 import XenAPI
@@ -34,7 +34,6 @@ _API, _CLIENT = "1.0", "domu-pipeline"
 _PORT = 443
 _PATIENCE_S, _SLOW_S = 30.0, 600.0  # of a call; of a host whose disks are slow
 _POLL_S, _CANCEL_S = 1.0, 20.0
-_CHUNK = 1 << 20
 _NOTHING = "OpaqueRef:NULL"
 _MACHINE = re.compile(r"OpaqueRef:[0-9a-f-]{36}")
 
@@ -135,9 +134,9 @@ class Pool:
         return str(known[0])
 
     def import_machine(
-        self, stream: IO[bytes], size: int, *, label: str, storage: str, sent: Callable[[int], None]
+        self, write: Callable[[IO[bytes]], None], size: int, *, label: str, storage: str
     ) -> Pushed:
-        """Send an XVA of `size` bytes; what comes of it, or nothing: the pool undoes a part.
+        """Have an XVA of `size` bytes written to it; what comes of it, or nothing: no part stays.
 
         Raises DiskFull, PipelineError by what the pool says.
         """
@@ -150,7 +149,7 @@ class Pool:
 
         at_interruption(cancel)
         try:
-            trouble = self._put(stream, size, task, storage, sent)
+            trouble = self._put(write, size, task, storage)
             return self._await(task, trouble)
         except BaseException:
             cancel()
@@ -160,9 +159,7 @@ class Pool:
             with suppress(XenAPI.Failure, OSError, http.client.HTTPException):
                 self._session.xenapi.task.destroy(task)
 
-    def _put(
-        self, stream: IO[bytes], size: int, task: str, storage: str, sent: Callable[[int], None]
-    ) -> str:
+    def _put(self, write: Callable[[IO[bytes]], None], size: int, task: str, storage: str) -> str:
         """Send it; what went wrong on the way, which the task knows better."""
         asked = {"session_id": self._session.handle, "task_id": task, "sr_id": storage}
         with _explained(self.host):
@@ -172,9 +169,7 @@ class Pool:
             connection.putrequest("PUT", f"/import?{urlencode(asked)}", skip_accept_encoding=True)
             connection.putheader("Content-Length", str(size))
             connection.endheaders()
-            while chunk := stream.read(_CHUNK):
-                connection.send(chunk)
-                sent(len(chunk))
+            write(cast(IO[bytes], _Sink(connection)))
             answer = connection.getresponse()
             answer.read()
             return "" if answer.status == 200 else f"HTTP {answer.status} {answer.reason}"
@@ -227,6 +222,18 @@ class Pool:
             return _Pinned(host, number, timeout_s, self._access.fingerprint)
         context = ssl.create_default_context(cafile=self._access.certificate)
         return http.client.HTTPSConnection(host, number, timeout=timeout_s, context=context)
+
+
+class _Sink:
+    """What is written goes over a connection."""
+
+    def __init__(self, connection: http.client.HTTPSConnection) -> None:
+        self._connection = connection
+
+    def write(self, content: bytes | memoryview) -> int:
+        """All of it."""
+        self._connection.send(content)
+        return len(content)
 
 
 class _Pinned(http.client.HTTPSConnection):

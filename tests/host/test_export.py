@@ -21,8 +21,10 @@ from pipeline.formats.xva_reader import read_xva
 from pipeline.recipe import DISKS
 from tests.adopted import read_tar
 from tests.conftest import ROOT, require
+from tests.host.certificates import Authority
 from tests.host.small_artifact import make_artifact, make_kernel, put_in_partition
 from tests.workshop import Outcome, Workshop
+from tests.xapi_stub import PASSWORD, Stub, serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 MIB = 1 << 20
@@ -164,6 +166,23 @@ def test_an_xva_holds_the_same_disk(bench: Bench, tmp_path: Path) -> None:
         (disk,) = read_xva(stream, folder).disks
     source = bench.artifact("whole1") / "disk.img"
     assert (folder / disk.file).read_bytes() == source.read_bytes()
+
+
+def test_a_push_sends_the_same_disk_without_a_file_between(bench: Bench, tmp_path: Path) -> None:
+    authority, password = Authority(tmp_path / "ca"), tmp_path / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o600)
+    with serving(Stub(), authority.context()) as pool:
+        there = [f"host=127.0.0.1:{pool.port}", f"certificate={authority.file}"]
+        words = [*there, f"password={password}"]
+        outcome = bench.shop.doit("push", "name=whole1", *words)
+        refused = bench.shop.doit("push", "name=bare1", *words)
+
+    assert outcome.code == 0, outcome.said
+    assert list(pool.disks.values()) == [(bench.artifact("whole1") / "disk.img").read_bytes()]
+    assert pool.machine["name_label"] == "whole1"
+    assert refused.code == 2
+    assert "no XVA can be made of it" in refused.said
 
 
 @pytest.mark.parametrize("form", ["xva", "ova"])

@@ -251,10 +251,10 @@ def test_nobody_there_is_told(pusher: Pusher, authority: Authority) -> None:
     assert "cannot be reached: Connection refused" in done.stderr
 
 
-def test_a_guest_without_an_xva_is_told_how_to_get_one(pool: Stub, pusher: Pusher) -> None:
+def test_a_guest_that_is_not_built_is_told(pool: Stub, pusher: Pusher) -> None:
     words = [word for word in pusher.words(pool) if not word.startswith("from=")]
     done = subprocess.run(words, cwd=ROOT, env=pusher.environment, capture_output=True, text=True)
 
     assert done.returncode == 2
-    assert "web1.xva is not there" in done.stderr
+    assert "holds no finished web1" in done.stderr
     assert not pool.calls

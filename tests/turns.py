@@ -40,6 +40,9 @@ STORIES = {
         "one image, four boots",
         "UEFI under Xen",
         "a disk that two guests replicate",
+        "cloud-init in bookworm",
+        "cloud-init in trixie",
+        "cloud-init in noble",
     ),
     "fleet": (
         "killed workers",

@@ -10,7 +10,16 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.artifact.sums import DISK_SUMS, SUMS, digest_as, read_sums
-from pipeline.check import access, boot_disk, configuration, contents, kernels, network, system
+from pipeline.check import (
+    access,
+    boot_disk,
+    configuration,
+    contents,
+    kernels,
+    network,
+    system,
+    template,
+)
 from pipeline.check.contents import check_sums
 from pipeline.check.facts import Facts, read_facts, require_artifact
 from pipeline.console.answer import ANSWER
@@ -42,6 +51,13 @@ ADOPTED: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     *(system.check_names, system.check_machine_id, network.check_cards),
     *(*configuration.CHECKS, kernels.check_bootability),
     *(contents.check_file_system, contents.check_read),
+)
+
+# what is one guest's own comes at its first boot
+TEMPLATE: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+    *(contents.check_spec, *template.CHECKS, access.check_passwords, network.check_cards),
+    *(check for check in system.CHECKS if check not in template.IDENTITY),
+    *(*configuration.CHECKS, *kernels.CHECKS, *contents.CHECKS[1:], *boot_disk.CHECKS),
 )
 
 
@@ -87,7 +103,7 @@ def examine(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list[Findi
 
 def judge_facts(facts: Facts) -> list[Finding]:
     """Every check over the facts, but for the sums."""
-    checks = ADOPTED if facts.spec.adopted else CHECKS
+    checks = ADOPTED if facts.spec.adopted else TEMPLATE if facts.spec.cloud_init else CHECKS
     return [finding for check in checks for finding in check(facts)]
 
 

@@ -74,6 +74,12 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
         if tree.shown(path) != mode
     ]
     yield judge("A3", "modes of keys", faults, ok=", ".join(wanted), hint=_rebuild(facts))
+    yield from check_sshd(facts)
+
+
+def check_sshd(facts: Facts) -> Iterator[Finding]:
+    """A3: nobody else's keys open the guest, sshd takes nothing but keys, and it starts."""
+    spec, tree = facts.spec, facts.tree
     foreign = [
         path
         for path, content in tree.files()

@@ -145,6 +145,7 @@ def read_boot_facts(facts: Facts) -> BootFacts:
     naming = spec.suite_facts.nic_naming if tool == "networkd" else "eth"
     features = facts.file_system.features
     journalled = "ext4" if "extent" in features else "ext3"
+    no_files = bool(spec.adopted) or spec.cloud_init
     return BootFacts(
         domain=domain,
         xen=spec.xen,
@@ -158,7 +159,7 @@ def read_boot_facts(facts: Facts) -> BootFacts:
         menus={path: tree.text(path) for path in tree.glob("/boot/grub/*") if tree.text(path)},
         files=frozenset(tree.glob("/boot/*")),
         root_fs=journalled if "has_journal" in features else "ext2",
-        network_names=None if spec.adopted else network_names(tree, spec),
+        network_names=None if no_files else network_names(tree, spec),
         card_names=frozenset(f"{naming}{card.index}" for card in spec.cards),
     )
 

@@ -48,7 +48,8 @@ def create(
     require_buildable(draft.spec)
     if "suite" not in draft.given:
         print_line(f"suite: {draft.spec.suite}, the default (suite=; doit suites lists them)")
-    keys = [] if "authorized_keys" in draft.given else offer_keys(draft.spec)
+    is_told = "authorized_keys" in draft.given or draft.spec.cloud_init
+    keys = [] if is_told else offer_keys(draft.spec)
     hashes = ask_root_hashes([draft.spec])
     replaces = as_xen_tools is not None and as_xen_tools.replace
     print_line(f"wrote {draft.write(keys, replaces=replaces)}")

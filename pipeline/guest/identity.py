@@ -99,6 +99,12 @@ def identity_files(
         yield IdentityFile(path, text.encode(), 0o600 if is_secret else 0o644)
 
 
+def template_files(spec: Spec, *, shadow: str) -> Iterator[IdentityFile]:
+    """What a template has of them: where its disks are. cloud-init writes what is one guest's."""
+    yield IdentityFile("/etc/fstab", render_fstab(spec).encode())
+    yield IdentityFile("/etc/shadow", replace_root_password(shadow, "").encode(), 0o640)
+
+
 def authorized_lines(spec: Spec) -> tuple[str, ...]:
     """The key lines that may enter as root; raises SpecError for what is no sound public key."""
     return read_authorized_keys(spec.authorized_keys, spec.suite, source=spec.name)

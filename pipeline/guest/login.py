@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import Finding
 from pipeline.spec import Spec
+from pipeline.spec.cloud_init import NOTHING_SAID
 
 NOBODY = "nobody can log in: no authorized_keys, no root password"
 _KEYS_ONLY = "sshd takes keys only"
@@ -49,19 +50,33 @@ class Login:
 
 def find_login(spec: Spec, known_hosts: Path) -> Login:
     """Who can log in to this guest once it runs; `known_hosts` has its host keys."""
+    if spec.cloud_init and (not spec.has_seed or spec.user_data):
+        return Login(spec.name, address=f"{'user_data' if spec.user_data else 'its seed'} says who")
     pc = "-t pv " if spec.type == "hvm" else ""  # its first console is the serial line (xl(1))
     has_password = bool(spec.root_password_file or spec.root_password_hash)
     console = f"xl console {pc}{spec.name}" if has_password else ""
-    if not spec.authorized_keys:
+    user = _find_user(spec)
+    if not user:
         return Login(spec.name, console=console)
     fixed = [address for card in spec.cards for address in card.addresses]
     if fixed:
         option = shlex.quote(ssh_option("UserKnownHostsFile", known_hosts))
-        ssh = f"ssh -o {option} root@{fixed[0].ip}"
+        ssh = f"ssh -o {option} {user}@{fixed[0].ip}"
         return Login(spec.name, ssh=ssh, console=console)
     macs = ", ".join(card.mac for card in spec.cards)
-    address = f"doit ssh name={spec.name}  (its address: by DHCP, MAC {macs})"
+    other = "" if user == "root" else f" user={user}"
+    address = f"doit ssh name={spec.name}{other}  (its address: by DHCP, MAC {macs})"
     return Login(spec.name, address=address, console=console)
+
+
+def _find_user(spec: Spec) -> str:
+    """Whom the spec gives a key; "" for nobody."""
+    if spec.authorized_keys:
+        return "root"
+    seed = spec.seed or NOTHING_SAID
+    if seed.ssh_authorized_keys and not seed.users:
+        return spec.suite_facts.distribution  # the user that cloud-init makes there
+    return next((user.name for user in seed.users if user.ssh_authorized_keys), "")
 
 
 def ssh_agent() -> dict[str, str]:

@@ -73,7 +73,8 @@ class Artifact:
     @property
     def short_hostname(self) -> str:
         """The host name up to the first dot; "" when nobody said what it is to be."""
-        return self.spec.short_hostname if self.spec is not None else ""
+        has_name = self.spec is not None and (self.spec.has_seed or not self.spec.cloud_init)
+        return self.spec.short_hostname if self.spec is not None and has_name else ""
 
     @property
     def host_alias(self) -> str:

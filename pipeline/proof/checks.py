@@ -101,10 +101,15 @@ def _check_state(answers: Answers, expected: Expectation) -> Iterator[Finding]:
 
 
 def _check_names(spec: Spec, answers: Answers, expected: Expectation) -> Iterator[Finding]:
+    if spec.cloud_init and not spec.has_seed:
+        yield unasked("hostname -f", "a template has no name")
+        return
     yield equal("hostname -f", spec.fqdn, answers["hostname"].text.strip())
-    wanted = " ".join(dict.fromkeys(["127.0.0.1", spec.fqdn, spec.short_hostname, "localhost"]))
-    lines = [" ".join(line.split()) for line in answers["hosts"].text.splitlines()]
-    seen = next((line for line in lines if line.startswith("127.0.0.1")), "")
+    # cloud-init writes them as Debian's installer does
+    own, last = ("127.0.1.1", []) if spec.cloud_init else ("127.0.0.1", ["localhost"])
+    wanted = " ".join(dict.fromkeys([own, spec.fqdn, spec.short_hostname, *last]))
+    lines = [line.split() for line in answers["hosts"].text.splitlines()]
+    seen = next((" ".join(dict.fromkeys(line)) for line in lines if line[:1] == [own]), "")
     yield equal("/etc/hosts", wanted, seen)
 
 

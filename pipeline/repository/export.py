@@ -256,6 +256,8 @@ def portable_spec(values: Mapping[str, Any]) -> dict[str, Any]:
         raise NotServed("guests with xfs or btrfs cannot be made out of its image")
     if spec.replicated:
         raise NotServed("the nodes of a replicated disk share a secret, which stays where it is")
+    if spec.cloud_init:
+        raise NotServed("cloud-init's guests get their identity where they are built")
     return kept
 
 

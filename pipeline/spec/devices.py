@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.spec.cloud_init import SEED, SEED_FS, SEED_MIB
 from pipeline.spec.disk_keys import Disks, PartitionKeys
 from pipeline.spec.keys import CardKeys
 from pipeline.spec.replication import DRBD_FS, ReplicatedKeys
@@ -27,7 +28,8 @@ class Part:
     """One disk of a guest, as it will be: `node` is the guest's device.
 
     `fs` is swap, a file system, or drbd: a disk that is replicated, or shared: one that other
-    guests write to as well; their contents are the guests' own affair.
+    guests write to as well; their contents are the guests' own affair. Or cidata: what cloud-init
+    reads.
 
     `name` ends the name of its logical volume, `device` is "" or the block device that is given,
     `owner` the guest that a shared disk lies with. `inside` are the partitions of a whole disk, in
@@ -65,9 +67,14 @@ class Part:
         return self.fs == SHARED_FS
 
     @property
+    def is_seed(self) -> bool:
+        """Whether cloud-init reads from it who the guest is."""
+        return self.fs == SEED_FS
+
+    @property
     def table(self) -> str:
         """The table of the spec that asks for it; "" for a disk of other keys."""
-        return {DRBD_FS: "replicated", SHARED_FS: "shared"}.get(self.fs, "")
+        return {DRBD_FS: "replicated", SHARED_FS: "shared", SEED_FS: "seed"}.get(self.fs, "")
 
     @property
     def holds_data(self) -> bool:
@@ -181,6 +188,11 @@ def shared_part(keys: SharedKeys, node: str) -> Part:
         node=node,
         owner=keys.owner,
     )
+
+
+def seed_part(node: str) -> Part:
+    """The disk that cloud-init reads."""
+    return Part(name=SEED, size_mib=SEED_MIB, fs=SEED_FS, mountpoint="", options="", node=node)
 
 
 def default_options(fs: str) -> str:

@@ -78,7 +78,7 @@ def make_domain(spec: Spec, folder: Path, disks: Iterable[Disk]) -> Domain:
 def make_disk(part: Part, target: str, disk_format: str) -> Disk:
     """A part as a disk of the domain; a DRBD resource of the host is made primary for it."""
     script = DRBD_SCRIPT if resource_of(target) else ""
-    access = "shared" if part.is_shared else "rw"
+    access = "shared" if part.is_shared else "ro" if part.is_seed else "rw"
     return Disk(target=target, vdev=part.vdev, format=disk_format, access=access, script=script)
 
 

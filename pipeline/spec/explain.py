@@ -24,7 +24,7 @@ _WRONG_KINDS = {
     "tuple_type": ("is not a list", 'write it as ["...", "..."]', ""),
     "model_type": (
         "is not a table",
-        "write [[partitions]], [[interfaces]], [[replicated]] or [[shared]], its keys below",
+        "write [[partitions]], [[interfaces]], [[replicated]], [[shared]] or [seed], keys below",
         "",
     ),
 }

@@ -19,7 +19,7 @@ from pipeline.spec.xen_create_image.table import NO, OPTIONS, YES
 DEFAULTS = "defaults"
 _BITS, _DEPTH = 64, 6
 _TOO_DEEP = "nested too deeply"
-_PATH_KEYS = ("keyring", "root_password_file")
+_PATH_KEYS = ("keyring", "root_password_file", "user_data")
 _PATH_LIST_KEYS = ("elements_path", "authorized_keys", "roles_path")
 OWN_KEYS = tuple(
     "name uuid hostname address mac vifname vncdisplay image_dev swap_dev replicated shared".split()
@@ -145,7 +145,22 @@ def _resolve_paths(key: str, value: object, folder: Path) -> object:
             return [_resolve_entry(key, entry, folder) for entry in entries]
     if key == "replicated" and isinstance(value, list):
         return [_resolve_table(table, folder) for table in value]
+    if key == "seed" and isinstance(value, dict):
+        return _resolve_seed(value, folder)
     return value
+
+
+def _resolve_seed(table: dict[str, object], folder: Path) -> dict[str, object]:
+    """The same with its own and its users' keys."""
+    resolved = {**table}
+    for key, value in table.items():
+        if key == "ssh_authorized_keys":
+            resolved[key] = _resolve_paths("authorized_keys", value, folder)
+        elif key == "users" and isinstance(value, list):
+            resolved[key] = [
+                _resolve_seed(user, folder) if isinstance(user, dict) else user for user in value
+            ]
+    return resolved
 
 
 def _resolve_table(table: object, folder: Path) -> object:
@@ -262,8 +277,8 @@ def _refuse_special(name: str, key: str) -> list[Finding]:
         return [
             Finding("error", name, message, "write it into the guest's file", source=COMMAND_LINE)
         ]
-    if key in TABLES and key != "partitions":
+    if key in (*TABLES, "seed") and key != "partitions":
         message = "tables cannot be written on the command line"
-        hint = f"write [[{key}]] into the guest's file"
+        hint = f"write {'[seed]' if key == 'seed' else f'[[{key}]]'} into the guest's file"
         return [Finding("error", name, message, hint, source=COMMAND_LINE)]
     return []

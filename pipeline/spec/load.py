@@ -17,6 +17,7 @@ from pipeline.errors import (
 )
 from pipeline.files import read_named_text, write_durably
 from pipeline.site import find_home, find_schema
+from pipeline.spec.cloud_init_rules import find_seed_problems
 from pipeline.spec.explain import read_spec
 from pipeline.spec.layers import (
     DEFAULTS,
@@ -230,6 +231,7 @@ def find_missing_files(spec: Spec, merged: Merged, *, fallback: str) -> list[Fin
         for key, path, kind, hint in _find_missing(spec)
     ]
     _, unsound = find_keys(spec.authorized_keys, spec.suite_facts, source=source("authorized_keys"))
+    unsound += find_seed_problems(spec, source=source("seed"))
     return [*problems, *unsound, *find_role_problems(spec, source=source("role"))]
 
 
@@ -238,6 +240,7 @@ def _find_missing(spec: Spec) -> Iterator[tuple[str, str, str, str]]:
         "kernel": spec.kernel if spec.kernel_source == "files" else "",
         "initrd": spec.initrd,
         "keyring": spec.keyring,
+        "user_data": spec.user_data,
         "root_password_file": "" if spec.root_password_file == "-" else spec.root_password_file,
     }
     for key, path in files.items():

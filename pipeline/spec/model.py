@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from pipeline.spec import keys
+from pipeline.spec.cloud_init import CloudInit
 from pipeline.spec.devices import (
     GuestCard,
     Part,
@@ -17,6 +18,7 @@ from pipeline.spec.devices import (
     replicated_part,
     resolve_card,
     resolve_parts,
+    seed_part,
     shared_part,
     whole_part,
 )
@@ -29,7 +31,7 @@ from pipeline.suites import SUITES, Suite
 
 SECTIONS: tuple[type[BaseModel], ...] = (
     *(keys.Naming, keys.Origin, keys.Software, keys.Boot, Disks),
-    *(keys.Resources, keys.CardKeys, keys.Access, keys.Screen, keys.Life),
+    *(keys.Resources, keys.CardKeys, keys.Access, CloudInit, keys.Screen, keys.Life),
 )
 _FIRST_HVC = (2, 6, 20)  # 2.6.18-xen's driver called itself tty1, 2.6.26-xen's hvc0
 _PC_32_BIT = re.compile(r"-[3456]86(-(pae|bigmem))?$")
@@ -45,6 +47,7 @@ class Spec(
     keys.Resources,
     keys.CardKeys,
     keys.Access,
+    CloudInit,
     keys.Screen,
     keys.Life,
 ):
@@ -124,7 +127,8 @@ class Spec(
     def parts(self) -> tuple[Part, ...]:
         """The file systems and swap: root, swap, then the others, parents of mount points first.
 
-        Those that are replicated or shared come last: a guest that gets one keeps its names.
+        Those that are replicated or shared, and the seed, come last: a guest that gets one keeps
+        its names.
         """
         own = resolve_parts(self, self._node)
         if self.is_whole:
@@ -139,6 +143,7 @@ class Spec(
             shared_part(each, self._node(number))
             for number, each in enumerate(self.shared, first + len(more))
         ]
+        more += [seed_part(self._node(first + len(more)))] if self.has_seed else []
         return (*own, *more)
 
     @cached_property
@@ -179,6 +184,11 @@ class Spec(
         """Names of folders in output/identity: its own, those that it shares with a peer."""
         shared = (node.pair for node in self.replicated if node.pair)
         return tuple(dict.fromkeys([self.name, *shared]))
+
+    @property
+    def has_seed(self) -> bool:
+        """Whether cloud-init is told who the guest is."""
+        return self.seed is not None or bool(self.user_data)
 
     @property
     def is_kernel_inside(self) -> bool:

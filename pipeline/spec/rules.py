@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pipeline.errors import Finding, WrongValueError
 from pipeline.spec.adopted_rules import check_adopted
+from pipeline.spec.cloud_init_rules import check_cloud_init
 from pipeline.spec.devices import MOST_PARTS, AnyInterface, Part, derive_mac, read_addresses
 from pipeline.spec.domain import find_unrenderable, is_restricted
 from pipeline.spec.keys import CardKeys
@@ -484,16 +485,8 @@ def _clash(key: str, message: str, hint: str = "", *others: str) -> Finding:
 
 
 CHECKS: tuple[Callable[[Spec], Iterator[Finding]], ...] = (
-    *(
-        check_host,
-        check_release,
-        check_adopted,
-        check_kernel_files,
-        check_boot,
-        check_pc,
-        check_whole,
-        check_versions,
-    ),
+    *(check_host, check_release, check_adopted, check_kernel_files, check_boot, check_pc),
+    *(check_whole, check_versions),
     *(check_resources, find_disk_clashes, find_card_clashes, check_screen, check_password),
-    *(check_replicated, check_host_resources),
+    *(check_replicated, check_host_resources, check_cloud_init),
 )

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline import ROOT
 from pipeline.spec.annotations import strip_annotation, table_of
+from pipeline.spec.cloud_init import SeedKeys, UserKeys
 from pipeline.spec.disk_keys import PartitionKeys
 from pipeline.spec.keys import CardKeys
 from pipeline.spec.model import SECTIONS, Spec
@@ -67,6 +68,8 @@ def render_reference() -> str:
         lines += [f"\n## {title.rstrip('.')}\n"]
         lines += [f"{rest}\n"] if rest else []
         lines += _render_keys(section.model_fields)
+    lines += ["\n## Seed\n", *_render_keys(SeedKeys.model_fields)]
+    lines += ["", "A table of `users`:", "", *_render_keys(UserKeys.model_fields)]
     lines += ["\n## Partitions\n", *_render_keys(PartitionKeys.model_fields)]
     cards = {"interfaces": Spec.model_fields["interfaces"]}
     lines += ["\n## Further network cards\n", *_render_keys(cards)]
@@ -167,6 +170,9 @@ def _describe_type(annotation: Any) -> dict[str, Any]:
             return {"anyOf": [listed, {"type": "string"}]} if keys is PartitionKeys else listed
         items = _describe_type(strip_annotation(get_args(kind)[0]))
         return {"anyOf": [{"type": "array", "items": items}, items]}
+    if issubclass(kind, BaseModel):
+        table = {"type": "object", "additionalProperties": False}
+        return {**table, "properties": _properties(kind)}
     return {"type": _JSON_NAMES[kind]}
 
 
@@ -185,6 +191,8 @@ def describe_kind(annotation: Any, *, truth: str = "true, false") -> str:
         return ", ".join(word for word in get_args(kind) if word)
     if get_origin(kind) is tuple:
         return "tables" if table_of(annotation) else "list"
+    if issubclass(kind, BaseModel):
+        return "table"
     return truth if kind is bool else _NAMES[kind]
 
 

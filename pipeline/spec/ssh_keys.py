@@ -41,23 +41,23 @@ def read_authorized_keys(entries: Iterable[str], suite: str, *, source: str) -> 
 
 
 def find_keys(
-    entries: Iterable[str], suite: Suite, *, source: str
+    entries: Iterable[str], suite: Suite, *, source: str, key: str = _KEY
 ) -> tuple[tuple[str, ...], list[Finding]]:
-    """The sound key lines, and a problem for every other."""
+    """The sound key lines, and a problem for every other; `key` of the spec holds them."""
     lines: dict[str, None] = {}
     problems: list[Finding] = []
     for entry in entries:
         try:
             numbered = list(_read_entry(entry))
         except WrongValueError as mistake:
-            problems.append(Finding("error", _KEY, mistake.message, mistake.hint, source=source))
+            problems.append(Finding("error", key, mistake.message, mistake.hint, source=source))
             continue
         for where, line in numbered:
             try:
                 lines[check_key_line(line, suite)] = None
             except WrongValueError as mistake:
                 problems.append(
-                    Finding("error", _KEY, f"{where}{mistake.message}", mistake.hint, source=source)
+                    Finding("error", key, f"{where}{mistake.message}", mistake.hint, source=source)
                 )
     return tuple(lines), problems
 

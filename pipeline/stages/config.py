@@ -99,8 +99,9 @@ STAGE = Stage(
         "vifname mtu rate model interfaces vnc vncdisplay vncunused vnclisten keymap "
         "on_poweroff on_reboot on_crash autostart description".split()
     ),
-    seldom=("shared", "is_whole", "firmware"),
+    seldom=("shared", "is_whole", "firmware", "seed"),
     reads={
+        "user_data": "the volume has it",
         "adopted": "its tree comes through the stages before",
         "mirror": "UEFI firmware comes from it, which its own versions tell apart",
     },

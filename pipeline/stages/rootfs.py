@@ -24,6 +24,7 @@ from pipeline.namespace import has_memory_for_tmpfs, require_namespace
 from pipeline.project import Project
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
+from pipeline.spec.cloud_init import ELEMENT as CLOUD_INIT
 from pipeline.spec.domain import command_line
 from pipeline.spec.role_scripts import find_scripts, sed_folders, settings_of
 from pipeline.spec.values import check_element
@@ -62,6 +63,8 @@ def elements_of(spec: Spec) -> list[str]:
         own.append("whole-disk")
     if spec.init == "systemd":
         own.append("lean-boot")
+    if spec.cloud_init:
+        own.append(CLOUD_INIT)
     if spec.role:
         own.append(ROLES)
     return own + [name for name in spec.elements if name not in own]
@@ -418,7 +421,7 @@ STAGE = Stage(
         "suite arch init boot cmdline fs kernel packages elements elements_path timezone "
         "locale debconf_priority guest_mirror vnc".split()
     ),
-    seldom=("role", "roles_path", "role_args", "is_whole"),
+    seldom=("role", "roles_path", "role_args", "is_whole", "cloud_init"),
     reads={
         **dict.fromkeys(
             ("mirror", "components", "updates", "security"),

@@ -18,19 +18,23 @@ from pipeline.guest.identity import (
     identity_files,
     keep_identity,
     render_known_hosts,
+    template_files,
 )
 from pipeline.guest.passwords import read_root_hash
 from pipeline.guest.replication_files import digest_given, read_secrets, replication_files
+from pipeline.guest.seed import read_user_data, seed_files
 from pipeline.mirror.apt_sources import installed_version
 from pipeline.preflight import refuse_places
 from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS
 from pipeline.spec import Spec
 from pipeline.stage import Inputs, Job, Stage
+from pipeline.stages.user_data import check_user_data
 from pipeline.storage import make_disks
 from pipeline.storage.boot_code import BootCode, name_root, read_boot_code
 from pipeline.storage.disks import targets_of
 from pipeline.storage.ext import MOST_FILE, IdentityFile, read_bytes
+from pipeline.storage.fat import TOOLS as FAT
 from pipeline.storage.filesystems import MOUNTED
 from pipeline.storage.images import golden_name, refuse_too_small
 from pipeline.storage.leftovers import reclaim_own
@@ -60,6 +64,10 @@ def inputs(spec: Spec, project: Project) -> Inputs:
         own = {**own, **_drbd(spec)}
     if spec.format == "vhd":
         own = {**own, "vhd": vhd.REVISION}
+    if spec.has_seed:
+        # as with the password: what is equal does not show
+        told = seed_files(spec, read_user_data(spec), {})
+        own = {**own, "seed": fingerprint([spec.name, *map(bytes.decode, told.values())])[:16]}
     return {**own, "tools": _tools(spec, project)} if spec.adopted else own
 
 
@@ -104,6 +112,7 @@ def build(job: Job) -> None:
         epoch=read_epoch(job.upstream("rootfs")),
         files=_identity(job, work),
         code=_read_code(job, work),
+        seed=_read_seed(job, work),
     )
     with (
         removed_on_failure(job.run) as made,
@@ -125,10 +134,17 @@ def _load_templates() -> None:
 def _identity(job: Job, work: Path) -> list[IdentityFile]:
     """The guest's own files; known_hosts is written beside its disk."""
     spec = job.spec
-    kept = keep_identity(job.project.identity(spec.name), spec)
-    root_hash = job.root_hash or read_root_hash(spec, job.project.guests)
+    known_hosts = job.scratch / KNOWN_HOSTS
     shadow = _read_file(job, work, "/etc/shadow").decode("utf-8", "replace")
-    (job.scratch / KNOWN_HOSTS).write_text(render_known_hosts(spec, kept))
+    menus = name_root(partial(_read_file, job, work), spec) if spec.is_whole else []
+    if spec.cloud_init and not spec.has_seed:
+        known_hosts.write_text("")  # its host keys are made at its first boot
+        return [*template_files(spec, shadow=shadow), *menus]
+    kept = keep_identity(job.project.identity(spec.name), spec)
+    known_hosts.write_text(render_known_hosts(spec, kept))
+    if spec.cloud_init:
+        return [*template_files(spec, shadow=shadow), *menus]
+    root_hash = job.root_hash or read_root_hash(spec, job.project.guests)
     adopted = read_adopted(job.project, spec.adopted) if spec.adopted else None
     files = identity_files(
         spec,
@@ -138,7 +154,18 @@ def _identity(job: Job, work: Path) -> list[IdentityFile]:
         adopted=adopted,
         secret_of=read_secrets(spec, job.project),
     )
-    return [*files, *(name_root(partial(_read_file, job, work), spec) if spec.is_whole else [])]
+    return [*files, *menus]
+
+
+def _read_seed(job: Job, work: Path) -> dict[str, bytes]:
+    """What cloud-init is told; UsageError for what it would not understand."""
+    if not job.spec.has_seed:
+        return {}
+    text = read_user_data(job.spec)
+    if job.spec.user_data:
+        check_user_data(job, text, work)
+    kept = keep_identity(job.project.identity(job.spec.name), job.spec)
+    return seed_files(job.spec, text, kept.host_keys)
 
 
 def _read_code(job: Job, work: Path) -> BootCode | None:
@@ -193,9 +220,11 @@ STAGE = Stage(
         "swap_dev partitions nodes init dhcp address netmask gateway gateway6 nameservers mtu "
         "interfaces root_password_hash root_password_file".split()
     ),
-    seldom=("replicated", "shared", "is_whole"),
+    seldom=("replicated", "shared", "is_whole", "cloud_init", "seed"),
     reads={
         "authorized_keys": "the lines that they give are an input",
+        "user_data": "what it says is an input",
+        "suite": "the golden image has it",
         "adopted": "what of it counts is an input",
         "type": "`nodes` has what follows from it",
         **dict.fromkeys(("bridge", "mac", "vifname", "rate", "model"), "the host's side of a card"),
@@ -213,5 +242,6 @@ STAGE = Stage(
         "resize2fs": "e2fsprogs",
         "e2fsck": "e2fsprogs",
         "mkswap": "util-linux",
+        **FAT,
     },
 )

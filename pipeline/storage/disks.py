@@ -86,6 +86,8 @@ def file_name(part: Part, disk_format: str) -> str:
     """disk.img, disk.qcow2, swap.img, disk-home.img."""
     if part.is_swap:
         return "swap.img"
+    if part.is_seed:
+        return "seed.img"
     stem = "disk" if part.is_root else f"disk-{part.name}"
     return f"{stem}.{SUFFIXES[disk_format]}"
 

@@ -2,18 +2,20 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pipeline.scratch import remove_tree
 from pipeline.spec import Spec
+from pipeline.spec.cloud_init import SEED_FS
 from pipeline.spec.devices import Part
 from pipeline.storage import images, lvm
 from pipeline.storage.block_device import write_image
 from pipeline.storage.boot_code import BootCode
 from pipeline.storage.disks import MIB, Target, file_name
 from pipeline.storage.ext import IdentityFile
+from pipeline.storage.fat import make_fat
 from pipeline.storage.filesystems import MOUNTED, make_own_mounted
 from pipeline.storage.golden import snapshot_golden
 from pipeline.storage.replicated import make_replicated
@@ -28,7 +30,7 @@ class Bench:
     """What all disks of one guest are made from: the folder of golden images, the guest's files.
 
     `work` holds what is needed in between; `epoch` is the time of everything that is written;
-    `code` is what starts a whole disk.
+    `code` is what starts a whole disk, `seed` what cloud-init reads.
     """
 
     spec: Spec
@@ -38,6 +40,7 @@ class Bench:
     epoch: int
     files: Sequence[IdentityFile]
     code: BootCode | None = None
+    seed: Mapping[str, bytes] = field(default_factory=dict)
     built: list[BuiltDisk] = field(default_factory=list)
 
     def files_of(self, part: Part) -> list[IdentityFile]:
@@ -78,6 +81,16 @@ def _make_part(run: lvm.Run, part: Part, image: Path, bench: Bench) -> None:
         make_replicated(run, image, part)
     elif part.is_shared:
         os.truncate(make_private(image), part.size_mib * MIB)
+    elif part.is_seed:
+        make_fat(
+            run,
+            image,
+            size_bytes=part.size_mib * MIB,
+            label=SEED_FS,
+            serial=images.identity_uuid(bench.spec, part)[:8],
+            files=bench.seed,
+            epoch=bench.epoch,
+        )
     else:
         images.copy_golden(run, bench.golden / images.golden_name(part.mountpoint), image)
         make_own_and_grow(run, image, part, bench)

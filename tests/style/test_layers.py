@@ -63,6 +63,7 @@ LATE = {
     "stages/firmware.py": (1, "an HTTP server"),
     "stages/kernel.py": (1, "an ELF library"),
     "stages/rootfs.py": (1, "an HTTP server"),
+    "stages/user_data.py": (1, "PyYAML"),
 }
 # `one` and `found` are no names for what has one; the number only goes down
 NAMELESS = 240

@@ -44,6 +44,8 @@ def list_requests(
     requests += [["openssh-server"], ["tzdata"]]
     if spec.locale not in ("C", "POSIX") and not spec.locale.startswith("C."):
         requests.append(["locales"])
+    if "cloud-init" in elements:
+        requests.append(["cloud-init", "cloud-guest-utils", "sudo"])
     if "whole-disk" in elements:
         requests += [[package] for package in find_loaders(spec)]
     return requests

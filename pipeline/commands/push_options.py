@@ -68,6 +68,7 @@ class Push(Guest):
     fingerprint: Annotated[str, AfterValidator(_check_fingerprint)] = Field(
         "",
         description="SHA-256 of the host's certificate, in the place of an authority.",
+        examples=["5f" * 32],
     )
     source: Annotated[
         Literal["published"] | NamedPath | None, Field(union_mode="left_to_right")

@@ -224,7 +224,6 @@ STAGE = Stage(
     reads={
         "authorized_keys": "the lines that they give are an input",
         "user_data": "what it says is an input",
-        "suite": "the golden image has it",
         "adopted": "what of it counts is an input",
         "type": "`nodes` has what follows from it",
         **dict.fromkeys(("bridge", "mac", "vifname", "rate", "model"), "the host's side of a card"),

@@ -74,6 +74,10 @@ WRONG_TEXTS = {
     "workers": ("", "build1", "local:0", "local:", "tcp://10.0.0.5:8786"),
     "boots": ("nosuch", "pvh,nosuch", "PVH", "pvh;qemu", "\udc80"),
     "parties": ("a b", "../x", "a@", "a,@b", "-x"),
+    "host": ("", "a b", "-x", "https://xcp1", "xcp1:0", "me@xcp1", "\udc80"),
+    "push user": ("", "a b", "a:b", "\udc80"),
+    "sr": ("a\nb", "\x1b[2J", "x" * 256, "\udc80"),
+    "fingerprint": ("x", "0" * 63, "0" * 65, "\udc80"),
 }
 GUEST_NAMES = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
 
@@ -139,7 +143,7 @@ def wrong_of(command: Command, name: str) -> tuple[str, ...]:
         return NO_PATH
     if get_origin(kind) is Literal:
         return ("", "nosuch", *(word.upper() for word in get_args(kind)), "\udc80")
-    return WRONG_TEXTS[name]
+    return WRONG_TEXTS.get(f"{command.name} {name}") or WRONG_TEXTS[name]
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)

@@ -250,7 +250,7 @@ class Prove(Look, ByFleet, Login):
         ("own",),
         description="Ways in which a whole disk is started, one after the other: its own; under Xen"
         " pvh, hvm, pvh-uefi, hvm-uefi; in plain QEMU qemu (SeaBIOS), qemu-uefi (Debian's OVMF)."
-        " all: without hvm-uefi, which takes too long in emulation.",
+        " all: without the two of UEFI under Xen (docs/how-to/uefi.md).",
         examples=["all", "pvh,hvm,qemu,qemu-uefi"],
     )
 

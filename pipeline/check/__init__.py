@@ -81,7 +81,8 @@ def check_guest(recipe: Recipe, spec: Spec, *, as_json: bool = False) -> None:
 
 def examine(recipe: Recipe, spec: Spec, *, with_sums: bool = True) -> list[Finding]:
     """What every check says, in order. Raises what require_artifact and read_facts do."""
-    more = {"qemu-img": "qemu-utils"} if spec.format != "raw" else {}
+    more = {"qemu-img": "qemu-utils"} if spec.disk_format != "raw" else {}
+    more |= {"qemu-img": "qemu-utils"} if spec.format == "xva" else {}
     more |= {"mcopy": "mtools"} if spec.is_whole else {}
     require_tools(TOOLS | more)
     disk = require_artifact(recipe.project, spec)

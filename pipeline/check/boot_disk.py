@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pipeline.check.facts import Facts, compare, judge
 from pipeline.check.image import MOST_FILE
 from pipeline.errors import Finding
+from pipeline.guest.portable_machine import xva_name
 from pipeline.storage.boot_code import BIOS_FILE, EFI_FILE, BootCode
 from pipeline.storage.whole_disk import lay_out
 from pipeline.xen.boot import split_command_line
@@ -60,4 +61,13 @@ def _check_menu(facts: Facts) -> Finding:
     return compare("C2", "root in the menu", expected=wanted, seen=root or "none")
 
 
-CHECKS = (check_whole_disk,)
+def check_xva(facts: Facts) -> Iterator[Finding]:
+    """The file for XCP-ng and XenServer is what an importer demands, and holds this disk."""
+    if facts.spec.format == "xva":
+        hint = f"build it again: doit build name={facts.spec.name} replace=yes"
+        ok = "as an importer demands, with a disk that its guest has changed since here"
+        ok = ok if facts.written else "as an importer demands, with the disk beside it"
+        yield judge("D8", xva_name(facts.spec.name), facts.xva, ok=ok, hint=hint)
+
+
+CHECKS = (check_whole_disk, check_xva)

@@ -11,6 +11,7 @@ from pipeline.artifact.record import read_record
 from pipeline.check.boot_files import BootFiles, read_boot_files
 from pipeline.check.built_disk import WholeDisk, read_whole_disk
 from pipeline.check.image import FileSystem, ImageReader, read_file_system
+from pipeline.check.packed_disk import find_xva_faults
 from pipeline.check.tree import Tree
 from pipeline.errors import CommandFailed, Finding, Level, PipelineError, VerificationError
 from pipeline.guest.identity import MACHINE_ID
@@ -47,7 +48,8 @@ class Facts:
     `machine_ids` are those of the other guests. `keys` are those of the spec that the artifact
     depends on. `written` names the disks that changed since they were built. `unread` says what of
     the image could not be read. `golden` is what a copy-on-write disk rests on. `secret` is root's
-    password where the builder can read it. `whole` is what a whole disk has around its root.
+    password where the builder can read it. `whole` is what a whole disk has around its root, `xva`
+    what is wrong with the file that holds it for importers.
     """
 
     spec: Spec
@@ -65,6 +67,7 @@ class Facts:
     unread: tuple[str, ...] = ()
     golden: Golden | None = None
     whole: WholeDisk | None = None
+    xva: tuple[str, ...] = ()
     secret: bytes = field(default=b"", repr=False)
 
     @property
@@ -144,6 +147,8 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
     if whole and whole.swap:
         sizes["swap.img"] = whole.swap.size
         swap_page = _first_page(raw, whole.swap.start)
+    written = _written_disks(project, folder, spec.name)
+    packed = spec.format == "xva"
     return Facts(
         spec=spec,
         project=project,
@@ -156,10 +161,11 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
         swap_page=swap_page,
         machine_ids=_other_machine_ids(project, spec.name),
         keys=frozenset(recipe.keys_of("config")) - INDIFFERENT,
-        written=_written_disks(project, folder, spec.name),
+        written=written,
         unread=tuple(reader.faults),
         golden=golden,
         whole=whole,
+        xva=find_xva_faults(folder, spec.name, None if written else raw, work) if packed else (),
         secret=_read_secret(project, spec),
     )
 
@@ -184,10 +190,10 @@ def _find_golden(disk: Path, folder: Path, spec: Spec) -> Golden | None:
 
 def raw_image(disk: Path, work: Path, spec: Spec, backing: Sequence[Path] = ()) -> Path:
     """The guest's disk as a raw image: itself, or a copy in `work`."""
-    if spec.format == "raw":
+    if spec.disk_format == "raw":
         return disk
     raw = work / "disk.raw"
-    kind = {"vhd": "vpc"}.get(spec.format, spec.format)
+    kind = {"vhd": "vpc"}.get(spec.disk_format, spec.disk_format)
     try:
         convert = ["qemu-img", "convert", "-f", kind, "-O", "raw", disk, raw]
         run(caged_reader(convert, readable=[disk, *backing], writable=[work]))

@@ -20,6 +20,7 @@ from pipeline.console.progress import print_line, print_table
 from pipeline.console.terminal import Part, Span
 from pipeline.errors import CommandFailed, Finding, UsageError
 from pipeline.guest.login import find_login, warn_of_closed
+from pipeline.guest.portable_machine import xva_name
 from pipeline.lockfile import compare_with_lock, read_lock
 from pipeline.mirror.snapshot import read_snapshot
 from pipeline.plan import Plan, plan_build
@@ -119,8 +120,15 @@ def say_built(recipe: Recipe, spec: Spec, options: BuildGuests) -> None:
         bytes=sum(path.lstat().st_blocks * 512 for path in files),
         digests={name: text for path in sums for name, text in read_sum_file(path).items()},
         start=shlex.join(_start_words(spec, shown)),
+        give=_show_import(spec, shown) if spec.format == "xva" else "",
         login=asdict(find_login(spec, shown / KNOWN_HOSTS)),
     )
+
+
+def _show_import(spec: Spec, folder: Path) -> str:
+    """How XCP-ng and XenServer take it, from here or on the host."""
+    path = shlex.quote(str(folder / xva_name(spec.name)))
+    return f"doit push name={spec.name} host=XCP1, or there: xe vm-import filename={path}"
 
 
 def _start_words(spec: Spec, folder: Path) -> list[str]:

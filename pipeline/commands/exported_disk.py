@@ -14,11 +14,9 @@ from pipeline.formats.ova import VirtualSystem, write_ova
 from pipeline.formats.raw import write_raw
 from pipeline.formats.vhd import write_vhd
 from pipeline.formats.vmdk import write_vmdk
-from pipeline.formats.xva import Source as XvaSource
-from pipeline.formats.xva import write_xva
+from pipeline.guest.portable_machine import EPOCH, machine_of, write_guest
 from pipeline.process import require_tools, run
 from pipeline.proof.readiness import read_built_spec
-from pipeline.storage.disks import MIB
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.partition_table import read_partitions
 from pipeline.supply.bom import vendor_of
@@ -28,7 +26,6 @@ from pipeline.walls.privacy import make_private
 CONTAINERS = ("xva", "ova")  # a machine in one file, which starts by itself
 _QEMU = {"raw": "raw", "qcow2": "qcow2", "vhd": "vpc"}
 _TOOLS = {"qemu-img": "qemu-utils"}
-_EPOCH = 946_684_800  # of containers that have a time: where a VHD's begins, 2000-01-01
 Advance = Callable[[int], None]
 
 
@@ -78,10 +75,9 @@ class Bench:
             write_vmdk(disk.as_raw(self), name, target.write, advance=advance)
         elif self.form == "vhd":
             own = uuid.uuid5(uuid.UUID(self.source.domain.uuid), disk.vdev)
-            write_vhd(disk.as_raw(self), target, identity=own, epoch=_EPOCH, on_bytes=advance)
+            write_vhd(disk.as_raw(self), target, identity=own, epoch=EPOCH, on_bytes=advance)
         elif self.form == "xva":
-            sources = [XvaSource(disk.as_raw(self), self.source.name)]
-            write_xva(sources, target, self._machine(), epoch=_EPOCH, on_bytes=advance)
+            write_guest(disk.as_raw(self), target, self._machine(), on_bytes=advance)
         elif self.form == "ova":
             write_ova(disk.as_raw(self), target, self._machine(), advance=advance)
         else:
@@ -115,16 +111,15 @@ class Bench:
 
     def _machine(self) -> VirtualSystem:
         domain, spec = self.source.domain, self.source.spec
-        return VirtualSystem(
-            name=self.source.name,
+        machine = machine_of(
+            self.source.name,
+            domain,
             description=str(spec.get("description", "")),
-            uuid=str(domain.uuid),
-            memory=domain.memory_mib * MIB,
-            most_memory=(domain.maxmem_mib or domain.memory_mib) * MIB,
-            vcpus=domain.vcpus,
-            most_vcpus=domain.maxvcpus or domain.vcpus,
-            firmware="uefi" if spec.get("firmware") == "uefi" else "bios",
+            is_uefi=spec.get("firmware") == "uefi",
             is_template=bool(spec.get("cloud_init")),
+        )
+        return VirtualSystem(
+            **vars(machine),
             distribution=vendor_of(spec),
             networks=tuple(card.bridge or "network" for card in domain.cards),
         )

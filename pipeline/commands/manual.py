@@ -188,8 +188,9 @@ def _variable(name: str, field: FieldInfo) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Text as roff has it: no line is a request, a hyphen is one that can be copied."""
+    """Text as roff has it: no line is a request, a hyphen can be copied, a digest broken."""
     text = re.sub(r"\s+", " ", text).replace("\\", r"\e").replace("-", r"\-").replace("`", "")
+    text = re.sub(r"\w{32}(?=\w)", r"\g<0>\:", text)
     return rf"\&{text}" if text.startswith((".", "'")) else text
 
 

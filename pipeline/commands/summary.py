@@ -36,6 +36,7 @@ def _print_guest(facts: Facts, seconds: float) -> None:
         ("reused:", _stages(facts, "reused")),
     ]
     rows += [("size:", f"{show_size(facts['bytes'])} on disk"), ("start it:", facts["start"])]
+    rows += [("import it:", facts["give"])]
     login = Login(**facts["login"])
     is_open = login.lines != [NOBODY]
     rows += [("log in:", Span(line, "" if is_open else "warning")) for line in login.lines]

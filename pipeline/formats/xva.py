@@ -20,6 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import data_extents
 from pipeline.formats.ova_xml import Disk, Machine, render_ova, vdi_ref
 
+REVISION = 1  # of the bytes that are written
 BLOCK = 1 << 20
 DESCRIPTION = "ova.xml"
 SUFFIXES = {"sha1": ".checksum", "xxhash": ".xxhash"}

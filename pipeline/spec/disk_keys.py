@@ -7,7 +7,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictStr
 from pipeline.errors import WrongValueError
 from pipeline.spec import values
 from pipeline.spec.keys import Section
-from pipeline.xen.values import DiskFormat
 
 _OF_THE_SYSTEM = frozenset(
     ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys")
@@ -100,7 +99,11 @@ class Disks(Section):
         description="Several partitions instead of size and swap: tables, or the name of a file in"
         " xen-tools' form, there looked for in /etc/xen-tools/partitions.d/ too.",
     )
-    format: DiskFormat = Field("raw", description="Format of the disk images; swap is always raw.")
+    format: Literal["raw", "qcow2", "vhd", "xva"] = Field(
+        "raw",
+        description="Format of the disk images; swap is always raw. xva: a raw whole disk, and"
+        " beside it NAME.xva, one file that XCP-ng and XenServer import.",
+    )
     image: Literal["sparse", "full"] = Field(
         "sparse",
         description="sparse: an image takes what is written to it; full: all of its size from the"

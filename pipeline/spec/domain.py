@@ -162,7 +162,7 @@ def find_unrenderable(spec: Spec) -> WrongValueError | None:
             make_disk(
                 part,
                 part.device or _likely_target(spec, part),
-                spec.format if part.has_files else "raw",
+                spec.disk_format if part.has_files else "raw",
             )
             for part in spec.disks
         ]

@@ -28,6 +28,7 @@ from pipeline.spec.replication import ELEMENT, ReplicatedKeys
 from pipeline.spec.shared_disks import SharedKeys
 from pipeline.spec.values import parse_duration, parse_size
 from pipeline.suites import SUITES, Suite
+from pipeline.xen.values import DiskFormat
 
 SECTIONS: tuple[type[BaseModel], ...] = (
     *(keys.Naming, keys.Origin, keys.Software, keys.Boot, Disks),
@@ -84,6 +85,11 @@ class Spec(
     def short_hostname(self) -> str:
         """The host name up to the first dot."""
         return self.hostname.partition(".")[0]
+
+    @property
+    def disk_format(self) -> DiskFormat:
+        """The format of the disk that a toolstack here gets."""
+        return "raw" if self.format == "xva" else self.format
 
     @property
     def size_mib(self) -> int:

@@ -11,13 +11,7 @@ _STARTS = {("pvh", "grub"), ("hvm", "firmware")}
 def check_whole(spec: Spec) -> Iterator[Finding]:
     """The key `disk` against all that makes a disk."""
     if not spec.is_whole:
-        if spec.boot == "firmware":
-            yield _clash(
-                "disk",
-                "a PC's firmware starts a whole disk, no bare file system",
-                "leave disk out",
-                "boot",
-            )
+        yield from _check_bare(spec)
         return
     if (spec.type, spec.boot) not in _STARTS and not (spec.is_uefi and spec.type == "pvh"):
         yield _clash(
@@ -53,6 +47,22 @@ def check_whole(spec: Spec) -> Iterator[Finding]:
                 f"{part.name}: device = '{part.device}' although it lies on the whole disk",
                 *("write image_dev = the device of the whole disk", "disk"),
             )
+
+
+def _check_bare(spec: Spec) -> Iterator[Finding]:
+    """What wants a disk that starts by itself."""
+    if spec.format == "xva":
+        yield _clash(
+            "format",
+            "XCP-ng starts a machine from a disk with a boot loader, not a bare file system",
+            *("write disk = 'whole' too", "disk"),
+        )
+    if spec.boot == "firmware":
+        yield _clash(
+            "disk",
+            "a PC's firmware starts a whole disk, no bare file system",
+            *("leave disk out", "boot"),
+        )
 
 
 def _clash(key: str, message: str, hint: str, *others: str) -> Finding:

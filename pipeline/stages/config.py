@@ -9,6 +9,10 @@ from pathlib import Path
 
 from pipeline.artifact.record import RECORD, render_manifest
 from pipeline.artifact.sums import DISK_SUMS, SUMS, write_sums
+from pipeline.console.progress import progress_bar
+from pipeline.formats import xva
+from pipeline.guest.domains import domain_of
+from pipeline.guest.portable_machine import machine_of, write_guest, xva_name
 from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS
 from pipeline.spec import Spec
@@ -19,6 +23,7 @@ from pipeline.storage.disks import targets_of
 from pipeline.storage.switch import publish_guest
 from pipeline.storage.written import read_record
 from pipeline.store.store import read_buildinfo
+from pipeline.walls.privacy import make_private
 
 REVISION = 3
 
@@ -26,6 +31,8 @@ REVISION = 3
 def inputs(spec: Spec, project: Project) -> Inputs:
     """Where the artifact is: its configurations name its files by full path."""
     made = {"firmware": firmware.STAGE.revision} if spec.is_uefi else {}
+    if spec.format == "xva":
+        made["xva"] = xva.REVISION
     return {"artifact folder": str(project.artifact(spec.name)), **made}
 
 
@@ -48,6 +55,8 @@ def build(job: Job) -> None:
         shutil.copyfile(made / FIRMWARE_FILE, scratch / FIRMWARE_FILE)
     for name, text in render_all(spec, job.project):
         (scratch / name).write_text(text)
+    if spec.format == "xva":
+        _write_xva(job)
     status = (job.upstream("rootfs") / "dpkg-status").read_text()
     # a tree that was adopted may know no dpkg
     manifest = render_manifest(status) if status or not spec.adopted else ""
@@ -56,6 +65,25 @@ def build(job: Job) -> None:
     (scratch / "spec.json").write_text(f"{resolved}\n")
     _write_record(job)
     write_sums(scratch, disks=DISKS)
+
+
+def _write_xva(job: Job) -> None:
+    """What XCP-ng and XenServer import, beside the disk that it holds."""
+    spec = job.spec
+    disk = job.scratch / targets_of(spec, job.project)[0].path.name
+    machine = machine_of(
+        spec.name,
+        domain_of(spec, job.project),
+        description=spec.description,
+        is_uefi=spec.is_uefi,
+        is_template=spec.cloud_init,
+    )
+    name = xva_name(spec.name)
+    with (
+        make_private(job.scratch / name).open("r+b") as stream,
+        progress_bar(f"writing {name}", total=disk.stat().st_size, unit="B") as bar,
+    ):
+        write_guest(disk, stream, machine, on_bytes=bar.advance)
 
 
 def _write_record(job: Job) -> None:
@@ -83,6 +111,7 @@ def outputs(spec: Spec, project: Project) -> Sequence[str]:
     files = [target.path.name for target in targets_of(spec, project) if target.kind == "file"]
     boot = [] if spec.is_kernel_inside else ["vmlinuz", "initrd.img"]
     boot += [FIRMWARE_FILE] if spec.is_uefi else []
+    boot += [xva_name(spec.name)] if spec.format == "xva" else []
     texts = (f"{spec.name}.cfg", "kernel.json", "manifest", "spec.json", KNOWN_HOSTS, RECORD)
     return (*files, *boot, *texts, SUMS, DISK_SUMS)
 

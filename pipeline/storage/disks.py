@@ -66,7 +66,7 @@ def _target_of(part: Part, spec: Spec, project: Project) -> Target:
         # the names that xen-tools gives
         path = Path("/dev", spec.lvm, f"{owner}-{part.name}")
     else:
-        disk_format = spec.format if part.has_files else "raw"
+        disk_format = spec.disk_format if part.has_files else "raw"
         path = project.artifact(owner) / file_name(part, disk_format)
     if owner != spec.name:
         return Target(part, "elsewhere", path)

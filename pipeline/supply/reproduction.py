@@ -190,7 +190,7 @@ def _compare_disks(
 def _find_hindrance(
     project: Project, recipe: Recipe, spec: Spec, recorded: Mapping[str, BuildInfo]
 ) -> str:
-    if spec.lvm or spec.format != "raw" or spec.clone == "cow":
+    if spec.lvm or spec.disk_format != "raw" or spec.clone == "cow":
         return "only disks that are plain files are made again"
     if not (project.identity(spec.name) / "machine-id").is_file():
         return "the guest's identity is not kept here"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.spec import load_guest
 from tests.workshop import ROOT, Outcome, Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
@@ -35,11 +36,13 @@ def build(bench: Workshop, *words: str) -> Outcome:
 def test_every_shipped_guest_is_built_and_passes_its_check(workshop: Workshop, name: str) -> None:
     folder = workshop.built(name)
     names = {path.name for path in folder.iterdir()}
-    assert {"disk.img", "swap.img", f"{name}.cfg", "known_hosts", "manifest", "spec.json"} <= names
+    assert {"disk.img", f"{name}.cfg", "known_hosts", "manifest", "spec.json"} <= names
     assert {"buildinfo.json", "stages.json", "SHA256SUMS", "FSVERITY"} <= names
-    has_kernel = json.loads((folder / "spec.json").read_text())["boot"] == "direct"
-    assert ({"vmlinuz", "initrd.img"} <= names) == has_kernel
-    assert (folder / "disk.img").stat().st_size == 4 << 30
+    spec = load_guest(name, guests_dir=workshop.guests)
+    assert ({"vmlinuz", "initrd.img"} <= names) == (spec.boot == "direct")
+    assert ("swap.img" in names) != spec.is_whole
+    around_mib = 1 + 64 + spec.swap_mib + 2 if spec.is_whole else 0
+    assert (folder / "disk.img").stat().st_size == ((4 << 10) + around_mib) << 20
     outcome = workshop.doit("check", f"name={name}")
     print(outcome.said)
     assert outcome.code == 0

@@ -253,9 +253,11 @@ def refuse_places(spec: Spec, project: Project) -> None:
 
 
 def _about_sizes(spec: Spec, project: Project) -> Iterator[Finding]:
+    short = set()
     for part in spec.parts:
         is_ext = part.has_files and part.fs.startswith("ext")
         if is_ext and "64bit" not in spec.mke2fs_features(part.fs) and part.size_mib >= _MIB_OF_32:
+            short.add(_key_of(part))
             yield Finding(
                 "error",
                 _key_of(part),
@@ -263,7 +265,8 @@ def _about_sizes(spec: Spec, project: Project) -> Iterator[Finding]:
                 f"write {_MIB_OF_32 - 1}M or less, or fs = 'xfs'",
             )
     for part in spec.disks:
-        if not part.device and not _fits_a_file(project.output, part.size_mib << 20):
+        fits = part.device or _fits_a_file(project.output, part.size_mib << 20)
+        if not fits and _key_of(part) not in short:
             yield Finding(
                 "error",
                 _key_of(part),

@@ -72,7 +72,7 @@ def test_a_kvm_disk_is_looked_at_by_the_line_of_its_guide(shop: Workshop, tmp_pa
 
 def test_the_terraform_and_packer_files_are_whole() -> None:
     text = (ROOT / "docs/how-to/first-template.md").read_text(encoding="utf-8")
-    files = re.findall(r"^```hcl\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    files = re.findall(r"^```(?:hcl|text)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert len(files) == 2
     for file in files:
         for opening, closing in ("{}", "[]", "()"):

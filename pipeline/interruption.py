@@ -19,8 +19,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipeline.errors import PipelineError
-
 Watcher = Callable[[str, Path], None]
 
 _watcher: Watcher | None = None
@@ -180,8 +178,8 @@ def _settle() -> list[str]:
     for _order, step in list(_steps):
         try:
             left += step() or ()
-        except (OSError, PipelineError) as error:
-            left.append(str(error))
+        except Exception as error:  # noqa: BLE001 - the end must come, with its own exit code
+            left.append(str(error) or type(error).__name__)
     for path in tuple(_passing):
         with suppress(OSError):
             path.unlink(missing_ok=True)

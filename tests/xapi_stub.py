@@ -29,24 +29,30 @@ class Stub:
     """What it does wrong, and what it was asked and given.
 
     `cuts_after` bytes of an import the connection ends; `ends_with` is a task's error; `master` is
-    named by one that is none; `is_slow`: an import stays pending until it is cancelled.
+    named by one that is none; `is_slow`: an import stays pending until it is cancelled; `holds` is
+    a call that gets no answer for as long.
     """
 
     cuts_after: int = -1
     ends_with: list[str] = field(default_factory=list)
     master: str = ""
     is_slow: bool = False
+    holds: str = ""
     has_default: bool = True
     calls: list[str] = field(default_factory=list)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     disks: dict[str, bytes] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     is_receiving: threading.Event = field(default_factory=threading.Event)
+    is_cancelled: threading.Event = field(default_factory=threading.Event)
     port: int = 0
 
     def call(self, method: str, params: tuple[Any, ...]) -> dict[str, Any]:
         """What XML-RPC answers."""
         self.calls.append(method)
+        if method == self.holds:
+            self.is_receiving.set()
+            self.is_cancelled.wait(60)
         if method.startswith("session.login"):
             if self.master:
                 return _failure("HOST_IS_SLAVE", self.master)
@@ -84,6 +90,7 @@ class Stub:
     def xapi_task_cancel(self, ref: str) -> dict[str, Any]:
         self.tasks[ref] |= {"status": "cancelled", "error_info": ["TASK_CANCELLED", ref]}
         self.machine, self.disks = {}, {}
+        self.is_cancelled.set()
         return _success("")
 
     def xapi_task_destroy(self, ref: str) -> dict[str, Any]:
@@ -119,6 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer_call(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if not body:  # who asks was interrupted
+            self.close_connection = True
+            return
         params, method = xmlrpc.client.loads(body)
         answer = xmlrpc.client.dumps((self.stub.call(str(method), params),), methodresponse=True)
         self.send_response(200)
@@ -135,7 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         # xapi answers before it reads
         self.send_response(200)
         self.end_headers()
-        self.stub.is_receiving.set()
+        if not self.stub.holds:
+            self.stub.is_receiving.set()
         if 0 <= self.stub.cuts_after < length:
             self.rfile.read(self.stub.cuts_after)
             self.stub.receive(query, b"")

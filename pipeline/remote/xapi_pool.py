@@ -28,7 +28,7 @@ from pipeline.errors import (
     UsageError,
     VerificationError,
 )
-from pipeline.interruption import at_interruption
+from pipeline.interruption import at_interruption, refuse_if_ending
 
 _API, _CLIENT = "1.0", "domu-pipeline"
 _PORT = 443
@@ -83,7 +83,10 @@ class Pool:
     def __init__(self, host: str, access: Access) -> None:
         self.host = host
         self._access = access
-        self._session = XenAPI.Session(f"https://{host}", transport=_Transport(self._connect))
+        self._session = self._new_session()
+
+    def _new_session(self) -> XenAPI.Session:
+        return XenAPI.Session(f"https://{self.host}", transport=_Transport(self._connect))
 
     def log_in(self) -> "Pool":
         """This pool, or that of the master which a member names.
@@ -189,6 +192,7 @@ class Pool:
             if time.monotonic() > limit:
                 raise EnvironmentFault(f"{self.host}: {trouble}", hint="the same command again")
             time.sleep(_POLL_S)
+        refuse_if_ending()
         if told["status"] != "success":
             raise _refused(self.host, told["error_info"] or [trouble or told["status"]])
         machines = _MACHINE.findall(told["result"])
@@ -201,11 +205,14 @@ class Pool:
     def _cancel(self, task: str, label: str) -> list[str]:
         """End a task that is pending; what may have been left there, in words."""
         left = [f"the import of {label} at {self.host}, if it goes on without us"]
+        session = self._new_session()  # an interruption may find another thread in a call
+        session._session = self._session.handle
+        tasks = session.xenapi.task
         try:
-            if self._session.xenapi.task.get_status(task) == "pending":
-                self._session.xenapi.task.cancel(task)
+            if tasks.get_status(task) == "pending":
+                tasks.cancel(task)
                 limit = time.monotonic() + _CANCEL_S
-                while self._session.xenapi.task.get_status(task) in ("pending", "cancelling"):
+                while tasks.get_status(task) in ("pending", "cancelling"):
                     if time.monotonic() > limit:
                         return left
                     time.sleep(_POLL_S)

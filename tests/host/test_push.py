@@ -204,8 +204,11 @@ def test_a_cut_connection_is_told_by_the_tasks_own_reason(pool: Stub, pusher: Pu
     assert "has no room for it" in done.stderr
 
 
-def test_an_interruption_cancels_the_import(pool: Stub, pusher: Pusher) -> None:
+@pytest.mark.parametrize("holds", ["", "task.get_record"])
+def test_an_interruption_cancels_the_import(pool: Stub, pusher: Pusher, holds: str) -> None:
+    """While the disk is sent; and in the middle of a call."""
     pool.is_slow = True
+    pool.holds = holds
     words = pusher.words(pool)
     child = subprocess.Popen(
         words, cwd=ROOT, env=pusher.environment, stderr=subprocess.PIPE, text=True
@@ -214,7 +217,7 @@ def test_an_interruption_cancels_the_import(pool: Stub, pusher: Pusher) -> None:
     child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=60)
 
-    assert child.returncode == 130
+    assert child.returncode == 130, told
     assert "nothing was left behind" in told
     assert [task["status"] for task in pool.tasks.values()] == ["cancelled"]
 

@@ -77,6 +77,10 @@ class Layout:
         """A guest's saved memory."""
         return self.saves / name
 
+    def toolstack_log(self, name: str) -> Path:
+        """What xl says of a guest's ends, as long as it runs: xl create stays in the background."""
+        return self.root / f"var/log/xen/xl-{name}.log"
+
     def moved(self, name: str) -> Path:
         """The name of the host that a guest was moved to."""
         return self.state / "moved" / name

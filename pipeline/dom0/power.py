@@ -20,6 +20,8 @@ from pipeline.walls.privacy import make_private
 from pipeline.xen import xl
 from pipeline.xen.domain import Domain
 
+_RESTARTS = b"Rebooting now"  # xl, tools/xl/xl_vmcontrol.c
+
 
 @dataclass(frozen=True)
 class Host:
@@ -138,20 +140,36 @@ def _read_domain(config: Path) -> Domain | None:
 
 
 def shut_down(host: Host, guests: list[Guest], *, timeout_s: float) -> list[str]:
-    """Ask them all, wait for them all; raises PipelineError naming those that do not end."""
+    """Ask them all, wait for them all; raises PipelineError naming who does not end, or returns."""
     xen = host.require_xen()
     for guest in guests:
         _require_running(xen, guest)
-    for guest in guests:
-        xen.run("shutdown", guest.name)
     names = [guest.name for guest in guests]
+    read_to = {name: len(_read_log(host, name)) for name in names}
+    for name in names:
+        xen.run("shutdown", name)
     left = xen.wait_until_gone(names, timeout_s=timeout_s)
     if left:
         raise PipelineError(
             f"{', '.join(left)} did not shut down within {timeout_s:.0f} s",
             hint=f"look: doit console name={left[0]}; wait longer: timeout=600; or doit destroy",
         )
+    # xl waits two seconds before it creates the domain again: the list does not show it yet
+    back = [name for name in names if _RESTARTS in _read_log(host, name)[read_to[name] :]]
+    if back:
+        raise PipelineError(
+            f"{', '.join(back)} started again: it ended as a guest does that reboots",
+            hint=f"once it is up: doit shutdown name={back[0]}; it does so again: doit destroy",
+        )
     return names
+
+
+def _read_log(host: Host, name: str) -> bytes:
+    """What xl has said of a running guest; b"" where another program started it."""
+    try:
+        return host.layout.toolstack_log(name).read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def reboot(host: Host, guest: Guest) -> list[str]:

@@ -31,6 +31,7 @@ KINDS = [
     pytest.param("pv", marks=in_turn("boot", "a PV guest's life in a dom0")),
 ]
 LOGIN_S = 360.0
+_CAME_BACK = "started again"
 
 
 class Life:
@@ -72,12 +73,22 @@ class Life:
         """Twice where it came back: where its processor is emulated, a PVH guest may fault on its
         way out, and Xen takes a triple fault for a reboot."""
         words = ("shutdown", "all=yes", "timeout=600")
-        self.doit(*words)
-        time.sleep(patient(3))
-        if self.running() == ["running"]:
-            print("it came back", flush=True)
+        reply = self.dom0.doit(*words)
+        if _CAME_BACK in reply.output:
+            print(f"  {reply.output.strip()}", flush=True)
             self.wait_for(r"\blogin: ?$")
             self.doit(*words)
+        else:
+            assert reply.status == 0, reply.output
+        assert self.running() == ["shut off"]
+
+    def shut_down_while_it_reboots(self) -> None:
+        """Which is no end of it."""
+        self.dom0.demand(f"xl reboot {self.name}")
+        said = self.refused(1, "shutdown", f"name={self.name}", "timeout=600")
+        assert f"{self.name} {_CAME_BACK}" in said
+        self.wait_for(r"\blogin: ?$")
+        assert self.running() == ["running"]
 
     def running(self) -> list[str]:
         listed = json.loads(self.doit("list-guests", "json=yes"))
@@ -163,6 +174,8 @@ def live(life: Life, artifact: Path, kernel: Path, first: str, second: str) -> N
         with step("refused: to move while it runs"):
             refuse_to_migrate(life)
 
+    with step("shut down while it reboots: told"):
+        life.shut_down_while_it_reboots()
     with step("shut down"):
         life.shut_down()
     with step("resize while it is down"):

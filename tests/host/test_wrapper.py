@@ -136,3 +136,24 @@ def test_what_signs_is_installed_for_those_who_sign(
     assert ("making .venv" not in done.stderr) == is_enough, done.stderr
     if is_enough:
         assert done.stdout == f"python -m pipeline {words}\n"
+
+
+def test_what_tests_are_asked_by_reaches_them_and_nothing_else(fresh: Path) -> None:
+    for name in ("dodo.py", "pipeline"):
+        (fresh / name).symlink_to(ROOT / name)
+    (fresh / ".venv/bin").mkdir(parents=True)
+    shutil.copy(Path(sys.prefix, "pyvenv.cfg"), fresh / ".venv")
+    (fresh / ".venv/lib").symlink_to(Path(sys.prefix, "lib"))
+    (fresh / ".venv/bin/python").symlink_to(sys.executable)
+    (fresh / ".venv/bin/pytest").write_text("#!/bin/sh\nenv\n")
+    (fresh / ".venv/bin/pytest").chmod(0o755)
+    shutil.copy(fresh / "requirements-test.lock", fresh / ".venv/installed.lock")
+    asked = {"CI": "true", "DOMU_TEST_DAY": "7", "KILL_STRIDE": "1", "DOMU_PROOF_PATIENCE": "2"}
+
+    done = call("./doit", "test", cwd=fresh, **asked, DOMU_GUESTS=fresh, OTHER="1")
+
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for name, text in asked.items():
+        assert lines.count(f"{name}={text}") == 2, done.stdout
+    assert not [line for line in lines if line.startswith(("DOMU_GUESTS=", "OTHER="))]

@@ -41,7 +41,7 @@ from pipeline.mirror.fetch import OFFLINE
 from pipeline.plan import require_buildable
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.shared.fleet_file import find_certificates, find_store, find_workers
+from pipeline.shared.fleet_file import find_certificates, find_party_name, find_store, find_workers
 from pipeline.spec import Spec, Specs, is_key, load_all, translate_options
 from pipeline.stages import STAGES
 from pipeline.store.gc import remove_leftovers
@@ -355,7 +355,8 @@ def _open_shared(project: Project, line: CommandLine) -> SharedArtifacts | None:
     except ImportError as error:
         hint = f"./doit build store={url} installs what it needs"
         raise EnvironmentFault(f"{url}: {error}", hint=hint) from error
-    return open_store(url, find_certificates(project), project.scratch)
+    own = find_party_name(project)
+    return open_store(url, find_certificates(project), project.scratch, name=own)
 
 
 def _threads() -> int:

@@ -424,8 +424,16 @@ class Recipe:
 
     def build_beside(self, stage: Stage, own: Spec) -> Path:
         """The folder of what is of no guest, built by a spec of its own."""
-        other = Recipe(self.project, (*self.stages.values(), stage), options=self.options)
+        other = self.with_stage(stage)
+        for upper in stage.after:
+            if other.state(upper, own).buildinfo is None:  # of a suite that no guest here has
+                other.build(upper, own)
         return other.build(stage.name, own).folder
+
+    def with_stage(self, stage: Stage) -> "Recipe":
+        """One more beside these, of no guest, for all who share a store and its workers."""
+        stages, options, there = (*self.stages.values(), stage), self.options, self.elsewhere
+        return Recipe(self.project, stages, options=options, shared=self.shared, elsewhere=there)
 
     def _open_upstream(self, stage: Stage, spec: Spec, stack: ExitStack) -> dict[str, Path]:
         """The folders of all earlier stages, verified, and kept from removal by `stack`."""
@@ -460,10 +468,8 @@ class Recipe:
         checkpoint("built", scratch)
         missing = find_missing(scratch, stage.outputs(job.spec, self.project))
         if missing:
-            raise PipelineError(
-                f"its result has no file {missing}", hint="this is a bug of the stage: its log"
-            )
-        files = list_files(scratch, without=stage.mutable)
+            hint = "this is a bug of the stage: its log"
+            raise PipelineError(f"its result has no file {missing}", hint=hint)
         buildinfo = BuildInfo(
             stage=stage.name,
             fingerprint=state.fingerprint,
@@ -474,7 +480,7 @@ class Recipe:
             identity=stage.identity(scratch) if stage.identity else "",
             seconds=round(seconds, 3),
             built_at=int(time.time()),
-            files=files,
+            files=list_files(scratch, without=stage.mutable),
         )
         if stage.is_shared:
             self._store.publish(scratch, buildinfo)
@@ -484,9 +490,8 @@ class Recipe:
                 stage.publish(job, state.folder)
             else:
                 publish_folder(scratch, state.folder)
-            self._store.note_verified(
-                f"{stage.name}-of-{job.record['name']}", buildinfo, state.folder
-            )
+            name = f"{stage.name}-of-{job.record['name']}"
+            self._store.note_verified(name, buildinfo, state.folder)
         self._just_built.add(state.folder)
 
 

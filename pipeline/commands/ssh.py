@@ -34,14 +34,16 @@ def ssh_words(recipe: Recipe, asked: options.Ssh) -> list[str]:
     guest = find_guest(host, asked.name)
     known_hosts = _find_known_hosts(recipe.project, asked)
     names = _names_in(known_hosts)
-    fixed = [name for name in names if _is_address(name)]
+    member = guest.record.membership if guest.record else None
+    fixed = member.addresses if member else tuple(filter(_is_address, names))
     alias = next((name for name in names if not _is_address(name)), "")
     if asked.address:
         address, place = asked.address, "address="
     elif fixed:
         address, place = fixed[0], f"fixed: {known_hosts}"
     else:
-        cards = _read_domain(guest).cards
+        hidden = member.private if member else ()  # bridges that this host is not on
+        cards = [card for card in _read_domain(guest).cards if card.bridge not in hidden]
         address, place = find_address(host.layout, guest.name, cards, host.toolstack)
     print_line(f"{guest.name} is at {address} ({place})")
     settings = {

@@ -29,7 +29,7 @@ from pipeline.scratch import remove_or_warn, scratch_folder
 from pipeline.shared.shared_store import SharedStore, open_store
 from pipeline.spec import Spec
 from pipeline.stage import Stage, State
-from pipeline.stages import STAGES
+from pipeline.stages import STAGES, firmware
 from pipeline.store.store import Store
 
 _DOT_S = 0.5
@@ -71,6 +71,8 @@ def carry_out(order: dict[str, Any], output: Path, stages: Sequence[Stage]) -> d
             return {"proven": prove(Recipe(project, stages, shared=shared), shared, order)}
         before: Elsewhere = _BuiltBefore(order["stage"])
         recipe = Recipe(project, stages, shared=shared, elsewhere=before)
+        if order["stage"] == firmware.STAGE.name:
+            recipe = recipe.with_stage(firmware.STAGE)
         return {"built": _build(recipe, shared, order)}
 
 

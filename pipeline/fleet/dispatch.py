@@ -33,14 +33,13 @@ from pipeline.fleet.toolchain import compare_toolchains, read_toolchain, toolcha
 from pipeline.fleet.workplace import TOPIC, carry_out
 from pipeline.project import Project
 from pipeline.recipe import Recipe
-from pipeline.shared.fleet_file import find_certificates
+from pipeline.shared.fleet_file import find_certificates, find_party_name
 from pipeline.shared.sealed import KEY_BYTES
 from pipeline.shared.shared_store import SharedStore, open_store
 from pipeline.spec import Spec
+from pipeline.stages import firmware
 from pipeline.walls.certificates import Party
 
-# how long a scheduler that is lost may take to be there again
-PATIENCE_S = 30.0
 _POLL_S = 0.2
 _CANCEL_S, _START_S = 2.0, 60.0
 Tell = Callable[[str, Mapping[str, object]], None]
@@ -101,14 +100,15 @@ class Dispatch:
 
     def wait(self, stage: str, spec: Spec) -> bool:
         """Return when a worker has built it; False where it is to be built here."""
-        if is_asked_here(self._recipe, stage):
+        recipe = self._recipe_of(stage)
+        if is_asked_here(recipe, stage):
             return False
         with self._lock:
             if self._trouble is not None:
                 raise self._trouble
             if not self._made_of and not self._lost.for_good:
                 self._once(self._hand_over)
-        key = key_of(self._recipe, stage, spec, made_of=self._made_of)
+        key = key_of(recipe, stage, spec, made_of=self._made_of)
         if key not in self._tasks:
             return False
         built = self._await(key)
@@ -120,6 +120,11 @@ class Dispatch:
         if is_new:
             self._say_built(key, built)
         return True
+
+    def _recipe_of(self, stage: str) -> Recipe:
+        """With what is of no guest, where that is meant: UEFI for all who start by it."""
+        own = stage in self._recipe.stages
+        return self._recipe if own else self._recipe.with_stage(firmware.STAGE)
 
     def serve(self, recipe: Recipe, specs: Iterable[Spec]) -> None:
         """The run builds these by this recipe: a night asks its mirrors anew."""
@@ -256,40 +261,42 @@ class Dispatch:
         """The whole graph at once."""
         if self._client is None:
             self._meet()
-        states = self._ask_mirrors()
-        chosen = [spec for spec in self._specs if spec.name in states]
-        of_all = self._of_all()
-        self._made_of = fingerprint([dict(read_toolchain()), of_all, states])[:8]
-        tasks = make_tasks(self._recipe, chosen, made_of=self._made_of)
-        by_name = {spec.name: spec for spec in chosen}
-        self._orders |= {
-            key: {**write_order(by_name[task.guest], task.stage, states[task.guest]), **of_all}
-            for key, task in tasks.items()
-        }
-        self._tasks |= tasks
-        self._submit(tasks)
+        of_all, uefi = self._of_all(), firmware.STAGE.name
+        own = [firmware.own_spec(spec) for spec in self._specs if spec.is_uefi]
+        wanted = [(self._recipe, self._specs, "image"), (self._recipe_of(uefi), own, uefi)]
+        asked = [self._ask_mirrors(recipe, specs) for recipe, specs, _ in wanted]
+        self._made_of = fingerprint([dict(read_toolchain()), of_all, asked])[:8]
+        for (recipe, specs, last), states in zip(wanted, asked, strict=True):
+            chosen = {spec.name: spec for spec in specs if spec.name in states}
+            tasks = make_tasks(recipe, chosen.values(), made_of=self._made_of, last=(last,))
+            self._orders |= {
+                key: {**write_order(chosen[task.guest], task.stage, states[task.guest]), **of_all}
+                for key, task in tasks.items()
+            }
+            self._tasks |= tasks
+        self._submit(self._tasks)
 
-    def _ask_mirrors(self) -> dict[str, dict[str, str]]:
+    def _ask_mirrors(self, recipe: Recipe, specs: Iterable[Spec]) -> dict[str, dict[str, str]]:
         """By guest what workers build from; without those that only this machine can build."""
         states: dict[str, dict[str, str]] = {}
-        for spec in self._specs:
+        for spec in specs:
             try:
-                why = find_tie(spec, self._recipe.project)
-                states |= {} if why else {spec.name: self._share_mirrors(spec)}
+                why = find_tie(spec, recipe.project)
+                states |= {} if why else {spec.name: self._share_mirrors(recipe, spec)}
             except PipelineError as error:  # of its mirror: its own build says it in full
                 why = error.brief
             if why:
                 self._warn(f"{spec.name} is built here: {why}")
         return states
 
-    def _share_mirrors(self, spec: Spec) -> dict[str, str]:
+    def _share_mirrors(self, recipe: Recipe, spec: Spec) -> dict[str, str]:
         """Ask the guest's mirror, unless that was done; its identity is what workers build from."""
         states = {}
-        for stage in self._recipe.stages:
-            if is_asked_here(self._recipe, stage):
-                state = self._recipe.build(stage, spec)
-                if self._recipe.shared is not None:
-                    self._recipe.shared.push(state.folder)
+        for stage in recipe.stages:
+            if is_asked_here(recipe, stage):
+                state = recipe.build(stage, spec)
+                if recipe.shared is not None:
+                    recipe.shared.push(state.folder)
                 states[stage] = state.identity
         return states
 
@@ -372,8 +379,8 @@ class Dispatch:
                 return False
             if self._lost.times != times:
                 return True
-            self._warn(f"{self._address} is lost; looking for it for {PATIENCE_S:.0f} s")
-            end = time.monotonic() + PATIENCE_S
+            self._warn(f"{self._address} is lost; looking for it for {engine.PATIENCE_S:.0f} s")
+            end = time.monotonic() + 2 * engine.PATIENCE_S
             while time.monotonic() < end and self._client.status == "connecting":
                 time.sleep(_POLL_S)
             if self._client.status != "running":
@@ -417,7 +424,7 @@ class Dispatch:
 
 def _open_store(project: Project, joined: Joined) -> SharedStore:
     folder = joined.party.folder if joined.party else find_certificates(project)
-    name = joined.party.name if joined.party else ""
+    name = joined.party.name if joined.party else find_party_name(project)
     return open_store(joined.store, folder, project.scratch, name=name)
 
 

@@ -21,6 +21,8 @@ from pipeline.fleet.task_graph import PROVE, PROVE_SECONDS, SECONDS, Key
 from pipeline.walls.certificates import Party
 
 CONNECT_S = 20.0
+# how long a scheduler that is lost may take to be there again: it is the client that looks for it
+PATIENCE_S = 30.0
 NO_WORKER_S = 60
 # tries on other workers, after an error; deaths of workers under it
 RETRIES, MOST_DEATHS = 2, 3
@@ -51,7 +53,7 @@ _SETTINGS: Mapping[str, Any] = {
 def configure() -> None:
     """Our settings, whatever the user's Dask is told elsewhere; and no words of its own."""
     dask.config.set(_SETTINGS)
-    for name in ("distributed", "tornado", "asyncio"):
+    for name in ("distributed", "distributed.client", "tornado", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
@@ -156,7 +158,7 @@ def connect(address: Address, party: Party | None) -> Client:
         return Client(
             str(address),
             security=secure(party),
-            timeout=CONNECT_S,
+            timeout=PATIENCE_S,
             set_as_default=False,
             direct_to_workers=False,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.errors import EnvironmentFault, UsageError
 from pipeline.fleet.address import Address
 from pipeline.project import Project
-from pipeline.shared.fleet_file import find_certificates
+from pipeline.shared.fleet_file import find_certificates, find_party_name
 from pipeline.walls.certificates import Party, find_party
 
 _CONNECT_S = 10.0
@@ -76,4 +76,4 @@ def find_own_party(project: Project, folder: Path | None, name: str | None) -> P
     place = folder or find_certificates(project)
     if folder is None and not name and not (place / "ca.pem").is_file():
         return None
-    return find_party(place, name or "")
+    return find_party(place, name or find_party_name(project))

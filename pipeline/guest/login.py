@@ -58,7 +58,9 @@ def find_login(spec: Spec, known_hosts: Path) -> Login:
     user = _find_user(spec)
     if not user:
         return Login(spec.name, console=console)
-    fixed = [address for card in spec.cards for address in card.addresses]
+    lines = {node.address for node in spec.replicated}  # the nodes' own, which no host is on
+    seen = [card for card in spec.cards if not lines & {str(each.ip) for each in card.addresses}]
+    fixed = [address for card in seen or spec.cards for address in card.addresses]
     if fixed:
         option = shlex.quote(ssh_option("UserKnownHostsFile", known_hosts))
         ssh = f"ssh -o {option} {user}@{fixed[0].ip}"

@@ -45,6 +45,7 @@ class FleetFile(BaseModel):
 
     store: StoreUrl | None = None
     certificates: StrictStr | None = None
+    party: StrictStr | None = None
     workers: StrictStr | None = None
 
 
@@ -78,6 +79,11 @@ def find_certificates(project: Project) -> Path:
     """The folder of the fleet's certificates: fleet.toml's, else the site's fleet/."""
     named = read_fleet_file(project).certificates
     return Path(named) if named else project.fleet
+
+
+def find_party_name(project: Project) -> str:
+    """Who this machine is among several certificates in one folder; "" where nobody says so."""
+    return read_fleet_file(project).party or ""
 
 
 def _with_folder(table: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -39,10 +39,10 @@ _ELF = b"\x7fELF"  # Xen starts a PVH domain at the ELF header that OvmfXen has 
 
 
 def own_spec(spec: Spec) -> Spec:
-    """What it is built by, whatever the guest's release; its mirror where that is Debian's."""
+    """What it is built by for a guest of any release; of its mirror where that is Debian's."""
     mirror = spec.mirror if spec.suite_facts.distribution == "debian" else "host"
     is_same = spec.suite_facts.is_archived == SUITES[SUITE].is_archived
-    values = {"name": "ovmf", "suite": SUITE, "mirror": mirror if is_same else "host"}
+    values = {"name": spec.name, "suite": SUITE, "mirror": mirror if is_same else "host"}
     return Spec.model_validate(values)
 
 

@@ -104,7 +104,9 @@ def find_party(folder: Path, name: str = "") -> Party:
         if host not in parties:
             raise UsageError(
                 f"{folder} has the certificates of {', '.join(parties) or 'no party'}",
-                hint=f"one is taken, else that of this host ({host}): {_MAKE}",
+                hint=f'which is ours? party = "{parties[0]}" in fleet.toml says it; else {host} is'
+                if parties
+                else _MAKE,
             )
         name = host
     return Party(folder, name or parties[0])

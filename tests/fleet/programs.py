@@ -23,8 +23,9 @@ from pipeline.fleet.workplace import Workplace
 from pipeline.project import Project
 from pipeline.proof import prove as proofs
 from pipeline.recipe import Recipe
-from pipeline.spec import load_all
+from pipeline.spec import Spec, load_all
 from pipeline.stage import Job, Stage
+from pipeline.stages import firmware
 from pipeline.walls.certificates import find_party
 from tests import small
 
@@ -43,6 +44,13 @@ def _slow(stage: Stage) -> Stage:
         time.sleep(SLOW_S)
 
     return replace(stage, build=build, ages=stage.name == "mirror")
+
+
+def _make_firmware(job: Job) -> None:
+    (job.scratch / "made").write_text(job.spec.suite)
+
+
+firmware.STAGE = _slow(Stage("firmware", "firmware", _make_firmware, 1, after=("mirror",)))
 
 
 def be_a_scheduler(root: str, certificates: str, party: str, listen: str) -> None:
@@ -71,10 +79,10 @@ def build(root: str, certificates: str, party: str, address: str, store: str) ->
         tell=lambda event, facts: told.append({"event": event, **facts}),
     )
     recipe.elsewhere = dispatch
-    for stage in recipe.stages:
-        for spec in specs.values():
-            state = recipe.build(stage, spec)
-            dispatch.compare(stage, spec, state.fingerprint)
+    for stage, spec in list_tasks(recipe):
+        state = recipe.build(stage, spec)
+        dispatch.compare(stage, spec, state.fingerprint)
+    build_firmware(recipe)
     Path(root, "events.json").write_text(json.dumps(told))
     interruption.leave(0)
 
@@ -93,11 +101,29 @@ def prove(root: str, certificates: str, party: str, address: str, store: str) ->
 
 def build_alone(root: str) -> None:
     """The same without a fleet."""
-    project = project_of(root)
-    recipe = Recipe(project, stages())
-    for stage in recipe.stages:
-        for spec in load_all(project.guests).values():
-            recipe.build(stage, spec)
+    recipe = Recipe(project_of(root), stages())
+    for stage, spec in list_tasks(recipe):
+        recipe.build(stage, spec)
+    build_firmware(recipe)
+
+
+def list_tasks(recipe: Recipe) -> list[tuple[str, Spec]]:
+    """Stage after stage, as doit has them; the small trees have no GRUB, which UEFI's disks ask."""
+    specs = load_all(recipe.project.guests).values()
+    golden = [stage.name for stage in recipe.stages.values() if stage.is_shared]
+    return [
+        (stage, spec)
+        for stage in recipe.stages
+        for spec in specs
+        if stage in golden or not spec.is_uefi
+    ]
+
+
+def build_firmware(recipe: Recipe) -> None:
+    """As the stage config has it built for each guest that asks for it."""
+    for spec in load_all(recipe.project.guests).values():
+        if spec.is_uefi:
+            recipe.build_beside(firmware.STAGE, firmware.own_spec(spec))
 
 
 def project_of(root: str) -> Project:

@@ -71,6 +71,23 @@ def test_two_workers_build_each_fingerprint_once_and_the_same_bytes(tmp_path: Pa
         assert fleet.artifacts() == build_alone(fleet, *GUESTS)
 
 
+def test_uefi_is_built_once_by_a_worker_for_guests_of_any_suite(tmp_path: Path) -> None:
+    with machines(tmp_path) as fleet:
+        fleet.write_guests("web1", "web2", "db1")
+        for path in (tmp_path / "desk/guests").glob("*.toml"):
+            pc = 'type = "hvm"\nboot = "firmware"\nfirmware = "uefi"\n'
+            text = path.read_text() + pc
+            path.write_text(text.replace("bookworm", "trixie") if path.stem == "db1" else text)
+        shutil.copytree(tmp_path / "desk/guests", tmp_path / "alone/guests")
+        fleet.start_scheduler()
+        fleet.start_worker("build1")
+        fleet.start_build()
+        said = fleet.end_build()
+        assert tasks_of(fleet, "fleet ended").count("firmware") == 1, said
+        assert said.count("from the shared store") == len(tasks_of(fleet, "fleet ended"))
+        assert fleet.artifacts() == build_alone(fleet)
+
+
 @in_turn("fleet", "killed workers")
 def test_workers_killed_at_random_times_leave_nothing_and_every_build_is_right(
     tmp_path: Path,

@@ -17,6 +17,9 @@ from pipeline.artifact.sums import write_sums
 from pipeline.commands import COMMANDS
 from pipeline.commands.change import replace_root_disk
 from pipeline.commands.command_line import read_command_line
+from pipeline.commands.options import Ssh
+from pipeline.commands.ssh import ssh_words
+from pipeline.dom0.configuration import Grammar
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import Membership, list_members, require_installed
 from pipeline.dom0.layout import Layout
@@ -155,6 +158,19 @@ def test_members_are_installed_listed_and_removed_together(bench: ApplianceBench
     assert not [path for path in bench.root.rglob("*") if path.is_file()]
     with pytest.raises(UsageError, match="no member of shop is installed"):
         bench.ask("remove", yes="yes")
+
+
+def test_a_member_is_entered_by_the_card_that_the_host_sees(bench: ApplianceBench) -> None:
+    bench.install()
+    record = require_installed(bench.layout, "shop-db")
+    card = next(card for card in Grammar("xl").domain(record.config_text).cards if card.bridge)
+    leases = bench.root / "var/lib/misc/dnsmasq.leases"
+    leases.parent.mkdir(parents=True)
+    leases.write_text(f"0 {card.mac} 192.168.7.9 shop-db *\n")
+    known_hosts = bench.project.artifact("shop-db") / "known_hosts"
+    known_hosts.write_text("shop-db,10.77.0.1 ssh-ed25519 AAAA\n")
+    asked = Ssh.model_validate({"name": "shop-db"})
+    assert ssh_words(Recipe(bench.project, STAGES), asked)[-1] == "192.168.7.9"
 
 
 def test_one_that_cannot_be_installed_keeps_the_others_out(bench: ApplianceBench) -> None:

@@ -1,14 +1,17 @@
 """fleet.toml, DOMU_STORE and store=: which store a run shares, and whose certificates it takes."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import EnvironmentFault, SpecError, UsageError, WrongValueError
+from pipeline.fleet.handshake import find_own_party
 from pipeline.mirror.fetch import OFFLINE
 from pipeline.project import Project
 from pipeline.remote.place import open_place, refuse_others
 from pipeline.shared.fleet_file import VARIABLE, check_store, find_certificates, find_store
+from pipeline.walls.certificates import make_authority, make_party
 
 
 def test_the_command_line_wins_over_the_environment_over_the_file(
@@ -77,3 +80,19 @@ def test_root_writes_to_no_folder_of_others(tmp_path: Path) -> None:
     if folder.stat().st_uid == 0:
         with pytest.raises(EnvironmentFault, match="others may write there"):
             refuse_others(f"file://{folder}")
+
+
+def test_of_several_certificates_the_file_says_whose_is_meant(project: Project) -> None:
+    now = datetime.now(UTC)
+    make_authority(project.fleet, now)
+    for name in ("build1", "build2"):
+        make_party(project.fleet, name, [], now)
+    with pytest.raises(UsageError, match="has the certificates of build1, build2") as refusal:
+        find_own_party(project, None, None)
+    assert 'party = "build1" in fleet.toml' in (refusal.value.hint or "")
+    project.fleet_file.write_text('party = "build2"\n')
+    own = find_own_party(project, None, None)
+    assert own is not None and own.name == "build2"
+    project.fleet_file.write_text('party = "desk"\n')
+    with pytest.raises(UsageError, match="has no certificate of desk"):
+        find_own_party(project, None, None)

@@ -28,6 +28,14 @@ def test_the_first_fixed_address_of_any_card_is_taken() -> None:
     assert login.ssh.endswith(" root@2001:db8::5")
 
 
+def test_a_line_between_two_nodes_is_no_way_to_one() -> None:
+    cards = [{"bridge": "br-drbd", "address": ["10.77.0.1/29"]}]
+    node = {"name": "r0", "size": "64M", "address": "10.77.0.1"}
+    nodes = [{**node, "peer": "web2", "peer_address": "10.77.0.2", "pair": "web"}]
+    login = find_login(make_spec(authorized_keys=[KEY], interfaces=cards, replicated=nodes), HOSTS)
+    assert login.ssh == "" and "by DHCP" in login.address
+
+
 @pytest.mark.parametrize("folder", ["Xen Gäste", "50% off", "it's", "a b%c"])
 def test_a_strange_path_reaches_ssh_as_it_is(folder: str) -> None:
     login = find_login(make_spec(authorized_keys=[KEY], **FIXED), Path("/srv") / folder / "kh")

@@ -3,10 +3,8 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +14,10 @@ from pathlib import Path
 from pipeline.files import digest_tree
 from pipeline.walls.certificates import make_authority, make_party
 from tests.fleet.programs import PROGRAM
+from tests.patience import free_port, wait_for
 from tests.workshop import ROOT
 
-START_S, BUILD_S = 240.0, 480.0
+BUILD_S = 480.0
 GUEST = 'suite = "bookworm"\nsize = "256M"\nswap = "2M"\n'
 PARTIES = ("scheduler", "build1", "build2", "desk")
 
@@ -79,9 +78,7 @@ class Machines:
     def start_scheduler(self, party: str = "scheduler") -> None:
         """On the same port each time."""
         if not self.port:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
+            self.port = free_port()
         folder = self.root / "scheduler"
         self.start(
             "scheduler", "scheduler", str(folder), str(self.certificates), party, self.address
@@ -126,13 +123,14 @@ class Machines:
 
     def wait_for(self, name: str, text: str) -> None:
         """Until a program says so."""
-        end = time.monotonic() + START_S
-        while time.monotonic() < end:
-            if text in self.said(name):
-                return
-            assert self.running[name].poll() is None, self.said(name)
-            time.sleep(0.05)
-        raise AssertionError(f"{name} never said {text!r}: {self.said(name)}")
+
+        def is_said() -> bool:
+            has_ended = self.running[name].poll() is not None
+            is_there = text in self.said(name)
+            assert is_there or not has_ended, self.said(name)
+            return is_there
+
+        wait_for(is_said, f"{name} says {text!r}")
 
     def kill(self, name: str) -> None:
         """kill -9 of the program alone: what it has started has to die by itself."""
@@ -144,7 +142,7 @@ class Machines:
         for child in self.running.values():
             child.terminate()
         for child in self.running.values():
-            child.wait(timeout=20)
+            child.wait(timeout=240)
         self.running.clear()
 
     def events(self, name: str = "desk") -> list[dict[str, object]]:

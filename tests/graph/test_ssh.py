@@ -9,8 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,13 @@ import pytest
 from pipeline.guest.login import find_login
 from pipeline.spec import load_guest
 from tests.conftest import require
+from tests.patience import wait_for
 from tests.workshop import ROOT, Outcome, Workshop, run_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
 
 NAME = "way-in"
 HOST = "10.91.0.1"
-PATIENCE_S = 60
 DHCP = '#!/bin/sh\n[ "$1" != bound ] || ip addr add "$ip/24" dev "$interface"\n'
 GUEST = """\
 set -eu
@@ -81,13 +80,6 @@ class Lan:
     def ip(self, words: str) -> None:
         done = self.run("ip", *words.split())
         assert done.code == 0, done.said
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 @contextmanager
@@ -187,7 +179,7 @@ def test_without_a_command_it_is_a_shell_at_the_terminal(lan: Lan) -> None:
     words += [f"name={NAME}", f"key={lan.key}"]
     root = {"DOMU_ROOT": str(lan.folder / "root"), "TERM": "dumb"}
     shell = pexpect.spawn(
-        "nsenter", words, cwd=str(ROOT), env={**lan.workshop.environment(), **root}, timeout=60
+        "nsenter", words, cwd=str(ROOT), env={**lan.workshop.environment(), **root}, timeout=240
     )
     shell.expect(r"[#$] $")
     shell.sendline("tty; echo $((6*7)); exit 3")

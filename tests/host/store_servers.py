@@ -2,10 +2,8 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
+from tests.patience import free_port, listens, wait_for
 from tests.wire import LOCALHOST
 
 BUCKET = "builds"
@@ -22,12 +21,6 @@ _AWS = {
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 _PRIVILEGE_SEPARATION = Path("/run/sshd")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((LOCALHOST, 0))
-        return int(listener.getsockname()[1])
 
 
 class Server:
@@ -45,13 +38,11 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            assert self._process.poll() is None, f"{self._argv[0]} ended"
-            with suppress(OSError), socket.create_connection((LOCALHOST, self.port), 1):
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"{self._argv[0]} does not listen")
+        wait_for(lambda: listens(self.port) or self._has_ended(), f"{self._argv[0]} listens")
+        assert not self._has_ended(), f"{self._argv[0]} ended"
+
+    def _has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
         """It and the processes of its connections."""

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from pipeline.namespace import isolated
 from pipeline.process import run
 from pipeline.scratch import remove_abandoned
 from tests.conftest import ROOT, require
+from tests.patience import free_port, listens, wait_for
 from tests.unit.test_xva import MACHINE
 from tests.workshop import Workshop
 
@@ -417,10 +417,14 @@ def test_a_kill_leaves_nothing(disk: Disk, tmp_path: Path) -> None:
         time.sleep(delay)
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        time.sleep(0.3)
-        remove_abandoned(room)
-        assert not room.exists() or not list(room.iterdir())
+        wait_for(partial(is_cleared, room), f"the end of what was killed after {delay} s")
     # mounts, loop devices and processes: the leak check around every integration test
+
+
+def is_cleared(room: Path) -> bool:
+    """Once nobody holds what lies there."""
+    remove_abandoned(room)
+    return not room.exists() or not list(room.iterdir())
 
 
 @dataclass(frozen=True)
@@ -441,8 +445,7 @@ def serving(root: Path, folder: Path) -> Iterator[Sshd]:
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / "etc/ssh/test_key"])
     (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
     (root / "root/.ssh/authorized_keys").write_text((folder / "key.pub").read_text())
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     public = (root / "etc/ssh/test_key.pub").read_text()
     known.write_text(f"[127.0.0.1]:{port} {public}")
     (folder / "data").mkdir()
@@ -456,11 +459,7 @@ def serving(root: Path, folder: Path) -> Iterator[Sshd]:
     bind = ["mount", "--bind", root, root]
     daemon = subprocess.Popen([str(word) for word in isolated(words, before=[bind, mount])])
     try:
-        for _ in range(100):
-            with socket.socket() as client:
-                if client.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+        wait_for(lambda: listens(port), "sshd")
         yield Sshd(port, key, known, root)
     finally:
         daemon.kill()

@@ -16,6 +16,7 @@ from pipeline import process
 from pipeline.walls.cage import FIRST_ID, Window, caged, caged_reader, first_id, make_room
 from tests.conftest import require
 from tests.host.cage_attempts import OTHER_SYSCTL, attempt_lines, run_lines
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -80,13 +81,13 @@ def test_the_cage_ends_with_its_command_whatever_it_left_behind(bench: Bench) ->
     begun = time.monotonic()
     script = "sleep 300 & setsid sleep 300 >/dev/null 2>&1 & echo done"
     assert "done" in process.run(caged(["sh", "-c", script], room=bench.room))
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 240
 
 
 def test_a_script_ends_with_its_processes(bench: Bench) -> None:
     begun = time.monotonic()
     run_lines(bench.room, ["sleep 300 & setsid sleep 300 & echo done"], in_tree=True)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 240
 
 
 def test_a_script_has_no_right_that_it_has_no_use_for(bench: Bench) -> None:
@@ -164,11 +165,11 @@ def test_a_window_is_the_only_way_out_and_nobody_else_sees_it(bench: Bench) -> N
             address = listener.getsockname()
             with socket.socket() as outside:
                 assert outside.connect_ex(address) != 0, "the machine's loopback has it too"
-            listener.settimeout(20)
+            listener.settimeout(240)
             connection, _ = listener.accept()
             with connection:
                 connection.sendall(b"hello")
-        assert child.communicate(timeout=20)[0] == b"hello"
+        assert child.communicate(timeout=240)[0] == b"hello"
     finally:
         child.kill()
         child.wait()
@@ -187,12 +188,13 @@ def test_a_kill_of_the_build_ends_the_cage(bench: Bench) -> None:
     words = caged(["sh", "-c", f"while :; do date +%s%N >{mark}; sleep 0.1; done"], room=bench.room)
     argv = ["setpriv", "--pdeathsig", "KILL", "--", *words]
     parent = subprocess.Popen(["sh", "-c", f"{shlex.join(argv)} & wait"], start_new_session=True)
-    end = time.monotonic() + 20
-    while not Path(mark).exists() and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_for(Path(mark).exists, "the cage's first word")
     parent.kill()
     parent.wait()
-    time.sleep(1)
-    last = Path(mark).read_text()
-    time.sleep(1)
-    assert Path(mark).read_text() == last
+
+    def is_still() -> bool:
+        last = Path(mark).read_text()
+        time.sleep(1)
+        return Path(mark).read_text() == last
+
+    wait_for(is_still, "the cage's end")

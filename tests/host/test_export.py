@@ -305,12 +305,11 @@ def test_a_killed_export_leaves_nothing_under_its_name(
     words = ["export", "name=whole1", "format=vmdk", f"to={bench.to}", f"from={folder}"]
     argv = [sys.executable, "-m", "doit", *words]
     running = subprocess.Popen(argv, cwd=ROOT, env=bench.shop.environment())
-    deadline = time.monotonic() + 60
     while not any(path.stat().st_size > MIB for path in bench.to.iterdir()):
-        assert running.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+        assert running.poll() is None
+        time.sleep(0.02)
     running.send_signal(number)
-    assert running.wait(30) != 0
+    assert running.wait(240) != 0
     left = [path.name for path in bench.to.iterdir()]
     assert not [name for name in left if not name.startswith(".")]
     if number == signal.SIGTERM:

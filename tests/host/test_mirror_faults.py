@@ -103,7 +103,7 @@ def test_nobody_listening_is_a_refused_connection(bench: Bench) -> None:
     with socket.socket() as free:
         free.bind((LOCALHOST, 0))
         port = free.getsockname()[1]
-    error = bench.refuse(mirror=f"http://{LOCALHOST}:{port}/debian")
+        error = bench.refuse(mirror=f"http://{LOCALHOST}:{port}/debian")
     assert (error.exit_code, "connection refused" in error.brief) == (1, True)
 
 

@@ -2,13 +2,11 @@
 
 import os
 import pwd
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,24 +19,11 @@ from pipeline.mirror.snapshot import Snapshot, read_snapshot
 from tests.conftest import ROOT, require
 from tests.host.bad_mirror import LOCALHOST, MisbehavingMirror, change
 from tests.host.mirror_bench import Bench
+from tests.patience import free_port, listens, wait_for
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.integration
 ENGINES = ("approx", "apt-cacher-ng")
-
-
-def free_port() -> int:
-    """apt-cacher-ng 3.7.4 can neither bind nor ask ports above 32767."""
-    for port in random.sample(range(20000, 32000), 100):
-        with socket.socket() as free:
-            if free.connect_ex((LOCALHOST, port)) != 0:
-                return port
-    raise AssertionError("no free port")
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((LOCALHOST, port)) == 0
 
 
 @pytest.fixture(params=ENGINES)
@@ -144,10 +129,7 @@ def test_the_proxy_ends_with_the_build_even_when_that_is_killed(tmp_path: Path) 
         assert build.stdout is not None and build.stdout.readline() == b"up\n"
         assert listens(port)
         build.send_signal(signal.SIGKILL)
-    end = time.monotonic() + 10
-    while listens(port) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not listens(port)
+    wait_for(lambda: not listens(port), "the proxy's end")
 
 
 def test_a_proxy_that_stays_is_found_again_and_stopped_from_the_command_line(

@@ -25,6 +25,7 @@ from pipeline.stage import Stage
 from pipeline.supply.keys import ROLES, make_key
 from tests import small
 from tests.conftest import require
+from tests.patience import wait_for
 from tests.torture.program import Ground
 from tests.torture.verdict import find_half, find_leftovers
 
@@ -273,12 +274,10 @@ def test_two_nights_never_overlap_and_one_that_is_ended_is_told_of(nights: Night
     def stay(name: str, path: Path) -> None:
         if name == "before publish" and path.parent.name == ONE:
             here.touch()
-            time.sleep(60)
+            time.sleep(240)
 
     run = nights.ground.start("nightly", watcher=stay, plug=leave_out_check)
-    end = time.monotonic() + 60
-    while not here.exists() and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_for(here.exists, "the first publication")
     code, said = Ground(nights.ground.root).start("nightly").wait()
     assert code == 4, said
     assert f"process {run.pid}" in said and f"at {ONE}" in said

@@ -13,7 +13,7 @@ from pipeline.stages import STAGES
 from tests.conftest import require
 from tests.host.forwarder import ForwardingMirror
 from tests.host.test_base_failover import project_of, server
-from tests.host.test_mirror_proxy import free_port
+from tests.patience import free_port
 
 pytestmark = pytest.mark.integration
 # what needs packages, every time; whole guests of every kind in the matrix

@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from pipeline.mirror.proxy.units import render_units, unit_to_enable, write_unit
 from tests.conftest import require
 from tests.host.bad_mirror import LOCALHOST, MisbehavingMirror
 from tests.host.mirror_bench import INRELEASE, Bench
-from tests.host.test_mirror_proxy import free_port
+from tests.patience import free_port, wait_for
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.integration
@@ -49,10 +49,17 @@ def test_a_mistake_in_a_unit_would_be_found(tmp_path: Path) -> None:
     assert done.returncode != 0 and "nothing" in done.stderr
 
 
+def ask(url: str) -> bytes:
+    """What is there, nothing as long as nobody listens."""
+    with suppress(requests.ConnectionError):
+        return requests.get(url, timeout=240).content
+    return b""
+
+
 def test_approx_answers_as_its_unit_starts_it(bench: Bench, tmp_path: Path) -> None:
     for tool in ("systemd-socket-activate", "approx"):
         require(shutil.which(tool) is not None, f"needs {tool}")
-    port = free_port()
+    port, wanted = free_port(), (bench.mirror.root / f"debian{INRELEASE}").read_bytes()
     with MisbehavingMirror(bench.mirror.root) as upstream:
         files = render_units("approx", port, {"debian": upstream.url})
         texts = {path.name: text for path, text in files.items()}
@@ -71,11 +78,12 @@ def test_approx_answers_as_its_unit_starts_it(bench: Bench, tmp_path: Path) -> N
         listener = ["systemd-socket-activate", "-l", f"{LOCALHOST}:{port}", "--accept", "--inetd"]
         with subprocess.Popen([*listener, *words], stderr=subprocess.DEVNULL) as server:
             try:
-                time.sleep(0.5)  # a look at the port would be taken for a connection
-                answer = requests.get(f"http://{LOCALHOST}:{port}/debian{INRELEASE}", timeout=20)
+                # a look at the port would be taken for a connection
+                wait_for(
+                    lambda: ask(f"http://{LOCALHOST}:{port}/debian{INRELEASE}") == wanted, "approx"
+                )
             finally:
                 server.kill()
-    assert answer.content == (bench.mirror.root / f"debian{INRELEASE}").read_bytes()
     assert (tmp_path / "cache" / f"debian{INRELEASE}").is_file()
 
 

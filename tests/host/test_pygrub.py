@@ -35,6 +35,7 @@ from pipeline.xen.render import render_xl
 from tests.conftest import require
 from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.host.small_artifact import ABIS, make_artifact, make_kernel
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.integration
 NAME, USER = "web1", "pygrub-web1"
@@ -200,10 +201,7 @@ def test_a_pygrub_that_does_not_end_is_killed_with_its_children(
     monkeypatch.setattr(launcher, "PLACES", (str(program.parent),))
     monkeypatch.setattr(launcher, "LIMIT_S", 1)
     assert launcher.main(words_for(disk, OWN)) == 128 + signal.SIGKILL
-    end = time.monotonic() + 10
-    while is_running(int(note.read_text())) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not is_running(int(note.read_text()))
+    wait_for(lambda: not is_running(int(note.read_text())), "the child's end")
     assert os.listxattr(disk) == []
 
 

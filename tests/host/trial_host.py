@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.patience import wait_for
+
 ROUTER, OWN, PORT = "192.168.7.1", "192.168.7.5", 2222
 INTERFACES = f"""auto lo
 iface lo inet loopback
@@ -56,7 +58,8 @@ def look() -> list[str]:
 
 def main(folder: Path, scenario: str) -> dict[str, object]:
     outside = subprocess.Popen(["unshare", "--net", "sleep", "600"])
-    time.sleep(0.5)
+    own = os.readlink("/proc/self/ns/net")
+    wait_for(lambda: os.readlink(f"/proc/{outside.pid}/ns/net") != own, "a network of its own")
     words = ["sh", "-c", _SET_UP, "sh", str(folder), str(outside.pid), ROUTER]
     subprocess.run(words, check=True, stdout=sys.stderr)
     seen: dict[str, object] = {"before": look()}
@@ -82,15 +85,13 @@ def main(folder: Path, scenario: str) -> dict[str, object]:
         command.kill()
     seen["status"], seen["between"] = command.wait(), look()
     if scenario == "killed":
-        end = time.monotonic() + 120
-        while Path("/var/lib/domu/host/watch.json").exists() and time.monotonic() < end:
-            time.sleep(0.2)
-        time.sleep(2)
+        watch = Path("/var/lib/domu/host/watch.json")
+        wait_for(lambda: not watch.exists() and look() == seen["before"], "what was before")
     if scenario == "right":
         seen["undone"] = begin("undo=yes", "now=yes", "watch=60").wait()
     seen["after"] = look()
     near.close()
-    seen["heard"] = listener.communicate(timeout=60)[0]
+    seen["heard"] = listener.communicate(timeout=240)[0]
     outside.kill()
     outside.wait()
     return seen

@@ -19,9 +19,9 @@ import pipeline.graph
 from pipeline import __main__ as program
 from pipeline import interruption
 from tests import small
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ kind. DOMU_TEST_DAY=N is another day than today's, to see what it has.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,6 +44,16 @@ STORIES = {
         "cloud-init in trixie",
         "cloud-init in noble",
     ),
+    "build": (
+        "an archive that moves",
+        "a mirror that dies half way",
+        "a newer e2fsprogs",
+    ),
+    "bytes": (
+        "an ordinary user's",
+        "cold, from a lock",
+        "without a network, on another day",
+    ),
     "fleet": (
         "killed workers",
         "a killed scheduler",
@@ -75,9 +85,17 @@ def in_turn(kind: str, story: str) -> pytest.MarkDecorator:
     return _mark(stories.index(story), len(stories))
 
 
-def spread(cases: Iterable[Any], days: int) -> list[Any]:
-    """The cases of a parametrized test, each on one of so many days."""
-    return [pytest.param(case, marks=_mark(number, days)) for number, case in enumerate(cases)]
+def spread(cases: Iterable[Any], days: int, ids: Mapping[Any, str] | None = None) -> list[Any]:
+    """The cases of a parametrized test, each on one of so many days; `ids` are their names."""
+    return [
+        pytest.param(case, marks=_mark(number, days), id=ids[case] if ids else None)
+        for number, case in enumerate(cases)
+    ]
+
+
+def times_in_turn(days: int) -> int:
+    """The day by which a case of `spread` takes its own parts in turn, so that each part comes."""
+    return TODAY // days
 
 
 def _mark(place: int, days: int) -> pytest.MarkDecorator:

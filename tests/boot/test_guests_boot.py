@@ -11,17 +11,17 @@ from pipeline.proof.seals import read_verdict
 from pipeline.proof.session import Asked
 from tests.boot.conftest import Prover
 from tests.boot.faults import copy_artifact
-from tests.turns import in_turn
+from tests.turns import in_turn, spread
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
-KINDS = {
-    "test-drbd": "PVH, direct kernel, systemd",
+DAILY = {"test-drbd": "PVH, direct kernel, systemd"}
+# one of them with every run of the tests; the rest of the kinds: test_matrix.py
+IN_TURN = {
     "sysvinit": "PV, direct kernel, inittab",
     "pygrub": "PV, its own kernel by pygrub",
     "pvh-grub": "PVH, its own kernel by GRUB",
 }
-# proven with every run of the tests; the rest of the kinds: test_matrix.py
-BOOTED = [pytest.param(name, id=kind) for name, kind in KINDS.items()]
+BOOTED = [pytest.param(name, id=kind) for name, kind in DAILY.items()] + spread(IN_TURN, 3, IN_TURN)
 # who may enter: nobody, the key of somebody whose private half is not here, one that is given
 DOORS = {"sysvinit": "locked", "pvh-grub": "locked", "test-drbd": "another's", "pygrub": "own"}
 

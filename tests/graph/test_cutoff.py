@@ -11,9 +11,14 @@ import pytest
 from tests.conftest import require
 from tests.host.archives import missing_tools
 from tests.night_mirror import NightMirror, night_mirror
+from tests.turns import in_turn
 from tests.workshop import Outcome, Workshop
 
-pytestmark = [pytest.mark.integration, pytest.mark.build]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.build,
+    in_turn("build", "an archive that moves"),
+]
 
 GUEST = "web1"
 SPEC = """\

@@ -22,7 +22,8 @@ from pipeline.spec import load_all
 from pipeline.stages import STAGES
 from pipeline.walls.cage import caged, caged_reader, make_room
 from tests.conftest import require
-from tests.golden import digests_of, read_table
+from tests.golden import read_table
+from tests.turns import in_turn
 from tests.workshop import ROOT, Workshop, run_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
@@ -136,6 +137,7 @@ def list_entries(tree: Path) -> dict[str, tuple[Any, ...]]:
         }
 
 
+@in_turn("bytes", "without a network, on another day")
 def test_a_locked_build_without_network_gives_the_same_bytes(
     workshop: Workshop, locked: Workshop
 ) -> None:
@@ -177,6 +179,7 @@ def newer(workshop: Workshop, tmp_path: Path) -> Path:
     return folder
 
 
+@in_turn("build", "a newer e2fsprogs")
 def test_a_newer_e2fsprogs_writes_the_same_golden_image_and_the_same_disk(
     workshop: Workshop, newer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,16 +239,6 @@ def test_a_lock_that_is_missing_or_broken_is_refused(locked: Workshop) -> None:
     missing = locked.doit("build", f"name={GUEST}", "locked=yes")
     assert missing.code == 2
     assert f"doit lock name={GUEST}" in missing.said
-
-
-@pytest.mark.parametrize("name", ["test-drbd", "sysvinit", "trixie"])
-def test_a_fingerprint_gives_the_digests_that_it_gave_before(workshop: Workshop, name: str) -> None:
-    """Only fingerprints in the table can be compared: another mirror state has others."""
-    table = read_table()
-    found = digests_of(workshop.built(name))
-    known = {fingerprint: table[fingerprint] for fingerprint in found if fingerprint in table}
-    print(f"{name}: {len(known)} of {len(found)} fingerprints are in the table")
-    assert {fingerprint: found[fingerprint] for fingerprint in known} == known
 
 
 def test_the_table_of_golden_digests_is_whole() -> None:

@@ -16,12 +16,13 @@ from tests.conftest import ROOT, require
 from tests.host.forwarder import ForwardingMirror
 from tests.onlooker import Onlooker
 from tests.specs import make_spec
+from tests.turns import in_turn
 
 pytestmark = pytest.mark.integration
 SECRET = f"pw-{secrets.token_hex(16)}"
 # the others get their packages through the same relay; mmdebstrap's is met below every time
 BOOTSTRAPS = [
-    "parallel",
+    pytest.param("parallel", marks=in_turn("build", "a mirror that dies half way")),
     *(pytest.param(name, marks=pytest.mark.matrix) for name in ("mmdebstrap", "debootstrap")),
 ]
 

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.artifact.sums import measure_file, read_sums
 from pipeline.stages import STAGES
+from tests.turns import spread
 
 ROOT = Path(__file__).resolve().parents[2]
 GUEST = "test-drbd"
@@ -40,10 +41,8 @@ class Build:
 
     def wait_for(self, stage: str) -> None:
         """Until the stage works in its scratch folder."""
-        end = time.monotonic() + PATIENCE_S
         while not list((self.output / "scratch").glob(f"{stage}-*/*")):
             assert self.process.poll() is None, f"ended before {stage}: {self.finish()}"
-            assert time.monotonic() < end, f"{stage} did not start"
             time.sleep(0.005)
 
     def finish(self) -> str:
@@ -51,7 +50,7 @@ class Build:
         return self.process.communicate(timeout=PATIENCE_S)[0]
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", spread(SIGNALS, 3, {one: one.name for one in SIGNALS}))
 def test_an_interruption_in_any_stage_is_harmless(tmp_path: Path, number: signal.Signals) -> None:
     for stage in STAGES:
         # made beside the stage before it, and finished before the signal came

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import require
+from tests.turns import in_turn
 from tests.workshop import ROOT, Workshop, run_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
@@ -56,6 +57,7 @@ def files_of(folder: Path, stage: str) -> dict[str, Any]:
     return {name: facts["sha256"] for name, facts in found.items()}
 
 
+@in_turn("bytes", "an ordinary user's")
 def test_an_ordinary_user_builds_the_same_golden_image_as_root(
     home: Path, workshop: Workshop
 ) -> None:

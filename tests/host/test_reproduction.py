@@ -13,6 +13,7 @@ from pipeline.files import digest_file
 from pipeline.supply.reproduction import _describe_difference
 from tests.conftest import ROOT
 from tests.host.supply_bench import GUEST, SupplyBench
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
@@ -30,6 +31,7 @@ def call(bench: SupplyBench) -> subprocess.CompletedProcess[str]:
     )
 
 
+@in_turn("bytes", "cold, from a lock")
 def test_a_version_is_built_again_cold_from_its_lock_bit_for_bit(
     workshop: Workshop, tmp_path: Path
 ) -> None:

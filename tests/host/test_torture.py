@@ -1,4 +1,4 @@
-"""A minute of random kills and damages, other ones every day (tests/torture/, CONTRIBUTING.md)."""
+"""Random kills and damages for two thirds of a minute, others every day (CONTRIBUTING.md)."""
 
 import os
 from pathlib import Path
@@ -15,11 +15,11 @@ from tests.turns import TODAY
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(4 * 3600)]
 
-SHARE_S = 30.0
+SHARE_S = 20.0
 
 
 def budget(name: str) -> tuple[int, float]:
-    """How many are asked for, however long they take; else as many as half a minute has."""
+    """How many are asked for, however long they take; else as many as there is time for."""
     asked = os.environ.get(f"DOMU_TORTURE_{name}")
     return (int(asked), float("inf")) if asked else (10_000, SHARE_S)
 

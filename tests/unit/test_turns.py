@@ -7,6 +7,7 @@ import pytest
 
 from tests import turns
 from tests.conftest import ROOT
+from tests.host import test_interruption_races as races
 
 
 def told_in_tests() -> Iterator[tuple[str, str]]:
@@ -42,3 +43,12 @@ def test_every_case_has_one_of_so_many_days(monkeypatch: pytest.MonkeyPatch) -> 
         assert len(today) in (2, 3)
         seen += today
     assert sorted(seen) == list("abcdefg")
+
+
+def test_a_run_meets_every_ending_at_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [races.Point("renamed", f"file{number}") for number in range(7)]
+    met = set()
+    for _ in range(3 * len(races.ENDINGS)):
+        monkeypatch.setattr(turns, "TODAY", turns.TODAY + races.DAYS)
+        met |= set(races.cases(points))
+    assert met == {(point, ending) for point in points for ending in races.ENDINGS}

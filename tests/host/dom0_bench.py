@@ -53,42 +53,47 @@ class LifeBench:
         self.witness.mkdir()
         (self.witness / "passwd").write_text(WITNESS)
 
-    def make_artifact(self, abi: str, generation: str) -> None:
+    def make_artifact(self, abi: str, generation: str, **keys: str) -> None:
         """The artifact as a build leaves it, in place of the one before."""
         shutil.rmtree(self.artifact, ignore_errors=True)
         self.artifact.mkdir(parents=True)
         kernel = make_kernel(self.work / f"kernel-{abi}-{generation}", abi, flavour=generation)
-        make_artifact(self.artifact, NAME, kernel=kernel, generation=generation, **self.keys)
+        make_artifact(
+            self.artifact, NAME, kernel=kernel, generation=generation, **self.keys, **keys
+        )
 
-    def ask(self, word: str, **options: str) -> Said:
-        """One word of the command line; `of` stands for from."""
+    def ask(self, word: str, *typed: str, **options: str) -> Said:
+        """One word of the command line, with what is typed after it or else with these options.
+
+        `of` stands for from; with options it is this guest that is meant.
+        """
         if "of" in options:
             options["from"] = options.pop("of")
         command = COMMANDS[word]
-        if command.is_of_host and "name" in command.variables:
+        if command.is_of_host and "name" in command.variables and not typed:
             options.setdefault("name", NAME)
         project = Project(ROOT, self.output, self.work / "guests")
         heard = io.StringIO()
         subject: object = {NAME: self.spec} if command.is_single else self.spec
         with redirect_stdout(heard):
             try:
-                line = read_command_line([word, *map("=".join, options.items())])
+                line = read_command_line([word, *typed, *map("=".join, options.items())])
                 recipe = Recipe(project, STAGES, options=line.building)
                 command.run(recipe, subject, line.options_of(command))
             except PipelineError as error:
                 return Said(error.exit_code, heard.getvalue(), error)
         return Said(0, heard.getvalue())
 
-    def demand(self, word: str, **options: str) -> str:
+    def demand(self, word: str, *typed: str, **options: str) -> str:
         """A word that must go well."""
-        said = self.ask(word, **options)
+        said = self.ask(word, *typed, **options)
         assert said.error is None, f"{said.error} {said.error.details}\n{said.text}"
         return said.text
 
-    def refused(self, word: str, **options: str) -> PipelineError:
+    def refused(self, word: str, *typed: str, **options: str) -> PipelineError:
         """A word that must end with one clear error and change nothing."""
         before = self.stock()
-        said = self.ask(word, **options)
+        said = self.ask(word, *typed, **options)
         assert said.error is not None, said.text
         assert "\n" not in said.error.brief
         assert said.error.hint, said.error.brief
@@ -125,6 +130,10 @@ class LifeBench:
 
     def disk(self, generation: int = 1, name: str = "disk.img") -> Path:
         return self.root / "var/lib/xen/images" / NAME / str(generation) / name
+
+    def kernels(self) -> list[str]:
+        folder = self.root / "var/lib/xen/kernels"
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     @property
     def published(self) -> Path:

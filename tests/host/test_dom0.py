@@ -19,98 +19,43 @@ from pipeline.dom0.layout import Layout
 from pipeline.namespace import is_root
 from pipeline.storage.root_place import find_root
 from tests.conftest import ROOT, require
-from tests.host.dom0_bench import LifeBench
+from tests.host.dom0_bench import NAME, LifeBench
 from tests.host.small_artifact import (
     ABIS,
     DISK_MIB,
     hostname_in,
     is_clean,
-    make_artifact,
     make_kernel,
     modules_in,
 )
 from tests.whole_disk import is_sound
-from tests.workshop import Outcome, Workshop
+from tests.workshop import Workshop
 
 pytestmark = pytest.mark.integration
-NAME = "web1"
 
 
-class Place:
-    """A host's folder, an output folder with one artifact, and doit over both."""
-
-    def __init__(self, work: Path) -> None:
-        self.work, self.root = work, work / "root"
-        guests = work / "guests"
-        guests.mkdir()
-        (guests / "defaults.toml").write_text("")
-        (guests / f"{NAME}.toml").write_text('suite = "bookworm"\n')
-        self.shop = Workshop(work / "output", guests)
-        for abi in ABIS:
-            (work / abi).mkdir()
-            make_kernel(work / abi, abi)
-        self.artifact = work / "output/guests" / NAME
-        self.make(ABIS[0], "one")
-
-    def make(self, abi: str, generation: str, **keys: str) -> None:
-        """The artifact as a build leaves it, another one than before."""
-        subprocess.run(["rm", "-rf", self.artifact], check=True)
-        self.artifact.mkdir(parents=True)
-        kernel = make_kernel(self.work / f"{abi}-{generation}-{time.monotonic_ns()}", abi)
-        make_artifact(self.artifact, NAME, kernel=kernel, generation=generation, **keys)
-
-    def doit(self, *words: str) -> Outcome:
-        return self.shop.doit(*words)
-
-    def demand(self, *words: str) -> str:
-        outcome = self.doit(*words)
-        assert outcome.code == 0, outcome.said
-        return outcome.said
-
-    def refused(self, code: int, *words: str) -> str:
-        before = self.stock()
-        outcome = self.doit(*words)
-        assert outcome.code == code, outcome.said
-        assert "Traceback" not in outcome.said
-        assert "next:" in outcome.said
-        assert self.stock() == before, "a refusal changed something"
-        return outcome.said
-
-    def stock(self) -> dict[str, tuple[int, int]]:
-        files = (path for path in self.root.rglob("*") if "domu/locks" not in str(path))
-        return {
-            str(path): (path.lstat().st_mtime_ns, path.lstat().st_size)
-            for path in files
-            if path.is_file()
-        }
-
-    @property
-    def config(self) -> Path:
-        return self.root / "etc/xen" / f"{NAME}.cfg"
-
-    def disk(self, generation: int = 1) -> Path:
-        return self.root / "var/lib/xen/images" / NAME / str(generation) / "disk.img"
-
-    def kernels(self) -> list[str]:
-        folder = self.root / "var/lib/xen/kernels"
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+def refused(place: LifeBench, code: int, *words: str) -> str:
+    """All that is said of a word that must be refused and change nothing."""
+    error = place.refused(*words)
+    assert error.exit_code == code, error
+    return f"{error.brief}\n{error.details}\n{error.hint}"
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    made = Place(tmp_path)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LifeBench:
+    made = LifeBench(tmp_path / "work")
     monkeypatch.setenv("DOMU_ROOT", str(made.root))
     return made
 
 
 @pytest.fixture
-def installed(place: Place) -> Place:
+def installed(place: LifeBench) -> LifeBench:
     place.demand("install", f"name={NAME}", "unproven=yes", "autostart=yes")
     return place
 
 
 @pytest.fixture
-def open_disk(installed: Place) -> Iterator[Path]:
+def open_disk(installed: LifeBench) -> Iterator[Path]:
     """Somebody has the disk open, as a running guest's backend would."""
     with open(installed.disk(), "rb") as stream:
         holder = subprocess.Popen(["sleep", "600"], stdin=stream)
@@ -119,13 +64,13 @@ def open_disk(installed: Place) -> Iterator[Path]:
         holder.wait()
 
 
-def test_an_unproven_artifact_is_neither_published_nor_installed(place: Place) -> None:
-    assert "never proven" in place.refused(5, "install", f"name={NAME}")
-    assert "never proven" in place.refused(5, "publish", f"name={NAME}")
+def test_an_unproven_artifact_is_neither_published_nor_installed(place: LifeBench) -> None:
+    assert "never proven" in refused(place, 5, "install", f"name={NAME}")
+    assert "never proven" in refused(place, 5, "publish", f"name={NAME}")
     assert not (place.work / "output/published").exists()
 
 
-def test_install_puts_everything_in_its_place_and_remove_takes_it_away(place: Place) -> None:
+def test_install_puts_everything_in_its_place_and_remove_takes_it_away(place: LifeBench) -> None:
     said = place.demand("install", f"name={NAME}", "unproven=yes", "autostart=yes")
     assert "no Xen here" in said
     text = place.config.read_text()
@@ -143,24 +88,24 @@ def test_install_puts_everything_in_its_place_and_remove_takes_it_away(place: Pl
     assert (place.artifact / "disk.img").is_file()
 
 
-def test_what_is_not_ours_is_neither_overwritten_nor_removed(place: Place) -> None:
+def test_what_is_not_ours_is_neither_overwritten_nor_removed(place: LifeBench) -> None:
     place.config.parent.mkdir(parents=True)
     place.config.write_text("theirs")
-    assert "was not installed by doit" in place.refused(
-        4, "install", f"name={NAME}", "unproven=yes"
+    assert "was not installed by doit" in refused(
+        place, 4, "install", f"name={NAME}", "unproven=yes"
     )
     place.config.unlink()
     folder = place.disk().parent
     folder.mkdir(parents=True)
     (folder / "precious").write_text("theirs")
-    assert "was not installed by doit" in place.refused(
-        4, "install", f"name={NAME}", "unproven=yes"
+    assert "was not installed by doit" in refused(
+        place, 4, "install", f"name={NAME}", "unproven=yes"
     )
     assert (folder / "precious").read_text() == "theirs"
-    assert "is not installed here" in place.refused(2, "remove", f"name={NAME}")
+    assert "is not installed here" in refused(place, 2, "remove", f"name={NAME}")
 
 
-def test_on_a_host_with_xm_the_configuration_is_xms(place: Place) -> None:
+def test_on_a_host_with_xm_the_configuration_is_xms(place: LifeBench) -> None:
     place.demand("install", f"name={NAME}", "unproven=yes", "toolstack=xm")
     text = place.config.read_text()
     assert "configuration for xm" in text
@@ -169,24 +114,26 @@ def test_on_a_host_with_xm_the_configuration_is_xms(place: Place) -> None:
     place.demand("remove", f"name={NAME}")
 
 
-def test_a_pvh_guest_is_refused_where_no_toolstack_or_no_processor_can(place: Place) -> None:
-    place.make(ABIS[0], "one", type="pvh")
+def test_a_pvh_guest_is_refused_where_no_toolstack_or_no_processor_can(place: LifeBench) -> None:
+    place.make_artifact(ABIS[0], "one", type="pvh")
     words = ("install", f"name={NAME}", "unproven=yes")
-    said = place.refused(2, *words, "toolstack=xm")
+    said = refused(place, 2, *words, "toolstack=xm")
     assert "xend never had it" in said
     assert f"doit build name={NAME} type=pv" in said
     caps = place.root / "sys/hypervisor/properties/capabilities"
     caps.parent.mkdir(parents=True)
     caps.write_text("xen-3.0-x86_64\n")
-    said = place.refused(3, *words)
+    said = refused(place, 3, *words)
     assert "type pvh needs VT-x or AMD-V" in said
     assert "type=pv" in said
     caps.write_text("xen-3.0-x86_64 hvm-3.0-x86_64\n")
     place.demand(*words)
 
 
-def test_a_guest_that_becomes_another_type_says_so_and_only_by_a_rebuild(installed: Place) -> None:
-    installed.make(ABIS[1], "two", type="pvh")
+def test_a_guest_becomes_another_type_by_a_rebuild_alone_and_says_so(
+    installed: LifeBench,
+) -> None:
+    installed.make_artifact(ABIS[1], "two", type="pvh")
     kernel = installed.work / ABIS[1]
     refreshed = installed.demand("refresh", f"name={NAME}", f"from={kernel}") if is_root() else ""
     assert "type" not in refreshed
@@ -204,42 +151,42 @@ def test_a_guest_that_becomes_another_type_says_so_and_only_by_a_rebuild(install
     assert note in installed.demand("install", f"name={NAME}", "unproven=yes", "replace=yes")
 
 
-def test_a_damaged_artifact_is_not_installed(place: Place) -> None:
+def test_a_damaged_artifact_is_not_installed(place: LifeBench) -> None:
     (place.artifact / "vmlinuz").write_bytes(b"another kernel")
-    said = place.refused(5, "install", f"name={NAME}", "unproven=yes")
+    said = refused(place, 5, "install", f"name={NAME}", "unproven=yes")
     assert "vmlinuz is not what SHA256SUMS says" in said
 
 
-def test_a_second_install_is_refused_unless_it_may_replace(installed: Place) -> None:
-    installed.make(ABIS[1], "two")
-    assert "installed already" in installed.refused(4, "install", f"name={NAME}", "unproven=yes")
+def test_a_second_install_is_refused_unless_it_may_replace(installed: LifeBench) -> None:
+    installed.make_artifact(ABIS[1], "two")
+    assert "installed already" in refused(installed, 4, "install", f"name={NAME}", "unproven=yes")
     installed.demand("install", f"name={NAME}", "unproven=yes", "replace=yes")
     assert hostname_in(installed.disk(2)) == f"{NAME} two"
     assert not installed.disk(1).exists()
     assert [name.rpartition("-")[0] for name in installed.kernels()] == [ABIS[1]]
 
 
-def test_what_a_guest_has_written_is_lost_only_when_told_so(installed: Place) -> None:
+def test_what_a_guest_has_written_is_lost_only_when_told_so(installed: LifeBench) -> None:
     with open(installed.disk(), "r+b") as stream:
         stream.seek(20 << 20)
         stream.write(b"written by the guest")
-    assert "has written to it" in installed.refused(4, "remove", f"name={NAME}")
+    assert "has written to it" in refused(installed, 4, "remove", f"name={NAME}")
     installed.demand("remove", f"name={NAME}", "yes=yes")
     assert not installed.config.exists()
 
 
-def test_a_disk_in_use_stops_everything(installed: Place, open_disk: Path) -> None:
+def test_a_disk_in_use_stops_everything(installed: LifeBench, open_disk: Path) -> None:
     for words in (
         ("remove", "yes=yes"),
         ("resize", "size=64M"),
         ("rebuild", "unproven=yes", f"from={installed.artifact}"),
         ("install", "replace=yes", "unproven=yes"),
     ):
-        said = installed.refused(4, words[0], f"name={NAME}", *words[1:])
+        said = refused(installed, 4, words[0], f"name={NAME}", *words[1:])
         assert "in use by process" in said
 
 
-def test_a_refresh_and_its_undo(installed: Place) -> None:
+def test_a_refresh_and_its_undo(installed: LifeBench) -> None:
     require(is_root(), "mounts a file system")
     installed.config.write_text(f"# mine\n{installed.config.read_text()}memory = 384\n")
     said = installed.demand("refresh", f"name={NAME}", f"from={installed.work / ABIS[1]}")
@@ -257,12 +204,12 @@ def test_a_refresh_and_its_undo(installed: Place) -> None:
     assert set(modules_in(installed.disk())) == {ABIS[0]}
     assert installed.config.read_text().count(f"kernels/{ABIS[0]}-") == 2
     assert [name.rpartition("-")[0] for name in installed.kernels()] == [ABIS[0]]
-    assert "no refresh that can be undone" in installed.refused(
-        2, "refresh", f"name={NAME}", "undo=yes"
+    assert "no refresh that can be undone" in refused(
+        installed, 2, "refresh", f"name={NAME}", "undo=yes"
     )
 
 
-def test_old_kernels_go_when_nobody_needs_them(installed: Place) -> None:
+def test_old_kernels_go_when_nobody_needs_them(installed: LifeBench) -> None:
     require(is_root(), "mounts a file system")
     for abi in ABIS[1:]:
         installed.demand("refresh", f"from={installed.work / abi}")
@@ -273,7 +220,7 @@ def test_old_kernels_go_when_nobody_needs_them(installed: Place) -> None:
 
 
 def test_a_running_guest_is_told_to_shut_down_and_keeps_its_kernel(
-    installed: Place, open_disk: Path
+    installed: LifeBench, open_disk: Path
 ) -> None:
     before = installed.config.read_text()
     said = installed.demand("refresh", f"from={installed.work / ABIS[1]}")
@@ -285,10 +232,9 @@ def test_a_running_guest_is_told_to_shut_down_and_keeps_its_kernel(
     assert len(installed.kernels()) == 1
 
 
-def test_a_refresh_that_does_not_fit_changes_nothing(installed: Place) -> None:
+def test_a_refresh_that_does_not_fit_changes_nothing(installed: LifeBench) -> None:
     require(is_root(), "mounts a file system")
     big = installed.work / "big"
-    big.mkdir()
     make_kernel(big, "6.1.0-9-test")
     tree = installed.work / "tree"
     (tree / "lib/modules/6.1.0-9-test").mkdir(parents=True)
@@ -296,15 +242,15 @@ def test_a_refresh_that_does_not_fit_changes_nothing(installed: Place) -> None:
         stream.truncate(DISK_MIB << 20)
     subprocess.run(["tar", "-C", tree, "-cf", big / "modules.tar", "lib"], check=True)
     before = installed.config.read_text()
-    outcome = installed.doit("refresh", f"name={NAME}", f"from={big}")
-    assert outcome.code == 3, outcome.said
-    assert "free in the guest" in outcome.said
+    outcome = installed.ask("refresh", f"name={NAME}", f"from={big}")
+    assert outcome.code == 3, outcome
+    assert "free in the guest" in str(outcome.error)
     assert installed.config.read_text() == before
     assert set(modules_in(installed.disk())) == {ABIS[0]}
     assert len(installed.kernels()) == 1
 
 
-def test_a_link_in_the_guest_does_not_lead_out_of_it(installed: Place) -> None:
+def test_a_link_in_the_guest_does_not_lead_out_of_it(installed: LifeBench) -> None:
     require(is_root(), "mounts a file system")
     outside = installed.work / "outside"
     outside.mkdir()
@@ -316,11 +262,11 @@ def test_a_link_in_the_guest_does_not_lead_out_of_it(installed: Place) -> None:
         check=True,
         capture_output=True,
     )
-    installed.doit("refresh", f"name={NAME}", f"from={installed.work / ABIS[1]}")
+    installed.ask("refresh", f"name={NAME}", f"from={installed.work / ABIS[1]}")
     assert list(outside.iterdir()) == []
 
 
-def test_resize_both_ways_but_never_below_the_content(installed: Place) -> None:
+def test_resize_both_ways_but_never_below_the_content(installed: LifeBench) -> None:
     installed.demand("resize", f"name={NAME}", "size=64M")
     assert installed.disk().stat().st_size == 64 << 20
     assert is_clean(installed.disk())
@@ -328,8 +274,8 @@ def test_resize_both_ways_but_never_below_the_content(installed: Place) -> None:
     assert installed.disk().stat().st_size == 24 << 20
     assert is_clean(installed.disk())
     assert hostname_in(installed.disk()) == f"{NAME} one"
-    assert "files need" in installed.refused(2, "resize", f"name={NAME}", "size=2M")
-    assert "is not a size" in installed.refused(2, "resize", f"name={NAME}", "size=4X")
+    assert "files need" in refused(installed, 2, "resize", f"name={NAME}", "size=2M")
+    assert "is not a size" in refused(installed, 2, "resize", f"name={NAME}", "size=4X")
     # nothing of a guest's is lost: what was written since was ours
     installed.demand("remove", f"name={NAME}")
 
@@ -388,10 +334,10 @@ def test_a_whole_disk_that_its_guest_partitioned_is_left_alone(
     assert "header is damaged" in bench.refused("resize", size="48M").brief
 
 
-def test_a_rebuild_and_its_undo(installed: Place) -> None:
-    installed.make(ABIS[1], "two")
+def test_a_rebuild_and_its_undo(installed: LifeBench) -> None:
+    installed.make_artifact(ABIS[1], "two")
     words = ("rebuild", f"name={NAME}", f"from={installed.artifact}")
-    assert "is not proven" in installed.refused(5, *words)
+    assert "is not proven" in refused(installed, 5, *words)
     installed.demand(*words, "unproven=yes")
     assert hostname_in(installed.disk(2)) == f"{NAME} two"
     assert str(installed.disk(2)) in installed.config.read_text()
@@ -402,18 +348,18 @@ def test_a_rebuild_and_its_undo(installed: Place) -> None:
     assert [name.rpartition("-")[0] for name in installed.kernels()] == [ABIS[0]]
 
 
-def test_a_refresh_does_not_end_the_undo_of_a_rebuild(installed: Place) -> None:
+def test_a_refresh_does_not_end_the_undo_of_a_rebuild(installed: LifeBench) -> None:
     installed.config.write_text(f"# mine\n{installed.config.read_text()}")
     words = ("rebuild", f"name={NAME}", f"from={installed.artifact}", "unproven=yes")
     installed.demand(*words)
     assert installed.config.read_text().startswith("# mine\n")
-    said = installed.refused(4, "refresh", f"name={NAME}", f"from={installed.work / ABIS[1]}")
+    said = refused(installed, 4, "refresh", f"name={NAME}", f"from={installed.work / ABIS[1]}")
     assert "can still be undone" in said
     installed.demand("rebuild", f"name={NAME}", "undo=yes")
     assert installed.config.read_text().startswith("# mine\n")
 
 
-def test_a_rebuilt_disk_is_as_large_as_the_old_one_was_made(installed: Place) -> None:
+def test_a_rebuilt_disk_is_as_large_as_the_old_one_was_made(installed: LifeBench) -> None:
     installed.demand("resize", f"name={NAME}", "size=64M")
     words = ("rebuild", f"name={NAME}", f"from={installed.artifact}", "unproven=yes")
     assert "resized to 64 MiB" in installed.demand(*words)
@@ -423,14 +369,15 @@ def test_a_rebuilt_disk_is_as_large_as_the_old_one_was_made(installed: Place) ->
     assert installed.disk(1).stat().st_size == 64 << 20
 
 
-def test_an_interruption_undoes_what_was_begun(installed: Place) -> None:
+def test_an_interruption_undoes_what_was_begun(installed: LifeBench) -> None:
+    (installed.work / f"guests/{NAME}.toml").write_text('suite = "bookworm"\n')
     before = installed.stock()
     words = ["install", f"name={NAME}", "replace=yes", "unproven=yes"]
     for delay_s in (0.6, 0.8, 1.0, 1.2):
         child = subprocess.Popen(
             [sys.executable, "-m", "doit", *words],
             cwd=ROOT,
-            env=installed.shop.environment(),
+            env=Workshop(installed.output, installed.work / "guests").environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -448,7 +395,7 @@ def test_an_interruption_undoes_what_was_begun(installed: Place) -> None:
             return
 
 
-def test_the_doctor_removes_what_a_killed_command_left(installed: Place) -> None:
+def test_the_doctor_removes_what_a_killed_command_left(installed: LifeBench) -> None:
     journal = installed.root / "var/lib/domu/journal"
     journal.mkdir(parents=True, exist_ok=True)
     half = installed.disk(2)
@@ -466,10 +413,10 @@ def test_the_doctor_removes_what_a_killed_command_left(installed: Place) -> None
     assert "leftovers: none" in installed.demand("doctor")
 
 
-def test_versions_are_published_kept_and_rolled_back(place: Place) -> None:
+def test_versions_are_published_kept_and_rolled_back(place: LifeBench) -> None:
     root = place.work / "output/published" / NAME
     for number in ("one", "two", "three"):
-        place.make(ABIS[0], number)
+        place.make_artifact(ABIS[0], number)
         place.demand("publish", f"name={NAME}", "unproven=yes", "keep=2")
         time.sleep(1.1)  # a version is named after its second
     versions = sorted(path for path in root.iterdir() if path.name.startswith("2"))
@@ -485,21 +432,21 @@ def test_versions_are_published_kept_and_rolled_back(place: Place) -> None:
     assert (versions[0] / "swap.img").samefile(versions[1] / "swap.img")
     place.demand("publish", f"name={NAME}", "rollback=yes")
     assert (root / "current").resolve() == versions[0]
-    assert "no published version before" in place.refused(
-        2, "publish", f"name={NAME}", "rollback=yes"
+    assert "no published version before" in refused(
+        place, 2, "publish", f"name={NAME}", "rollback=yes"
     )
     place.demand("install", f"name={NAME}", "from=published", "unproven=yes")
     assert hostname_in(place.disk()) == f"{NAME} two"
 
 
 def test_a_guest_that_was_moved_is_left_alone_until_it_is_known_where_it_runs(
-    installed: Place,
+    installed: LifeBench,
 ) -> None:
     note = Layout(installed.root).moved(NAME)
     note.parent.mkdir()
     note.write_text("xen2.invalid\n")
     for words in (["remove", "yes=yes"], ["resize", "size=2G"], ["refresh"]):
-        said = installed.refused(3, words[0], f"name={NAME}", *words[1:])
+        said = refused(installed, 3, words[0], f"name={NAME}", *words[1:])
         assert f"{NAME} was moved to xen2.invalid, which cannot be asked" in said
         assert f"rm {note}" in said
     assert '"state": "moved"' in installed.demand("list-guests", "json=yes")
@@ -507,12 +454,12 @@ def test_a_guest_that_was_moved_is_left_alone_until_it_is_known_where_it_runs(
     installed.demand("remove", f"name={NAME}", "yes=yes")
 
 
-def test_the_words_over_xl_say_that_there_is_no_xen(installed: Place) -> None:
+def test_the_words_over_xl_say_that_there_is_no_xen(installed: LifeBench) -> None:
     for word in ("start", "console", "shutdown", "reboot", "save", "restore"):
-        assert "no Xen host" in installed.refused(3, word, f"name={NAME}")
-    assert "no Xen host" in installed.refused(3, "destroy", f"name={NAME}", "yes=yes")
+        assert "no Xen host" in refused(installed, 3, word, f"name={NAME}")
+    assert "no Xen host" in refused(installed, 3, "destroy", f"name={NAME}", "yes=yes")
     said = installed.demand("migrate", f"name={NAME}", "to=peer", "dry=yes")
     assert "ssh peer xl migrate-receive" in said
     assert "disks do not move" in said
     assert "'nmae'" not in said
-    assert "did you mean 'name'" in installed.refused(2, "start", "nmae=x")
+    assert "did you mean 'name'" in refused(installed, 2, "start", "nmae=x")

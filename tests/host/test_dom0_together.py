@@ -13,8 +13,9 @@ from pipeline.locks import locked
 from pipeline.store.store import exchange
 from tests.host.dom0_bench import NAME, LifeBench
 from tests.host.small_artifact import ABIS, hostname_in
+from tests.patience import wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
@@ -92,6 +93,11 @@ def test_resizes_and_refreshes_and_an_undo(bench: LifeBench) -> None:
     assert ABIS[1] in bench.config.read_text()
 
 
+def waits_for_a_lock(pid: int) -> bool:
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any(" -> " in line and str(pid) in line.split() for line in lines)
+
+
 def test_publishing_beside_a_build(bench: LifeBench, tmp_path: Path) -> None:
     """The build has its locks and is half-way: another folder is about to be exchanged."""
     held = tmp_path / "held"
@@ -104,13 +110,12 @@ def test_publishing_beside_a_build(bench: LifeBench, tmp_path: Path) -> None:
             with open(bench.artifact / "disk.img", "r+b") as stream:
                 stream.write(b"half")
             held.touch()
-            time.sleep(1.0)
+            wait_for(lambda: waits_for_a_lock(os.getppid()), "publish waits")
             exchange(aside, bench.artifact)
         return 0, "", ""
 
     building = Beside(build)
-    while not held.exists():
-        time.sleep(0.01)
+    wait_for(held.exists, "the build")
     said = bench.demand("publish", unproven="yes")
     assert building.result()[0] == 0
     assert f"waiting: {NAME} is being built or published" in said

@@ -2,14 +2,15 @@
 
 import os
 import re
-import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Finding, SpecError, UsageError, WrongValueError
+from pipeline.files import open_disk
 from pipeline.foreign.import_keys import Answer
 from pipeline.foreign.import_spec import Draft, Host, draft, show_value
 from pipeline.foreign.import_text import Configuration, Key, Kind, read_configuration
@@ -203,17 +204,20 @@ def look_at(domain: Domain, source: Path) -> Host:
 def _size_mib(disk: Disk) -> int:
     """How large the guest sees it, in MiB; 0 where that cannot be seen."""
     try:
-        handle = os.open(disk.target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with open_disk(disk.target) as stream:
+            size = _read_size(stream, disk.format)
     except (OSError, ValueError):
         return 0
-    with open(handle, "rb", buffering=0) as stream:
-        if not stat.S_ISREG(mode := os.fstat(handle).st_mode) and not stat.S_ISBLK(mode):
-            return 0
-        size = stream.seek(0, os.SEEK_END)
-        if disk.format == "qcow2":  # docs/interop/qcow2.txt of QEMU: size at byte 24
-            head = os.pread(handle, 32, 0)
-            size = int.from_bytes(head[24:32], "big") if head.startswith(_QCOW2) else 0
-        elif disk.format == "vhd":  # its footer, current size at byte 48
-            foot = os.pread(handle, 64, max(size - _VHD_FOOTER, 0))
-            size = int.from_bytes(foot[48:56], "big") if foot.startswith(_VHD) else 0
     return -(-size // (1 << 20)) if size < 1 << 54 else 0
+
+
+def _read_size(stream: FileIO, form: str) -> int:
+    """In bytes: the container's own word, or the length."""
+    size = stream.seek(0, os.SEEK_END)
+    if form == "qcow2":  # docs/interop/qcow2.txt of QEMU: size at byte 24
+        head = os.pread(stream.fileno(), 32, 0)
+        return int.from_bytes(head[24:32], "big") if head.startswith(_QCOW2) else 0
+    if form == "vhd":  # its footer, current size at byte 48
+        foot = os.pread(stream.fileno(), 64, max(size - _VHD_FOOTER, 0))
+        return int.from_bytes(foot[48:56], "big") if foot.startswith(_VHD) else 0
+    return size

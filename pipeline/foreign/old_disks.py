@@ -12,6 +12,7 @@ from pipeline.artifact.sums import copy_disk
 from pipeline.dom0.inventory import InstalledDisk
 from pipeline.dom0.layout import Layout
 from pipeline.errors import EnvironmentFault, Finding, InUseError
+from pipeline.files import open_disk
 from pipeline.foreign.old_guest import node_of
 from pipeline.storage import lvm
 from pipeline.storage.block_device import copy_device
@@ -81,15 +82,13 @@ def look_at_disks(disks: Iterable[Disk]) -> list[OldDisk]:
 def _look(disk: Disk) -> OldDisk:
     path = Path(disk.target)
     try:
-        state = path.stat()
-        with open(path, "rb") as stream:
+        with open_disk(path) as stream:
+            state = os.fstat(stream.fileno())
             size = stream.seek(0, os.SEEK_END)
     except OSError as error:
         raise EnvironmentFault(
             f"{path}: {error.strerror}", hint="the configuration names it as a disk: put it back"
         ) from error
-    if not (stat.S_ISREG(state.st_mode) or stat.S_ISBLK(state.st_mode)):
-        raise EnvironmentFault(f"{path} is neither a file nor a device", hint="look at it")
     is_block = stat.S_ISBLK(state.st_mode)
     volume = _find_volume(path) if is_block else None
     tags: Mapping[str, str] = {}

@@ -374,6 +374,7 @@ def test_without_room_it_says_how_much_is_missing(guest: OldGuest) -> None:
             "of the guest other",
         ),
         (lambda text: text.replace("swap.img", "gone.img"), 3, "put it back"),
+        (lambda text: text.replace("file:{folder}/swap.img", "phy:/dev/zero"), 3, "neither a file"),
         (lambda text: text + "type = 'pvh'\n", 5, "PVH guest already"),
         (lambda text: text + "type = 'hvm'\nboot = 'c'\n", 5, "full PC"),
         (lambda text: text.replace("xvda1,w", "hda2,w"), 2, "would both be xvda2"),

@@ -1,5 +1,7 @@
 """Configurations of others as specs: what is taken, what is said of the rest, what is refused."""
 
+import ctypes
+import os
 import tomllib
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from pipeline.xen import xl
 from pipeline.xen.keys import XL_DEAD_KEYS, XL_KEYS, XL_LATER_KEYS, XM_KEYS, XM_LATER_KEYS
 from tests.conftest import ROOT
 
+IN_OPEN = 0x20  # inotify(7)
 XEN_TOOLS = """\
 bootloader = 'pygrub'
 vcpus       = '2'
@@ -167,6 +170,22 @@ def test_sizes_are_those_of_the_disks_that_can_be_seen(tmp_path: Path) -> None:
     host = look_at(xl.parse(text), tmp_path / "a.cfg")
     assert host.sizes == {str(raw): 3073, str(qcow2): 5120}
     assert host.autostart
+
+
+def test_only_files_and_block_devices_are_opened_for_their_size(tmp_path: Path) -> None:
+    """To open another device may be an act: /dev/watchdog restarts the host a minute later."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(libc.inotify_init1(os.O_NONBLOCK), "rb", buffering=0) as events:
+        assert libc.inotify_add_watch(events.fileno(), bytes(fifo), IN_OPEN) > 0
+        text = (
+            f'name = "a"\nkernel = "/k"\ndisk = ["{fifo},raw,xvda1", "/proc/self/mem,raw,xvda2"]\n'
+        )
+        assert look_at(xl.parse(text), tmp_path / "a.cfg").sizes == {}
+        assert events.read(4096) is None
+        os.close(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
+        assert events.read(4096) is not None
 
 
 def test_libvirts_xml_has_an_answer_for_every_element(guests: Path) -> None:

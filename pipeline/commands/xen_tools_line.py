@@ -72,12 +72,14 @@ def _create(typed: Typed) -> list[str] | int:
     if typed.words:
         raise UsageError(f"{typed.words[0]}: xen-create-image takes options", hint="--hostname=...")
     asked = _Request()
-    conf = Layout.here().xen_tools / "xen-tools.conf"
-    below = _read_file(conf, asked) if conf.is_file() else {}
-    netmask = asked.settings.pop("netmask", "")
     dumps = typed.options.get("dumpconfig") == "1"
-    options = asked.take({key: text for key, text in typed.options.items() if key != "dumpconfig"})
+    line = _Request()
+    options = line.take({key: text for key, text in typed.options.items() if key != "dumpconfig"})
     told = translate_options(options)
+    conf = Layout.here().xen_tools / "xen-tools.conf"
+    below = _read_file(conf, asked, told.overrides.get("suite", "")) if conf.is_file() else {}
+    netmask = asked.settings.pop("netmask", "")
+    asked.settings |= line.settings
     if told.problems:
         raise SpecError(told.problems)
     asked.keys = _merge(below, told.overrides, typed)
@@ -103,9 +105,10 @@ def _find_config(text: str) -> Path:
     return path
 
 
-def _read_file(path: Path, asked: _Request) -> dict[str, str]:
+def _read_file(path: Path, asked: _Request, suite: str = "") -> dict[str, str]:
     """The file's keys, said in a line; its settings go into `asked`."""
-    taken = translate_conf(asked.take(read_conf(path)), release=platform.release())
+    options = asked.take(read_conf(path))
+    taken = translate_conf(options, release=platform.release(), suite=suite)
     left = ", ".join(name for name, _ in taken.left)
     why = f"; not {left} (doit import-xen-tools {path} dry=yes says why)" if left else ""
     print_line(f"note: from {path}: {', '.join(taken.values) or 'nothing'}{why}")

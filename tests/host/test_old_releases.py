@@ -18,6 +18,7 @@ from tests.host.old.archive import ABIS, fill_pool, publish
 from tests.host.old.kernel import make_initrd, make_vmlinuz
 from tests.host.old.lab import KEYRING, run_in_lab
 from tests.uml import missing_uml, run_in_uml
+from tests.unit.test_xen_tools_conf import SHIPPED
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +28,7 @@ mkdir -p /mnt/upper /mnt/work /mnt/output
 mount -t overlay -o lowerdir={lab}/output,upperdir=/mnt/upper,workdir=/mnt/work none /mnt/output
 rm -rf /mnt/output/volumes /mnt/output/guests
 mkdir /mnt/guests
-if [ -d /etc/xen-tools ]; then mount -t tmpfs none /etc/xen-tools; fi
+if [ -d /etc/xen-tools ]; then mount --bind {lab}/xen-tools /etc/xen-tools; fi
 mount --bind {lab}/boot /boot
 mount --bind {lab}/ring.gpg {keyring}
 pvcreate -q /dev/ubdb
@@ -101,6 +102,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory, keys: Keys, old_key: str) -> I
     folder = tmp_path_factory.mktemp("lab")
     fill_pool(folder / "srv", folder / "work")
     (folder / "boot").mkdir()
+    (folder / "xen-tools").mkdir()
+    (folder / "xen-tools/xen-tools.conf").write_text(SHIPPED)
     for suite, abi in ABIS.items():
         publish(folder / "srv", keys, old_key, suite)
         (folder / f"boot/vmlinuz-{abi}").write_bytes(make_vmlinuz(abi))

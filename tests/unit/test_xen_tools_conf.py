@@ -39,10 +39,10 @@ def bookworm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: said)
 
 
-def take(tmp_path: Path, text: str) -> Taken:
+def take(tmp_path: Path, text: str, suite: str = "") -> Taken:
     path = tmp_path / "xen-tools.conf"
     path.write_text(text)
-    return translate_conf(read_conf(path), release="6.1.0-9-amd64")
+    return translate_conf(read_conf(path), release="6.1.0-9-amd64", suite=suite)
 
 
 def test_the_shipped_file_is_what_it_means_here(tmp_path: Path) -> None:
@@ -58,6 +58,13 @@ def test_the_shipped_file_is_what_it_means_here(tmp_path: Path) -> None:
     assert {name for name, _ in taken.left} == {"install_method", "kernel", "initrd"}
     noted = {note.partition(":")[0] for note in taken.notes}
     assert {"ext4_options", "xfs_options"} <= noted
+
+
+def test_what_the_suite_of_the_command_line_cannot_have_is_left(tmp_path: Path) -> None:
+    taken = take(tmp_path, SHIPPED, suite="lenny")
+    assert "fs" not in taken.values
+    assert dict(taken.left)["fs"] == "lenny cannot mount ext4"
+    assert take(tmp_path, SHIPPED, suite="lenni") == take(tmp_path, SHIPPED)
 
 
 def test_what_is_written_is_a_defaults_file_that_loads(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pipeline.spec.explain import read_spec
 from pipeline.spec.layers import OWN_KEYS, Layer, merge_layers, parse_overrides
 from pipeline.spec.load import render_keys
 from pipeline.spec.xen_create_image.options import find_option
+from pipeline.suites import SUITES
 
 _GUESSED = "xt-guess-suite-and-mirror"
 
@@ -51,8 +52,11 @@ def read_conf(path: Path) -> dict[str, str]:
     return options
 
 
-def translate_conf(options: Mapping[str, str], *, release: str) -> Taken:
-    """What the options are as keys; `release` is the running kernel's, for `uname -r`."""
+def translate_conf(options: Mapping[str, str], *, release: str, suite: str = "") -> Taken:
+    """What the options are as keys; `release` is the running kernel's, for `uname -r`.
+
+    A `suite` is another's word that wins over the file's: what does not go with it is left.
+    """
     values: dict[str, object] = {}
     left: list[tuple[str, str]] = []
     notes: list[str] = []
@@ -63,7 +67,7 @@ def translate_conf(options: Mapping[str, str], *, release: str) -> Taken:
             left.append((name, str(error)))
         except WrongValueError as mistake:
             left.append((name, "; ".join(filter(None, (mistake.message, mistake.hint)))))
-    values = _keep_sound(values, left)
+    values = _keep_sound(values, left, {"suite": suite} if suite in SUITES else {})
     return Taken(values, tuple(left), tuple(notes))
 
 
@@ -105,11 +109,13 @@ def _expand(name: str, text: str, release: str) -> str:
     return text
 
 
-def _keep_sound(values: dict[str, object], left: list[tuple[str, str]]) -> dict[str, object]:
+def _keep_sound(
+    values: dict[str, object], left: list[tuple[str, str]], above: Mapping[str, object]
+) -> dict[str, object]:
     """The values that a guest can have; each of the others is noted with what is wrong."""
     values = dict(values)
     while True:
-        tried = dict(values)
+        tried = {**values, **above}
         if {"gateway", "nameservers"} & set(values) and not values.get("dhcp"):
             tried.setdefault("gateway", "192.0.2.1")  # RFC 5737
             tried["address"] = [_neighbour(str(tried["gateway"]))]

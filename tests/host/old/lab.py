@@ -1,8 +1,9 @@
 """An administrator's machine of 2009 around one command, in namespaces of its own.
 
 `python -m tests.host.old.lab FOLDER COMMAND...`: the mirror of FOLDER/srv is http://monmiroir:9999/,
-FOLDER/boot is /boot, FOLDER/ring.gpg is the keyring of archived releases; every request is noted in
-FOLDER/requests. Mounts and network end with the command.
+FOLDER/boot is /boot, FOLDER/xen-tools is /etc/xen-tools where the machine has one, FOLDER/ring.gpg
+is the keyring of archived releases; every request is noted in FOLDER/requests. Mounts and network
+end with the command.
 """
 
 import subprocess
@@ -34,10 +35,10 @@ def main(folder: Path, words: list[str]) -> int:
         (hosts, "/etc/hosts"),
         (folder / "boot", "/boot"),
         (folder / "ring.gpg", KEYRING),
+        (folder / "xen-tools", "/etc/xen-tools"),
     ):
-        subprocess.run(["mount", "--bind", str(source), target], check=True)
-    if Path("/etc/xen-tools").is_dir():  # of the machine that the tests run on
-        subprocess.run(["mount", "-t", "tmpfs", "none", "/etc/xen-tools"], check=True)
+        if Path(target).exists():
+            subprocess.run(["mount", "--bind", str(source), target], check=True)
     with open(folder / "requests", "a") as log:
         server = ThreadingHTTPServer(
             ("127.0.0.1", PORT), partial(_Answerer, log, directory=str(folder / "srv"))

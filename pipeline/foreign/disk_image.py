@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline import process
 from pipeline.compression import find_compression
 from pipeline.errors import CommandFailed, DiskFull, UsageError, VerificationError
+from pipeline.files import open_disk
 from pipeline.foreign.mounted_root import EXT, FileSystemAt, pack_disks, survey_disks
 from pipeline.foreign.root_tree import FstabLine, RootTree
 from pipeline.foreign.tar_command import pack_words
@@ -79,11 +80,16 @@ class DiskImage:
 
 def find_format(path: Path) -> str:
     """`tar`, `xva`, `ova`, or a format of qemu-img(1), by its beginning; UsageError for others."""
-    with open(path, "rb") as stream:
-        head = stream.read(_HEAD)
-        length = stream.seek(0, 2)
-        stream.seek(max(length - _VHD_FOOTER, 0))
-        footer = stream.read(8)
+    try:
+        with open_disk(path) as stream:
+            head = stream.read(_HEAD)
+            length = stream.seek(0, 2)
+            stream.seek(max(length - _VHD_FOOTER, 0))
+            footer = stream.read(8)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: {error.strerror}", hint="from= takes a file, a folder or a block device"
+        ) from error
     for at, magic, name in _PACKED_DISKS:
         if head[at : at + len(magic)] == magic:
             return name

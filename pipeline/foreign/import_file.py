@@ -180,10 +180,10 @@ def _shown(key: Key) -> str:
 
 def _remarks(kind: Kind, source: Path, findings: tuple[Finding, ...]) -> Iterator[str]:
     shown = "".join(letter if letter.isprintable() else "?" for letter in str(source))
-    yield f"From {shown} ({kind}). What it says and a spec cannot:"
-    for finding in findings:
-        if finding.code == "cannot be said":
-            yield f"  {finding.subject} = {finding.message}"
+    lost = [finding for finding in findings if finding.code == "cannot be said"]
+    yield f"From {shown} ({kind}). What it says and a spec cannot:{'' if lost else ' nothing'}"
+    for finding in lost:
+        yield f"  {finding.subject} = {finding.message}"
 
 
 def look_at(domain: Domain, source: Path) -> Host:

@@ -193,9 +193,10 @@ def read_foreign(configuration: Path, evidence: Path, origin: str = "foreign") -
 
 def _with_all_files(artifact: Artifact, *, hint: str) -> Artifact:
     for file in [*artifact.boot_files, *(disk for disk, _ in artifact.disks), *artifact.golden]:
-        if not file.exists():
+        if not file.is_file() and not file.is_block_device():
+            trouble = "is neither a file nor a block device" if file.exists() else "does not exist"
             raise PipelineError(
-                f"{artifact.configuration} names {file}, which does not exist", hint=hint
+                f"{artifact.configuration} names {file}, which {trouble}", hint=hint
             )
     return artifact
 

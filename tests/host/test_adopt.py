@@ -133,6 +133,8 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_read(
         (["from=ssh://root@"], 2, "is no machine"),
         (["from=ssh://-oProxyCommand=x"], 2, "is no machine"),
         (["from=/etc/hostname"], 2, "neither a tar nor a disk"),
+        (["from=/dev/zero"], 2, "neither a file nor a block device"),
+        (["from=/proc/self/mem"], 2, "/proc/self/mem: "),
         (["from=/etc"], 1, "no root file system: it has no"),
         (["from=/etc", "without=etc"], 2, "is not a path of a guest"),
         (["from=/etc", "part=0"], 2, "part"),

@@ -18,6 +18,7 @@ from pipeline.xen import xl
 from pipeline.xen.keys import XL_DEAD_KEYS, XL_KEYS, XL_LATER_KEYS, XM_KEYS, XM_LATER_KEYS
 from tests.conftest import ROOT
 
+NOTHING_LOST = "What it says and a spec cannot: nothing"
 IN_OPEN = 0x20  # inotify(7)
 XEN_TOOLS = """\
 bootloader = 'pygrub'
@@ -155,6 +156,7 @@ def test_a_kernel_of_the_host_that_is_there_is_taken(guests: Path, tmp_path: Pat
     spec = imported.spec.spec
     assert (spec.kernel, spec.initrd, spec.cmdline) == (str(kernel), str(initrd), "quiet")
     assert spec.dhcp
+    assert imported.spec.remarks == (f"From {imported.source} (xl). {NOTHING_LOST}",)
 
 
 def test_sizes_are_those_of_the_disks_that_can_be_seen(tmp_path: Path) -> None:

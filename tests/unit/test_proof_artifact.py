@@ -1,5 +1,6 @@
 """What is proven, read from a configuration, and where the test host stands in its networks."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ def test_what_is_no_configuration_and_what_is_not_there_is_told(tmp_path: Path) 
     path = write(tmp_path)
     (tmp_path / "disk.img").unlink()
     with pytest.raises(PipelineError, match="disk.img, which does not exist"):
+        read_foreign(path, tmp_path)
+    os.mkfifo(tmp_path / "disk.img")
+    with pytest.raises(PipelineError, match="disk.img, which is neither a file nor a block device"):
         read_foreign(path, tmp_path)
     path.write_text("memory = [\n")
     with pytest.raises(UsageError, match="enx.cfg"):

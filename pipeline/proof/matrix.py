@@ -247,8 +247,8 @@ def _render_unasked(proofs: Sequence[Proof]) -> list[str]:
 
 
 def _render_pictures(proofs: Sequence[Proof]) -> list[str]:
-    shown = [proof for proof in proofs if proof.has_picture]
-    lines = [f"![the screen of {proof.guest}]({PICTURES}/{proof.guest}.png)\n" for proof in shown]
+    shown = dict.fromkeys(proof.guest for proof in proofs if proof.has_picture)
+    lines = [f"![the screen of {guest}]({PICTURES}/{guest}.png)\n" for guest in shown]
     return ["## Screens, as a VNC client sees them\n", *lines] if lines else []
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,10 @@ def test_a_picture_is_put_beside_the_page(tmp_path: Path) -> None:
     page.parent.mkdir()
     proofs = read_proofs([tmp_path])
 
-    write_page(page, proofs, render(proofs, []))
+    twice = [*proofs, replace(proofs[0], kind="another kind, whose picture has the same name")]
+    write_page(page, twice, render(twice, []))
 
-    assert "![the screen of screen](proof-matrix/screen.png)" in page.read_text()
+    assert page.read_text().count("![the screen of screen](proof-matrix/screen.png)") == 1
     assert (page.parent / "proof-matrix" / "screen.png").read_bytes() == b"png"
 
 

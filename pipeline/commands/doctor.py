@@ -58,7 +58,7 @@ def doctor(recipe: Recipe, specs: Mapping[str, Spec], asked: options.Doctor) -> 
     wrong = [finding for finding in findings if finding.level == "error"]
     if wrong:
         raise EnvironmentFault(
-            f"{len(wrong)} things are wrong here: {wrong[0].subject}: {wrong[0].message}",
+            f"wrong here ({len(wrong)}): {wrong[0].subject}: {wrong[0].message}",
             hint=wrong[0].hint,
         )
 

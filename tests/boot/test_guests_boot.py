@@ -11,7 +11,7 @@ from pipeline.proof.seals import read_verdict
 from pipeline.proof.session import Asked
 from tests.boot.conftest import Prover
 from tests.boot.faults import copy_artifact
-from tests.turns import in_turn, spread
+from tests.turns import in_turn, is_long_day, spread
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
 DAILY = {"test-drbd": "PVH, direct kernel, systemd"}
@@ -22,10 +22,12 @@ IN_TURN = {
     "pvh-grub": "PVH, its own kernel by GRUB",
 }
 BOOTED = [pytest.param(name, id=kind) for name, kind in DAILY.items()] + spread(IN_TURN, 3, IN_TURN)
+ON_USUAL_DAYS = pytest.mark.other_day if is_long_day() else pytest.mark.build
 # who may enter: nobody, the key of somebody whose private half is not here, one that is given
 DOORS = {"sysvinit": "locked", "pvh-grub": "locked", "test-drbd": "another's", "pygrub": "own"}
 
 
+@ON_USUAL_DAYS
 @pytest.mark.parametrize("name", BOOTED)
 def test_a_guest_boots_and_answers(prover: Prover, name: str) -> None:
     door = DOORS[name]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.turns import in_turn
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
@@ -26,6 +27,7 @@ def bench(workshop: Workshop, tmp_path: Path) -> Workshop:
     return Workshop(output, guests)
 
 
+@in_turn("build", "collections beside a build")
 def test_builds_beside_collections_are_right_every_time(bench: Workshop) -> None:
     """packages= makes every artifact one that no spec in guests/ would use."""
     ended = threading.Event()

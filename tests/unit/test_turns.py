@@ -19,17 +19,18 @@ def told_in_tests() -> Iterator[tuple[str, str]]:
                 yield kind, story
 
 
-def test_every_story_is_some_test_and_has_one_day_in_its_turn(
+def test_every_story_is_some_test_and_has_its_day_within_two_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written = {(kind, story) for kind, stories in turns.STORIES.items() for story in stories}
     assert set(told_in_tests()) == written
     for kind, stories in turns.STORIES.items():
-        for day in range(len(stories)):
+        for day in range(2 * len(stories)):
             monkeypatch.setattr(turns, "TODAY", turns.TODAY + 1)
             today = [s for s in stories if turns.in_turn(kind, s).name == "today"]
-            assert len(today) == 1, (kind, day)
-            written.discard((kind, today[0]))
+            has_none = kind == "fault" and turns.is_long_day()
+            assert len(today) == (0 if has_none else 1), (kind, day)
+            written -= {(kind, story) for story in today}
     assert not written, "these never have their day"
 
 

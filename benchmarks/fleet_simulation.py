@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from unittest.mock import patch
@@ -219,15 +220,14 @@ def serve_fleet(run: Run, folder: Path) -> Iterator[Client]:
         while not ports:
             await asyncio.sleep(0.01)
         slots = {BUILD: 1.0, PROVE: 1.0} if run.case.proves else {BUILD: 1.0}
+        address = Address("tcp", _LOOPBACK, ports[0])
+        make = partial(engine.make_worker, address, None, slots=slots, metrics={})
         workers = [
             begin(
                 engine.serve_worker(
-                    Address("tcp", _LOOPBACK, ports[0]),
-                    None,
-                    name=machine.name,
-                    slots=slots,
-                    metrics={},
-                    folder=str(folder / machine.name),
+                    address,
+                    machine.name,
+                    partial(make, name=machine.name, folder=str(folder / machine.name)),
                     on_change=lambda _line: None,
                     is_stopped=ended.is_set,
                 )

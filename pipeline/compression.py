@@ -4,11 +4,12 @@ Strangers packed it: a few kilobytes may unpack to terabytes, or want a dictiona
 """
 
 import bz2
+import gzip
 import lzma
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 MAGICS = (
     (b"\x7fELF", "none"),
@@ -65,6 +66,12 @@ _MACHINES: dict[str, Callable[[], _Machine]] = {
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MOST_MEMORY),
     "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, _MOST_MEMORY),
 }
+_OPENERS: dict[str, Callable[..., object]] = {
+    "gzip": gzip.open,
+    "bzip2": bz2.open,
+    "xz": lzma.open,
+    "lzma": lzma.open,
+}
 
 
 def find_compression(content: bytes) -> str:
@@ -104,6 +111,23 @@ def unpack(
     if sum(map(len, found)) > limit:
         raise TooLongError(limit)
     return b"".join(found)
+
+
+def open_packed(stream: IO[bytes], compression: str) -> IO[bytes]:
+    """The unpacked bytes, to be read once from the beginning to the end, without a bound.
+
+    Reading raises what the library of the `compression` does.
+    """
+    if compression == "zstd":
+        import zstandard
+
+        machine = zstandard.ZstdDecompressor(max_window_size=MOST_WINDOW)
+        return cast(IO[bytes], machine.stream_reader(stream, read_across_frames=True))
+    if compression == "lz4":
+        import lz4.frame
+
+        return cast(IO[bytes], lz4.frame.open(stream))
+    return cast(IO[bytes], _OPENERS[compression](stream))
 
 
 def _unpack_stream(

@@ -1,6 +1,5 @@
 """The XVA beside a whole disk, read as an importer reads it."""
 
-from functools import partial
 from pathlib import Path
 
 from pipeline.errors import CommandFailed, VerificationError
@@ -18,7 +17,7 @@ def find_xva_faults(folder: Path, name: str, disk: Path | None, work: Path) -> t
     if not path.is_file():
         return (f"no {path.name}",)
     try:
-        xva = take_out(path, room, partial(run))
+        xva = take_out(path, room, run)
     except VerificationError as error:
         return (error.brief,)
     if len(xva.disks) != 1:

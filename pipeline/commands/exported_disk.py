@@ -75,9 +75,9 @@ class Bench:
             write_vmdk(disk.as_raw(self), name, target.write, advance=advance)
         elif self.form == "vhd":
             own = uuid.uuid5(uuid.UUID(self.source.domain.uuid), disk.vdev)
-            write_vhd(disk.as_raw(self), target, identity=own, epoch=EPOCH, on_bytes=advance)
+            write_vhd(disk.as_raw(self), target, identity=own, epoch=EPOCH, advance=advance)
         elif self.form == "xva":
-            write_guest(disk.as_raw(self), target, self._machine(), on_bytes=advance)
+            write_guest(disk.as_raw(self), target, self._machine(), advance=advance)
         elif self.form == "ova":
             write_ova(disk.as_raw(self), target, self._machine(), advance=advance)
         else:

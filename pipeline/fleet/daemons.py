@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,16 @@ def be_worker(workplace: Workplace, address: Address, party: Party | None) -> No
     _serve(
         engine.serve_worker(
             address,
-            party,
-            name=workplace.name,
-            slots={**workplace.slots, resource: _ANY},
-            metrics={TOPIC: lambda _worker: workplace.describe()},
-            folder=str(folder),
+            workplace.name,
+            partial(
+                engine.make_worker,
+                address,
+                party,
+                name=workplace.name,
+                slots={**workplace.slots, resource: _ANY},
+                metrics={TOPIC: lambda _worker: workplace.describe()},
+                folder=str(folder),
+            ),
             on_change=print_line,
             is_stopped=lambda: workplace.is_stopped,
         )

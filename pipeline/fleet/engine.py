@@ -102,7 +102,7 @@ async def serve_scheduler(
         ) from error
 
 
-async def serve_worker(
+def make_worker(
     address: Address,
     party: Party | None,
     *,
@@ -110,34 +110,45 @@ async def serve_worker(
     slots: Mapping[str, float],
     metrics: Mapping[str, Callable[[Worker], Any]],
     folder: str,
+) -> Worker:
+    """A worker that is not started yet."""
+    # with more threads than slots of a kind it would be given what others could begin at once
+    threads = int(max(count for slot, count in slots.items() if "-" not in slot))
+    return Worker(
+        str(address),
+        nthreads=threads,
+        name=name,
+        resources=dict(slots),
+        host="127.0.0.1" if is_loopback(address.host) else None,
+        protocol=f"{address.scheme}://",
+        security=secure(party),
+        memory_limit=0,  # an order's memory is its own process's
+        local_directory=folder,
+        metrics=metrics,
+        dashboard=False,
+        dashboard_address="127.0.0.1:0",
+        death_timeout=CONNECT_S,
+    )
+
+
+async def serve_worker(
+    address: Address,
+    name: str,
+    make: Callable[[], Worker],
+    *,
     on_change: Callable[[str], None],
     is_stopped: Callable[[], bool],
 ) -> None:
     """Be a worker until it is told to stop; a scheduler that is lost is looked for again.
 
-    `on_change` gets a line whenever it is connected or no more.
+    `make` gives the worker, each time anew. `on_change` gets a line whenever it is connected or no
+    more.
     """
     configure()
-    # with more threads than slots of a kind it would be given what others could begin at once
-    threads = int(max(count for slot, count in slots.items() if "-" not in slot))
     last = ""
     while not is_stopped():
         try:
-            async with Worker(
-                str(address),
-                nthreads=threads,
-                name=name,
-                resources=dict(slots),
-                host="127.0.0.1" if is_loopback(address.host) else None,
-                protocol=f"{address.scheme}://",
-                security=secure(party),
-                memory_limit=0,  # an order's memory is its own process's
-                local_directory=folder,
-                metrics=metrics,
-                dashboard=False,
-                dashboard_address="127.0.0.1:0",
-                death_timeout=CONNECT_S,
-            ) as worker:
+            async with make() as worker:
                 on_change(f"{name} works for {address}, as {worker.address}")
                 last = ""
                 await worker.finished()

@@ -7,8 +7,6 @@ something that is no folder, or has a name that no line can hold. Every number h
 """
 
 import base64
-import bz2
-import gzip
 import lzma
 import tarfile
 import zlib
@@ -18,10 +16,9 @@ from pathlib import Path
 from typing import IO, Any, Self, cast
 from urllib.parse import unquote_to_bytes
 
-import lz4.frame
 import zstandard
 
-from pipeline.compression import MOST_WINDOW, find_compression
+from pipeline.compression import find_compression, open_packed
 from pipeline.errors import PipelineError
 from pipeline.walls.cage import IDS, TREE_FILE_KIB
 from pipeline.walls.package_names import require_path
@@ -242,8 +239,10 @@ def unpack_into(source: IO[bytes], target: Path) -> IO[bytes]:
     compression = find_compression(head)
     if compression in ("unknown", "none"):
         return source
+    if compression == "lzo":
+        raise PipelineError("packed with lzo", hint="unpack it, and pack it with zstd or xz")
     try:
-        plain = _open_packed(source, compression)
+        plain = open_packed(source, compression)
         with open(target, "xb") as stream:
             total = 0
             while piece := plain.read(_CHUNK):
@@ -264,18 +263,3 @@ def unpack_into(source: IO[bytes], target: Path) -> IO[bytes]:
 
 def _damaged(compression: str, error: Exception) -> PipelineError:
     return PipelineError(f"the {compression} stream is damaged: {error or type(error).__name__}")
-
-
-def _open_packed(source: IO[bytes], compression: str) -> IO[bytes]:
-    if compression == "gzip":
-        return cast(IO[bytes], gzip.open(source))
-    if compression == "bzip2":
-        return cast(IO[bytes], bz2.open(source))
-    if compression in ("xz", "lzma"):
-        return cast(IO[bytes], lzma.open(source))
-    if compression == "zstd":
-        machine = zstandard.ZstdDecompressor(max_window_size=MOST_WINDOW)
-        return cast(IO[bytes], machine.stream_reader(source, read_across_frames=True))
-    if compression == "lz4":
-        return cast(IO[bytes], lz4.frame.open(source))
-    raise PipelineError(f"packed with {compression}", hint="unpack it, and pack it with zstd or xz")

@@ -28,7 +28,7 @@ _UUIDS = uuid.UUID("5e1c0b77-8f0e-5b0b-9d52-0d0d6f0a1f27")
 _VM_REF, _SR_REF, _FIRST_DISK, _MOST_DISKS = 0, 1, 2, 16
 _Value = bool | int | str | float | dict[str, "_Value"] | list["_Value"]
 _Fields = dict[str, _Value]
-_NO_TIME = _Date = "19700101T00:00:00Z"
+_NO_TIME = "19700101T00:00:00Z"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ def write_vhd(
     *,
     identity: uuid.UUID,
     epoch: int,
-    on_bytes: Callable[[int], None] = lambda count: None,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Write a raw image or device into an empty file that can be sought in; zeros take no room.
 
@@ -67,7 +67,7 @@ def write_vhd(
                 target.write(_FULL)
                 target.write(block)
                 position += BLOCK + _PAGE
-            on_bytes(min(number * BLOCK + BLOCK, size) - done)
+            advance(min(number * BLOCK + BLOCK, size) - done)
             done = min(number * BLOCK + BLOCK, size)
     _write_heads(target, size, table, identity, epoch, end=position - _PAGE)
 

@@ -59,11 +59,11 @@ def write_xva(
     *,
     epoch: int,
     checksum: Checksum = "sha1",
-    on_bytes: Callable[[int], None] = lambda count: None,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Stream disks into an XVA; the machine boots from the first.
 
-    The same disks and machine give the same bytes, all with the time `epoch`. `on_bytes` hears
+    The same disks and machine give the same bytes, all with the time `epoch`. `advance` hears
     after each block how much of a disk is done. Raises PipelineError for a first disk below 1 MiB:
     the length of its first block is the unit of what is left out of all disks.
     """
@@ -76,7 +76,7 @@ def write_xva(
     tar.add(DESCRIPTION, render_ova(machine, disks).encode())
     for number, (source, disk) in enumerate(zip(sources, disks, strict=True)):
         with open(source.path, "rb", buffering=0) as stream:
-            _add_disk(tar, vdi_ref(number), stream.fileno(), disk.size, checksum, on_bytes)
+            _add_disk(tar, vdi_ref(number), stream.fileno(), disk.size, checksum, advance)
     target.write(bytes(2 * _RECORD))
 
 
@@ -93,7 +93,7 @@ def _add_disk(
     handle: int,
     size: int,
     checksum: Checksum,
-    on_bytes: Callable[[int], None],
+    advance: Callable[[int], None],
 ) -> None:
     last = (size - 1) // BLOCK
     done = 0
@@ -103,7 +103,7 @@ def _add_disk(
             name = f"{ref}/{number:08d}"
             tar.add(name, block)
             tar.add(f"{name}{SUFFIXES[checksum]}", digest_block(block, SUFFIXES[checksum]).encode())
-        on_bytes(number * BLOCK + len(block) - done)
+        advance(number * BLOCK + len(block) - done)
         done = number * BLOCK + len(block)
 
 

@@ -3,7 +3,6 @@
 Read in a cage, by an errand of its own: `python -m pipeline.formats.xva_reader ORDER`.
 """
 
-import gzip
 import json
 import os
 import re
@@ -12,11 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, Self
 
-import zstandard
-
-from pipeline.compression import MOST_WINDOW, find_compression
+from pipeline.compression import find_compression, open_packed
 from pipeline.console.progress import progress_bar
 from pipeline.errors import VerificationError
 from pipeline.files import open_plain, read_table
@@ -115,12 +112,7 @@ def unpacked(stream: IO[bytes]) -> IO[bytes]:
     head = stream.read(4)
     stream.seek(0)
     packed = find_compression(head)
-    if packed == "gzip":
-        return cast(IO[bytes], gzip.GzipFile(fileobj=stream))
-    if packed == "zstd":
-        machine = zstandard.ZstdDecompressor(max_window_size=MOST_WINDOW)
-        return cast(IO[bytes], machine.stream_reader(stream, read_across_frames=True))
-    return stream
+    return open_packed(stream, packed) if packed in ("gzip", "zstd") else stream
 
 
 def read_xva(stream: IO[bytes], folder: Path | None) -> Xva:

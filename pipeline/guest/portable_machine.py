@@ -35,7 +35,7 @@ def machine_of(
 
 
 def write_guest(
-    disk: Path, target: IO[bytes], machine: Machine, *, on_bytes: Callable[[int], None]
+    disk: Path, target: IO[bytes], machine: Machine, *, advance: Callable[[int], None]
 ) -> None:
     """Its raw whole disk as an XVA: the same bytes for the same disk and machine."""
-    write_xva([Source(disk, machine.name)], target, machine, epoch=EPOCH, on_bytes=on_bytes)
+    write_xva([Source(disk, machine.name)], target, machine, epoch=EPOCH, advance=advance)

@@ -83,7 +83,7 @@ def _write_xva(job: Job) -> None:
         make_private(job.scratch / name).open("r+b") as stream,
         progress_bar(f"writing {name}", total=disk.stat().st_size, unit="B") as bar,
     ):
-        write_guest(disk, stream, machine, on_bytes=bar.advance)
+        write_guest(disk, stream, machine, advance=bar.advance)
 
 
 def _write_record(job: Job) -> None:

@@ -31,19 +31,19 @@ from pipeline.spec.replication import (
     ResourceName,
 )
 from pipeline.spec.table_file import read_table_file
-from pipeline.xen.values import check_interface
+from pipeline.xen.values import check_interface, matching
 
 HOST = "host"
-_KEY = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _READY = re.compile(r"login|port (?P<port>[0-9]{1,5})|command (?P<command>\S.*)")
 _MISSING = {"members": "add [members.a] and below it spec = ..., the name of a guest"}
 
 
-def check_key(text: str) -> str:
-    """The name of an appliance, or of something in it: part of guests' host names too."""
-    if not _KEY.fullmatch(text):
-        raise WrongValueError(f"{text!r} is no name here", "a-z, 0-9 and '-' between them, as web1")
-    return text
+# an appliance, or something in it: part of guests' host names too
+check_key = matching(
+    "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?",
+    "is no name here",
+    "a-z, 0-9 and '-' between them, as web1",
+)
 
 
 def _check_member(text: str) -> str:

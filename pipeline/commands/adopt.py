@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from pipeline import process
-from pipeline.commands.adopt_options import Adopt
+from pipeline.commands.foreign_options import Adopt
 from pipeline.console.answer import ANSWER
 from pipeline.console.findings import print_findings
 from pipeline.console.progress import print_line

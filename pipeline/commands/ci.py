@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from pipeline.commands.ci_options import CiMatrix
+from pipeline.commands.site_options import CiMatrix
 from pipeline.console import output_file
 from pipeline.errors import UsageError
 from pipeline.recipe import Recipe

@@ -11,12 +11,12 @@ from pipeline.recipe import Recipe
 class Command:
     """A command that is not a stage.
 
-    `target` is module:function, imported when the command runs; it gets the recipe, the guest's
-    spec (all specs by name where the command `is_single`) and the `options`, checked. `after` is
-    the stage that must be current first. `elsewhere` says of a variable that is no option of this
-    command what does what is meant. `operand` is the variable that a bare word after it
-    means, where that is no guest. `whole` is the target of one that is about an appliance as a
-    whole: it gets the appliance in the place of a spec.
+    `target` is module:function (.module: of this room), imported when it runs; it gets the recipe,
+    the guest's spec (all specs by name where the command `is_single`) and the `options`, checked.
+    `after` is the stage that must be current first. `elsewhere` says of a variable that is no
+    option of this command what does what is meant. `operand` is the variable that a bare word
+    after it means, where that is no guest. `whole` is the target of one that is about an appliance
+    as a whole: it gets the appliance in the place of a spec.
 
     A command that `is_of_host` is single and about guests of this Xen host, which need no spec.
     One that `only_reads` works in an output that another user owns; one that `clears` says itself
@@ -54,4 +54,4 @@ class Command:
         """Do it. Raises what the target does, PipelineError for what a person can mend."""
         is_whole = bool(self.whole and getattr(options, "appliance", None))
         module, _, function = (self.whole if is_whole else self.target).partition(":")
-        getattr(import_module(module), function)(recipe, subject, options)
+        getattr(import_module(module, __package__), function)(recipe, subject, options)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline import process
 from pipeline.commands.command_line import CommandLine
-from pipeline.commands.xen_tools_options import CreateImage
+from pipeline.commands.foreign_options import CreateImage
 from pipeline.console.progress import print_line
 from pipeline.errors import Finding
 from pipeline.files import write_durably

@@ -4,8 +4,8 @@ import shlex
 from functools import partial
 from pathlib import Path
 
-from pipeline.commands.dom0_options import Dom0
 from pipeline.commands.host import on_host
+from pipeline.commands.site_options import Dom0
 from pipeline.console.findings import print_findings
 from pipeline.console.progress import print_line
 from pipeline.dom0.layout import VARIABLE, Layout

@@ -14,7 +14,7 @@ from pipeline.artifact.folder import Source, read_source, reading_artifact, requ
 from pipeline.artifact.published import require_version
 from pipeline.artifact.sums import SUMS, read_sum_file
 from pipeline.caller import shorten_path
-from pipeline.commands.export_options import STDOUT, Export, Form
+from pipeline.commands.delivery_options import STDOUT, Export, Form
 from pipeline.commands.exported_disk import CONTAINERS, Bench, ExportedDisk, find_disks
 from pipeline.commands.host import describe_fault
 from pipeline.console.answer import ANSWER

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipeline.commands.mirror_options import MirrorProxy, Mirrors, Releases
+from pipeline.commands.site_options import MirrorProxy, Mirrors, Releases
 from pipeline.console.progress import print_line, print_table
 from pipeline.errors import PipelineError, UsageError
 from pipeline.mirror.keyrings import borrow_keyring

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.commands.foreign_options import Modernize
 from pipeline.commands.host import changing_guest
-from pipeline.commands.modernize_options import Modernize
 from pipeline.commands.prove import ask
 from pipeline.console.answer import ANSWER
 from pipeline.console.findings import print_findings

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.artifact import published as versions
-from pipeline.commands import night_options
+from pipeline.commands import delivery_options
 from pipeline.commands.host import on_host
 from pipeline.commands.publish import serve_published
 from pipeline.commands.site import describe_service
@@ -26,7 +26,7 @@ from pipeline.spec.values import parse_duration
 from pipeline.supply.keys import has_keys, load_signer
 
 
-def nightly(recipe: Recipe, specs: Specs, asked: night_options.Nightly) -> None:
+def nightly(recipe: Recipe, specs: Specs, asked: delivery_options.Nightly) -> None:
     """Every guest of nightly.toml: built, proven, published; the report of it."""
     file = read_nightly_file(recipe.project.nightly)
     if asked.units:
@@ -86,7 +86,7 @@ def _write_units(project: Project, folder: Path, at: str) -> None:
 
 
 @on_host
-def promote(recipe: Recipe, _specs: object, asked: night_options.Promote) -> None:
+def promote(recipe: Recipe, _specs: object, asked: delivery_options.Promote) -> None:
     """Move a channel of a guest's published versions, there or back."""
     project, name = recipe.project, asked.name
     if asked.rollback:

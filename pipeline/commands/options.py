@@ -5,7 +5,6 @@ one that must be given is what is asked where it is not. (No `from __future__ im
 without it pydantic need not evaluate them as texts, at every start.)
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -26,6 +25,7 @@ from pipeline.errors import WrongValueError
 from pipeline.fleet.address import check_workers
 from pipeline.shared.fleet_file import StoreUrl
 from pipeline.spec import values
+from pipeline.xen.values import matching
 
 
 def read_path(text: str) -> Path:
@@ -51,7 +51,7 @@ def _check_names(text: str) -> str:
 GuestNames = Annotated[str, BeforeValidator(_check_names)]
 
 
-_check_user = values.matching(re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*"), "is not a user", "as root")
+_check_user = matching("[A-Za-z_][A-Za-z0-9_.-]*", "is not a user", "as root")
 
 
 def _check_command(text: str) -> str:
@@ -75,9 +75,7 @@ def _check_url(text: str) -> str:
     return text.rstrip("/")
 
 
-_check_channel = values.matching(
-    re.compile("[a-z][a-z0-9-]{0,30}"), "is no channel", "stable or nightly"
-)
+_check_channel = matching("[a-z][a-z0-9-]{0,30}", "is no channel", "stable or nightly")
 
 
 Url = Annotated[str, BeforeValidator(_check_url)]

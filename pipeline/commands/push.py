@@ -10,8 +10,8 @@ from typing import IO, cast
 
 from pipeline.artifact.published import require_version
 from pipeline.commands.export import prepared
+from pipeline.commands.fleet_options import Push
 from pipeline.commands.host import describe_fault
-from pipeline.commands.push_options import Push
 from pipeline.console.answer import ANSWER
 from pipeline.console.progress import print_line, progress_bar
 from pipeline.errors import UsageError

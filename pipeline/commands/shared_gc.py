@@ -1,6 +1,6 @@
 """Removing what nobody needs from a store that machines share."""
 
-from pipeline.commands.collect_options import Collect
+from pipeline.commands.site_options import Collect
 from pipeline.commands.summary import show_size
 from pipeline.console.answer import ANSWER
 from pipeline.console.progress import print_line

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline import process
 from pipeline.artifact.record import read_record
-from pipeline.commands.collect_options import Collect
 from pipeline.commands.options import Build, Guests
+from pipeline.commands.site_options import Collect
 from pipeline.commands.summary import show_size
 from pipeline.console.answer import ANSWER
 from pipeline.console.progress import print_line

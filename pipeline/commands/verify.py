@@ -4,7 +4,7 @@ from collections import Counter
 
 from pipeline.artifact.published import require_version
 from pipeline.caller import shorten_path
-from pipeline.commands.supply_options import Reproduce, Scan, Verify
+from pipeline.commands.delivery_options import Reproduce, Scan, Verify
 from pipeline.console.answer import ANSWER
 from pipeline.console.findings import print_findings
 from pipeline.console.progress import print_line

@@ -10,12 +10,12 @@ from pathlib import Path
 from pipeline import process
 from pipeline.commands.build import say_built
 from pipeline.commands.delete import delete
+from pipeline.commands.foreign_options import CreateImage, DeleteImages, ListImages, NamedImages
 from pipeline.commands.host import on_host
 from pipeline.commands.install import install, remove
 from pipeline.commands.options import Delete, Install, RemoveInstalled, Ssh, Start
 from pipeline.commands.power import start
 from pipeline.commands.ssh import ssh_words
-from pipeline.commands.xen_tools_options import CreateImage, DeleteImages, ListImages, NamedImages
 from pipeline.console.answer import ANSWER
 from pipeline.console.progress import print_line
 from pipeline.console.terminal import print_error

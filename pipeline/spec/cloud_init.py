@@ -1,12 +1,12 @@
 """cloud-init in a guest, and what its seed tells it at the first boot."""
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StrictBool, StrictStr
 
 from pipeline.spec import values
 from pipeline.spec.keys import Section
+from pipeline.xen.values import matching
 
 SEED_FS, SEED, SEED_MIB = "cidata", "seed", 4
 ELEMENT = "cloud-init"
@@ -16,8 +16,7 @@ SUITES = ("bookworm", "trixie", "noble")
 Keys = Annotated[tuple[values.Text, ...], values.AsList]
 Words = Annotated[tuple[values.Text, ...], values.AsList]
 # as useradd(8) has it
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-check_user = values.matching(_USER, "is not a user's name", "write it as alice")
+check_user = matching("[a-z_][a-z0-9_-]{0,31}", "is not a user's name", "write it as alice")
 UserName = Annotated[StrictStr, AfterValidator(check_user)]
 
 

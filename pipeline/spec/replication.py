@@ -1,28 +1,24 @@
 """Disks that DRBD replicates between two guests: what one of them has to know."""
 
 import ipaddress
-import re
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, StrictStr
 
 from pipeline.spec import values
 from pipeline.spec.keys import Section
-from pipeline.xen.values import check_range
+from pipeline.xen.values import check_range, matching
 
 ELEMENT = "drbd-service"
 DRBD_FS = "drbd"
+
 # drbdsetup(8), `new-resource`: a name is a folder in /sys and debugfs, and a word of shell scripts
-_RESOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_MOST_MINOR, _MOST_PORT = 255, 65535
-
-check_resource = values.matching(
-    _RESOURCE, "is not a resource's name", "lower case, digits, '_' and '-', as in r0"
+check_resource = matching(
+    "[a-z0-9][a-z0-9_-]{0,31}",
+    "is not a resource's name",
+    "lower case, digits, '_' and '-', as in r0",
 )
-
-
-def _in_range(least: int, most: int) -> AfterValidator:
-    return AfterValidator(lambda number: check_range(number, least, most))
 
 
 def _check_pair(text: str) -> str:
@@ -31,8 +27,8 @@ def _check_pair(text: str) -> str:
 
 ResourceName = Annotated[StrictStr, AfterValidator(check_resource)]
 PartSize = Annotated[str, BeforeValidator(values.check_part_size)]
-Port = Annotated[StrictInt, _in_range(1, _MOST_PORT)]
-Minor = Annotated[StrictInt, _in_range(0, _MOST_MINOR)]
+Port = Annotated[StrictInt, AfterValidator(partial(check_range, least=1, most=65535))]
+Minor = Annotated[StrictInt, AfterValidator(partial(check_range, least=0, most=255))]
 Protocol = Literal["A", "B", "C"]
 AfterZero = Literal["disconnect", "discard-zero-changes", "discard-least-changes"]
 AfterOne = Literal["disconnect", "consensus", "discard-secondary"]

@@ -29,6 +29,7 @@ from pipeline.xen.values import (
     check_rate,
     check_uuid,
     check_vcpus,
+    matching,
     without_zone,
 )
 
@@ -40,8 +41,7 @@ _LVM_PARTS = re.compile(
     "|vorigin|vdata|pmspare)"
 )
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]")
-_ELEMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PACKAGE = "[a-z0-9][a-z0-9+.-]*[a-z0-9+.]"
 _GROUP = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}")  # lvm(8), VALID NAMES
 _HASH = re.compile(r"\$(y|gy|7|2b|2y|6|5|1)\$[A-Za-z0-9./$=,-]{8,}")
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
@@ -50,11 +50,7 @@ _MIRROR_HOST = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?"
 )
 _URL_PATH = re.compile(r"[A-Za-z0-9_.~%+=/@:-]*")
-_TIMEZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
-_LOCALE = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?")
 XEN_VERSIONS = ("3.0", "3.1", "3.2", "3.3", "3.4", *(f"4.{minor}" for minor in range(22)))
-# what a grub.cfg and a shell take as it is; a word that begins with # would be a comment
-_CMDLINE = re.compile(r"(?!#)([A-Za-z0-9_.,:/=@%+*!?^~()\[\]#-]| (?!#))*")
 
 _SIZE = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,6})?) ?(?P<unit>[MGT])(i?B)?", re.IGNORECASE)
 _MIB = {"M": 1, "G": 1024, "T": 1024**2}
@@ -148,24 +144,27 @@ def check_mirror(text: str) -> str:
     return text
 
 
-def matching(pattern: re.Pattern[str], what: str, hint: str) -> Callable[[str], str]:
-    """A check that a text has this form whole; `what` is said of any other."""
-
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise WrongValueError(f"{text!r} {what}", hint)
-        return text
-
-    return check
-
-
 # Policy 5.6.1; a final '-' would mean removal to apt
 check_package = matching(_PACKAGE, "is not a package name", "lower case, as in openssh-server")
-check_timezone = matching(_TIMEZONE, "is not a time zone", "write it as Etc/UTC, Europe/Paris")
-check_locale = matching(_LOCALE, "is not a locale", "write it as C.UTF-8, fr_FR.UTF-8")
-check_element = matching(_ELEMENT, "is not an element's name", "letters, digits, '_' and '-'")
-# quotes, '$', '&' and the like would change meaning in a grub.cfg
-check_cmdline = matching(_CMDLINE, "holds a character that a boot loader would read otherwise", "")
+check_timezone = matching(
+    "[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}",
+    "is not a time zone",
+    "write it as Etc/UTC, Europe/Paris",
+)
+check_locale = matching(
+    r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?",
+    "is not a locale",
+    "write it as C.UTF-8, fr_FR.UTF-8",
+)
+check_element = matching(
+    "[A-Za-z0-9][A-Za-z0-9_.-]*", "is not an element's name", "letters, digits, '_' and '-'"
+)
+# what a grub.cfg and a shell take as it is: quotes, '$', '&' and the like would change meaning, a
+# word that begins with # would be a comment
+check_cmdline = matching(
+    r"(?!#)([A-Za-z0-9_.,:/=@%+*!?^~()\[\]#-]| (?!#))*",
+    "holds a character that a boot loader would read otherwise",
+)
 
 
 def check_kernel(text: str) -> str:
@@ -173,7 +172,7 @@ def check_kernel(text: str) -> str:
     if text.startswith("/"):
         return check_absolute_path(text)
     name, equals, version = text.partition("=")
-    if not _PACKAGE.fullmatch(name) or (equals and not _VERSION.fullmatch(version)):
+    if not re.fullmatch(_PACKAGE, name) or (equals and not _VERSION.fullmatch(version)):
         raise WrongValueError(
             f"{text!r} is not a kernel",
             "a package (linux-image-amd64), package=version, host, or an absolute path",

@@ -8,6 +8,7 @@ import ipaddress
 import re
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeVar
 
 from pipeline.errors import WrongValueError
@@ -23,14 +24,12 @@ Kept = TypeVar("Kept")
 Show = Callable[[int], str]
 
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\..*)?")
-_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with the final NUL
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_WORD = "[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
 # libxlu_vif.c; it takes a number that begins with 0 for an octal one
 _RATE = re.compile(
     r"(?P<number>[1-9][0-9]{0,9})(?P<scale>[GMK]?)(?P<unit>[Bb])/s(@[1-9][0-9]{0,5}(us|ms|s))?"
 )
-_CPUS = re.compile(r"\^?[0-9]{1,4}(-[0-9]{1,4})?(,\^?[0-9]{1,4}(-[0-9]{1,4})?){0,63}")
 _BOOT_ORDER = re.compile(r"[acdn]{1,4}")  # a is a floppy, which our model has not
 _SCALES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
 
@@ -96,11 +95,6 @@ def check_most(key: str, most: int, least_key: str, least: int, show: Show = str
         raise WrongValueError(f"{show(most)} is less than {least_key} = {show(least)}", key=key)
 
 
-def check_vcpus(number: int) -> int:
-    """How many processors."""
-    return check_range(number, 1, 512)
-
-
 def check_uuid(text: str) -> str:
     """A UUID, in lower case with dashes."""
     try:
@@ -109,35 +103,36 @@ def check_uuid(text: str) -> str:
         raise WrongValueError(f"{text!r} is not a UUID", "write it as uuidgen does") from None
 
 
-def check_cpus(text: str) -> str:
-    """Processors of the host that a guest may run on, as xl, xm and libvirt write them."""
-    if not _CPUS.fullmatch(text):
-        raise WrongValueError(f"{text!r} is no list of processors", "write it as 0-3,^1")
-    return text
+def matching(pattern: str, what: str, hint: str = "") -> Callable[[str], str]:
+    """A check that a text has this form whole; `what` is said of any other."""
+    form = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not form.fullmatch(text):
+            raise WrongValueError(f"{text!r} {what}", hint)
+        return text
+
+    return check
 
 
-def check_cpu_weight(number: int) -> int:
-    """A guest's share of the host's processors, beside those of the others."""
-    return check_range(number, 1, 65535)
-
-
-def check_mtu(number: int) -> int:
-    """A card's largest packet in bytes."""
-    return check_range(number, 68, 65535)
-
-
-def check_display(number: int) -> int:
-    """A VNC display: its port is 5900 more."""
-    return check_range(number, 0, 65535 - 5900)
-
-
-def check_interface(text: str) -> str:
-    """A bridge or interface of the host: at most 15 characters."""
-    if not _INTERFACE.fullmatch(text):
-        raise WrongValueError(
-            f"{text!r} is not an interface name", "at most 15 of A-Z a-z 0-9 _ . -"
-        )
-    return text
+check_vcpus = partial(check_range, least=1, most=512)
+check_cpu_weight = partial(check_range, least=1, most=65535)
+check_mtu = partial(check_range, least=68, most=65535)  # bytes of a card's largest packet
+check_display = partial(check_range, least=0, most=65535 - 5900)  # VNC: its port is 5900 more
+# processors of the host that a guest may run on, as xl, xm and libvirt write them
+check_cpus = matching(
+    r"\^?[0-9]{1,4}(-[0-9]{1,4})?(,\^?[0-9]{1,4}(-[0-9]{1,4})?){0,63}",
+    "is no list of processors",
+    "write it as 0-3,^1",
+)
+# IFNAMSIZ is 16 with the final NUL
+check_interface = matching(
+    "[A-Za-z0-9][A-Za-z0-9_.-]{0,14}",
+    "is not an interface name",
+    "at most 15 of A-Z a-z 0-9 _ . -",
+)
+check_keymap = matching(_WORD, "is not a keymap", "write it as fr, en-us")
+check_card_model = matching(_WORD, "is not a card's model", "write it as e1000")
 
 
 def check_mac(text: str) -> str:
@@ -194,26 +189,12 @@ def check_rate(text: str) -> str:
     return text
 
 
-def check_keymap(text: str) -> str:
-    """A keyboard map of QEMU's."""
-    if not _WORD.fullmatch(text):
-        raise WrongValueError(f"{text!r} is not a keymap", "write it as fr, en-us")
-    return text
-
-
 def check_boot_order(text: str) -> str:
     """Where an HVM's firmware looks for a system, one letter each: xl.cfg(5), boot=."""
     if not _BOOT_ORDER.fullmatch(text) or len(set(text)) != len(text):
         raise WrongValueError(
             f"{text!r} is no boot order", "letters of c (disk), d (CD), n (network), each once"
         )
-    return text
-
-
-def check_card_model(text: str) -> str:
-    """A network card that QEMU emulates."""
-    if not _WORD.fullmatch(text):
-        raise WrongValueError(f"{text!r} is not a card's model", "write it as e1000")
     return text
 
 

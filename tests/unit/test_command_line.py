@@ -149,7 +149,7 @@ def wrong_of(command: Command, name: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_target_is_there_and_takes_the_options_of_its_command(command: Command) -> None:
     module, _, name = command.target.partition(":")
-    target = getattr(import_module(module), name)
+    target = getattr(import_module(module, "pipeline.commands"), name)
     recipe, subject, options = inspect.signature(target).parameters
     hints = get_type_hints(target)
     assert issubclass(hints[recipe], Recipe)

@@ -21,7 +21,7 @@ from pipeline.recipe import Recipe
 from pipeline.remote.xapi_pool import Access, Pool
 from pipeline.walls.privacy import read_secret_line
 
-PASSWORD = "DOMU_XAPI_PASSWORD"  # noqa: S105 - the name of a variable
+PASSWORD = "DOMU_XAPI_PASSWORD"
 _MIB = 1 << 20
 _CHUNK = 1 << 20
 Write = Callable[[IO[bytes]], None]

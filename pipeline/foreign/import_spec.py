@@ -90,7 +90,7 @@ def draft(read: Configuration, host: Host, *, suite: str = "") -> Draft:
     for key in ("on_poweroff", "on_reboot", "on_crash"):
         made.take(key, key, getattr(domain, key))
     if host.autostart:
-        made.add("autostart", "autostart", True, "a link in /etc/xen/auto starts it")  # noqa: FBT003
+        made.add("autostart", "autostart", True, "a link in /etc/xen/auto starts it")
     return made
 
 
@@ -404,7 +404,7 @@ def _take_network(made: Draft, read: Configuration) -> None:
             hint = 'address = "192.168.1.10/24", gateway = "192.168.1.1"'
             made.leave(f"network {key}", "an address needs its netmask to be one", hint)
     if said.get("dhcp", "off") not in ("off", "", "0") and "address" not in made.values:
-        made.take("network dhcp", "dhcp", True)  # noqa: FBT003
+        made.take("network dhcp", "dhcp", True)
     else:
         made.skip("network dhcp", "it is off")
 
@@ -426,7 +426,7 @@ def _take_screen(made: Draft, domain: Domain) -> None:
         for aspect in ("vnc", "vncunused", "vncdisplay", "vnclisten", "keymap"):
             made.skip(aspect, "there is no screen")
         return
-    made.take("vnc", "vnc", True)  # noqa: FBT003
+    made.take("vnc", "vnc", True)
     made.skip("vncunused", "it follows from vncdisplay")
     for key in ("vncdisplay", "vnclisten", "keymap"):
         value = getattr(screen, key)

@@ -25,8 +25,7 @@ class InstalledKernel:
     """A kernel in /boot with its initrd ("" for none); `abi` names its modules.
 
     `blkfront` says where the driver of Xen's disks is: in the kernel itself, in its initrd, or
-    among its modules alone, where it comes too late; "" for nowhere. `root_modules` says whether
-    its modules are there, of which another initrd can be made.
+    among its modules alone, where it comes too late; "" for nowhere.
     """
 
     abi: str
@@ -35,7 +34,6 @@ class InstalledKernel:
     has_pvh_note: bool = False
     compression: str = "unknown"
     blkfront: str = ""
-    has_modules: bool = False
 
     @property
     def has_blkfront(self) -> bool:
@@ -85,7 +83,6 @@ def _read_kernel(
     facts = files.kernel
     abi = (facts.release if facts else "") or suffix
     abi = abi if re.fullmatch(r"[\w.+~-]+", abi) and not abi.startswith(".") else suffix
-    has_modules = tree.is_folder(f"{MODULES}/{abi}")
     return InstalledKernel(
         abi=abi,
         kernel=f"/boot/{name}",
@@ -93,7 +90,6 @@ def _read_kernel(
         has_pvh_note=bool(facts and "PHYS32_ENTRY" in (facts.elf_notes or {})),
         compression=facts.compression if facts else "unknown",
         blkfront=_find_blkfront(tree, abi, files.initrd_modules or frozenset()),
-        has_modules=has_modules,
     )
 
 

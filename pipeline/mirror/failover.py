@@ -77,7 +77,7 @@ class Route:
                 raise
             except PipelineError as error:
                 troubles.append(error)
-                self._leave(mirror, place, error)
+                self._leave(mirror, error)
         raise combine(troubles)
 
     def places(self, url: str) -> list[Place]:
@@ -113,7 +113,7 @@ class Route:
             left = dict(self._left)
         return sorted(found or [(None, Place(url))], key=lambda one: one[0] in left)
 
-    def _leave(self, mirror: Mirror | None, place: Place, error: PipelineError) -> None:
+    def _leave(self, mirror: Mirror | None, error: PipelineError) -> None:
         """Ask this mirror last from now on; a missing file alone is no reason."""
         if isinstance(error, NotFound) or mirror is None or len(self._mirrors) < 2:
             return

@@ -69,7 +69,7 @@ def _probe(question: Question) -> Probe:
     empty = Probe(question.name, suite.name, archive.root)
     begun = time.monotonic()
     try:
-        release = _read(archive, suite, question.keyring, empty)
+        release = _read(archive, suite, question.keyring)
         latency_s = time.monotonic() - begun
         speed = _measure(archive, suite, release)
     except PipelineError as error:
@@ -85,7 +85,7 @@ def _probe(question: Question) -> Probe:
     )
 
 
-def _read(archive: Archive, suite: Suite, keyring: Path, asked: Probe) -> Release:
+def _read(archive: Archive, suite: Suite, keyring: Path) -> Release:
     if not keyring.is_file():
         raise PipelineError(f"keyring: {keyring} is not installed")
     folder = f"{archive.root}/dists/{suite.name}"

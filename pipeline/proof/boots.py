@@ -120,7 +120,7 @@ def measure_disks(artifact: Artifact) -> dict[str, str]:
     for path, _ in artifact.disks:
         digest = hashlib.sha256()
         with open(path, "rb") as stream:
-            for chunk in iter(lambda: stream.read(_CHUNK), b""):  # noqa: B023
+            for chunk in iter(lambda: stream.read(_CHUNK), b""):
                 digest.update(chunk)
         digests[path.name] = digest.hexdigest()
     return digests

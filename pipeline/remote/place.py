@@ -290,7 +290,7 @@ class _Folder(Place):
         except (FileNotFoundError, FileExistsError, PipelineError, GeneratorExit):
             self._idle.append(files)
             raise
-        except Exception as error:  # noqa: BLE001 - each of fsspec's libraries has errors of its own
+        except Exception as error:
             _close_all(deque([files] if files else []))
             said = str(error).partition("\n")[0][:300] or type(error).__name__
             hint = self._explain(error)

@@ -78,7 +78,7 @@ def build(job: Job) -> None:
     """Bootstrap with the tool that the spec names."""
     require_namespace(job.run)
     snapshot = read_snapshot(job.upstream("mirror"))
-    cache, resolution = job.project.cache, _recall_resolution(job, snapshot)
+    cache, resolution = job.project.cache, _recall_resolution(job)
     if job.spec.bootstrap == "parallel":
         scratch = job.scratch
         epoch = making.make_base(
@@ -133,7 +133,7 @@ def take_packages(offer: Offer) -> Taken:
     return Taken(parts, asdict(resolution))
 
 
-def _recall_resolution(job: Job, snapshot: Snapshot) -> Resolution | None:
+def _recall_resolution(job: Job) -> Resolution | None:
     """What was resolved for the fingerprint; None where nothing was."""
     if not making.is_resolved_here(job.spec):
         return None

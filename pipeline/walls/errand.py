@@ -25,7 +25,7 @@ from pipeline.namespace import Mount
 from pipeline.process import Walled
 from pipeline.walls.cage import caged, caged_reader, place_in_cage
 
-_TOKEN = "token"  # noqa: S105 - a key of the order
+_TOKEN = "token"
 _KEYS = ("brief", "details", "hint", "exit_code")
 _KINDS = {
     kind.exit_code: kind

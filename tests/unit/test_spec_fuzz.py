@@ -296,7 +296,7 @@ def judge(value: Value, guests: Path, project: Project) -> str:
 def test_no_value_becomes_more_than_a_value(project: Project) -> None:
     counts: Counter[str] = Counter()
     faults: list[str] = []
-    values = make_values(random.Random(DAY))  # noqa: S311
+    values = make_values(random.Random(DAY))
     for value in (next(values) for _ in range(COUNT)):
         try:
             counts[judge(value, project.guests, project)] += 1

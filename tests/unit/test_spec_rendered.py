@@ -63,7 +63,7 @@ KEYS = {
     "uuid": st.uuids().map(str),
     "vnc": st.booleans(),
     "vncdisplay": st.integers(0, 70000),
-    "vnclisten": st.sampled_from(["127.0.0.1", "0.0.0.0", "::1", "2001:db8::5"]),  # noqa: S104
+    "vnclisten": st.sampled_from(["127.0.0.1", "0.0.0.0", "::1", "2001:db8::5"]),
     "keymap": st.sampled_from(["fr", "en-us", "fr.", "x"]),
     "format": st.sampled_from(["raw", "qcow2", "vhd"]),
     "swap": st.sampled_from(["0", "1G"]),
@@ -91,7 +91,7 @@ def read_sound(keys: dict[str, object]) -> Spec | None:
 
 def few(keys: dict[str, object], kept: int) -> dict[str, object]:
     """Some of the keys, so that most make a spec."""
-    chosen = random.Random(kept).sample(sorted(keys), min(len(keys), 1 + kept % 5))  # noqa: S311
+    chosen = random.Random(kept).sample(sorted(keys), min(len(keys), 1 + kept % 5))
     return {key: keys[key] for key in keys if key in chosen or key == "name"}
 
 

@@ -176,7 +176,7 @@ def apply_change(layout: Layout, plan: Plan) -> Change:
     return change
 
 
-def find_edited(layout: Layout, change: Change, to: Side = "old") -> list[str]:
+def find_edited(layout: Layout, change: Change) -> list[str]:
     """The files that somebody else has changed since; our own commands write menu.lst anew."""
     return [
         file.path

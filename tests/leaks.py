@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-SETTLE_S = 5.0
+SETTLE_S = 60.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 

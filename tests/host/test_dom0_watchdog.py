@@ -28,7 +28,7 @@ from pipeline.errors import EnvironmentFault, InUseError
 from pipeline.files import Damaged
 from tests.conftest import ROOT, require
 from tests.host.host_bench import TRIAL, HostBench
-from tests.patience import wait_for
+from tests.patience import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.integration
 SETTINGS = HostSettings(lvm=Lvm(groups=("VG0",)))
@@ -130,7 +130,7 @@ def test_a_change_that_never_came_is_no_trouble_to_the_watchdog(bench: HostBench
 def test_nothing_is_tried_under_a_watchdog_that_cannot_read_what_it_waits_for(
     bench: HostBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "_START_S", 8.0)
+    monkeypatch.setattr(watchdog, "_START_S", PATIENCE_S)  # it ends, and is not waited for
     monkeypatch.setattr(watchdog, "write_durably", lambda path, *_, **__: path.write_text("{}"))
     log = bench.root.parent / "log"
     with changing_host(bench.layout), pytest.raises(EnvironmentFault, match="did not start"):

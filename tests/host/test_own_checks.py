@@ -15,7 +15,9 @@ SEEDED = """
 import subprocess, tempfile
 from pathlib import Path
 import pytest
+from tests import leaks
 from tests.conftest import require
+leaks.SETTLE_S = 0.5
 pytestmark = pytest.mark.integration
 left = []
 

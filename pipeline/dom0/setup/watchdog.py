@@ -112,14 +112,14 @@ def start_watchdog(layout: Layout, watch: Watch, *, log: Path) -> None:
     table["left"] = watch.left.model_dump(mode="json", exclude_defaults=True)
     table["entered"] = watch.entered.model_dump(mode="json", exclude_defaults=True)
     write_durably(_path(layout), json.dumps(table).encode(), mode=0o600)
-    process.start_daemon(
+    started = process.start_daemon(
         [sys.executable, "-m", "pipeline.dom0.setup.watchdog", layout.root],
         log=log,
         is_tethered=False,
     )
     end = time.monotonic() + _START_S
     while not is_watched(layout):
-        if time.monotonic() > end:
+        if started.poll() is not None or time.monotonic() > end:
             _path(layout).unlink(missing_ok=True)
             raise EnvironmentFault(
                 "nothing was changed: the watchdog did not start", hint=f"look at {log}"

@@ -1,11 +1,17 @@
 """One disk, started in every way that it has: under Xen by GRUB, SeaBIOS, UEFI; in plain QEMU."""
 
 import json
+import shutil
+import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import Finding, GuestFailed
+from pipeline.files import digest_file
+from pipeline.formats.xva_reader import take_out
+from pipeline.process import run
 from pipeline.proof.boots import BOOTS
 from pipeline.proof.evidence import Evidence
 from pipeline.proof.prove import prove
@@ -34,13 +40,13 @@ def whole(prover: Prover, tmp_path: Path) -> Prover:
     return Prover(Workshop(prover.workshop.output, guests), prover.key)
 
 
-def prove_boots(whole: Prover, *boots: str) -> Evidence:
+def prove_boots(whole: Prover, *boots: str, key: Path | None = None) -> Evidence:
     def make_firmware(spec: Spec) -> Path:
         own = firmware.own_spec(spec)
         return whole.recipe.build_beside(firmware.STAGE, own) / FIRMWARE_FILE
 
     whole.build("everywhere")
-    asked = Asked(boots=boots)
+    asked = Asked(key, boots=boots)
     return prove(whole.recipe, whole.spec("everywhere"), asked, make_firmware)
 
 
@@ -78,3 +84,42 @@ def test_the_same_image_boots_by_uefi_under_xen_and_does_not_power_off(whole: Pr
     failed = [name for name, check in checks.items() if check["ok"] is False]
     assert failed == ["pvh-uefi: xl shutdown"], "mended? docs/how-to/uefi.md says that it is not"
     assert checks["pvh-uefi: firmware"]["seen"] == "uefi"
+
+
+def take_disk(container: Path, form: str, folder: Path) -> Path:
+    """The disk in what another system takes, as a raw file."""
+    if form == "xva":
+        (found,) = take_out(container, folder, partial(run, log=None)).disks
+        return folder / found.file
+    if form == "ova":
+        with tarfile.open(container) as archive:
+            archive.extractall(folder, filter="data")
+        (container,) = folder.glob("*.vmdk")
+    kinds = {"ova": "vmdk", "vhd": "vpc"}
+    run(["qemu-img", "convert", "-f", kinds[form], "-O", "raw", container, folder / "disk.raw"])
+    return folder / "disk.raw"
+
+
+@in_turn("boot", "one image, four boots")
+@pytest.mark.parametrize(
+    ("suite", "form"), [("bookworm", "ova"), ("bookworm", "vhd"), ("trixie", "xva")]
+)
+def test_a_disk_boots_that_was_taken_out_of_a_container(
+    whole: Prover, tmp_path: Path, suite: str, form: str
+) -> None:
+    toml = whole.workshop.guests / "everywhere.toml"
+    toml.write_text(toml.read_text().replace("bookworm", suite))
+    disk = whole.build("everywhere") / "disk.img"
+    container, folder = tmp_path / f"web1.{form}", tmp_path / "out"
+    folder.mkdir()
+    whole.workshop.doit("export", "name=everywhere", f"format={form}", f"to={container}", ends=0)
+    taken = take_disk(container, form, folder)
+    assert digest_file(taken) == digest_file(disk)
+    shutil.move(taken, disk)
+
+    evidence = prove_boots(whole, "qemu", key=whole.key)
+
+    seen = see(evidence, "qemu")
+    assert not evidence.injected
+    assert seen["qemu: SSH with the key"].level == "ok"
+    assert seen["qemu: power off"].seen == "powered down"

@@ -22,6 +22,7 @@ from pipeline.stages import STAGES, config, volume
 from pipeline.stages import image as image_stage
 from pipeline.storage.ext import fixed_clock
 from pipeline.storage.filesystems import Content
+from tests import whole_disk
 
 _UUID = "6f0d8f0a-52f5-5d0e-8d0b-3f3b8d4f7a52"
 _IDENTITY = "5" * 64
@@ -90,9 +91,11 @@ def _make(name: str):  # type: ignore[no-untyped-def]
         (job.scratch / "dpkg-status").write_text(_STATUS)
         if name == "rootfs":
             _make_tree(job.scratch / "tree", "1")
-            words = ["--sort=name", "--owner=0", "--group=0", "--numeric-owner"]
-            words += ["--mtime=@1700000000", "-cf", str(job.scratch / "rootfs.tar"), "."]
-            job.run(["tar", "-C", job.scratch / "tree", *words])
+            tar = job.scratch / "rootfs.tar"
+            pack = ["tar", "-C", job.scratch / "tree", "--sort=name", "--owner=0"]
+            pack += ["--numeric-owner", "--mtime=@1700000000"]
+            job.run([*pack, "--group=0", "--exclude=./etc/shadow", "-cf", tar, "."])
+            job.run([*pack, "--group=42", "-rf", tar, "./etc/shadow"])
             job.run(["rm", "-r", job.scratch / "tree"])
 
     return make
@@ -113,16 +116,20 @@ def _make_image(job: Job, version: str) -> None:
 def _make_tree(tree: Path, version: str) -> None:
     for folder in ("etc", "root", "var/lib", "var/tmp"):
         (tree / folder).mkdir(parents=True)
+    whole_disk.write_loaders(tree)
     (tree / "var/tmp").chmod(0o1777)
     (tree / "var/lib/kept").write_text("kept\n")
+    (tree / "var/lib/dpkg").mkdir()
+    (tree / "var/lib/dpkg/status").write_text("Package: kept\n")
     (tree / "etc/shadow").write_text("root:*:19000:0:99999:7:::\n")
     (tree / "etc/version").write_text(f"{version}\n")
 
 
 def version_of(disk: Path) -> str:
     """What the guest on this disk holds, after a check of its whole file system."""
-    process.run(["e2fsck", "-f", "-n", disk])
-    return process.run(["debugfs", "-R", "cat /etc/version", disk]).splitlines()[-1]
+    root = whole_disk.name_of(disk)
+    process.run(["e2fsck", "-f", "-n", root])
+    return process.run(["debugfs", "-R", "cat /etc/version", root]).splitlines()[-1]
 
 
 def kill_at(number: int) -> None:

@@ -3,12 +3,27 @@
 from pathlib import Path
 
 from pipeline.storage import gpt
+from pipeline.storage.boot_code import BIOS_FILE, EFI_FILE, GOLDEN_ROOT
 from pipeline.storage.gpt import MIB, Entry, render_table
 from pipeline.storage.root_place import TAIL, copy_extents, find_root
 
 DISK = "c2a7f5a6-0b5c-4a39-8b8f-3d1d2f6a9e10"
 BOOT = b"\xeb\x63".ljust(440, b"g")
 ROOT_MIB = 2  # where it begins
+
+
+_BIOS = bytes(510) + b"\x55\xaa" + b"GRUB" * 256  # what is taken for a loader
+_MENUS = ("/boot/grub/grub.cfg", "/boot/grub/menu.lst", "/etc/default/xen-grub-menus")
+
+
+def write_loaders(tree: Path) -> None:
+    """What the element whole-disk makes in a tree, as far as a build looks at it."""
+    menu = f"menuentry 'Linux' {{\n  linux /boot/vmlinuz root={GOLDEN_ROOT} ro\n}}\n".encode()
+    files = {BIOS_FILE: _BIOS, EFI_FILE: b"MZ", **dict.fromkeys(_MENUS, menu)}
+    for path, content in files.items():
+        place = tree / path.strip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
 
 
 def entries_of(root_mib: int, *, name: str = "root", attributes: int = 0) -> list[Entry]:

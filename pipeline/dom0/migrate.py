@@ -28,7 +28,7 @@ from pipeline.errors import CommandFailed, EnvironmentFault, Finding, InUseError
 from pipeline.guest.login import ssh_agent
 from pipeline.preflight import refusal_of
 from pipeline.storage.transaction import guest_lock
-from pipeline.xen.boot import Direct, Grub, Pygrub
+from pipeline.xen.boot import Direct, Firmware, Grub, Pygrub
 from pipeline.xen.capabilities import find_no_live
 from pipeline.xen.devices import resource_of
 from pipeline.xen.domain import Domain
@@ -77,7 +77,7 @@ class MigrationPlan:
         if isinstance(boot, Direct):
             return (boot.kernel, *([boot.ramdisk] if boot.ramdisk else []))
         path = boot.kernel if isinstance(boot, Grub) else ""
-        path = boot.path if isinstance(boot, Pygrub) else path
+        path = boot.path if isinstance(boot, Pygrub | Firmware) else path
         return (path,) if path.startswith("/") else ()
 
     @property

@@ -27,6 +27,7 @@ from pipeline.repository import catalog
 from pipeline.repository.catalog import GuestEntry, Image, Index, Manifest, VersionEntry
 from pipeline.scratch import scratch_folder
 from pipeline.spec import SECRET_KEYS, Spec, read_authorized_keys
+from pipeline.spec.domain import FIRMWARE_FILE
 from pipeline.storage.filesystems import MOUNTED
 from pipeline.store.store import Store
 
@@ -35,6 +36,7 @@ KEPT_DELTAS = 3  # from so many earlier images of a guest
 _OF_HOST = ("lvm", "lvm_thin", "image_dev", "swap_dev", "clone")
 _SECRET_PLACES = ("root_password_file",)
 _SHARED = ("mirror", "base", "kernel", "rootfs", "image")
+_STARTS = (*PARTS, FIRMWARE_FILE)
 TEXTS = ("manifest", "sbom.cdx.json", "sbom.spdx.json")
 _MOST_FILE = 512 << 20
 _EMPTY: tuple[object, ...] = ("", None, [])
@@ -152,7 +154,7 @@ def _export_version(
     last = _keep_last(tree, path)
     if last is None:
         last = _serve_golden(project, tree, guest, version, earlier, scratch)
-    files = {**{name: last.files[name] for name in PARTS if name in last.files}, **texts}
+    files = {**{name: last.files[name] for name in _STARTS if name in last.files}, **texts}
     manifest = last.model_copy(update={"proof": version.proof, "files": files})
     tree.write(path, manifest.to_bytes(), scratch)
     return manifest
@@ -212,7 +214,7 @@ def _serve_golden(
         images = {
             name: _serve_image(tree, folder / name, name, earlier, scratch) for name in built.files
         }
-    kernel = [name for name in PARTS if (version.folder / name).is_file()]
+    kernel = [name for name in _STARTS if (version.folder / name).is_file()]
     packed = [tree.served[catalog.image_path(image.digest)].length for image in images.values()]
     packed += [(version.folder / name).stat().st_size for name in kernel]
     return Manifest(
@@ -256,8 +258,8 @@ def portable_spec(values: Mapping[str, Any]) -> dict[str, Any]:
         raise NotServed("guests with xfs or btrfs cannot be made out of its image")
     if spec.replicated:
         raise NotServed("the nodes of a replicated disk share a secret, which stays where it is")
-    if spec.cloud_init:
-        raise NotServed("cloud-init's guests get their identity where they are built")
+    if spec.has_seed:
+        raise NotServed("what its seed tells cloud-init stays where it is built")
     return kept
 
 

@@ -16,7 +16,12 @@ from pipeline import process
 from pipeline.artifact.sums import write_sums
 from pipeline.errors import VerificationError
 from pipeline.guest.configurations import render_all
-from pipeline.guest.identity import identity_files, keep_identity, render_known_hosts
+from pipeline.guest.identity import (
+    identity_files,
+    keep_identity,
+    render_known_hosts,
+    template_files,
+)
 from pipeline.project import Project
 from pipeline.recipe import DISKS, KNOWN_HOSTS
 from pipeline.repository.catalog import Manifest
@@ -47,10 +52,15 @@ def make_artifact(
     _place_images(spec, images, golden)
     for made in (folder, folder / "work"):
         made.mkdir(mode=0o700)
-    kept = keep_identity(project.identity(spec.name), spec)
     read = partial(read_bytes, golden / golden_name("/"))
     shadow = read("/etc/shadow").decode("utf-8", "replace")
-    own = list(identity_files(spec, kept, shadow=shadow, root_hash=""))
+    known_hosts = ""  # of a template, whose host keys are made at its first boot
+    if spec.cloud_init:
+        own = list(template_files(spec, shadow=shadow))
+    else:
+        kept = keep_identity(project.identity(spec.name), spec)
+        own = list(identity_files(spec, kept, shadow=shadow, root_hash=""))
+        known_hosts = render_known_hosts(spec, kept)
     bench = Bench(
         *(spec, golden, folder, folder / "work", manifest.epoch),
         [*own, *(name_root(read, spec) if spec.is_whole else ())],
@@ -64,7 +74,7 @@ def make_artifact(
         shutil.copyfile(path, folder / name)
     for name, text in render_all(spec, project):
         (folder / name).write_text(text)
-    (folder / KNOWN_HOSTS).write_text(render_known_hosts(spec, kept))
+    (folder / KNOWN_HOSTS).write_text(known_hosts)
     record = json.dumps(spec.as_json(), indent=1, sort_keys=True)
     (folder / "spec.json").write_text(f"{record}\n")
     write_sums(folder, disks=DISKS)

@@ -14,9 +14,10 @@ from pipeline.artifact.sums import write_sums
 from pipeline.commands import delivery, install, options
 from pipeline.commands.delivery_options import Update
 from pipeline.project import Project
-from pipeline.recipe import Recipe
+from pipeline.recipe import DISKS, Recipe
 from pipeline.repository import metadata
 from pipeline.store.store import BuildInfo, Store, list_files
+from tests import whole_disk
 from tests.conftest import ROOT
 from tests.host.bad_mirror import MisbehavingMirror
 from tests.host.small_artifact import ABIS, make_artifact, make_kernel
@@ -26,10 +27,10 @@ _SHADOW = "root:*:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n"
 
 
 class Site:
-    """A site with keys of its own; what it serves is in `served`."""
+    """A site with keys of its own, and what its guest asks for; what it serves is in `served`."""
 
     def __init__(self, work: Path) -> None:
-        self.work = work
+        self.work, self.spec = work, dict[str, object]()
         self.project = Project(ROOT, work / "output", work / "guests", work / "site")
         self.served = self.project.repository
         metadata.make_keys(self.project, metadata.Passphrases())
@@ -43,11 +44,11 @@ class Site:
         folder = self.project.artifact(NAME)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        make_artifact(folder, NAME, kernel=self._kernel, generation=generation)
+        make_artifact(folder, NAME, kernel=self._kernel, generation=generation, **self.spec)
         built = self._golden(fingerprint, generation)
         (folder / "stages.json").write_text(json.dumps({"image": asdict(built)}))
         (folder / "manifest").write_text(f"one {len(generation)} all\n")
-        write_sums(folder, disks=("disk.*", "swap.img"))
+        write_sums(folder, disks=DISKS)
         config = BuildInfo("config", fingerprint[::-1], 1, {}, {})
         (folder / "buildinfo.json").write_bytes(config.to_json())
         version = publish(self.project, read_source(folder, name=NAME), proof=proof)
@@ -65,6 +66,7 @@ class Site:
         tree = self.work / "tree"
         for place in ("etc/ssh", "root", "usr"):
             (tree / place).mkdir(parents=True)
+        whole_disk.write_loaders(tree)
         (tree / "etc/shadow").write_text(_SHADOW)
         (tree / "etc/release").write_text(f"{generation}\n" * 999)
         for number in range(24):

@@ -13,6 +13,7 @@ from pipeline.project import Project
 from pipeline.proof.readiness import read_built_spec
 from pipeline.recipe import DISKS
 from pipeline.spec import Spec
+from pipeline.spec.domain import FIRMWARE_FILE
 from pipeline.storage.images import identity_uuid
 from pipeline.xen.render import render_xl, render_xm
 from tests import whole_disk
@@ -77,6 +78,8 @@ def make_artifact(
         (folder / file).write_bytes((kernel.folder / file).read_bytes())
     if spec.is_kernel_inside:
         (folder / "kernel.json").write_text('{"inside": true}\n')
+    if spec.is_uefi:
+        (folder / FIRMWARE_FILE).write_bytes(b"UEFI " + generation.encode())
     project = Project(folder, folder.parent.parent, folder)
     domain = domain_of(spec, project)
     (folder / f"{name}.cfg").write_text(render_xl(domain))

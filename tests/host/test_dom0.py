@@ -302,6 +302,18 @@ def test_the_life_of_a_whole_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not bench.disk().exists()
 
 
+def test_a_whole_disk_that_moves_needs_its_firmware_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = LifeBench(tmp_path / "work", type="hvm", boot="firmware", firmware="uefi")
+    monkeypatch.setenv("DOMU_ROOT", str(bench.root))
+    bench.demand("install", unproven="yes")
+    said = bench.demand("migrate", to="peer", dry="yes").split()
+    (firmware,) = [word for word in said if word.endswith("/OVMF.fd")]
+    assert firmware in Layout(bench.root).config(NAME).read_text()
+    assert str(bench.disk()) in said
+
+
 def test_a_whole_disk_of_which_a_partition_is_mounted_is_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from pipeline.repository import download, metadata
 from pipeline.repository.client import opened
 from pipeline.repository.upload import upload
 from pipeline.supply.keys import Role
+from tests import whole_disk
 from tests.host.bad_mirror import MisbehavingMirror, change, cut_short, status
 from tests.host.kill_points import SURVIVED, run_and_kill
 from tests.host.raw_answers import OK, ZEROS, flood, trickle
@@ -108,6 +109,39 @@ def test_a_host_follows_from_night_to_night_by_what_has_changed(
     assert read_in(follower.disk(2), "/etc/ssh/ssh_host_ed25519_key.pub") == keys
     follower.update()
     assert "nothing to do" in capsys.readouterr().out
+
+
+UEFI = {"type": "hvm", "boot": "firmware", "firmware": "uefi"}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"type": "pvh", "boot": "grub", "disk": "whole"}, UEFI, {**UEFI, "cloud_init": True}],
+    ids=["grub", "uefi", "template"],
+)
+def test_a_whole_disk_is_made_where_it_is_installed(
+    site: Site, server: MisbehavingMirror, dom0: Dom0, spec: dict[str, object]
+) -> None:
+    site.spec = spec
+    show(site, server, "one")
+    dom0.install(root=site.root)
+    text = (dom0.root / f"etc/xen/{NAME}.cfg").read_text()
+    firmware = [path for path in dom0.files() if path.endswith("/OVMF.fd")]
+    if spec["boot"] == "firmware":
+        (path,) = firmware
+        assert Path(path).read_bytes() == b"UEFI one"
+        assert path.removeprefix(str(dom0.root)) in text
+    show(site, server, "two")
+    dom0.update()
+    for generation, wanted in ((1, "one"), (2, "two")):
+        disk = dom0.disk(generation)
+        assert whole_disk.is_sound(disk)
+        root = Path(whole_disk.name_of(disk))
+        assert read_in(root, "/etc/release").startswith(f"{wanted}\n")
+        menu = read_in(root, "/boot/grub/grub.cfg")
+        assert f"root={read_in(root, '/etc/fstab').split()[0]} " in menu
+        keys = "ssh-ed25519" in read_in(root, "/etc/ssh/ssh_host_ed25519_key.pub")
+        assert keys == ("cloud_init" not in spec)
 
 
 def test_what_is_served_holds_no_secret_and_no_disk(site: Site) -> None:

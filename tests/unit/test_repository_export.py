@@ -55,7 +55,14 @@ def test_a_node_of_a_replicated_disk_is_not_served() -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [{"fs": "xfs"}, {"fs": "btrfs"}, {"authorized_keys": ["/gone/key.pub"]}], ids=str
+    "keys",
+    [
+        {"fs": "xfs"},
+        {"fs": "btrfs"},
+        {"authorized_keys": ["/gone/key.pub"]},
+        {"type": "hvm", "boot": "firmware", "cloud_init": True, "seed": {}},
+    ],
+    ids=str,
 )
 def test_what_cannot_be_made_elsewhere_is_not_served(keys: dict[str, object]) -> None:
     with pytest.raises(PipelineError):

@@ -7,11 +7,11 @@ from pathlib import Path
 from pipeline.errors import VerificationError
 from pipeline.process import run
 from pipeline.spec import Spec
+from pipeline.spec.devices import Part
 from pipeline.storage import gpt
 from pipeline.storage.boot_code import EFI_PATH
 from pipeline.storage.ext import MOST_FILE
 from pipeline.storage.partition_table import Partition, read_partitions
-from pipeline.storage.root_place import Place
 from pipeline.storage.whole_disk import LOADERS, lay_out
 from pipeline.walls.beneath import Beneath
 from pipeline.walls.cage import caged_reader
@@ -30,22 +30,16 @@ class WholeDisk:
 
     table: tuple[str, ...]
     strange: tuple[str, ...]
-    root: Partition
     swap: Partition | None
     boot: bytes
     core: bytes
     efi: bytes
 
-    def place_of(self, raw: Path) -> Place:
-        """Where the root lies in a raw image of the disk."""
-        return Place(disk=raw, offset=self.root.start, size=self.root.size)
-
 
 def read_whole_disk(raw: Path, spec: Spec, work: Path) -> WholeDisk:
-    """Read a raw image; raises what find_root does."""
+    """Read a raw image."""
     (disk, *_) = spec.disks
     wanted = lay_out(spec, disk)
-    root = find_root(raw, spec)
     with open(raw, "rb") as stream:
         faults = gpt.find_faults(stream)
         at = {part.uuid: part for part in read_partitions(stream)}
@@ -55,7 +49,6 @@ def read_whole_disk(raw: Path, spec: Spec, work: Path) -> WholeDisk:
         return WholeDisk(
             table=tuple(faults),
             strange=tuple(_compare(wanted, at)),
-            root=root,
             swap=swaps[0] if swaps else None,
             boot=os.pread(stream.fileno(), SECTOR, 0),
             core=os.pread(stream.fileno(), bios.size, bios.start),
@@ -63,17 +56,20 @@ def read_whole_disk(raw: Path, spec: Spec, work: Path) -> WholeDisk:
         )
 
 
-def find_root(raw: Path, spec: Spec) -> Partition:
-    """The root's partition; VerificationError where the table has none of this guest."""
-    wanted = lay_out(spec, spec.disks[0])[-1]
+def find_partitions(raw: Path, spec: Spec) -> dict[Part, Partition]:
+    """Those with files in them; VerificationError where the table lacks one of this guest."""
+    disk = spec.disks[0]
     with open(raw, "rb") as stream:
-        found = [part for part in read_partitions(stream) if part.uuid == wanted.uuid]
-    if not found:
-        raise VerificationError(
-            f"{raw.name}: its partition table has no root of this guest",
-            hint=f"build it again: doit build name={spec.name} replace=yes",
-        )
-    return found[0]
+        at = {found.uuid: found for found in read_partitions(stream)}
+    own = zip(disk.inside, lay_out(spec, disk)[LOADERS:], strict=True)
+    wanted = {part: entry for part, entry in own if part.has_files}
+    for entry in wanted.values():
+        if entry.uuid not in at:
+            raise VerificationError(
+                f"{raw.name}: its partition table has no {entry.name} of this guest",
+                hint=f"build it again: doit build name={spec.name} replace=yes",
+            )
+    return {part: at[entry.uuid] for part, entry in wanted.items()}
 
 
 def _compare(wanted: list[gpt.Entry], at: dict[str, Partition]) -> list[str]:

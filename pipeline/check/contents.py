@@ -7,14 +7,18 @@ from pathlib import Path
 from pipeline.artifact.record import render_manifest
 from pipeline.artifact.sums import DISK_SUMS, SUMS, read_sums
 from pipeline.check.facts import Facts, compare, judge
+from pipeline.check.file_systems import FileSystem
 from pipeline.check.image import MOST_FILE
 from pipeline.errors import Finding, PipelineError
+from pipeline.storage.filesystems import MOUNTED
+from pipeline.storage.images import identity_uuid
 
 MIB = 1 << 20
 STATUS = "/var/lib/dpkg/status"
 _SWAP_MAGIC = (b"SWAPSPACE2", 4086)  # at the end of the first page, mkswap(8)
 # what the kernel or e2fsprogs add by themselves while a file system is in use
 _MOVING_FEATURES = frozenset({"needs_recovery", "orphan_file", "orphan_present"})
+_CHECKERS = {"xfs": "xfs_repair", "btrfs": "btrfs check"}
 _HASH = re.compile(r"\$(?:y|gy|7|2[aby]|6|5|1)\$[./A-Za-z0-9$=,+]{15,}")
 _PRIVATE = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 
@@ -32,31 +36,52 @@ def check_spec(facts: Facts) -> Iterator[Finding]:
 
 
 def check_file_system(facts: Facts) -> Iterator[Finding]:
-    """B3: clean, of the spec's size, with the suite's features; swap likewise."""
+    """B3: clean, of the spec's size, with the suite's features; swap and the others likewise."""
     spec, found = facts.spec, facts.file_system
-    yield judge("B3", "e2fsck", [found.faults] if found.faults else [], ok="clean")
-    root, *others = facts.targets
-    disk = facts.sizes.get(root.path.name, 0)
-    yield compare("B3", "disk size", expected=f"{root.part.size_mib} MiB", seen=_mib(disk))
+    yield judge("B3", _CHECKERS.get(spec.fs, "e2fsck"), _told(found), ok="clean")
+    root, *_ = facts.targets
+    disk, wanted_mib = facts.sizes.get(root.path.name, 0), root.part.size_mib
+    # a volume of whole extents, or a device that is given, may be longer
+    is_more = root.kind != "file" and disk > wanted_mib * MIB
+    expected = _mib(disk) if is_more else f"{wanted_mib} MiB"
+    yield compare("B3", "disk size", expected=expected, seen=_mib(disk))
     expected = f"{spec.size_mib} MiB"
     yield compare("B3", "file system size", expected=expected, seen=_mib(found.size))
-    wanted = frozenset(spec.mke2fs_features(spec.fs).split(",")) - {"none"}
-    faults = [f"lacks {name}" for name in sorted(wanted - found.features)]
-    faults += [f"has {name}" for name in sorted(found.features - wanted - _MOVING_FEATURES)]
-    yield judge("B3", "features", faults, ok=f"{len(wanted)}, those of {spec.suite}")
+    if spec.fs not in MOUNTED:
+        wanted = frozenset(spec.mke2fs_features(spec.fs).split(",")) - {"none"}
+        faults = [f"lacks {name}" for name in sorted(wanted - found.features)]
+        faults += [f"has {name}" for name in sorted(found.features - wanted - _MOVING_FEATURES)]
+        yield judge("B3", "features", faults, ok=f"{len(wanted)}, those of {spec.suite}")
     uuid = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     faults = [] if re.fullmatch(uuid, found.uuid) else [found.uuid or "none"]
     yield judge("B3", "UUID", faults, ok=found.uuid)
+    yield from _check_others(facts)
+    yield _check_swap(facts)
+
+
+def _check_others(facts: Facts) -> Iterator[Finding]:
+    """Every file system beside the root's: that of the guest, clean, of the spec's size."""
+    for part, found in facts.others.items():
+        faults = _told(found)
+        if found.uuid != identity_uuid(facts.spec, part):
+            faults.append(f"UUID {found.uuid or 'none'}")
+        if found.size != part.size_mib * MIB:
+            faults.append(_mib(found.size))
+        yield judge("B3", part.mountpoint, faults, ok=f"{part.fs}, clean, {part.size_mib} MiB")
+
+
+def _check_swap(facts: Facts) -> Finding:
     magic, at = _SWAP_MAGIC
     has_magic = facts.swap_page[at : at + len(magic)] == magic
-    swap = next((target.path.name for target in others if target.part.is_swap), "swap.img")
-    seen = (
-        f"{_mib(facts.sizes[swap])}{'' if has_magic else ', unsigned'}"
-        if facts.sizes.get(swap)
-        else ""
-    )
-    expected = f"{spec.swap_mib} MiB" if spec.swap_mib else ""
-    yield compare("A25", "swap", expected=expected, seen=seen)
+    swaps = (target.path.name for target in facts.targets if target.part.is_swap)
+    size = facts.sizes.get(next(swaps, "swap.img"), 0)
+    seen = f"{_mib(size)}{'' if has_magic else ', unsigned'}" if size else ""
+    expected = f"{facts.spec.swap_mib} MiB" if facts.spec.swap_mib else ""
+    return compare("A25", "swap", expected=expected, seen=seen)
+
+
+def _told(found: FileSystem) -> list[str]:
+    return [found.faults] if found.faults else []
 
 
 def check_manifest(facts: Facts) -> Iterator[Finding]:

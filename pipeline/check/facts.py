@@ -10,7 +10,8 @@ from typing import Any
 from pipeline.artifact.record import read_record
 from pipeline.check.boot_files import BootFiles, read_boot_files
 from pipeline.check.built_disk import WholeDisk, read_whole_disk
-from pipeline.check.image import FileSystem, ImageReader, read_file_system
+from pipeline.check.file_systems import FileSystem, find_places, opened_tree, read_file_system
+from pipeline.check.image import ImageReader
 from pipeline.check.packed_disk import find_xva_faults
 from pipeline.check.tree import Tree
 from pipeline.errors import CommandFailed, Finding, Level, PipelineError, VerificationError
@@ -19,11 +20,11 @@ from pipeline.process import run
 from pipeline.project import Project
 from pipeline.recipe import INDIFFERENT, Recipe
 from pipeline.spec import Spec
+from pipeline.spec.devices import Part
 from pipeline.storage.disks import Target, targets_of
-from pipeline.storage.ext import ExtImage
+from pipeline.storage.filesystems import require_mounting
 from pipeline.storage.images import find_backing
 from pipeline.storage.in_use import refuse_if_used
-from pipeline.storage.root_place import Place
 from pipeline.storage.written import read_times
 from pipeline.walls.cage import caged_reader
 
@@ -44,7 +45,8 @@ class Facts:
     """One guest as it was built, and what it should be.
 
     `texts` are the artifact's text files by name, `sizes` its files and its volumes in bytes (a
-    disk's is the size that the guest sees). `swap_page` is the first page of its swap.
+    disk's is the size that the guest sees). `others` are the file systems that are not the root's.
+    `swap_page` is the first page of its swap.
     `machine_ids` are those of the other guests. `keys` are those of the spec that the artifact
     depends on. `written` names the disks that changed since they were built. `unread` says what of
     the image could not be read. `golden` is what a copy-on-write disk rests on. `secret` is root's
@@ -57,6 +59,7 @@ class Facts:
     project: Project = Project(Path("/srv"), Path("/srv"), Path("/srv"))
     tree: Tree
     file_system: FileSystem
+    others: Mapping[Part, FileSystem] = field(default_factory=dict)
     boot: BootFiles = BootFiles()
     texts: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -113,14 +116,10 @@ def require_artifact(project: Project, spec: Spec) -> Path:
             f"{disk} is neither a file nor a block device",
             hint=f"remove it and build the guest again: doit build name={spec.name}",
         )
-    unread = [part for part in spec.parts if part.has_files and part.fs[:3] != "ext"]
-    if unread or len(spec.layout.split()) > 1:
-        what = f"fs={unread[0].fs}" if unread else f"{len(spec.layout.split())} file systems"
-        raise PipelineError(
-            f"{what}: check reads a guest in one ext2, ext3 or ext4 file system",
-            hint=f"prove this guest by a boot: doit prove name={spec.name}",
-        )
-    refuse_if_used(disk)
+    require_mounting(part.fs for part in spec.parts)
+    for target in targets_of(spec, project):
+        if target.part.has_files:
+            refuse_if_used(target.path)
     return disk
 
 
@@ -131,18 +130,34 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
     """
     project, folder = recipe.project, recipe.project.artifact(spec.name)
     targets = targets_of(spec, project)
-    golden = _find_golden(disk, folder, spec)
-    raw = raw_image(disk, work, spec, [golden.path] if golden else [])
+    goldens = {
+        target.part.name: _find_golden(target.path, folder, spec)
+        for target in targets
+        if target.part.has_files
+    }
+    raws = {
+        target.part.name: raw_image(
+            target.path, work / f"{target.part.name}.raw", spec, goldens[target.part.name]
+        )
+        for target in targets
+        if target.part.has_files
+    }
+    raw, golden = raws[targets[0].part.name], goldens[targets[0].part.name]
+    places = find_places(spec, raws, work)
     whole = read_whole_disk(raw, spec, work) if spec.is_whole else None
-    place = whole.place_of(raw) if whole else Place(disk=raw)
     zone = f"/usr/share/zoneinfo/{spec.timezone}".rpartition("/")[0]
-    with ExtImage(raw, offset=place.offset) as image:
+    systems = {part: read_file_system(place, part.fs) for part, place in places.items()}
+    with opened_tree(places, work, systems) as image:
         reader = ImageReader(image)
         tree = reader.read_tree([zone])
         boot = read_boot_files(spec, folder, tree, reader)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     sizes |= {target.path.name: _size_of(target.path) for target in targets}
-    sizes[disk.name] = _size_of(raw)
+    sizes |= {
+        target.path.name: _size_of(raws[target.part.name])
+        for target in targets
+        if target.part.name in raws
+    }
     swap_page = b"".join(_first_page(one.path) for one in targets if one.part.is_swap)
     if whole and whole.swap:
         sizes["swap.img"] = whole.swap.size
@@ -154,7 +169,8 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
         project=project,
         folder=folder,
         tree=tree,
-        file_system=read_file_system(place),
+        file_system=next(found for part, found in systems.items() if part.is_root),
+        others={part: found for part, found in systems.items() if not part.is_root},
         boot=boot,
         texts=_read_texts(folder),
         sizes=sizes,
@@ -188,15 +204,15 @@ def _find_golden(disk: Path, folder: Path, spec: Spec) -> Golden | None:
     return Golden(backing, str(noted.get("sha256", "")))
 
 
-def raw_image(disk: Path, work: Path, spec: Spec, backing: Sequence[Path] = ()) -> Path:
-    """The guest's disk as a raw image: itself, or a copy in `work`."""
+def raw_image(disk: Path, raw: Path, spec: Spec, golden: Golden | None = None) -> Path:
+    """A disk of the guest as a raw image: itself, or a copy, `raw`."""
     if spec.disk_format == "raw":
         return disk
-    raw = work / "disk.raw"
+    backing = [golden.path] if golden else []
     kind = {"vhd": "vpc"}.get(spec.disk_format, spec.disk_format)
     try:
         convert = ["qemu-img", "convert", "-f", kind, "-O", "raw", disk, raw]
-        run(caged_reader(convert, readable=[disk, *backing], writable=[work]))
+        run(caged_reader(convert, readable=[disk, *backing], writable=[raw.parent]))
     except CommandFailed as error:
         raise VerificationError(
             f"{disk} is no {spec.format} disk that can be read", details=error.details

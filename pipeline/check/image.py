@@ -1,27 +1,21 @@
-"""Reading a finished image without mounting it: its files by storage.ext, dumpe2fs(8), e2fsck(8).
+"""Reading a finished image without mounting it, by storage.ext.
 
 Whoever was root in the guest chose every name and every byte. What cannot be read, or is more than
 any guest needs, is noted as a fault of the image and left out.
 """
 
-import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from pipeline.check.tree import Node, Tree
 from pipeline.errors import VerificationError
-from pipeline.process import run
 from pipeline.storage.ext import DamagedImage, ExtImage, Inode
-from pipeline.storage.root_place import Place
-from pipeline.walls.cage import caged_reader
 
 MIB = 1 << 20
 MOST_NODES = 200_000
 MOST_DEPTH = 50
 MOST_FILE, MOST_BYTES = 16 * MIB, 64 * MIB  # of one file and of all, but for kernel and initrd
-PATIENCE_S = 600
 _MOST_FOLDERS = 20_000  # of modules; a kernel's are 600
 _MOST_FAULTS = 20
 _LISTED = (
@@ -34,22 +28,11 @@ _LISTED = (
 )
 _READ = ("/var/lib/dpkg/status", "/var/cache/debconf/config.dat")
 _INDEXES = ("modules.dep", "modules.builtin")
-_ENDED = re.compile(r": \d+/\d+ files \(")
 _REBUILD = "build the guest again, with replace=yes"
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileSystem:
-    """What the superblock says and e2fsck finds. `faults` is "" for a clean file system."""
-
-    features: frozenset[str]
-    uuid: str
-    size: int
-    faults: str
-
-
 class ImageReader:
-    """Reads what the checks ask for out of one ext2, ext3 or ext4 file system."""
+    """Reads what the checks ask for out of a guest's tree."""
 
     def __init__(self, image: ExtImage) -> None:
         self._image = image
@@ -184,37 +167,6 @@ class ImageReader:
     def _note(self, fault: str) -> None:
         if len(self._faults) < _MOST_FAULTS and fault not in self._faults:
             self._faults.append(fault)
-
-
-def read_file_system(place: Place) -> FileSystem:
-    """The superblock's facts, and e2fsck's opinion of the whole (-n: it changes nothing)."""
-    header = _ask(place.disk, ["dumpe2fs", "-h", place.name])
-    fields = dict(re.findall(r"^([^:\n]+):[ \t]+(.*)$", header, re.MULTILINE))
-    counts = [fields.get("Block count", ""), fields.get("Block size", "")]
-    if not all(count.isdecimal() for count in counts):
-        return FileSystem(features=frozenset(), uuid="", size=0, faults="no ext file system")
-    words = _ask(place.disk, ["e2fsck", "-f", "-n", place.name])
-    faults = [line for line in words.splitlines() if _is_fault(line)]
-    if not faults and not _ENDED.search(words):
-        faults = ["e2fsck did not come to its end"]
-    return FileSystem(
-        features=frozenset(fields.get("Filesystem features", "").split()),
-        uuid=fields.get("Filesystem UUID", ""),
-        size=int(counts[0]) * int(counts[1]),
-        faults="; ".join(faults[:3]),
-    )
-
-
-def _ask(image: Path, argv: list[object]) -> str:
-    """What a program of e2fsprogs says; its status says less, and a damaged superblock kills it."""
-    words = ["timeout", "-k", "5", PATIENCE_S, *argv]
-    return run(caged_reader(words, readable=[image]), accept=tuple(range(256)))
-
-
-def _is_fault(line: str) -> bool:
-    """e2fsck's report of a clean file system is its name, five passes and the counts."""
-    line = line.strip()
-    return bool(line) and not re.match(r"e2fsck \d|Pass \d", line) and not _ENDED.search(line)
 
 
 def _make_node(inode: Inode) -> Node:

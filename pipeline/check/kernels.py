@@ -15,6 +15,7 @@ from pipeline.errors import Finding
 from pipeline.guest.identity import name_device
 from pipeline.mirror.stanzas import find_stanzas
 from pipeline.spec.domain import command_line
+from pipeline.storage.filesystems import MOUNTED
 from pipeline.xen.bootability import BootFacts, lint
 from pipeline.xen.grub_menu import parse_grub_cfg, parse_menu_lst
 from pipeline.xen.values import SyntaxFault
@@ -145,6 +146,7 @@ def read_boot_facts(facts: Facts) -> BootFacts:
     naming = spec.suite_facts.nic_naming if tool == "networkd" else "eth"
     features = facts.file_system.features
     journalled = "ext4" if "extent" in features else "ext3"
+    extended = journalled if "has_journal" in features else "ext2"
     no_files = bool(spec.adopted) or spec.cloud_init
     return BootFacts(
         domain=domain,
@@ -158,7 +160,7 @@ def read_boot_facts(facts: Facts) -> BootFacts:
         gettys=None if spec.adopted or spec.is_whole else find_gettys(tree, spec.init),
         menus={path: tree.text(path) for path in tree.glob("/boot/grub/*") if tree.text(path)},
         files=frozenset(tree.glob("/boot/*")),
-        root_fs=journalled if "has_journal" in features else "ext2",
+        root_fs=spec.fs if spec.fs in MOUNTED else extended,
         network_names=None if no_files else network_names(tree, spec),
         card_names=frozenset(f"{naming}{card.index}" for card in spec.cards),
     )

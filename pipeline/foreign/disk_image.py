@@ -16,14 +16,14 @@ from pipeline import process
 from pipeline.compression import find_compression
 from pipeline.errors import CommandFailed, DiskFull, UsageError, VerificationError
 from pipeline.files import open_disk
-from pipeline.foreign.mounted_root import EXT, FileSystemAt, pack_disks, survey_disks
+from pipeline.foreign.mounted_root import pack_disks, survey_disks
 from pipeline.foreign.root_tree import FstabLine, RootTree
 from pipeline.foreign.tar_command import pack_words
 from pipeline.foreign.tar_writer import MADE_ANEW
 from pipeline.formats.xva_reader import is_xva, take_out
 from pipeline.namespace import Mount
 from pipeline.scratch import remove_tree
-from pipeline.storage.filesystems import MOUNTED, one_at_a_time
+from pipeline.storage.filesystems import EXT, MOUNTED, FileSystemAt, one_at_a_time
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.partition_table import Partition, read_partitions
 from pipeline.storage.root_place import Place

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pipeline.errors import EnvironmentFault, PipelineError
 from pipeline.foreign.disk_image import Run, probe
-from pipeline.foreign.mounted_root import FileSystemAt, pack_disks
+from pipeline.foreign.mounted_root import pack_disks
 from pipeline.foreign.tar_command import pack_words
 from pipeline.namespace import is_root
 from pipeline.spec import Spec
+from pipeline.storage.filesystems import FileSystemAt
 from pipeline.storage.images import identity_uuid
 from pipeline.storage.partition_table import read_partitions
 from pipeline.storage.root_place import Place

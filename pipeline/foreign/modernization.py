@@ -23,7 +23,7 @@ from pipeline.errors import EnvironmentFault, Finding, InUseError, UsageError, V
 from pipeline.foreign import modern_configuration, old_disks
 from pipeline.foreign.mend import Change, Wanted, find_trouble, plan_changes
 from pipeline.foreign.modern_configuration import GRUB
-from pipeline.foreign.mounted_root import FileSystemAt, change_disks, survey_disks
+from pipeline.foreign.mounted_root import change_disks, survey_disks
 from pipeline.foreign.old_disks import FILE_SYSTEMS, GENERATION, OldDisk
 from pipeline.foreign.old_guest import (
     OldGuest,
@@ -32,6 +32,7 @@ from pipeline.foreign.old_guest import (
     modern_disks,
 )
 from pipeline.foreign.root_tree import RootTree
+from pipeline.storage.filesystems import FileSystemAt
 from pipeline.storage.in_use import refuse_if_used
 from pipeline.storage.root_place import Place
 from pipeline.storage.steps import Step

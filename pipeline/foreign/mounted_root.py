@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from pipeline.errors import UsageError
 from pipeline.foreign.changes import Change, apply_changes, from_order
 from pipeline.foreign.root_tree import RootTree, from_json, survey
 from pipeline.scratch import remove_tree
-from pipeline.storage.filesystems import MOUNTED, one_at_a_time
-from pipeline.storage.root_place import Place
+from pipeline.storage.filesystems import EXT, MOUNTED, FileSystemAt, one_at_a_time
 from pipeline.walls.beneath import Beneath, Escape, take
 from pipeline.walls.errand import carry_out, send
 from pipeline.walls.privacy import make_private
@@ -33,33 +32,6 @@ _RIGHTS = (
     *("setpriv", "--no-new-privs", "--inh-caps=-all"),
     *("--bounding-set=-all,+chown,+dac_override,+fowner", "--"),
 )
-_INERT = "nosuid,nodev,noexec"
-# never written to when it is only looked at, its journal neither
-_READ_ONLY = {"xfs": "ro,norecovery", "btrfs": "ro,rescue=nologreplay"}
-_WRITABLE = {"xfs": "rw,nouuid", "btrfs": "rw"}
-EXT = ("ext2", "ext3", "ext4")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileSystemAt:
-    """A file system of the guest, and where it is mounted in it."""
-
-    place: Place
-    fs: str
-    mountpoint: str = "/"
-
-    def mount_argv(self, *, writable: bool) -> list[str]:
-        """mount(8) of it, but for its target."""
-        options = [_INERT]
-        if self.fs in EXT:
-            options.append("rw,errors=remount-ro" if writable else "ro,errors=remount-ro")
-            if not writable and self.fs != "ext2":
-                options.append("noload")
-        else:
-            options.append((_WRITABLE if writable else _READ_ONLY)[self.fs])
-            options += ["nouuid"] if self.fs == "xfs" and not writable else []
-        options += self.place.mount_options
-        return ["mount", "-t", self.fs, "-o", ",".join(options), str(self.place.disk)]
 
 
 def survey_disks(file_systems: Sequence[FileSystemAt], *, work: Path, run: Run) -> RootTree:

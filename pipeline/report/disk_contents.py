@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.check.built_disk import find_root
 from pipeline.check.facts import raw_image
+from pipeline.check.file_systems import find_places, opened_tree
 from pipeline.errors import PipelineError
 from pipeline.mirror.stanzas import read_stanzas
 from pipeline.proof.readiness import read_built_spec
+from pipeline.storage.disks import file_name
 from pipeline.storage.ext import ROOT, DamagedImage, ExtImage, Inode
 from pipeline.walls.package_names import require_package, require_version
 
@@ -75,16 +76,16 @@ def opened_disk(folder: Path, guest: str, work: Path) -> Iterator[ExtImage]:
         spec = read_built_spec(folder, guest)
     except ValueError as error:  # of a version that an older or newer pipeline made
         raise PipelineError("its spec.json is none that is known here") from error
-    unread = [part.fs for part in spec.parts if part.has_files and part.fs[:3] != "ext"]
-    if unread or len(spec.layout.split()) > 1:
-        what = f"is {unread[0]}" if unread else "has several file systems"
-        raise PipelineError(f"the disk {what}: only one ext2, ext3 or ext4 is read here")
-    disks = [path for path in sorted(folder.glob("disk.*")) if stat.S_ISREG(path.lstat().st_mode)]
-    if not disks or spec.clone == "cow":
+    if spec.clone == "cow":
         raise PipelineError("the disk is not in its folder")
-    raw = raw_image(disks[0], work, spec)
-    offset = find_root(raw, spec).start if spec.is_whole else 0
-    with ExtImage(raw, offset=offset) as image:
+    raws = {}
+    for part in spec.disks:
+        if part.has_files:
+            file = folder / file_name(part, spec.disk_format)
+            if not file.exists() or not stat.S_ISREG(file.lstat().st_mode):
+                raise PipelineError("the disk is not in its folder")
+            raws[part.name] = raw_image(file, work / f"{part.name}.raw", spec)
+    with opened_tree(find_places(spec, raws, work), work) as image:
         yield image
 
 

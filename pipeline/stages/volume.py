@@ -180,7 +180,7 @@ def _read_file(job: Job, work: Path, path: str) -> bytes:
         return read_bytes(job.upstream("image") / golden_name("/"), path)
     tree, room = job.upstream("rootfs") / "rootfs.tar", work / "read"
     room.mkdir(exist_ok=True)
-    unpack = ["tar", "-C", room, "-xf", tree, f".{path}", "--transform=s,.*/,,"]
+    unpack = ["tar", "-C", room, "--no-same-owner", "-xf", tree, f".{path}", "--transform=s,.*/,,"]
     job.run(caged_reader(unpack, readable=[tree], writable=[room]))
     with Beneath(room, follow=False) as inside:
         return inside.read(path.rpartition("/")[2], limit=MOST_FILE)

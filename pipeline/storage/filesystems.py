@@ -21,6 +21,7 @@ from pipeline.namespace import Mount
 from pipeline.process import require_tools
 from pipeline.spec import Spec
 from pipeline.storage.ext import IdentityFile
+from pipeline.storage.root_place import Place
 from pipeline.walls.beneath import Beneath, Escape
 from pipeline.walls.cage import caged_reader
 from pipeline.walls.errand import carry_out, send
@@ -47,6 +48,11 @@ _BTRFS_LOCK = Path("/run/lock/domu-btrfs.lock")
 _LEAST_MIB = {"xfs": 320, "btrfs": 192}
 
 Command = list[object]
+_INERT = "nosuid,nodev,noexec"
+# never written to when it is only looked at, its journal neither
+_READ_ONLY = {"xfs": "ro,norecovery", "btrfs": "ro,rescue=nologreplay"}
+_WRITABLE = {"xfs": "rw,nouuid", "btrfs": "rw"}
+EXT = ("ext2", "ext3", "ext4")
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,34 @@ class Content:
         return self.files * 5 // 4 if self.files * 11 // 10 + 1000 > usual else 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileSystemAt:
+    """A file system of the guest, and where it is mounted in it."""
+
+    place: Place
+    fs: str
+    mountpoint: str = "/"
+
+    def mount_argv(self, *, writable: bool) -> list[str]:
+        """mount(8) of it, but for its target."""
+        options = [_INERT]
+        if self.fs in EXT:
+            options.append("rw,errors=remount-ro" if writable else "ro,errors=remount-ro")
+            if not writable and self.fs != "ext2":
+                options.append("noload")
+        else:
+            options.append((_WRITABLE if writable else _READ_ONLY)[self.fs])
+            options += ["nouuid"] if self.fs == "xfs" and not writable else []
+        options += self.place.mount_options
+        return ["mount", "-t", self.fs, "-o", ",".join(options), str(self.place.disk)]
+
+
 def require_mounting(kinds: Iterable[str]) -> None:
     """Raises EnvironmentFault for a file system that only root can fill, or without its tools."""
     for kind in sorted(set(kinds) & set(MOUNTED)):
         if os.geteuid() != 0:
             raise EnvironmentFault(
-                f"fs={kind}: only root can mount it, and it is filled in no other way",
+                f"fs={kind}: only root can mount it, and it is filled or read in no other way",
                 hint="start as root, or write fs = 'ext4'",
             )
         if not Path("/dev/loop-control").exists():
@@ -202,7 +230,6 @@ _WRITER = (
     *("setpriv", "--no-new-privs", "--inh-caps=-all"),
     *("--bounding-set=-all,+chown,+dac_override,+fowner", "--"),
 )
-_INERT = "nosuid,nodev,noexec"
 
 
 def make_own_mounted(

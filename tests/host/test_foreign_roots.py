@@ -14,8 +14,9 @@ from pipeline import process
 from pipeline.errors import PipelineError, VerificationError
 from pipeline.foreign.adopted import Bench, refuse_unmendable
 from pipeline.foreign.mend import Wanted, plan_changes
-from pipeline.foreign.mounted_root import FileSystemAt, change_disks, survey_disks
+from pipeline.foreign.mounted_root import change_disks, survey_disks
 from pipeline.project import Project
+from pipeline.storage.filesystems import FileSystemAt
 from pipeline.storage.root_place import Place
 from tests.conftest import require
 from tests.elements.small_tree import take_picture

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import EnvironmentFault, PipelineError
+from pipeline.check.boot_disk import check_whole_disk
+from pipeline.check.contents import check_file_system, check_read
+from pipeline.check.facts import read_facts, require_artifact
+from pipeline.errors import EnvironmentFault, PipelineError, VerificationError
 from pipeline.namespace import isolated
 from pipeline.plan import Plan, plan_build
 from pipeline.process import run
@@ -18,6 +21,7 @@ from pipeline.project import Project
 from pipeline.recipe import Recipe
 from pipeline.spec import load_all
 from pipeline.storage.flatten import flatten_guest
+from pipeline.storage.partition_table import read_partitions
 from tests import small
 from tests.conftest import require
 from tests.vhd_check import check_vhd
@@ -104,6 +108,90 @@ def test_partitions_hold_what_lies_below_their_mount_points(tmp_path: Path) -> N
     cfg = (folder / "web1.cfg").read_text()
     assert [line.split("vdev=")[1].split(",")[0] for line in cfg.splitlines() if "vdev=" in line] \
         == ["xvda1", "xvda2", "xvda3", "xvda4"]  # fmt: skip
+
+
+PARTITIONS = """
+[[partitions]]
+name = "root"
+size = "400M"
+mountpoint = "/"
+
+[[partitions]]
+name = "swap"
+size = "4M"
+fs = "swap"
+
+[[partitions]]
+name = "var-tmp"
+size = "200M"
+fs = "ext3"
+mountpoint = "/var/tmp"
+
+[[partitions]]
+name = "var"
+size = "400M"
+fs = "{fs}"
+mountpoint = "/var"
+"""
+
+
+def set_bit(disk: Path, at: int) -> None:
+    with open(disk, "r+b") as stream:
+        stream.seek(at)
+        content = stream.read(1)
+        stream.seek(at)
+        stream.write(bytes([content[0] ^ 1]))
+
+
+@pytest.mark.parametrize("kind", ['disk = "whole"\nboot = "grub"\n', "", 'format = "qcow2"\n'])
+@pytest.mark.parametrize("fs", ["ext4", "xfs", "btrfs"])
+@pytest.mark.parametrize("where", ["root", "var"])
+def test_every_file_system_of_a_guest_is_checked_and_read(
+    tmp_path: Path, kind: str, fs: str, where: str
+) -> None:
+    require(os.geteuid() == 0 or fs == "ext4", f"only root mounts {fs}")
+    project = small.make_project(tmp_path, "web1")
+    text = f'fs = "{fs}"\nsize = "400M"\n' if where == "root" else PARTITIONS.format(fs=fs)
+    (project.guests / "web1.toml").write_text(f'suite = "bookworm"\n{kind}{text}')
+    small.build_really(project, "web1")
+    spec, recipe = load_all(project.guests)["web1"], small.make_recipe(project)
+    disk = require_artifact(project, spec)
+    work = tmp_path / "check"
+    work.mkdir()
+    facts = read_facts(recipe, spec, disk, work)
+    found = [*check_file_system(facts), *check_whole_disk(facts), *check_read(facts)]
+    assert [one for one in found if one.level == "error"] == []
+    points = {one.subject for one in found if one.subject.startswith("/")}
+    assert points == ({"/var", "/var/tmp"} if where == "var" else set())
+    assert facts.tree.content("/var/lib/dpkg/status") == b"Package: kept\n"
+
+
+def test_a_damaged_file_system_beside_the_root_is_found(tmp_path: Path) -> None:
+    project = small.make_project(tmp_path, "web1")
+    text = f'suite = "bookworm"\ndisk = "whole"\nboot = "grub"\n{PARTITIONS.format(fs="ext4")}'
+    (project.guests / "web1.toml").write_text(text)
+    disk = small.build_really(project, "web1") / "disk.img"
+    spec, recipe = load_all(project.guests)["web1"], small.make_recipe(project)
+    with open(disk, "rb") as stream:
+        at = {part.label: part.start for part in read_partitions(stream)}
+    set_bit(disk, at["var"] + 1024 + 0x68)  # of its UUID
+    work = tmp_path / "check"
+    work.mkdir()
+    facts = read_facts(recipe, spec, disk, work)
+    (wrong,) = [one for one in check_file_system(facts) if one.level == "error"]
+    assert wrong.subject == "/var" and "UUID" in wrong.seen
+
+
+def test_a_damaged_xfs_is_not_mounted(tmp_path: Path) -> None:
+    require(os.geteuid() == 0, "only root mounts xfs")
+    project = small.make_project(tmp_path, "web1", text='fs = "xfs"\n', size="400M")
+    disk = small.build_really(project, "web1") / "disk.img"
+    set_bit(disk, 40)  # of its UUID, which its checksum counts
+    spec, recipe = load_all(project.guests)["web1"], small.make_recipe(project)
+    work = tmp_path / "check"
+    work.mkdir()
+    with pytest.raises(VerificationError, match="/: its xfs is damaged, and is not mounted"):
+        read_facts(recipe, spec, disk, work)
 
 
 @contextmanager

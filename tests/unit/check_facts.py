@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.check.facts import Facts
-from pipeline.check.image import FileSystem
+from pipeline.check.file_systems import FileSystem
 from pipeline.check.tree import Node, Tree
 from pipeline.errors import Finding
 from tests.specs import make_spec

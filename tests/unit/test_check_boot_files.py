@@ -7,7 +7,7 @@ import pytest
 from pipeline.artifact.sums import read_sums
 from pipeline.check.boot_files import judge_files
 from pipeline.check.facts import compare, judge
-from pipeline.check.image import _is_fault
+from pipeline.check.file_systems import _is_fault
 from pipeline.check.network import read_interfaces, read_sections
 from pipeline.check.sshd import find_openings
 from pipeline.check.system import find_settings, read_suites

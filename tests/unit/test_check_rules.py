@@ -6,7 +6,7 @@ import pytest
 from pipeline.check import access, configuration, contents, kernels, network, system
 from pipeline.check.boot_files import BootFiles
 from pipeline.check.configuration import expected_domain
-from pipeline.check.image import FileSystem
+from pipeline.check.file_systems import FileSystem
 from pipeline.check.tree import Node
 from pipeline.guest.identity import render_fstab, render_hosts
 from pipeline.guest.network import network_files

@@ -23,6 +23,7 @@ from pipeline.stages import STAGES
 from pipeline.walls.cage import caged, caged_reader, make_room
 from tests.conftest import require
 from tests.golden import read_table
+from tests.other_day import LATER_DAYS, OTHERWISE, elsewhere, keep_locked
 from tests.turns import in_turn
 from tests.workshop import ROOT, Workshop, run_program
 
@@ -30,86 +31,41 @@ pytestmark = [pytest.mark.integration, pytest.mark.build]
 
 GUEST = "test-drbd"
 COMPARED = ("base", "kernel", "rootfs", "image")
-LATER_DAYS = 40  # the security archive's Release is valid for 7
-LATER_C = """\
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-int clock_gettime(clockid_t id, struct timespec *now) {
-    int status = syscall(SYS_clock_gettime, id, now);
-    if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) now->tv_sec += %d;
-    return status;
-}
-int gettimeofday(struct timeval *now, void *zone) {
-    struct timespec exact;
-    int status = clock_gettime(CLOCK_REALTIME, &exact);
-    now->tv_sec = exact.tv_sec;
-    now->tv_usec = exact.tv_nsec / 1000;
-    return status;
-}
-time_t time(time_t *now) {
-    struct timespec exact;
-    clock_gettime(CLOCK_REALTIME, &exact);
-    if (now) *now = exact.tv_sec;
-    return exact.tv_sec;
-}
-"""
-OTHERWISE = {"TZ": "Pacific/Auckland", "LANG": "de_DE.UTF-8", "LC_ALL": "tr_TR.UTF-8"}
+WHOLE = "everywhere"
 
 
 @pytest.fixture
-def locked(workshop: Workshop, tmp_path: Path) -> Iterator[Workshop]:
+def locked(
+    workshop: Workshop, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Workshop]:
     """A copy of the guests with a lock, and an empty output that holds only what the lock keeps."""
     require(os.geteuid() == 0, "a network namespace without interfaces")
     guests, output = tmp_path / "guests", tmp_path / "elsewhere" / "output"
     shutil.copytree(workshop.guests, guests)
     here = Workshop(workshop.output, guests)
-    here.doit("lock", f"name={GUEST}", ends=0)
-    (output / "cache").mkdir(parents=True)
+    here.doit("lock", f"name={getattr(request, 'param', GUEST)}", ends=0)
+    keep_locked(workshop, output)
     (output.parent / "tmp").mkdir()
-    for name in ("locked", "cache/debs", "identity"):
-        subprocess.run(["cp", "-a", workshop.output / name, output / name], check=True)
     yield Workshop(output, guests)
 
 
 def without_network(bench: Workshop, *words: str) -> subprocess.CompletedProcess[str]:
     """doit in a network namespace without interfaces, as another machine would run it."""
-    script = 'umask 077; hostname elsewhere; test "$(ls /sys/class/net)" = lo || exit 9; exec "$@"'
-    script = f"mount -t sysfs sys /sys; {another_day(bench.output.parent)}; {script}"
-    argv = ["unshare", "--net", "--uts", "--mount", "sh", "-euc", script]
-    argv += ["sh", sys.executable, "-m", "doit", *words]
+    argv = [*elsewhere(bench.output.parent), sys.executable, "-m", "doit", *words]
     own = {**bench.environment(), **OTHERWISE, "TMPDIR": str(bench.output.parent / "tmp")}
     return run_program(argv, own, timeout_s=600)
 
 
-def another_day(work: Path) -> str:
-    """Shell words after which every program of this mount namespace has another date.
-
-    Through /etc, because the pipeline hands no variable of its caller down to its programs.
-    (libfaketime wants /dev/shm, which the namespaces of a build have not.)
-    """
-    source, library = work / "later.c", work / "later.so"
-    source.write_text(LATER_C % (LATER_DAYS * 86400))
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
-    upper, own = work / "etc", work / "etc.work"
-    options = f"lowerdir=/etc,upperdir={upper},workdir={own}"
-    return (
-        f"mkdir {upper} {own}; mount -t overlay -o {options} overlay /etc; "
-        f"echo {library} > /etc/ld.so.preload; date +%s > {work}/date"
-    )
-
-
-def record_of(bench: Workshop) -> dict[str, Any]:
+def record_of(bench: Workshop, guest: str = GUEST) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(
-        (bench.output / "guests" / GUEST / "stages.json").read_text()
+        (bench.output / "guests" / guest / "stages.json").read_text()
     )
     return found
 
 
-def name_difference(one: Workshop, other: Workshop, stage: str) -> str:
+def name_difference(one: Workshop, other: Workshop, stage: str, guest: str) -> str:
     """Which files differ, down to the entries of the tar where the stage has one."""
-    mine, theirs = (record_of(bench)[stage] for bench in (one, other))
+    mine, theirs = (record_of(bench, guest)[stage] for bench in (one, other))
     names = [name for name in mine["files"] if mine["files"][name] != theirs["files"].get(name)]
     lines = [f"{stage}: {', '.join(names)}"]
     for name in (name for name in names if name.endswith(".tar")):
@@ -138,25 +94,31 @@ def list_entries(tree: Path) -> dict[str, tuple[Any, ...]]:
 
 
 @in_turn("bytes", "without a network, on another day")
+@pytest.mark.parametrize(("locked", "guest"), [(GUEST, GUEST), (WHOLE, WHOLE)], indirect=["locked"])
 def test_a_locked_build_without_network_gives_the_same_bytes(
-    workshop: Workshop, locked: Workshop
+    workshop: Workshop, locked: Workshop, guest: str
 ) -> None:
-    done = without_network(locked, "build", f"name={GUEST}", "locked=yes", "offline=yes")
+    done = without_network(locked, "build", f"name={guest}", "locked=yes", "offline=yes")
     print(done.stdout)
     assert done.returncode == 0
     assert socket.gethostname() != "elsewhere"
     days = (int((locked.output.parent / "date").read_text()) - time.time()) / 86400
     assert LATER_DAYS - 1 < days <= LATER_DAYS
-    ours, theirs = record_of(workshop), record_of(locked)
+    workshop.built(guest)
+    ours, theirs = record_of(workshop, guest), record_of(locked, guest)
     for stage in COMPARED:
         same = ours[stage]["files"] == theirs[stage]["files"]
-        assert same, name_difference(workshop, locked, stage)
-    mine, other = (bench.output / "guests" / GUEST for bench in (workshop, locked))
-    for name in ("FSVERITY", "manifest", "known_hosts", "vmlinuz", "initrd.img"):
+        assert same, name_difference(workshop, locked, stage, guest)
+    mine, other = (bench.output / "guests" / guest for bench in (workshop, locked))
+    boot = ("kernel.json",) if guest == WHOLE else ("vmlinuz", "initrd.img")
+    for name in ("FSVERITY", "manifest", "known_hosts", *boot):
         assert (mine / name).read_bytes() == (other / name).read_bytes(), name
+    digests = [digest_file(folder / "disk.img") for folder in (mine, other)]
+    print(f"{guest}: sha256 of its disk {' '.join(digests)}")
+    assert digests[0] == digests[1]
     for suffix in ("cfg", "xm.unsupported", "xml"):
-        text = (other / f"{GUEST}.{suffix}").read_text().replace(str(other), str(mine))
-        assert text == (mine / f"{GUEST}.{suffix}").read_text()
+        text = (other / f"{guest}.{suffix}").read_text().replace(str(other), str(mine))
+        assert text == (mine / f"{guest}.{suffix}").read_text()
 
 
 @pytest.fixture

@@ -17,12 +17,15 @@ from typing import Any
 
 import pytest
 
+from pipeline.files import digest_file
 from tests.conftest import require
+from tests.other_day import OTHERWISE, elsewhere, keep_locked
 from tests.turns import in_turn
 from tests.workshop import ROOT, Workshop, run_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.build]
 
+WHOLE = "everywhere"
 USER = f"domu-{os.getpid()}"
 CHECKOUT = "Xen Gäste, ñ (1) & $x; [a]"
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -31,11 +34,13 @@ RUNUSER = shutil.which("runuser", path="/usr/sbin:/sbin") or "runuser"
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A new user's home, without any right; the user is gone afterwards."""
+    """A new user's home with a clone, without any right; the user is gone afterwards."""
     require(os.geteuid() == 0, "root makes the ordinary user")
     subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", USER], check=True)
     folder = Path("/home") / USER
     try:
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / CHECKOUT)], check=True)
+        subprocess.run(["chown", "-R", f"{USER}:", str(folder)], check=True)
         yield folder
     finally:
         subprocess.run(["userdel", "--remove", USER], check=True, capture_output=True)
@@ -62,7 +67,6 @@ def test_an_ordinary_user_builds_the_same_golden_image_as_root(
     home: Path, workshop: Workshop
 ) -> None:
     assert shutil.which("sudo", path="/usr/bin:/bin") is None, "this test is about having no sudo"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(home / CHECKOUT)], check=True)
     snapshot = workshop.built("test-drbd").parent.parent / "store" / "mirror"
     shutil.copytree(snapshot, home / CHECKOUT / "output/store/mirror", copy_function=shutil.copy2)
     subprocess.run(["chown", "-R", f"{USER}:", str(home)], check=True)
@@ -81,6 +85,35 @@ def test_an_ordinary_user_builds_the_same_golden_image_as_root(
         f"/usr/sbin/debugfs -R 'stat /etc/shadow' {quote(str(disk))} 2>/dev/null"
     ).stdout
     assert "User:     0   Group:    42" in owner
+
+
+@in_turn("bytes", "an ordinary user's")
+def test_an_ordinary_user_builds_the_same_whole_disk_as_root_on_another_day(
+    home: Path, workshop: Workshop, tmp_path: Path
+) -> None:
+    """Out of what root's lock keeps, with root's identity of the guest: the disk is that guest."""
+    ours = workshop.built(WHOLE)
+    guests, work = tmp_path / "guests", home / "otherwise"
+    shutil.copytree(workshop.guests, guests)
+    Workshop(workshop.output, guests).doit("lock", f"name={WHOLE}", ends=0)
+    shutil.copy(guests / f"{WHOLE}.lock.json", home / CHECKOUT / "guests")
+    keep_locked(workshop, work / "output")
+    subprocess.run(["chown", "-R", f"{USER}:", str(home)], check=True)
+    prepare = as_user(f"cd {quote(CHECKOUT)} && ./doit list")
+    assert prepare.returncode == 0, prepare.stdout
+    done = as_user(
+        f"cd {quote(CHECKOUT)} && ./doit build name={WHOLE} locked=yes offline=yes",
+        before=elsewhere(work),
+        DOMU_OUTPUT=str(work / "output"),
+        **OTHERWISE,
+    )
+    print(done.stdout)
+    assert done.returncode == 0
+    theirs = work / "output/guests" / WHOLE
+    assert (theirs / "disk.img").stat().st_uid != 0
+    digests = [digest_file(folder / "disk.img") for folder in (ours, theirs)]
+    print(f"{WHOLE}: sha256 of its disk {' '.join(digests)}")
+    assert digests[0] == digests[1]
 
 
 def test_an_ordinary_users_cage_holds_as_roots_does(home: Path) -> None:

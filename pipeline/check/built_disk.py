@@ -60,7 +60,7 @@ def find_partitions(raw: Path, spec: Spec) -> dict[Part, Partition]:
     """Those with files in them; VerificationError where the table lacks one of this guest."""
     disk = spec.disks[0]
     with open(raw, "rb") as stream:
-        at = {found.uuid: found for found in read_partitions(stream)}
+        at = {partition.uuid: partition for partition in read_partitions(stream)}
     own = zip(disk.inside, lay_out(spec, disk)[LOADERS:], strict=True)
     wanted = {part: entry for part, entry in own if part.has_files}
     for entry in wanted.values():

@@ -61,12 +61,12 @@ def check_file_system(facts: Facts) -> Iterator[Finding]:
 
 def _check_others(facts: Facts) -> Iterator[Finding]:
     """Every file system beside the root's: that of the guest, clean, of the spec's size."""
-    for part, found in facts.others.items():
-        faults = _told(found)
-        if found.uuid != identity_uuid(facts.spec, part):
-            faults.append(f"UUID {found.uuid or 'none'}")
-        if found.size != part.size_mib * MIB:
-            faults.append(_mib(found.size))
+    for part, system in facts.others.items():
+        faults = _told(system)
+        if system.uuid != identity_uuid(facts.spec, part):
+            faults.append(f"UUID {system.uuid or 'none'}")
+        if system.size != part.size_mib * MIB:
+            faults.append(_mib(system.size))
         yield judge("B3", part.mountpoint, faults, ok=f"{part.fs}, clean, {part.size_mib} MiB")
 
 
@@ -80,8 +80,8 @@ def _check_swap(facts: Facts) -> Finding:
     return compare("A25", "swap", expected=expected, seen=seen)
 
 
-def _told(found: FileSystem) -> list[str]:
-    return [found.faults] if found.faults else []
+def _told(system: FileSystem) -> list[str]:
+    return [system.faults] if system.faults else []
 
 
 def check_manifest(facts: Facts) -> Iterator[Finding]:

@@ -130,19 +130,8 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
     """
     project, folder = recipe.project, recipe.project.artifact(spec.name)
     targets = targets_of(spec, project)
-    goldens = {
-        target.part.name: _find_golden(target.path, folder, spec)
-        for target in targets
-        if target.part.has_files
-    }
-    raws = {
-        target.part.name: raw_image(
-            target.path, work / f"{target.part.name}.raw", spec, goldens[target.part.name]
-        )
-        for target in targets
-        if target.part.has_files
-    }
-    raw, golden = raws[targets[0].part.name], goldens[targets[0].part.name]
+    raws, golden = _raw_disks(spec, folder, targets, work)
+    raw = raws[targets[0].part.name]
     places = find_places(spec, raws, work)
     whole = read_whole_disk(raw, spec, work) if spec.is_whole else None
     zone = f"/usr/share/zoneinfo/{spec.timezone}".rpartition("/")[0]
@@ -151,13 +140,7 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
         reader = ImageReader(image)
         tree = reader.read_tree([zone])
         boot = read_boot_files(spec, folder, tree, reader)
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    sizes |= {target.path.name: _size_of(target.path) for target in targets}
-    sizes |= {
-        target.path.name: _size_of(raws[target.part.name])
-        for target in targets
-        if target.part.name in raws
-    }
+    sizes = _sizes(folder, targets, raws)
     swap_page = b"".join(_first_page(one.path) for one in targets if one.part.is_swap)
     if whole and whole.swap:
         sizes["swap.img"] = whole.swap.size
@@ -169,8 +152,8 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
         project=project,
         folder=folder,
         tree=tree,
-        file_system=next(found for part, found in systems.items() if part.is_root),
-        others={part: found for part, found in systems.items() if not part.is_root},
+        file_system=next(system for part, system in systems.items() if part.is_root),
+        others={part: system for part, system in systems.items() if not part.is_root},
         boot=boot,
         texts=_read_texts(folder),
         sizes=sizes,
@@ -184,6 +167,27 @@ def read_facts(recipe: Recipe, spec: Spec, disk: Path, work: Path) -> Facts:
         xva=find_xva_faults(folder, spec.name, None if written else raw, work) if packed else (),
         secret=_read_secret(project, spec),
     )
+
+
+def _raw_disks(
+    spec: Spec, folder: Path, targets: Sequence[Target], work: Path
+) -> tuple[dict[str, Path], Golden | None]:
+    """The disks with files in them as raw images, by name; what the root's rests on."""
+    raws, goldens = {}, {}
+    for target in targets:
+        name = target.part.name
+        if target.part.has_files:
+            goldens[name] = _find_golden(target.path, folder, spec)
+            raws[name] = raw_image(target.path, work / f"{name}.raw", spec, goldens[name])
+    return raws, goldens[targets[0].part.name]
+
+
+def _sizes(folder: Path, targets: Sequence[Target], raws: Mapping[str, Path]) -> dict[str, int]:
+    files = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    disks = {
+        target.path.name: _size_of(raws.get(target.part.name, target.path)) for target in targets
+    }
+    return files | disks
 
 
 def _find_golden(disk: Path, folder: Path, spec: Spec) -> Golden | None:

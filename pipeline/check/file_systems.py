@@ -100,11 +100,11 @@ def _open(root: Place) -> ExtImage:
     return ExtImage(root.disk, offset=root.offset)
 
 
-def _refuse_damaged(part: Part, found: FileSystem) -> None:
-    if found.faults:
+def _refuse_damaged(part: Part, system: FileSystem) -> None:
+    if system.faults:
         raise VerificationError(
             f"{part.mountpoint}: its {part.fs} is damaged, and is not mounted",
-            details=found.faults,
+            details=system.faults,
             hint="start the guest once, or build it again with replace=yes",
         )
 

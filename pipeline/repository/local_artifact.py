@@ -28,7 +28,7 @@ from pipeline.repository.catalog import Manifest
 from pipeline.spec import Spec
 from pipeline.storage.boot_code import name_root, read_boot_code
 from pipeline.storage.disks import targets_of
-from pipeline.storage.ext import read_bytes
+from pipeline.storage.ext import IdentityFile, read_bytes
 from pipeline.storage.images import golden_name, refuse_too_small
 from pipeline.storage.make_disks import Bench, make_disk
 
@@ -53,14 +53,7 @@ def make_artifact(
     for made in (folder, folder / "work"):
         made.mkdir(mode=0o700)
     read = partial(read_bytes, golden / golden_name("/"))
-    shadow = read("/etc/shadow").decode("utf-8", "replace")
-    known_hosts = ""  # of a template, whose host keys are made at its first boot
-    if spec.cloud_init:
-        own = list(template_files(spec, shadow=shadow))
-    else:
-        kept = keep_identity(project.identity(spec.name), spec)
-        own = list(identity_files(spec, kept, shadow=shadow, root_hash=""))
-        known_hosts = render_known_hosts(spec, kept)
+    own, known_hosts = _identity(project, spec, read("/etc/shadow").decode("utf-8", "replace"))
     bench = Bench(
         *(spec, golden, folder, folder / "work", manifest.epoch),
         [*own, *(name_root(read, spec) if spec.is_whole else ())],
@@ -79,6 +72,15 @@ def make_artifact(
     (folder / "spec.json").write_text(f"{record}\n")
     write_sums(folder, disks=DISKS)
     return folder
+
+
+def _identity(project: Project, spec: Spec, shadow: str) -> tuple[list[IdentityFile], str]:
+    """The guest's own files, and its known_hosts: a template's keys are made at its first boot."""
+    if spec.cloud_init:
+        return list(template_files(spec, shadow=shadow)), ""
+    kept = keep_identity(project.identity(spec.name), spec)
+    files = identity_files(spec, kept, shadow=shadow, root_hash="")
+    return list(files), render_known_hosts(spec, kept)
 
 
 def _place_images(spec: Spec, images: Mapping[str, Path], golden: Path) -> None:

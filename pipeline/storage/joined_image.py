@@ -49,8 +49,8 @@ class JoinedImage(ExtImage):
     def entries(self, folder: int) -> dict[str, int]:
         """A folder's, where what is mounted covers what is below."""
         home, own = divmod(folder, _ONE)
-        found = self._mounted[home - 1].entries(own) if home else super().entries(own)
-        numbers = ((name, home * _ONE + number) for name, number in found.items())
+        inside = self._mounted[home - 1].entries(own) if home else super().entries(own)
+        numbers = ((name, home * _ONE + number) for name, number in inside.items())
         return {name: self._covered.get(number, number) for name, number in numbers}
 
     def read(self, inode: Inode, *, limit: int) -> bytes:

@@ -42,6 +42,7 @@ OWN = {
     "check/__init__.py": "Path.is_file Path.mkdir Path.read_text Path.stat",
     # the guest's disk, a file of the artifact or a copy of it, and a scratch folder
     "check/built_disk.py": "Path.mkdir open",
+    "check/file_systems.py": "Path.is_block_device open",
     "check/packed_disk.py": "Path.is_file Path.mkdir Path.unlink",
     "check/boot_files.py": "Path.is_file Path.read_bytes Path.stat",
     "check/contents.py": "Path.is_file",

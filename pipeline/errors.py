@@ -167,6 +167,13 @@ def suggest_nearest(word: str, known: Iterable[str]) -> str:
 class Broken(EnvironmentFault):
     """The test host does not work; nothing is said about the guest (exit code 3)."""
 
+    @classmethod
+    def of(cls, error: PipelineError) -> Broken:
+        """What is not the guest's fault, as the host's."""
+        if isinstance(error, cls):
+            return error
+        return cls(error.brief, details=error.details, hint=error.hint)
+
 
 class GuestFailed(VerificationError):
     """The guest does not do what it must (exit code 5); the details show what was seen."""

@@ -309,7 +309,16 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o644) -> None:
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable (fsync(2) on a directory)."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's bytes durable; no link is followed."""
+    _sync(path, os.O_NOFOLLOW)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(descriptor)
     finally:

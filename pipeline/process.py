@@ -189,13 +189,9 @@ def run(
             is_walled=is_walled,
         )
         _live.add(child)
-    try:
+    with _ending(child):
         lines = _follow(child, shown, log=log, stdin=stdin, on_line=on_line, is_walled=is_walled)
         status = child.wait()
-    finally:
-        _end(child)
-        with _live_lock:
-            _live.discard(child)
     if status not in accept:
         refuse_if_ending()  # it was killed, it did not fail
         raise _failure(shown, status, deque(lines, _READ_BACK), log)
@@ -217,12 +213,8 @@ def started(
         journal.flush()
         child = _start(words, cwd=None, env=None, output=journal, keep_open=keep_open)
         _live.add(child)
-    try:
+    with _ending(child):
         yield lambda: child.poll() is None
-    finally:
-        _end(child)
-        with _live_lock:
-            _live.discard(child)
 
 
 def serve_connection(argv: Sequence[str | Path], connection: socket.socket) -> None:
@@ -234,8 +226,15 @@ def serve_connection(argv: Sequence[str | Path], connection: socket.socket) -> N
             words, cwd=None, env=None, stdin=connection.fileno(), output=connection.fileno()
         )
         _live.add(child)
-    try:
+    with _ending(child):
         child.wait()
+
+
+@contextmanager
+def _ending(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A child that is dead when the block ends, whatever ended it."""
+    try:
+        yield
     finally:
         _end(child)
         with _live_lock:

@@ -31,7 +31,7 @@ from pipeline.artifact.folder import Source, read_source
 from pipeline.artifact.sums import DISK_SUMS, SUMS, copy_disk, is_as_summed, read_sum_file
 from pipeline.console.progress import print_line, progress_bar
 from pipeline.errors import PipelineError, UsageError, VerificationError
-from pipeline.files import read_bytes, read_table, sync_folder, write_durably
+from pipeline.files import read_bytes, read_table, sync_file, sync_folder, write_durably
 from pipeline.interruption import gate
 from pipeline.locks import locked
 from pipeline.project import Project
@@ -260,9 +260,7 @@ def _forbid_writing(folder: Path, disks: Mapping[str, str]) -> None:
         if path.is_file():
             mode = PRIVATE_FILE if path.name in disks else 0o644
             path.chmod(mode & ~_WRITE)
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+            sync_file(path)
 
 
 def _write_facts(

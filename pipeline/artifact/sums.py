@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline import process
 from pipeline.errors import VerificationError
-from pipeline.files import data_extents, digest_file, sync_folder
+from pipeline.files import data_extents, digest_file, sync_file, sync_folder
 from pipeline.walls.privacy import make_private
 
 BLOCK = 4096
@@ -165,9 +165,5 @@ def copy_disk(source: Path, target: Path, *, recorded: str = "", log: Path | Non
             f"{target} is not what was copied from {source}",
             hint="it changed meanwhile, or a disk or the memory fails: see dmesg and smartctl",
         )
-    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(target)
     sync_folder(target.parent)

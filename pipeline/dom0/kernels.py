@@ -16,7 +16,7 @@ from pipeline.dom0.inventory import Installed, survey
 from pipeline.dom0.layout import Layout
 from pipeline.dom0.restriction import purge_program
 from pipeline.errors import VerificationError
-from pipeline.files import digest_file, sync_folder
+from pipeline.files import digest_file, sync_file, sync_folder
 from pipeline.locks import folder_locked, try_folder_locked
 from pipeline.store.store import BUILDINFO, exchange
 
@@ -32,23 +32,13 @@ def place_kernel(layout: Layout, kernel: KernelFolder, *, with_modules: bool = F
     final = layout.kernels / kernel.identity
     names = [name for name in (*PARTS, BUILDINFO) if (kernel.folder / name).is_file()]
     if not _is_whole(final, kernel.abi):
-        layout.kernels.mkdir(parents=True, exist_ok=True)
-        scratch = layout.kernels / f".new-{uuid.uuid4().hex[:8]}"
-        scratch.mkdir()
-        try:
+        with _placing(final) as scratch:
             for name in names:
                 _copy_durably(kernel.folder / name, scratch / name)
             if KernelFolder(scratch, kernel.abi).identity != final.name:
                 raise VerificationError(
                     f"{kernel.folder}: its kernel changed while it was copied", hint="again"
                 )
-            if os.path.lexists(final):  # a bit of it is not what its name says
-                exchange(scratch, final)
-            else:
-                os.rename(scratch, final)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        sync_folder(layout.kernels)
     if with_modules and not (final / MODULES).exists():
         _copy_durably(kernel.modules, final / MODULES)
     return final
@@ -65,21 +55,28 @@ def place_firmware(layout: Layout, firmware: Path) -> Path:
     placed = final / firmware.name
     if placed.is_file() and firmware_folder(layout, placed) == final:
         return final
-    layout.kernels.mkdir(parents=True, exist_ok=True)
-    scratch = layout.kernels / f".new-{uuid.uuid4().hex[:8]}"
-    scratch.mkdir()
-    try:
+    with _placing(final) as scratch:
         _copy_durably(firmware, scratch / firmware.name)
         if firmware_folder(layout, scratch / firmware.name) != final:
             raise VerificationError(f"{firmware} changed while it was copied", hint="again")
-        if os.path.lexists(final):
+    return final
+
+
+@contextmanager
+def _placing(final: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `final` by one rename when the block ends."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = final.with_name(f".new-{uuid.uuid4().hex[:8]}")
+    scratch.mkdir()
+    try:
+        yield scratch
+        if os.path.lexists(final):  # a bit of it is not what its name says
             exchange(scratch, final)
         else:
             os.rename(scratch, final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    sync_folder(layout.kernels)
-    return final
+    sync_folder(final.parent)
 
 
 def _is_whole(folder: Path, abi: str) -> bool:
@@ -92,8 +89,7 @@ def _is_whole(folder: Path, abi: str) -> bool:
 def _copy_durably(source: Path, target: Path) -> None:
     aside = target.with_name(f".{target.name}.new")
     shutil.copyfile(source, aside)
-    with open(aside, "rb") as stream:
-        os.fsync(stream.fileno())
+    sync_file(aside)
     os.rename(aside, target)
 
 

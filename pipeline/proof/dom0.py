@@ -21,8 +21,8 @@ from pipeline.errors import Broken, EnvironmentFault, InUseError, PipelineError
 from pipeline.proof.agent import Agent
 from pipeline.proof.artifact import BRIDGE, Artifact
 from pipeline.proof.console import Console
-from pipeline.proof.handover import bridges_of
-from pipeline.proof.names import HANDED, ROOM, SECRET
+from pipeline.proof.handover import bridges_of, hand_keys
+from pipeline.proof.names import ROOM, SECRET
 from pipeline.proof.timeouts import patient
 from pipeline.xen.capabilities import read_info
 
@@ -71,17 +71,11 @@ class RealHost:
         self._start_beside(artifact, room)
         for number, (target, kind) in enumerate(artifact.disks):
             self._put_copy_in_place(work, number, target, kind)
-        handed = room / Path(HANDED).name
-        handed.mkdir()
-        (handed / "known_hosts").write_text(artifact.known_hosts)
-        stranger = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "stranger"]
-        process.run([*stranger, "-f", room / "stranger"], log=self.log)
+        hand_keys([artifact], room, self.log)
 
     def explain(self, error: PipelineError) -> PipelineError:
         """What is not the guest's fault, as the host's."""
-        if isinstance(error, Broken):
-            return error
-        return Broken(error.brief, details=error.details, hint=error.hint)
+        return Broken.of(error)
 
     def _start_beside(self, artifact: Artifact, room: Path) -> None:
         """The watchers of console and leases, and the guard that destroys what is left."""

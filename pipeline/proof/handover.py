@@ -253,3 +253,12 @@ def neighbours(artifact: Artifact) -> list[tuple[str, str]]:
                 own = str(next(host for host in network.hosts() if host != address.ip))
             found.append((card.device.bridge or BRIDGE, f"{own}/{network.prefixlen}"))
     return list(dict.fromkeys(found))
+
+
+def hand_keys(artifacts: Sequence[Artifact], room: Path, log: Path) -> None:
+    """What ssh needs, where no disk brings it: the guests' host keys, and a key that opens none."""
+    handed = room / Path(HANDED).name
+    handed.mkdir()
+    (handed / "known_hosts").write_text("".join(each.known_hosts for each in artifacts))
+    stranger = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "stranger"]
+    process.run([*stranger, "-f", room / "stranger"], log=log)

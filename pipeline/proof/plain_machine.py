@@ -19,7 +19,8 @@ from pipeline.namespace import isolated
 from pipeline.proof.accelerators import QEMU
 from pipeline.proof.agent import Agent
 from pipeline.proof.artifact import Artifact
-from pipeline.proof.names import HANDED, ROOM, SECRET
+from pipeline.proof.handover import hand_keys
+from pipeline.proof.names import ROOM, SECRET
 from pipeline.proof.timeouts import patient
 from pipeline.spec import GuestCard
 from pipeline.spec.devices import AnyInterface
@@ -73,17 +74,11 @@ class PlainGround:
         self, artifacts: Sequence[Artifact], work: Path, private: Collection[str] = ()
     ) -> None:
         """What ssh needs; disks are given when it starts."""
-        handed = self.room / Path(HANDED).name
-        handed.mkdir()
-        (handed / "known_hosts").write_text("".join(each.known_hosts for each in artifacts))
-        stranger = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "stranger"]
-        process.run([*stranger, "-f", self.room / "stranger"], log=self.log)
+        hand_keys(artifacts, self.room, self.log)
 
     def explain(self, error: PipelineError) -> PipelineError:
         """What is not the guest's fault, as this machine's."""
-        if isinstance(error, Broken):
-            return error
-        return Broken(error.brief, details=error.details, hint=error.hint)
+        return Broken.of(error)
 
     def start(self, argv: Sequence[str]) -> None:
         """Start QEMU; Broken where it ends at once."""

@@ -19,7 +19,7 @@ from pipeline.artifact.record import read_record
 from pipeline.artifact.sums import measure_file
 from pipeline.console.progress import print_line
 from pipeline.errors import PipelineError, SpecError
-from pipeline.files import digest_file, read_bytes, sync_folder
+from pipeline.files import digest_file, read_bytes, sync_file, sync_folder
 from pipeline.interruption import gate
 from pipeline.locks import locked
 from pipeline.project import Project
@@ -92,9 +92,7 @@ class Tree:
         target = TargetFile.from_file(path, str(made), ["sha256"])
         place = self.place(target)
         place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(made, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync_file(made)
         with gate("serve", place):
             os.replace(made, place)
         sync_folder(place.parent)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import process
 from pipeline.errors import InUseError, UsageError
-from pipeline.files import sync_folder
+from pipeline.files import sync_file, sync_folder
 from pipeline.process import require_tools
 from pipeline.project import Project
 from pipeline.scratch import scratch_folder
@@ -119,9 +119,7 @@ def _scratch(project: Project, guest: str) -> Iterator[Path]:
 def _replace(project: Project, guest: str, new: Path) -> None:
     """Both stages' folders name the same disk: the artifact's first, it is what boots."""
     before = (project.artifact(guest) / new.name).stat().st_mtime_ns
-    descriptor = os.open(new, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    sync_file(new)
     for place in (project.artifact(guest), project.volume(guest)):
         os.link(new, new.with_name("second"))
         os.replace(new.with_name("second"), place / new.name)

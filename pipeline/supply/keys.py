@@ -5,7 +5,6 @@ keys/ROLE.pem is the private half (PKCS #8 in PEM, encrypted where a passphrase 
 """
 
 import os
-import stat
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,9 +22,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from pipeline.errors import EnvironmentFault, UsageError
+from pipeline.errors import UsageError
 from pipeline.files import read_bytes, write_durably
-from pipeline.walls.privacy import PRIVATE_FILE, make_private_folder, read_secret_line
+from pipeline.walls.privacy import (
+    PRIVATE_FILE,
+    make_private_folder,
+    read_secret_line,
+    require_private,
+)
 
 # root, targets, snapshot, timestamp: of the image repository (TUF); statements: of an artifact
 Role = Literal["root", "targets", "snapshot", "timestamp", "statements"]
@@ -65,15 +69,9 @@ def load_signer(folder: Path, role: Role, passphrase_file: Path | None) -> Crypt
     path = _private(folder, role)
     try:
         content = read_bytes(path, limit=_LIMIT)
-        mode = path.stat().st_mode
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such key", hint=_MAKE) from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise EnvironmentFault(
-            f"{path}: other users may read this key (mode {stat.S_IMODE(mode):04o})",
-            hint=f"chmod 600 {path}; if somebody may have read it, "
-            "make another: doit keys rotate=statements",
-        )
+    require_private(path, otherwise="make another: doit keys rotate=statements")
     passphrase = read_passphrase(passphrase_file) if passphrase_file else None
     try:
         key = load_pem_private_key(content, passphrase)

@@ -6,7 +6,6 @@ a shared store.
 """
 
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pipeline.errors import EnvironmentFault, UsageError, VerificationError
+from pipeline.errors import UsageError, VerificationError
 from pipeline.files import read_bytes, write_durably
 from pipeline.walls.party_names import PARTY_NAME
-from pipeline.walls.privacy import PRIVATE_FILE, make_private_folder
+from pipeline.walls.privacy import PRIVATE_FILE, make_private_folder, require_private
 
 AUTHORITY = "ca"
 AUTHORITY_DAYS, PARTY_DAYS = 3650, 398
@@ -62,12 +61,7 @@ class Party:
     def load_key(self) -> Ed25519PrivateKey:
         """What it signs with; EnvironmentFault where other users may read it."""
         content = _read(self.key)
-        mode = stat.S_IMODE(self.key.stat().st_mode)
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise EnvironmentFault(
-                f"{self.key}: other users may read this key (mode {mode:04o})",
-                hint=f"chmod 600 {self.key}; if somebody may have read it, make the fleet's anew",
-            )
+        require_private(self.key, otherwise="make the fleet's anew")
         try:
             key = load_pem_private_key(content, None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:

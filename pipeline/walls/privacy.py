@@ -45,6 +45,16 @@ def _tighten_folder(folder: Path) -> None:
                 inside.chmod(name, 0o600)
 
 
+def require_private(key: Path, *, otherwise: str) -> None:
+    """Raises EnvironmentFault for a key that other users may read; what then is to be done."""
+    mode = stat.S_IMODE(key.stat().st_mode)
+    if mode & _OTHERS:
+        raise EnvironmentFault(
+            f"{key}: other users may read this key (mode {mode:04o})",
+            hint=f"chmod 600 {key}; if somebody may have read it, {otherwise}",
+        )
+
+
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 

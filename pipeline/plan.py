@@ -32,6 +32,7 @@ from pipeline.storage.written import read_record
 from pipeline.store.store import BuildInfo, read_buildinfo
 
 _SPARE = 64 * MIB  # kernel, initrd, records, what is in work
+_OF_THE_TREE = {"mirror", "base", "kernel", "rootfs"}  # those that ask for a machine that runs it
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _foresee(
 ) -> None:
     """All that can be known of the stages that would run, at once."""
     project, names = recipe.project, {stage.name for stage in waiting}
-    lacks = list(look_ahead(spec, project))
+    lacks = list(look_ahead(spec, project, runs_guest=bool(names & _OF_THE_TREE)))
     unknown = list(find_unknown_names(spec)) if "rootfs" in names else []
     if any(stage.is_shared for stage in waiting):
         snapshot = _find_snapshot(recipe, spec, plan, fetches=fetches)

@@ -69,6 +69,17 @@ def test_a_xen_host_that_cannot_start_the_guest_is_told_of(tmp_path: Path) -> No
     assert read_xen_caps(tmp_path / "nowhere") == ()
 
 
+def test_a_machine_without_i386_is_refused_where_the_guests_programs_run(tmp_path: Path) -> None:
+    """Not where the tree is in the store, from another machine or an earlier day."""
+    project = Project(tmp_path, tmp_path / "output", tmp_path / "guests")
+    keys = {"name": "web1", "suite": "lenny", "arch": "i386", "keyring": str(tmp_path)}
+    spec = Spec.model_validate({**keys, "mirror": "http://m/debian"})
+    machine = Machine("x86_64", lambda: True, TODAY, lambda: False)
+    assert "runs no i386" in " ".join(one.text for one in look_ahead(spec, project, machine))
+    rest = look_ahead(spec, project, machine, runs_guest=False)
+    assert "arch" not in {one.subject for one in rest}
+
+
 def test_32_bit_pv_ended_with_linux_5_9_and_needs_pae_before(tmp_path: Path) -> None:
     ring = tmp_path / "ring.gpg"
     ring.touch()

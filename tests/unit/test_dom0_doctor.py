@@ -10,11 +10,13 @@ from pipeline.dom0.doctor.configured import Configured
 from pipeline.dom0.doctor.facts import HostFacts, read_facts
 from pipeline.dom0.doctor.guests import (
     find_bridge_trouble,
+    find_installed_trouble,
     find_link_trouble,
     find_pv_trouble,
     find_spec_trouble,
 )
 from pipeline.dom0.doctor.pitfalls import dom0_memory, find_pitfalls
+from pipeline.dom0.inventory import Installed
 from pipeline.dom0.layout import Layout
 from pipeline.errors import Finding
 from pipeline.xen.boot import Direct
@@ -256,3 +258,21 @@ def test_a_bridge_that_is_not_there_and_a_link_that_leads_nowhere(tmp_path: Path
     layout.auto.mkdir(parents=True)
     (layout.auto / "gone.cfg").symlink_to("../gone.cfg")
     assert "leads nowhere" in texts([*find_link_trouble(layout)])
+
+
+def test_a_grub_that_is_not_there_is_a_package_of_debian(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    text = f'name = "web1"\ntype = "pvh"\nkernel = "{tmp_path}/grub-i386-xen_pvh.bin"\n'
+    layout.configs.mkdir(parents=True)
+    layout.config("web1").write_text(text)
+    record = Installed(
+        name="web1",
+        word="install",
+        generation=1,
+        changed_at=0,
+        config_text=text,
+        is_autostarted=False,
+        disks=(),
+    )
+    (finding,) = find_installed_trouble(record, layout, GOOD)
+    assert (finding.code, finding.hint) == ("target", "apt-get install grub-xen-host")

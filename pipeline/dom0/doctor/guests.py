@@ -88,6 +88,8 @@ def find_installed_trouble(
         if not Path(target).exists():
             resource = resource_of(target)
             back = f"drbdadm up {resource}" if resource else f"{path} names it: put it back"
+            if isinstance(domain.boot, Grub) and target == domain.boot.kernel:
+                back = "apt-get install grub-xen-host"
             yield Finding("error", record.name, f"{target} is gone", back, code="target")
     yield from _find_script_trouble(domain, layout)
     yield from find_bridge_trouble(domain, facts)

@@ -103,7 +103,7 @@ def _plan(
     asked: options.Install,
 ) -> Plan:
     """Where one member goes; raises what forbids it."""
-    proof = require_proven(source, asked)
+    proof = require_proven(source, asked, appliance=asked.appliance)
     require_backing(source)
     before = read_installed(layout, source.name)
     refuse_replacing(source.name, before, may_replace=asked.replace)

@@ -49,7 +49,10 @@ def _publish_members(recipe: Recipe, appliance: Appliance, asked: options.Publis
             stack.enter_context(reading_artifact(project, folder, guest))
             sources[guest] = read_source(folder, name=guest)
             require_backing(sources[guest])
-        proofs = {guest: require_proven(source, asked) for guest, source in sources.items()}
+        proofs = {
+            guest: require_proven(source, asked, appliance=asked.appliance)
+            for guest, source in sources.items()
+        }
         for guest, source in sources.items():
             said = describe(recipe, specs[guest], source, passphrase=asked.passphrase)
             made[guest] = versions.publish(

@@ -86,15 +86,19 @@ def _explained() -> Iterator[None]:
         raise describe_fault(error) from error
 
 
-def require_proven(source: Source, options: Unproven) -> str:
-    """`proven`, or why not where the user goes on without; raises VerificationError."""
+def require_proven(source: Source, options: Unproven, *, appliance: str | None = None) -> str:
+    """`proven`, or why not where the user goes on without; raises VerificationError.
+
+    The members of an `appliance` are proven together.
+    """
     verdict = read_verdict(source.folder)
     if verdict.is_proven:
         return "proven"
     if not options.unproven:
+        what = f"appliance={appliance}" if appliance else f"name={source.name}"
         raise VerificationError(
             f"{source.name} is not proven: {verdict.reason}",
-            hint=f"doit prove name={source.name}, or go on without: unproven=yes",
+            hint=f"doit prove {what}, or go on without: unproven=yes",
         )
     print_line(f"  {source.name} is not proven: {verdict.reason}")
     return verdict.reason

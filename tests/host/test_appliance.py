@@ -273,8 +273,9 @@ def test_what_was_published_together_is_installed_together(bench: ApplianceBench
 
 
 def test_one_that_is_not_proven_keeps_the_others_unpublished(bench: ApplianceBench) -> None:
-    with pytest.raises(PipelineError, match="is not proven"):
+    with pytest.raises(PipelineError, match="is not proven") as refusal:
         bench.ask("publish")
+    assert f"doit prove appliance={NAME}" in (refusal.value.hint or "")
     assert not list(bench.project.published.rglob("2*"))
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from pipeline.console.progress import Bar, progress_bar
 from pipeline.errors import EnvironmentFault, InUseError, VerificationError
 from pipeline.files import data_extents
+from pipeline.storage.gpt import SECTOR
 from pipeline.storage.written import CHUNK, HEAD, Written
 
 BLOCK = 64 << 10  # the smallest chunk of a thin pool
 _ZEROS = bytes(BLOCK)
-_BLKZEROOUT, _BLKROGET = 0x127F, 0x125E  # linux/fs.h
-_SECTOR = 4096  # the largest logical block that disks have
+_BLKZEROOUT, _BLKROGET, _BLKSSZGET = 0x127F, 0x125E, 0x1268  # linux/fs.h
+_PAGE = 4096  # the largest logical block that disks have
 _ZERO_STEP = 256 << 20
 
 
@@ -31,11 +32,13 @@ def write_image(image: Path, device: Path, *, is_zeroed: bool = False) -> Writte
     Where `is_zeroed` (a new thin volume) the holes are not written, which would fill the pool, but
     read back and must be zero.
 
-    Raises EnvironmentFault for a device that is too small, read only or that fails, InUseError for
-    one that the kernel holds for somebody, VerificationError when other bytes come back.
+    Raises EnvironmentFault for a device that is too small, read only or that fails, or whose
+    sectors are none that the image's partition table counts in, InUseError for one that the kernel
+    holds for somebody, VerificationError when other bytes come back.
     """
     size = image.stat().st_size
     with _opened(device) as target, open(image, "rb", buffering=0) as source:
+        _require_sectors(source.fileno(), target, device)
         room = os.lseek(target, 0, os.SEEK_END)
         if room < size:
             raise EnvironmentFault(
@@ -111,6 +114,16 @@ def _opened(device: Path) -> Iterator[int]:
         os.close(handle)
 
 
+def _require_sectors(source: int, target: int, device: Path) -> None:
+    state = fcntl.ioctl(target, _BLKSSZGET, struct.pack("i", 0))
+    size = struct.unpack("i", state)[0]
+    if size != SECTOR and os.pread(source, 8, SECTOR) == b"EFI PART":
+        raise EnvironmentFault(
+            f"{device} has sectors of {size} bytes; a whole disk's table counts in {SECTOR}",
+            hint="keep this guest in files, or on a disk that has them (lsblk -o NAME,LOG-SEC)",
+        )
+
+
 def _write_all(source: int, target: int, extents: tuple[tuple[int, int], ...], room: int) -> None:
     """Holes up to `room`, data from behind the head on, then the head."""
     _zero(target, 0, min(HEAD, room))
@@ -138,7 +151,7 @@ def _copy(source: int, target: int, start: int, end: int, bar: Bar) -> None:
 
 def _zero(target: int, start: int, end: int) -> None:
     """Zero a range; what is not whole sectors is written."""
-    first, last = -(-start // _SECTOR) * _SECTOR, end // _SECTOR * _SECTOR
+    first, last = -(-start // _PAGE) * _PAGE, end // _PAGE * _PAGE
     if first >= last:
         if end > start:
             os.pwrite(target, bytes(end - start), start)

@@ -18,6 +18,7 @@ from pipeline.storage.ext import IdentityFile
 from pipeline.storage.fat import make_fat
 from pipeline.storage.filesystems import MOUNTED, make_own_mounted
 from pipeline.storage.golden import snapshot_golden
+from pipeline.storage.refusals import size_of
 from pipeline.storage.replicated import make_replicated
 from pipeline.storage.staged_volume import stage_image
 from pipeline.storage.whole_disk import assemble
@@ -68,7 +69,7 @@ def make_disk(run: lvm.Run, target: Target, bench: Bench, made: list[BuiltDisk])
         return
     image = bench.scratch / file_name(part, "raw")
     if part.inside:
-        _make_whole(run, part, image, bench)
+        _make_whole(run, target, image, bench)
     else:
         _make_part(run, part, image, bench)
     _place(run, target, image, bench, made)
@@ -96,13 +97,32 @@ def _make_part(run: lvm.Run, part: Part, image: Path, bench: Bench) -> None:
         make_own_and_grow(run, image, part, bench)
 
 
-def _make_whole(run: lvm.Run, disk: Part, image: Path, bench: Bench) -> None:
+def _make_whole(run: lvm.Run, target: Target, image: Path, bench: Bench) -> None:
     """Every partition in a file of its own, then all of them in the disk."""
     assert bench.code is not None
+    disk = target.part
     made = {part: bench.scratch / f"{part.name}.part" for part in disk.inside}
     for part, file in made.items():
         _make_part(run, part, file, bench)
-    assemble(run, image, spec=bench.spec, disk=disk, code=bench.code, made=made, epoch=bench.epoch)
+    assemble(
+        run,
+        image,
+        spec=bench.spec,
+        disk=disk,
+        code=bench.code,
+        made=made,
+        epoch=bench.epoch,
+        size=_room_of(run, target),
+    )
+
+
+def _room_of(run: lvm.Run, target: Target) -> int:
+    """Bytes of a disk in its place: the second copy of its table belongs at its very end."""
+    size = target.part.size_mib * MIB
+    if target.is_volume:
+        group = lvm.read_group(run, target.group)
+        return group.extents(size) * group.extent
+    return size_of(target.path) if target.kind == "device" else size
 
 
 def make_own_and_grow(run: lvm.Run, disk: Path, part: Part, bench: Bench) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.errors import EnvironmentFault, InUseError
+from pipeline.spec.devices import Part
 from pipeline.storage import lvm
 from pipeline.storage.disks import MIB, Target
 from pipeline.storage.in_use import refuse_if_defined, refuse_if_used
@@ -172,15 +173,21 @@ def _refuse_device(
     if not is_block:
         raise EnvironmentFault(f"{path} is no block device", hint="see lsblk")
     refuse_if_used(path)
-    room = _size_of(path)
+    room = size_of(path)
     if room < need:
         raise EnvironmentFault(
             f"{path} has {room >> 20} MiB, the guest asks for {need >> 20} MiB",
-            hint=f"write size={room >> 20}M, or name a larger device",
+            hint=f"write size={_root_mib(target.part, room)}M, or name a larger device",
         )
     if not may_replace:
         refuse_if_defined(path)
         _refuse_contents(run, path, before)
+
+
+def _root_mib(part: Part, room: int) -> int:
+    """What `size` may be at most in that many bytes."""
+    held = part.size_mib - part.inside[-1].size_mib if part.inside else 0
+    return max((room >> 20) - held, 0)
 
 
 def _refuse_contents(run: lvm.Run, device: Path, before: Iterable[BuiltDisk]) -> None:
@@ -195,7 +202,8 @@ def _refuse_contents(run: lvm.Run, device: Path, before: Iterable[BuiltDisk]) ->
         raise InUseError(f"{device} holds {what}", hint=_REPLACE)
 
 
-def _size_of(device: Path) -> int:
+def size_of(device: Path) -> int:
+    """Bytes of a device; raises EnvironmentFault where it cannot be opened."""
     try:
         with open(device, "rb", buffering=0) as stream:
             return stream.seek(0, os.SEEK_END)

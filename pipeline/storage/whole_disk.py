@@ -42,10 +42,11 @@ def assemble(
     code: BootCode,
     made: Mapping[Part, Path],
     epoch: int,
+    size: int,
 ) -> None:
-    """Make the raw image of a whole disk; the partitions that were made as files are gone then."""
+    """Make the raw image of a whole disk of `size` bytes, which may be more than it needs; the
+    partitions that were made as files are gone then."""
     bios, esp, *own = lay_out(spec, disk)
-    size = disk.size_mib * MIB
     sector_code, core = code.at(bios.start // SECTOR)
     if len(core) > bios.size:
         raise PipelineError(

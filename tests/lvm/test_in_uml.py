@@ -16,7 +16,7 @@ from tests.uml import missing_uml, run_in_uml
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
 BOOT_S = 2300  # minutes on a quiet machine
 INSIDE = Path(__file__).with_name("inside")
-DISK_MIB = 640
+DISK_MIB = 768
 DAYS = 2
 
 

@@ -1,5 +1,6 @@
 """A guest onto logical volumes: thick, thin, copy-on-write, given devices."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ from pipeline.process import run
 from pipeline.spec import load_all
 from pipeline.storage import lvm
 from pipeline.storage.golden import list_golden, remove_golden
-from tests import small
+from pipeline.storage.root_place import find_root
+from tests import small, whole_disk
 from tests.lvm.inside.conftest import make_project, remove_guests
 
 MIB = 1 << 20
+WHOLE = 'disk = "whole"\nboot = "grub"\n'
+WHOLE_MIB = 256 + 2 + 1 + 64 + 2  # root, swap, GRUB for BIOS, the ESP, the table
 
 
 def test_a_guest_gets_its_volumes_and_its_configuration_names_them(
@@ -116,6 +120,112 @@ def test_thin_volumes_take_what_is_written(group: str, pool: str, tmp_path: Path
     assert found is not None and found.is_thin and found.size == 256 * MIB and found.filled < 10
     assert small.version_of(found.path) == "1"
     remove_guests(project)
+
+
+def mount_root(disk: Path, point: Path) -> None:
+    """The last partition, as its guest would."""
+    root = find_root(disk, is_whole=True)
+    run(["mount", "-o", ",".join(root.mount_options), disk, point])
+
+
+def test_a_whole_disk_is_one_volume_that_is_built_again_and_removed(
+    group: str, tmp_path: Path
+) -> None:
+    project = make_project(tmp_path, "web1", text=f'lvm = "VG0"\n{WHOLE}')
+    folder = small.build(project, "web1", "1")
+    disk, point = Path("/dev/VG0/web1-disk"), tmp_path / "mnt"
+    assert "target=/dev/VG0/web1-disk" in (folder / "web1.cfg").read_text()
+    assert [found.name for found in lvm.list_volumes(run)] == ["web1-disk"]
+    assert lvm.list_volumes(run)[0].size == WHOLE_MIB * MIB
+    assert (small.version_of(disk), whole_disk.is_sound(disk)) == ("1", True)
+    small.build(project, "web1", "2")
+    assert small.version_of(disk) == "2"
+    point.mkdir()
+    mount_root(disk, point)
+    recipe, specs = small.make_recipe(project), load_all(project.guests)
+    with pytest.raises(InUseError, match="web1-disk"):
+        small.build(project, "web1", "3", replace=True)
+    with pytest.raises(InUseError, match="web1-disk"):
+        delete(recipe, specs, asked("web1", "yes"))
+    run(["umount", point])
+    with pytest.raises(InUseError, match="has written to it"):
+        small.build(project, "web1", "3")
+    small.build(project, "web1", "3", replace=True)
+    assert (small.version_of(disk), whole_disk.is_sound(disk)) == ("3", True)
+    delete(recipe, specs, asked("web1"))
+    assert lvm.list_volumes(run) == []
+
+
+def test_a_whole_disk_in_a_pool_takes_what_is_written(
+    group: str, pool: str, tmp_path: Path
+) -> None:
+    text = f'lvm = "VG0"\nlvm_thin = "pool"\n{WHOLE}'
+    project = make_project(tmp_path, "web1", text=text)
+    for version in ("1", "2"):
+        small.build(project, "web1", version)
+        found = lvm.find_volume(run, group, "web1-disk")
+        assert found is not None and found.is_thin and found.size == WHOLE_MIB * MIB
+        assert found.filled < 10
+        assert (small.version_of(found.path), whole_disk.is_sound(found.path)) == (version, True)
+    remove_guests(project)
+
+
+def test_the_table_of_a_whole_disk_ends_where_its_volume_does(tmp_path: Path) -> None:
+    """A volume has whole extents: the second copy belongs at the end of the last one."""
+    run(["pvcreate", "-q", "-f", "-y", "/dev/ubdc"])
+    run(["vgcreate", "-s", "16M", "VG1", "/dev/ubdc"])
+    try:
+        project = make_project(tmp_path, "web1", text=f'lvm = "VG1"\n{WHOLE}')
+        small.build(project, "web1")
+        (found,) = lvm.list_volumes(run, "VG1")
+        assert found.size == 336 * MIB > WHOLE_MIB * MIB
+        assert (small.version_of(found.path), whole_disk.is_sound(found.path)) == ("1", True)
+        small.build(project, "web1", "2")
+        (found,) = lvm.list_volumes(run, "VG1")
+        assert (small.version_of(found.path), whole_disk.is_sound(found.path)) == ("2", True)
+        remove_guests(project)
+    finally:
+        run(["vgremove", "-f", "VG1"])
+        run(["pvremove", "/dev/ubdc"])
+
+
+def test_a_given_device_is_a_whole_disk(tmp_path: Path) -> None:
+    device, point = Path("/dev/ubdc"), tmp_path / "mnt"
+    project = make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n{WHOLE}')
+    folder = small.build(project, "web1", replace=True)
+    assert f"target={device}" in (folder / "web1.cfg").read_text()
+    for version in ("1", "2"):
+        small.build(project, "web1", version)
+        assert (small.version_of(device), whole_disk.is_sound(device)) == (version, True)
+    point.mkdir()
+    mount_root(device, point)
+    with pytest.raises(InUseError, match="ubdc"):
+        small.build(project, "web1", "3", replace=True)
+    run(["umount", point])
+    with pytest.raises(InUseError, match="holds"):
+        small.build(project, "web1", "3")
+    small.build(project, "web1", "3", replace=True)
+    assert small.version_of(device) == "3"
+    large = make_project(tmp_path, "web1", text=f'image_dev = "{device}"\n{WHOLE}', size="700M")
+    with pytest.raises(EnvironmentFault, match="has 768 MiB, the guest asks for 769") as caught:
+        small.build(large, "web1")
+    assert "size=699M" in caught.value.hint
+    assert small.version_of(device) == "3"
+
+
+def test_a_disk_of_large_sectors_is_no_whole_disk(tmp_path: Path) -> None:
+    """The table would name other sectors than those that its readers count."""
+    file = tmp_path / "disk"
+    file.write_bytes(b"")
+    os.truncate(file, 400 * MIB)
+    loop = run(["losetup", "--find", "--show", "--sector-size", "4096", file]).strip()
+    try:
+        project = make_project(tmp_path, "web1", text=f'image_dev = "{loop}"\n{WHOLE}')
+        with pytest.raises(EnvironmentFault, match="sectors of 4096 bytes"):
+            small.build(project, "web1")
+        assert Path(loop).read_bytes()[: 1 * MIB].strip(b"\0") == b""
+    finally:
+        run(["losetup", "--detach", loop])
 
 
 def test_copy_on_write_guests_are_snapshots_with_an_identity_of_their_own(

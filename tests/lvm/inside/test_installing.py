@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifact.folder import read_source
-from pipeline.dom0 import install, rebuild, remove, resize
+from pipeline.artifact.kernel_folder import read_kernel_folder
+from pipeline.dom0 import install, rebuild, refresh, remove, resize
 from pipeline.dom0 import install as refusals
 from pipeline.dom0.guest_root import site_of
 from pipeline.dom0.inventory import find_written, read_installed, require_installed
@@ -140,6 +141,12 @@ def test_a_whole_disk_in_a_volume_group(tmp_path: Path) -> None:
     host.rebuild(ABIS[1])
     assert hostname_in(host.disk()) == f"{NAME} {ABIS[1]}"
     assert is_sound(host.disk())
+    kernel = read_kernel_folder(tmp_path / ABIS[0])
+    assert refresh.refresh(host.layout, NAME, kernel, None).state == "inside"
+    rebuild.undo_rebuild(host.layout, NAME, None)
+    assert hostname_in(host.disk()) == f"{NAME} {ABIS[0]}"
+    assert (is_clean(host.disk()), is_sound(host.disk())) == (True, True)
+    assert find_root(host.disk(), is_whole=True).size == 36 << 20
     host.remove()
     assert volumes() == []
 

@@ -25,6 +25,7 @@ from tests.lvm.inside.conftest import FIRST, STRIDE, make_project, remove_guests
 from tests.turns import spread
 
 DISK = Path("/dev/VG0/web1-disk")
+WHOLE = 'disk = "whole"\nboot = "grub"\n'
 
 
 def killed_at(number: int, work: Callable[[], object]) -> bool:
@@ -65,8 +66,15 @@ def is_whole(project: Project, versions: set[str]) -> str:
     return found
 
 
-def test_a_build_that_is_killed_leaves_the_old_guest_or_the_new(group: str, tmp_path: Path) -> None:
-    project = make_project(tmp_path, "web1", text='lvm = "VG0"\n')
+@pytest.mark.parametrize(
+    ("text", "disks", "stride"),
+    [("", {"web1-disk", "web1-swap"}, STRIDE), (WHOLE, {"web1-disk"}, 2 * STRIDE)],
+    ids=["file systems", "whole"],
+)
+def test_a_build_that_is_killed_leaves_the_old_guest_or_the_new(
+    group: str, tmp_path: Path, text: str, disks: set[str], stride: int
+) -> None:
+    project = make_project(tmp_path, "web1", text=f'lvm = "VG0"\n{text}')
     small.build(project, "web1", "1")
     kills, olds, news, number = 0, 0, 0, FIRST
     version = 1
@@ -79,13 +87,13 @@ def test_a_build_that_is_killed_leaves_the_old_guest_or_the_new(group: str, tmp_
         now = is_whole(project, {str(version), wanted})
         olds, news = (olds + 1, news) if now == str(version) else (olds, news + 1)
         version = int(now)
-        number += STRIDE
+        number += stride
     list(remove_leftovers(project))
     assert is_whole(project, {wanted}) == wanted
-    assert {found.name for found in lvm.list_volumes(run)} == {"web1-disk", "web1-swap"}
+    assert {found.name for found in lvm.list_volumes(run)} == disks
     assert not find_leftovers(project)
     print(f"killed {kills} times: {olds} times the old guest was whole, {news} times the new")
-    assert kills >= 10 // STRIDE and olds == kills
+    assert kills >= 10 // stride and olds == kills
     remove_guests(project)
 
 

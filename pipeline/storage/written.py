@@ -18,11 +18,13 @@ from pipeline.errors import PipelineError
 from pipeline.files import write_durably
 from pipeline.storage.disks import Target
 from pipeline.storage.lvm import Volume
+from pipeline.storage.partition_table import read_partitions
 
 CHUNK = 4 << 20
 HEAD = 1 << 20
 TIMES, RECORD = "written.json", "volumes.json"
 GONE = "no disk"
+_MOST_HEADS = 16
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,9 @@ def read_times(folder: Path) -> dict[str, int]:
 def mark_of(disk: Path) -> str:
     """What changes when a guest writes to its disk.
 
-    A file's modification time; of a device the digest of its first MiB, where every file system
-    that we make notes each mount (ext4's s_mtime, xfs' and btrfs' generation).
+    A file's modification time; of a device the digest of its first MiB and that of each of its
+    partitions: every file system that we make notes each mount there (ext4's s_mtime, xfs' and
+    btrfs' generation).
     """
     try:
         state = disk.stat()
@@ -165,9 +168,16 @@ def mark_of(disk: Path) -> str:
             return f"mtime {state.st_mtime_ns}"
         if not stat.S_ISBLK(state.st_mode):
             return GONE
-        return f"head {hashlib.sha256(read_head(disk)).hexdigest()}"
+        return f"head {hashlib.sha256(read_heads(disk)).hexdigest()}"
     except OSError:
         return GONE
+
+
+def read_heads(device: Path) -> bytes:
+    """The first MiB, and that of each partition of a whole disk; raises OSError."""
+    with open(device, "rb", buffering=0) as stream:
+        starts = [0, *(part.start for part in read_partitions(stream)[:_MOST_HEADS])]
+        return b"".join(os.pread(stream.fileno(), HEAD, start) for start in starts)
 
 
 def read_head(device: Path) -> bytes:

@@ -9,6 +9,7 @@ from pipeline.storage import gpt
 from pipeline.storage.gpt import MIB, Entry, WrongTable, read_table, render_table
 from pipeline.storage.partition_table import read_partitions
 from pipeline.storage.root_place import TAIL, Place, copy_extents, find_root, fit_table
+from pipeline.storage.written import read_heads
 from tests.whole_disk import BOOT, DISK, entries_of, write_table
 
 
@@ -74,6 +75,16 @@ def test_a_table_that_is_fitted_is_that_of_a_disk_made_so(tmp_path: Path, after_
             made.seek(at)
             assert found.read(20 * 1024)[: size - at] == made.read(20 * 1024)
         assert read_partitions(found)[-1].size == after_mib * MIB
+
+
+def test_a_mount_of_a_partition_changes_what_is_remembered_of_a_device(tmp_path: Path) -> None:
+    disk = write_table(tmp_path / "disk.img", entries_of(8))
+    before = read_heads(disk)
+    with open(disk, "r+b") as stream:
+        stream.seek(2 * MIB + 1024 + 44)  # ext4's s_mtime
+        stream.write(b"\1")
+    assert read_heads(disk) != before
+    assert len(before) == 3 * MIB
 
 
 def test_a_part_of_a_file_is_copied_without_its_holes(tmp_path: Path) -> None:

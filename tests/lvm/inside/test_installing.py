@@ -122,6 +122,13 @@ def test_a_whole_disk_in_a_volume_group(tmp_path: Path) -> None:
     """Grown and made smaller within its partition table, killed at some commands."""
     host = Host(tmp_path, type="pvh", boot="grub", disk="whole")
     host.install(ABIS[0])
+    assert host.written() == []
+    point = tmp_path / "mounted"
+    point.mkdir()
+    root = find_root(host.disk(), is_whole=True)
+    run(["mount", "-o", ",".join(root.mount_options), host.disk(), point])
+    run(["umount", point])
+    assert host.written() == [str(host.disk())]
     sizes = {}
     for asked in ("48M", "36M"):
         for at in range(FIRST, 200, 4 * STRIDE):

@@ -27,7 +27,7 @@ from pipeline.walls.cage import caged, make_room
 
 SUITE = "bookworm"
 SOURCE = "edk2"
-BUILD = Path(__file__).with_name("ovmf") / "build"
+RECIPE = Path(__file__).with_name("ovmf")
 # edk2's Build-Depends that OvmfXen needs; the first are those that its bytes depend on
 _MAKERS = ("gcc-12", "binutils", "nasm", "acpica-tools", "python3.11-minimal")
 _PACKAGES = ("gcc", "g++", "make", "nasm", "acpica-tools", "uuid-dev", "python3")
@@ -76,7 +76,7 @@ def build(job: Job) -> None:
         argv += [f"--include={','.join((*_PACKAGES, *_MORE))}"]
         argv += ['--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io"]
         argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
-        argv += [f'--customize-hook={BUILD} "$1" {room}', SUITE, "-"]
+        argv += [f'--customize-hook={RECIPE / "build"} "$1" {room}', SUITE, "-"]
         argv += [entry.one_line(keyring=snapshot.keyring) for entry in relay.snapshot.sources]
         mounts = [tmpfs(work)] if has_memory_for_tmpfs(_TREE_MIB) else []
         job.run(
@@ -120,10 +120,13 @@ STAGE = Stage(
     name="firmware",
     summary="UEFI firmware for Xen",
     build=build,
-    revision=1,
+    revision=2,
     after=("mirror",),
     takes={"mirror": take_sources},
-    inputs=lambda _spec, _project: {"recipe": digest_file(BUILD), "packages": [*_PACKAGES, *_MORE]},
+    inputs=lambda _spec, _project: {
+        "recipe": {path.name: digest_file(path) for path in sorted(RECIPE.iterdir())},
+        "packages": [*_PACKAGES, *_MORE],
+    },
     outputs=lambda _spec, _project: (FIRMWARE_FILE,),
     tools={"mmdebstrap": "mmdebstrap", **CAGE},
 )

@@ -1,6 +1,7 @@
 """UEFI under Xen and the ways in which one whole disk is started: refused, rendered, chosen."""
 
 import ipaddress
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pipeline.proof.plain_machine import qemu_argv
 from pipeline.proof.session import Asked
 from pipeline.spec import Spec
 from pipeline.spec.rules import find_clashes
+from pipeline.stages import firmware
 from pipeline.stages.firmware import require_xen
 from pipeline.xen import libvirt, xl
 from pipeline.xen.boot import Boot, Firmware, Grub
@@ -225,3 +227,18 @@ def test_a_firmware_without_xens_entry_is_no_firmware_for_xen(tmp_path: Path) ->
     path.write_bytes(bytes(16))
     with pytest.raises(PipelineError, match="without Xen's entry"):
         require_xen(path)
+
+
+def test_each_file_that_the_firmware_is_made_by_is_in_its_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = shutil.copytree(firmware.RECIPE, tmp_path / "ovmf")
+    monkeypatch.setattr(firmware, "RECIPE", recipe)
+    own = firmware.own_spec(spec())
+    before = firmware.STAGE.inputs(own, PROJECT)
+    for path in recipe.iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content + b"#")
+        assert firmware.STAGE.inputs(own, PROJECT) != before, path.name
+        path.write_bytes(content)
+    assert firmware.STAGE.inputs(own, PROJECT) == before

@@ -227,13 +227,13 @@ def run_tests(recipe: Recipe, _specs: object, _options: Options) -> None:
             "pytest is not installed in this environment", hint="./doit test installs it"
         )
     # a file stays with one worker, so that what its tests share is made once; the emulated machines
-    # come first and alone: beside other work on two cores a boot took nine times as long
+    # come first and alone: beside other work on two cores a boot took nine times as long; what they
+    # say is shown as it comes
+    boots = ["tests/boot", "-v", "--capture=tee-sys"]
     workers = ["-n", str(min(os.cpu_count() or 1, _MOST_WORKERS)), "--dist", "loadfile"]
     others = ["tests", "--ignore=tests/boot", *workers, "--no-loadscope-reorder"]
     failures = [
-        error
-        for error in (_run(program, root, words) for words in (["tests/boot"], others))
-        if error
+        error for error in (_run(program, root, words) for words in (boots, others)) if error
     ]
     if failures:
         raise failures[-1]

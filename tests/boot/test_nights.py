@@ -61,7 +61,7 @@ class Story:
             site.write(f"guests/{name}.toml", text if name == "old" else text + LESS)
         site.write("nightly.toml", NIGHTLY)
         self.said["keys"] = site.doit("keys")
-        self.nights.append(site.night())
+        self._pass_a_night()
         trust = f"root={self.host.root_of_trust}"
         words = ("install", "name=pv", f"from={self.host.server.url}", "channel=nightly", trust)
         self._follow("install", *words)
@@ -69,28 +69,35 @@ class Story:
 
         entry = f"{CVE}: a file name could run commands."
         self.updates.append(mirror.add_update("less", entry, files={NOTE: b"mended\n" * 500}))
-        self.nights.append(site.night())
+        self._pass_a_night()
         self._follow("update", "update")
         self.said["verify"] = site.doit("verify", "name=pvh")
 
         mirror.publish()
-        self.nights.append(site.night())
+        self._pass_a_night()
 
         self.updates.append(mirror.add_update("less", f"{CVE_2}: another one.", urgency="low"))
         self._make_a_mistake()
-        self.nights.append(site.night())
+        self._pass_a_night()
         self.said["rollback"] = site.doit("publish", "name=pv", "rollback=yes")
         self.rolled_back = site.links()["pv"]
 
         mirror.server.stop()
-        self.nights.append(site.night())
+        self._pass_a_night()
         mirror.server.start()
 
         site.write("guests/old.toml", GUESTS["old"])
         site.write("nightly.toml", f'{NIGHTLY}keep_size = "1M"\n')
-        self.nights.append(site.night())
+        self._pass_a_night()
         self.said["promote"] = site.doit("promote", "name=pvh")
         self.promoted = site.links()["pvh"]
+
+    def _pass_a_night(self) -> None:
+        told = self.site.night()
+        self.nights.append(told)
+        print(
+            f"night {len(self.nights)}: {told.outcome.seconds:.0f} s, {told.verdicts}", flush=True
+        )
 
     def _follow(self, what: str, *words: str) -> None:
         """What a host does after a night, and what it has then."""
@@ -119,8 +126,6 @@ def story(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with host.server:
             story = Story(site, host)
             story.play()
-        for number, told in enumerate(story.nights, start=1):
-            print(f"night {number}: {told.outcome.seconds:.0f} s, {told.verdicts}", flush=True)
         yield story
     shutil.rmtree(folder)
 

@@ -14,20 +14,27 @@ from tests.boot.faults import copy_artifact
 from tests.turns import in_turn, is_long_day, spread
 
 pytestmark = [pytest.mark.integration, pytest.mark.build, pytest.mark.timeout(3000)]
-DAILY = {"test-drbd": "PVH, direct kernel, systemd"}
-# one of them with every run of the tests; the rest of the kinds: test_matrix.py
-IN_TURN = {
+KINDS = {
+    "pvh-grub": "PVH, its own kernel by GRUB",
+    "test-drbd": "PVH, direct kernel, systemd",
     "sysvinit": "PV, direct kernel, inittab",
     "pygrub": "PV, its own kernel by pygrub",
-    "pvh-grub": "PVH, its own kernel by GRUB",
 }
-BOOTED = [pytest.param(name, id=kind) for name, kind in DAILY.items()] + spread(IN_TURN, 3, IN_TURN)
 ON_USUAL_DAYS = pytest.mark.other_day if is_long_day() else pytest.mark.build
+# both kinds of PVH with every run of the tests (a guest of the long day has a direct kernel), one
+# of PV; the rest of the kinds: test_matrix.py
+BOOTED = [
+    pytest.param("pvh-grub", id=KINDS["pvh-grub"]),
+    pytest.param("test-drbd", id=KINDS["test-drbd"], marks=ON_USUAL_DAYS),
+    *(
+        pytest.param(*case.values, id=case.id, marks=[*case.marks, ON_USUAL_DAYS])
+        for case in spread(("sysvinit", "pygrub"), 2, KINDS)
+    ),
+]
 # who may enter: nobody, the key of somebody whose private half is not here, one that is given
 DOORS = {"sysvinit": "locked", "pvh-grub": "locked", "test-drbd": "another's", "pygrub": "own"}
 
 
-@ON_USUAL_DAYS
 @pytest.mark.parametrize("name", BOOTED)
 def test_a_guest_boots_and_answers(prover: Prover, name: str) -> None:
     door = DOORS[name]

@@ -50,9 +50,6 @@ def _make_firmware(job: Job) -> None:
     (job.scratch / "made").write_text(job.spec.suite)
 
 
-firmware.STAGE = _slow(Stage("firmware", "firmware", _make_firmware, 1, after=("mirror",)))
-
-
 def be_a_scheduler(root: str, certificates: str, party: str, listen: str) -> None:
     be_scheduler(project_of(root), read_address(listen), find_party(Path(certificates), party))
 
@@ -138,6 +135,7 @@ def project_of(root: str) -> Project:
 def main(word: str, *words: str) -> None:
     """One of them."""
     interruption.install()
+    firmware.STAGE = _slow(Stage("firmware", "firmware", _make_firmware, 1, after=("mirror",)))
     roles: dict[str, Callable[..., None]] = {
         "scheduler": be_a_scheduler,
         "worker": be_a_worker,

@@ -47,6 +47,14 @@ def home() -> Iterator[Path]:
         assert not folder.exists()
 
 
+@pytest.fixture(scope="module")
+def ready(home: Path) -> Path:
+    """The same home, whose clone has its libraries."""
+    done = as_user(f"cd {quote(CHECKOUT)} && ./doit list")
+    assert done.returncode == 0, done.stdout
+    return home
+
+
 def as_user(
     script: str, *, before: Sequence[str] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -89,18 +97,16 @@ def test_an_ordinary_user_builds_the_same_golden_image_as_root(
 
 @in_turn("bytes", "an ordinary user's")
 def test_an_ordinary_user_builds_the_same_whole_disk_as_root_on_another_day(
-    home: Path, workshop: Workshop, tmp_path: Path
+    ready: Path, workshop: Workshop, tmp_path: Path
 ) -> None:
     """Out of what root's lock keeps, with root's identity of the guest: the disk is that guest."""
     ours = workshop.built(WHOLE)
-    guests, work = tmp_path / "guests", home / "otherwise"
+    guests, work = tmp_path / "guests", ready / "otherwise"
     shutil.copytree(workshop.guests, guests)
     Workshop(workshop.output, guests).doit("lock", f"name={WHOLE}", ends=0)
-    shutil.copy(guests / f"{WHOLE}.lock.json", home / CHECKOUT / "guests")
+    shutil.copy(guests / f"{WHOLE}.lock.json", ready / CHECKOUT / "guests")
     keep_locked(workshop, work / "output")
-    subprocess.run(["chown", "-R", f"{USER}:", str(home)], check=True)
-    prepare = as_user(f"cd {quote(CHECKOUT)} && ./doit list")
-    assert prepare.returncode == 0, prepare.stdout
+    subprocess.run(["chown", "-R", f"{USER}:", str(ready)], check=True)
     done = as_user(
         f"cd {quote(CHECKOUT)} && ./doit build name={WHOLE} locked=yes offline=yes",
         before=elsewhere(work),
@@ -116,7 +122,7 @@ def test_an_ordinary_user_builds_the_same_whole_disk_as_root_on_another_day(
     assert digests[0] == digests[1]
 
 
-def test_an_ordinary_users_cage_holds_as_roots_does(home: Path) -> None:
+def test_an_ordinary_users_cage_holds_as_roots_does(ready: Path) -> None:
     """The attempts of tests/host/test_cage.py; what they aim at belongs to that very user."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -129,12 +135,13 @@ def test_an_ordinary_users_cage_holds_as_roots_does(home: Path) -> None:
         listener.settimeout(0)
         with pytest.raises(BlockingIOError):
             listener.accept()
-    assert os.listdir(home / "witness") == ["file"], done.stdout
-    assert (home / "witness/file").read_text() == "mine\n"
-    assert (home / "witness/file").stat().st_mode & 0o7777 == 0o644
-    assert (home / "swappiness").read_text() == Path("/proc/sys/vm/swappiness").read_text()
+    assert os.listdir(ready / "witness") == ["file"], done.stdout
+    assert (ready / "witness/file").read_text() == "mine\n"
+    assert (ready / "witness/file").stat().st_mode & 0o7777 == 0o644
+    assert (ready / "swappiness").read_text() == Path("/proc/sys/vm/swappiness").read_text()
 
 
+@in_turn("bytes", "an ordinary user's")
 def test_what_a_ci_job_keeps_is_the_artifact_the_events_and_the_logs(home: Path) -> None:
     kept = home / CHECKOUT / "ci-output"
     with tarfile.open(kept / "test-drbd.tar") as archive:

@@ -248,7 +248,7 @@ class Prove(Look, ByFleet, Login):
         ("own",),
         description="Ways in which a whole disk is started, one after the other: its own; under Xen"
         " pvh, hvm, pvh-uefi, hvm-uefi; in plain QEMU qemu (SeaBIOS), qemu-uefi (Debian's OVMF)."
-        " all: without the two of UEFI under Xen (docs/how-to/uefi.md).",
+        " all: each of them (docs/how-to/uefi.md).",
         examples=["all", "pvh,hvm,qemu,qemu-uefi"],
     )
 

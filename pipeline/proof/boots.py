@@ -41,9 +41,6 @@ OWN, ALL = "own", "all"
 XEN = ("pvh", "hvm", "pvh-uefi", "hvm-uefi")
 PLAIN = ("qemu", "qemu-uefi")
 BOOTS = (*XEN, *PLAIN)
-# hvm-uefi: in four minutes its firmware has not found the disk, as each access to a port of the
-# emulated PC goes through two hypervisors and dom0; pvh-uefi: it does not power off (uefi.md)
-NOT_WHOLE = frozenset({"hvm-uefi", "pvh-uefi"})
 DOWN_S = 90.0
 _CHUNK = 1 << 20
 
@@ -69,7 +66,7 @@ def choose_boots(spec: Spec, words: Sequence[str]) -> tuple[str, ...]:
         )
     wanted = {own_boot(spec) if word == OWN else word for word in words}
     if ALL in wanted:
-        wanted |= {*BOOTS} - NOT_WHOLE
+        wanted |= {boot for boot in BOOTS if spec.has_efi_loader or not boot.endswith("uefi")}
     return tuple(boot for boot in BOOTS if boot in wanted)
 
 

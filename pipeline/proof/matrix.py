@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from pipeline import ROOT
 from pipeline.proof.names import FOLDER, PROOF, SCREENSHOT
+from pipeline.spec.domain import FIRMWARE_FILE
 from pipeline.suites.accounts import PROOFS as KNOWN
 
 PAGE = ROOT / "docs" / "reference" / "proof-matrix.md"
@@ -92,6 +93,8 @@ class Proof:
         facts, checks = dict(record["facts"]), record["checks"]
         if "member of" in facts:
             raise ValueError(f"{path}: a line of its appliance")
+        if FIRMWARE_FILE in record.get("digests", {}):
+            facts["boot"] = "UEFI"
         counts: dict[str, list[int]] = {}
         members = record.get("members", {})
         for check in checks:

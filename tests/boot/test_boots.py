@@ -75,11 +75,13 @@ def test_one_image_boots_in_four_ways(whole: Prover) -> None:
 
 @in_turn("boot", "UEFI under Xen")
 def test_the_same_image_boots_by_uefi_under_xen(whole: Prover) -> None:
-    seen = see(prove_boots(whole, "pvh-uefi"), "pvh-uefi")
+    both = ("pvh-uefi", "hvm-uefi")
+    seen = see(prove_boots(whole, *both), *both)
 
-    assert seen["pvh-uefi: firmware"].seen == "uefi"
-    assert seen["pvh-uefi: SSH with the key"].level == "ok"
-    assert seen["pvh-uefi: xl shutdown"].level == "ok"
+    for boot in both:
+        assert seen[f"{boot}: firmware"].seen == "uefi"
+        assert seen[f"{boot}: SSH with the key"].level == "ok"
+        assert seen[f"{boot}: xl shutdown"].level == "ok"
 
 
 def take_disk(container: Path, form: str, folder: Path) -> Path:
